@@ -1,0 +1,18 @@
+"""The subcommands: ``python -m alignzoo NAME ...``. Each is a module here with ``main(words) -> exit code``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+COMMANDS = {
+    "list": "what is installed, from which distribution, and what failed",
+    "benchmark": "alignzoo against a plain TRL script, in one run",
+}
+
+
+def run_command(words: Sequence[str]) -> int:
+    """Run the subcommand ``words[0]`` with the other words, and return its exit code."""
+    module = importlib.import_module(f"alignzoo.commands.{words[0].replace('-', '_')}")
+    code: int = module.main([*words[1:]])
+    return code

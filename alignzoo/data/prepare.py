@@ -1,0 +1,146 @@
+"""Decides which rows are trained on and which are held out, the same for every method, and says so row by row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alignzoo.data.sources import Source, heldout_source, training_source
+from alignzoo.data.table import table
+from alignzoo.data.tokens import ANSWERS, Tokeniser
+from alignzoo.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from datasets import Dataset
+    from omegaconf import DictConfig
+
+    from alignzoo.method import DataFormat
+
+FRACTION_STEPS = 1_000_000  #: resolution of `dataset.heldout.fraction`
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The rows of a run, before they take a method's format."""
+
+    kind: DataFormat
+    """What the dataset holds; decides what it can be converted to."""
+
+    train: Dataset
+    """Canonical, tokenised rows to train on, in the source's order."""
+
+    heldout: Dataset
+    """Canonical, tokenised rows to measure on; may be empty."""
+
+    manifest: pd.DataFrame
+    """One line a row read: source, row, id, split, decision (train, heldout or dropped), reason, tokens (a hash)."""
+
+
+def prepare(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
+    """Read, check, split and filter the dataset that ``cfg`` names.
+
+    Raises:
+        UserError: unusable rows while ``dataset.bad_rows=stop``, or none left to train on.
+    """
+    import pandas as pd
+
+    source = training_source(cfg.dataset)
+    columns = dict(cfg.dataset.columns)
+    rows, layout = table(source, tokeniser, columns)
+    facts = _facts(rows, source, "train", cfg)
+    apart = heldout_source(cfg.dataset)
+    if apart is None:
+        facts["heldout"] = _chosen_by_hash(facts["prompt_key"].to_numpy(), cfg.dataset.heldout.fraction)
+        held_rows, held = rows, facts[facts["heldout"] & (facts["reason"] == "")]
+    else:
+        held_rows, held_layout = table(apart, tokeniser, columns)
+        if held_layout.kind is not layout.kind:
+            raise UserError(f"{source.place} holds {layout.kind} rows, {apart.place} {held_layout.kind} rows.")
+        facts["heldout"] = False
+        held_facts = _facts(held_rows, apart, "heldout", cfg)
+        held = held_facts[held_facts["reason"] == ""]
+    held = held.head(cfg.dataset.heldout.rows)
+    leaked = ~facts["heldout"] & facts["prompt_key"].isin(held["prompt_key"]) & (facts["reason"] == "")
+    facts.loc[leaked, "reason"] = "its prompt is held out"
+    candidates = facts.index[(facts["reason"] == "") & ~facts["heldout"]].to_numpy()
+    kept = _limited(candidates, cfg.dataset.rows, cfg.seed)
+    if not len(kept):
+        raise UserError(_nothing_left(facts, source, cfg))
+    decisions = _decided(facts, kept, held if apart is None else None)
+    if apart is not None:
+        decisions = pd.concat([decisions, _decided(held_facts, np.array([], int), held)])
+    return Prepared(layout.kind, rows.select(kept), held_rows.select(held.index.to_numpy()), decisions)
+
+
+def _facts(rows: Dataset, source: Source, split: str, cfg: DictConfig) -> pd.DataFrame:
+    """Return row, id, prompt_key, length (tokens of the longest sequence) and the reason to drop it, or ''."""
+    frame = rows.select_columns(["row", "id", "prompt_key", "problem"]).to_pandas()
+    frame["source"], frame["split"] = source.place, split
+    frame["length"] = _lengths(rows)
+    frame["reason"] = frame.pop("problem").fillna("")
+    bad = frame[frame["reason"] != ""]
+    if len(bad) and cfg.dataset.bad_rows == "stop":
+        raise UserError(_complaint(bad, source))
+    limit = cfg.train.max_length
+    long = (frame["reason"] == "") & (frame["length"] > limit)
+    frame.loc[long, "reason"] = frame.loc[long, "length"].map(lambda n: f"{n} tokens, over train.max_length={limit}")
+    return frame
+
+
+def _lengths(rows: Dataset) -> np.ndarray[Any, Any]:
+    """Return the tokens of prompt and longest answer, row by row, counted in Arrow."""
+    import pyarrow.compute as pc
+
+    def counts(column: str) -> np.ndarray[Any, Any]:
+        lengths: np.ndarray[Any, Any] = pc.fill_null(pc.list_value_length(rows.data.column(column)), 0).to_numpy()
+        return lengths
+
+    answers = [counts(f"{answer}_ids") for answer in ANSWERS]
+    total: np.ndarray[Any, Any] = counts("prompt_ids") + np.maximum.reduce(answers)
+    return total
+
+
+def _complaint(bad: pd.DataFrame, source: Source) -> str:
+    first = bad.iloc[0]
+    more = ", ".join(str(n) for n in bad["row"].iloc[1:6]) + (" ..." if len(bad) > 6 else "")
+    others = f" So are {len(bad) - 1} more: {more}." if len(bad) > 1 else ""
+    return (
+        f"{source.place} row {first['row']} cannot be trained on: {first['reason']}.{others}\n"
+        "Mend the data, or set dataset.bad_rows=drop to leave such rows out."
+    )
+
+
+def _nothing_left(facts: pd.DataFrame, source: Source, cfg: DictConfig) -> str:
+    if facts["heldout"].all():
+        return f"{source.place}: all {len(facts)} rows are held out. Lower dataset.heldout.fraction."
+    reason = facts.loc[facts["reason"] != "", "reason"].str.replace(r"\d+ tokens", "tokens", regex=True).mode()
+    hint = f" Its rows have {facts['length'].min()} to {facts['length'].max()} tokens; raise train.max_length." * bool(
+        facts["length"].min() > cfg.train.max_length
+    )
+    return f"{source.place}: no row of {len(facts)} is left to train on ({', '.join(reason)}).{hint}"
+
+
+def _chosen_by_hash(keys: np.ndarray[Any, Any], fraction: float) -> np.ndarray[Any, Any]:
+    """Hold out a share of the prompts by their hash: independent of order, seed, method and machine."""
+    held: np.ndarray[Any, Any] = (keys % FRACTION_STEPS) < fraction * FRACTION_STEPS
+    return held
+
+
+def _limited(candidates: np.ndarray[Any, Any], rows: int | None, seed: int) -> np.ndarray[Any, Any]:
+    if rows is None or rows >= len(candidates):
+        return candidates
+    return np.sort(np.random.default_rng(seed).permutation(candidates)[:rows])
+
+
+def _decided(facts: pd.DataFrame, kept: np.ndarray[Any, Any], held: pd.DataFrame | None) -> pd.DataFrame:
+    decision = np.full(len(facts), "dropped", dtype=object)
+    decision[kept] = "train"
+    if held is not None:
+        decision[held.index] = "heldout"
+    frame = facts[["source", "row", "id", "split", "reason"]].assign(decision=decision)
+    unused = (frame["decision"] == "dropped") & (frame["reason"] == "")
+    frame.loc[unused, "reason"] = "beyond dataset.rows or dataset.heldout.rows"
+    return frame

@@ -1,0 +1,24 @@
+"""Mistakes that the user can mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can mend. Its text says what is wrong, where, and what to do, in one or two lines.
+
+    The command line prints the text and exits with code 1; no traceback is shown.
+    """
+
+
+def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """Return up to ``count`` of ``known`` that ``word`` was probably meant to be, best first."""
+    return difflib.get_close_matches(word, sorted(known), n=count, cutoff=0.6)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean x or y?`` with a leading space, or an empty string where nothing is near."""
+    near = nearest(word, known)
+    return f" Did you mean {' or '.join(near)}?" if near else ""

@@ -1,0 +1,58 @@
+"""Log-probabilities of given answers under a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def answer_logprobs(model: Any, pairs: Sequence[tuple[list[int], list[int]]], batch_size: int, pad: int) -> list[float]:
+    """Return the summed log-probability, in nats, of each answer given its prompt.
+
+    Args:
+        model: a causal language model, in evaluation mode.
+        pairs: (prompt ids, answer ids).
+        batch_size: sequences in one forward pass; they are sorted by length first.
+        pad: token id to fill up with.
+    """
+    order = sorted(range(len(pairs)), key=lambda i: -sum(map(len, pairs[i])))
+    sums = [0.0] * len(pairs)
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        for index, value in zip(chosen, _batch(model, [pairs[i] for i in chosen], pad), strict=True):
+            sums[index] = value
+    return sums
+
+
+def _batch(model: Any, pairs: list[tuple[list[int], list[int]]], pad: int) -> list[float]:
+    import torch
+
+    longest = max(len(prompt) + len(answer) for prompt, answer in pairs)
+    ids = torch.full((len(pairs), longest), pad)
+    mask = torch.zeros_like(ids)
+    answer_mask = torch.zeros_like(ids, dtype=torch.bool)
+    for row, (prompt, answer) in enumerate(pairs):
+        length = len(prompt) + len(answer)
+        ids[row, :length] = torch.tensor(prompt + answer)
+        mask[row, :length] = 1
+        answer_mask[row, len(prompt) : length] = True
+    ids, mask, answer_mask = (t.to(model.device) for t in (ids, mask, answer_mask))
+    with torch.inference_mode():
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        values = _answer_sums(logits, ids, answer_mask)
+    return [float(value) for value in values]
+
+
+def _answer_sums(logits: torch.Tensor, ids: torch.Tensor, answer_mask: torch.Tensor) -> torch.Tensor:
+    """Sum log p(token | what precedes it) over each answer; row by row, so that only one row is in float32."""
+    import torch
+
+    sums = []
+    for row in range(len(ids)):
+        places = answer_mask[row, 1:].nonzero()[:, 0]
+        log_probs = torch.log_softmax(logits[row, places].float(), -1)
+        sums.append(log_probs.gather(-1, ids[row, places + 1][:, None]).sum())
+    return torch.stack(sums)

@@ -1,0 +1,113 @@
+"""Runs one composed config in this process, and leaves nothing of it behind for the next."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf.errors import OmegaConfBaseException
+
+from alignzoo import settings
+from alignzoo.errors import UserError
+from alignzoo.explain import explained
+from alignzoo.record import Record
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+log = logging.getLogger(__name__)
+
+
+def launch(cfg: DictConfig) -> float:
+    """Run one job and return its ``evaluate.objective``; in a sweep a member's mistake is NaN, and the others go on."""
+    try:
+        return _run(cfg)
+    except (UserError, OmegaConfBaseException) as error:
+        text = str(error) if isinstance(error, UserError) else explained(error)
+        print(f"alignzoo: {text}", file=sys.stderr)
+        if HydraConfig.get().mode != RunMode.MULTIRUN:
+            raise SystemExit(1) from None
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "error.txt").write_text(f"{text}\n", encoding="utf-8")
+        return float("nan")
+
+
+def _run(cfg: DictConfig) -> float:
+    hydra = HydraConfig.get()
+    record = Record(Path(hydra.runtime.output_dir))
+    try:
+        method = settings.check(cfg)
+        _quiet(cfg)
+        return _train(cfg, method, record, list(hydra.overrides.task), _sweep_name(hydra))
+    except (UserError, OmegaConfBaseException):
+        if not (record.folder / "metrics.jsonl").exists():  # nothing was trained
+            _close_log()
+            record.discard()
+        raise
+
+
+def _train(cfg: DictConfig, method: type, record: Record, overrides: list[str], group: str | None) -> float:
+    from alignzoo.trackers import tracking
+    from alignzoo.train import train
+
+    variables = dict(os.environ)
+    with tracking(cfg, record.folder, group) as tracker:
+        try:
+            record.describe(cfg, overrides)
+            result = train(cfg, method, record, tracker)
+        finally:
+            _forget(variables)
+    value = result["after"].get(cfg.evaluate.objective)
+    return float("nan") if value is None else float(value)
+
+
+def _sweep_name(hydra: DictConfig) -> str | None:
+    return Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
+
+
+def _quiet(cfg: DictConfig) -> None:
+    """Keep TRL from reporting the run to its makers, and the libraries' notices to each other off the terminal."""
+    if not cfg.telemetry:
+        os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")
+    for name in ("matplotlib", "httpx"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def _forget(variables: dict[str, str]) -> None:
+    """Free what a run held, and take back the variables that libraries set, for the next member of a sweep."""
+    import torch
+
+    for name in os.environ.keys() - variables.keys():
+        del os.environ[name]
+    os.environ.update(variables)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _close_log() -> None:
+    """Let go of Hydra's log file, so that the run folder can be removed."""
+    root = logging.getLogger()
+    for handler in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
+        handler.close()
+        root.removeHandler(handler)

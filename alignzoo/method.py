@@ -1,0 +1,139 @@
+"""What an alignment method is: what it declares, and the trainer that it builds from the parts it is handed."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from omegaconf import DictConfig
+    from peft import PeftConfig
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+
+    from alignzoo.reward import Reward
+
+
+class DataFormat(StrEnum):
+    """What one row holds. Token columns are lists of token ids; the core makes them, the same for every method."""
+
+    PREFERENCE = "preference"
+    """``prompt_ids``, ``chosen_ids``, ``rejected_ids``."""
+
+    UNPAIRED = "unpaired"
+    """``prompt_ids``, ``completion_ids``, ``label`` (True: good), ``KL_completion_ids`` (another row's answer)."""
+
+    PROMPTS = "prompts"
+    """``prompt`` (messages or text) and the dataset's further columns, which rewards can read."""
+
+    SUPERVISED = "supervised"
+    """``input_ids`` of prompt and answer, ``labels`` with -100 over the prompt."""
+
+
+@dataclass(frozen=True)
+class TrainParts:
+    """All that a trainer is built from. Made by the core, once a run."""
+
+    cfg: DictConfig
+    """The run's whole configuration."""
+
+    arguments: Mapping[str, Any]
+    """Keyword arguments for the method's TRL config: ``method.*`` and ``train.*`` together, checked."""
+
+    model: PreTrainedModel
+    """The policy, in the precision that the device supports; its ``_name_or_path`` is the start model's folder."""
+
+    tokenizer: PreTrainedTokenizerBase
+    """With a pad token and the chat template that tokenised the rows."""
+
+    train: Dataset
+    """Rows in the method's :class:`DataFormat`."""
+
+    heldout: Dataset | None = None
+    """Held-out rows in the same format."""
+
+    peft_config: PeftConfig | None = None
+    """The adapter to train, or None where all weights train."""
+
+    rewards: list[Reward] = field(default_factory=list)
+    """Rewards for on-policy methods, each with its weight."""
+
+    callbacks: list[Any] = field(default_factory=list)
+    """``transformers.TrainerCallback`` objects."""
+
+
+class Method:
+    """One way to align a model. A plugin subclasses this and declares what differs from the other methods.
+
+    The docstring's first line, with the paper in brackets, is what ``list`` shows.
+    """
+
+    name: ClassVar[str]
+    """The word after ``method=``."""
+
+    data: ClassVar[DataFormat]
+    """What its rows hold; the core converts any dataset that can be converted."""
+
+    config: ClassVar[str]
+    """The TRL config it fills, ``"module:Class"``, such as ``"trl:DPOConfig"``."""
+
+    trainer: ClassVar[str]
+    """The TRL trainer it runs, ``"module:Class"``, such as ``"trl:DPOTrainer"``."""
+
+    needs_reference: ClassVar[bool] = False
+    """Whether the loss compares with the start model: the first rewards are then checked to be zero."""
+
+    uses_rewards: ClassVar[bool] = False
+    """Whether it learns from the ``reward`` group."""
+
+    pinned: ClassVar[Mapping[str, Any]] = {}
+    """Fields of the TRL config that make the method what it is; refused if the user sets them otherwise."""
+
+    options: ClassVar[frozenset[str]] = frozenset()
+    """Keys of ``method.*`` that the method reads itself and that its TRL config does not have."""
+
+    headline: ClassVar[Mapping[str, str]] = {"rewards/accuracies": "accuracy", "rewards/margins": "margin"}
+    """Logged metrics to show on the progress bar and in the plots: TRL's name -> short name."""
+
+    @classmethod
+    def check(cls, cfg: DictConfig) -> None:
+        """Raise :class:`alignzoo.UserError` for a configuration known to be wrong for this method.
+
+        Called before a model is loaded. Must not import torch or TRL.
+        """
+
+    @classmethod
+    def first_loss(cls, cfg: DictConfig) -> float | None:
+        """Return what the first logged loss must be, policy and reference being equal, or None if nothing follows."""
+        return None
+
+    def build_trainer(self, parts: TrainParts) -> Trainer:
+        """Return the trainer of this run. Override it, or :meth:`trainer_arguments`, where the default falls short."""
+        from transformers import PrinterCallback
+
+        from alignzoo.rows import takes_token_ids
+
+        trainer: Trainer = takes_token_ids(load(self.trainer))(**self.trainer_arguments(parts))
+        trainer.remove_callback(PrinterCallback)  # the core shows progress
+        return trainer
+
+    def trainer_arguments(self, parts: TrainParts) -> dict[str, Any]:
+        """Return the keyword arguments for the trainer's constructor."""
+        return {
+            "model": parts.model,
+            "args": load(self.config)(**parts.arguments),
+            "train_dataset": parts.train,
+            "eval_dataset": parts.heldout,
+            "processing_class": parts.tokenizer,
+            "peft_config": parts.peft_config,
+            "callbacks": parts.callbacks,
+        }
+
+
+def load(spec: str) -> Any:
+    """Import ``"module:name"`` and return what it names."""
+    module, _, name = spec.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,148 @@
+"""The run folder: what was run, on what, what came out."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from alignzoo.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Record:
+    """One run's folder.
+
+    ``config.yaml`` the composed configuration; ``command.txt`` the command to run it again; ``environment.json``
+    versions, git, hardware, seed; ``data.parquet`` the manifest of rows; ``metrics.jsonl`` one line a logged step;
+    ``answers.jsonl`` held-out prompts answered before and after; ``result.json`` the numbers; ``plots/``; ``model/``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folder.
+
+        Raises:
+            UserError: it cannot be made or written, or holds another run's result.
+        """
+        self.folder = folder
+        self.started = time.time()
+        if (folder / "result.json").exists():
+            raise UserError(f"hydra.run.dir={folder} holds a finished run: choose another folder, or delete it.")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "config.yaml").touch()
+        except OSError as error:
+            raise UserError(
+                f"the run folder {folder} cannot be written ({error.strerror}): set hydra.run.dir=FOLDER."
+            ) from None
+
+    def describe(self, cfg: DictConfig, overrides: Sequence[str]) -> None:
+        """Write config, command and environment."""
+        (self.folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
+        command = shlex.join(["python", "-m", "alignzoo", *overrides])
+        (self.folder / "command.txt").write_text(command + "\n", encoding="utf-8")
+        self._json("environment.json", {"seed": cfg.seed, **environment()})
+
+    def manifest(self, rows: pd.DataFrame) -> None:
+        """Write which rows were used, and why the others were not."""
+        rows.to_parquet(self.folder / "data.parquet", index=False)
+
+    def metrics(self, line: dict[str, Any]) -> None:
+        """Append one line to ``metrics.jsonl``; NaN and infinity become null, which JSON lacks."""
+        safe = {key: value if _finite(value) else None for key, value in line.items()}
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(safe) + "\n")
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the lines of ``metrics.jsonl``."""
+        file = self.folder / "metrics.jsonl"
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+
+    def answers(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Write held-out prompts with their answers before and after."""
+        lines = (json.dumps(row, ensure_ascii=False) for row in rows)
+        (self.folder / "answers.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write ``result.json``, last of all: where it is, the run is whole."""
+        self._json("result.json", result)
+
+    def discard(self) -> None:
+        """Take back a run that failed before it trained: its own files, then folders left empty."""
+        for name in ("config.yaml", "command.txt", "environment.json", "data.parquet", "alignzoo.log"):
+            (self.folder / name).unlink(missing_ok=True)
+        for folder in (self.folder, *self.folder.parents):
+            try:
+                folder.rmdir()
+            except OSError:
+                break
+
+    def _json(self, name: str, content: dict[str, Any]) -> None:
+        aside = self.folder / f".{name}.{os.getpid()}"
+        aside.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+        aside.replace(self.folder / name)
+
+
+def _finite(value: Any) -> bool:
+    return not isinstance(value, float) or value - value == 0
+
+
+def environment() -> dict[str, Any]:
+    """Return versions of every installed package, the git commit and diff, and the hardware. No variable's value."""
+    versions = {d.name: d.version for d in importlib.metadata.distributions() if d.name}
+    return {
+        "python": platform.python_version(),
+        "packages": dict(sorted(versions.items(), key=lambda item: item[0].lower())),
+        "git": _git(),
+        "hardware": _hardware(),
+    }
+
+
+def _git() -> dict[str, str] | None:
+    """Return commit and uncommitted diff of the folder the run was started from, if it is a checkout."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "diff": git("diff", "HEAD")}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _hardware() -> dict[str, Any]:
+    import torch
+
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "platform": platform.platform(),
+        "cpu_cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": devices,
+        "cuda": torch.version.cuda,
+    }
+
+
+def peak_memory(device: str) -> int:
+    """Return the process's peak memory so far, in bytes: the GPU's where there is one, else the resident set's."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+    import resource
+
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale

@@ -1,0 +1,61 @@
+"""Training curves as pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+#: TRL's metric -> file name and axis label. A curve is drawn where the method logs it.
+CURVES = {
+    "loss": ("loss", "loss"),
+    "rewards/margins": ("margin", "reward margin (scaled by beta)"),
+    "rewards/accuracies": ("accuracy", "reward accuracy"),
+    "reward": ("reward", "reward"),
+    "kl": ("kl", "KL to the start model"),
+    "mean_token_accuracy": ("token_accuracy", "token accuracy"),
+}
+
+
+def draw_curves(history: Sequence[Mapping[str, Any]], folder: Path, title: str) -> list[Path]:
+    """Write a PNG for each of :data:`CURVES` that ``history`` (lines of metrics.jsonl) has, and return their paths."""
+    drawn = []
+    for metric, (name, label) in CURVES.items():
+        points = [(line["step"], line[metric]) for line in history if _number(line.get(metric)) and "step" in line]
+        if points:
+            folder.mkdir(parents=True, exist_ok=True)
+            drawn.append(_draw(points, folder / f"{name}.png", title, label))
+    return drawn
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _draw(points: Sequence[tuple[int, float]], file: Path, title: str, label: str) -> Path:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 3.6), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    steps, values = zip(*points, strict=True)
+    many = len(points) > 20
+    axes.plot(steps, values, color="#9ecae1" if many else "#1f77b4", marker="" if many else "o", markersize=3)
+    if many:
+        axes.plot(steps, _smoothed(values), color="#1f77b4")
+    axes.set(title=title, xlabel="update", ylabel=label)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file)
+    return file
+
+
+def _smoothed(values: Sequence[float], weight: float = 0.85) -> list[float]:
+    """Return the exponential moving average, corrected for its start."""
+    average, smoothed = 0.0, []
+    for count, value in enumerate(values, 1):
+        average = weight * average + (1 - weight) * value
+        smoothed.append(average / (1 - weight**count))
+    return smoothed

@@ -1,0 +1,29 @@
+"""What a reward is: the score of sampled answers, for on-policy methods."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+
+class Reward(ABC):
+    """Scores answers. A plugin subclasses it; ``reward.<name>.*`` are the constructor's keyword arguments.
+
+    The docstring's first line is what ``list`` shows.
+    """
+
+    name: ClassVar[str]
+    """The word after ``reward=``, and the metric's name in the logs."""
+
+    columns: ClassVar[frozenset[str]] = frozenset()
+    """Dataset columns that it reads, such as ``answer``; a dataset without them is refused."""
+
+    @abstractmethod
+    def __call__(self, prompts: list[str], answers: list[str], **columns: list[Any]) -> list[float]:
+        """Return one finite score an answer.
+
+        Args:
+            prompts: the last user turn of each prompt, or the text of a plain prompt.
+            answers: the sampled answers, as text, without special tokens.
+            columns: the dataset's further columns, one value an answer, and ``ended``: whether it ended by itself.
+        """

@@ -1,0 +1,205 @@
+"""Checks a composed config before anything heavy is imported, and turns it into the TRL config's arguments."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from alignzoo.errors import UserError, did_you_mean
+from alignzoo.evaluate.numbers import NUMBERS
+from alignzoo.fields import config_fields, fits
+from alignzoo.plain import plain
+from alignzoo.registry import registry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from alignzoo.method import Method
+
+log = logging.getLogger(__name__)
+
+OWN_METHOD_KEYS = frozenset({"name", "learning_rates"})  #: keys of `method` that no TRL config has
+
+#: Keys of ours, with the type that each takes; what else stands in `method` and `train` is TRL's and has TRL's types.
+TYPES = {
+    "seed": "int",
+    "telemetry": "bool",
+    "train.global_batch_size": "int",
+    "train.per_device_batch_size": "int",
+    "train.max_length": "int",
+    "train.precision": "str",
+    "train.gradient_checkpointing": "bool | str",
+    "dataset.rows": "int | None",
+    "dataset.split": "str",
+    "dataset.path": "str | list",
+    "dataset.columns": "dict",
+    "dataset.bad_rows": "str",
+    "dataset.heldout.fraction": "float",
+    "dataset.heldout.rows": "int",
+    "model.path": "str | None",
+    "model.trust_remote_code": "bool",
+    "evaluate.enabled": "bool",
+    "evaluate.rows": "int",
+    "evaluate.max_new_tokens": "int",
+    "evaluate.batch_size": "int",
+    "evaluate.shown": "int",
+    "strategy.processes": "int",
+}
+
+CHOICES = {
+    "train.precision": ("auto", "fp32", "bf16", "fp16"),
+    "model.dtype": ("auto", "float32", "bfloat16", "float16"),
+    "dataset.bad_rows": ("stop", "drop"),
+    "strategy.device": ("auto", "cpu", "cuda", "mps"),
+    "evaluate.objective": tuple(NUMBERS),
+}
+
+LEAST = {
+    "train.global_batch_size": 1,
+    "train.per_device_batch_size": 1,
+    "train.max_length": 2,
+    "dataset.rows": 1,
+    "dataset.heldout.rows": 0,
+    "evaluate.max_new_tokens": 1,
+    "evaluate.batch_size": 1,
+}
+
+
+def check(cfg: DictConfig) -> type[Method]:
+    """Return the method that ``cfg`` selects, after refusing what cannot work.
+
+    Raises:
+        UserError: a key that nothing reads, a value of the wrong type or out of range, or a known bad combination.
+    """
+    method = registry().method(cfg.method.name)
+    _check_own(cfg)
+    fields = config_fields(method.config)
+    for group in ("method", "train"):
+        for key, value in _trl_items(cfg, group, method).items():
+            _check_trl(group, key, value, method, fields)
+    _check_batch(cfg)
+    _check_rewards(cfg, method)
+    _check_low_precision(cfg)
+    method.check(cfg)
+    _warn_learning_rate(cfg)
+    return method
+
+
+def _check_own(cfg: DictConfig) -> None:
+    for key, annotation in TYPES.items():
+        value: Any = plain(OmegaConf.select(cfg, key, throw_on_missing=True))
+        if not fits(value, annotation):
+            raise UserError(f"{key}={value} is {_kind(value)}; it takes {annotation.replace(' | ', ' or ')}.")
+        least = LEAST.get(key)
+        if least is not None and value is not None and value < least:
+            raise UserError(f"{key}={value} must be at least {least}.")
+    for key, choices in CHOICES.items():
+        value = OmegaConf.select(cfg, key)
+        if value not in choices:
+            raise UserError(f"{key}={value} is none of {', '.join(choices)}.{did_you_mean(str(value), choices)}")
+
+
+def _trl_items(cfg: DictConfig, group: str, method: type[Method]) -> dict[str, Any]:
+    """Return the keys of ``cfg.<group>`` that go to the TRL config, as plain containers."""
+    own = (
+        OWN_METHOD_KEYS | method.options if group == "method" else {k.split(".")[1] for k in TYPES if k[:6] == "train."}
+    )
+    items: dict[str, Any] = plain(cfg[group])
+    return {key: value for key, value in items.items() if key not in own}
+
+
+def _check_trl(group: str, key: str, value: Any, method: type[Method], fields: dict[str, str]) -> None:
+    if fields and key not in fields:
+        raise UserError(f"{group}.{key}: {method.config.split(':')[1]} has no such field.{did_you_mean(key, fields)}")
+    if key in method.pinned and value != method.pinned[key]:
+        raise UserError(
+            f"{group}.{key}={value} would not be {method.name}: it is {method.pinned[key]} there. Leave it out."
+        )
+    if fields and not fits(value, fields[key]):
+        raise UserError(f"{group}.{key}={value} is {_kind(value)}; {method.config.split(':')[1]} takes {fields[key]}.")
+
+
+def _kind(value: Any) -> str:
+    names = {
+        str: "text",
+        bool: "true/false",
+        int: "a whole number",
+        float: "a number",
+        list: "a list",
+        dict: "a mapping",
+    }
+    return "null" if value is None else names.get(type(value), type(value).__name__)
+
+
+def _check_batch(cfg: DictConfig) -> None:
+    total, each = cfg.train.global_batch_size, cfg.train.per_device_batch_size
+    if total % (each * cfg.strategy.processes):
+        raise UserError(
+            f"train.global_batch_size={total} must be a multiple of train.per_device_batch_size={each} "
+            f"x {cfg.strategy.processes} process(es)."
+        )
+
+
+def _check_rewards(cfg: DictConfig, method: type[Method]) -> None:
+    for name in cfg.reward:
+        registry().reward(name)
+    if method.uses_rewards and not cfg.reward:
+        raise UserError(f"method={method.name} learns from rewards: add reward=NAME ({', '.join(registry().rewards)}).")
+
+
+def _check_low_precision(cfg: DictConfig) -> None:
+    """bf16 keeps 8 bits: near 0.02, a usual weight, its step is 8e-5, and an AdamW update of half that is lost."""
+    rate = cfg.method.get("learning_rate")
+    if cfg.peft.name == "none" and cfg.model.dtype in ("bfloat16", "float16") and rate is not None and rate < 4e-5:
+        raise UserError(
+            f"model.dtype={cfg.model.dtype} with method.learning_rate={rate} would move almost no weight.\n"
+            "Use model.dtype=float32 (train.precision=bf16 keeps the speed), or peft=lora."
+        )
+
+
+def _warn_learning_rate(cfg: DictConfig) -> None:
+    rates, rate, kind = cfg.method.get("learning_rates"), cfg.method.get("learning_rate"), cfg.peft.rate
+    if not rates or rate is None:
+        return
+    if kind == "adapter" and rate <= rates.full:
+        log.warning(
+            "method.learning_rate=%g is a rate for full training: an adapter needs about %g.", rate, rates.adapter
+        )
+    if rate >= 10 * rates[kind]:
+        log.warning(
+            "method.learning_rate=%g is %.0f times the published %g: watch for collapse.",
+            rate,
+            rate / rates[kind],
+            rates[kind],
+        )
+
+
+def trl_arguments(cfg: DictConfig, method: type[Method], folder: Path, device: str, precision: str) -> dict[str, Any]:
+    """Return the arguments for ``method.config``; ``precision`` is fp32, bf16 or fp16, ``device`` a torch one."""
+    fields = config_fields(method.config)
+    checkpointing = cfg.train.gradient_checkpointing
+    arguments = {
+        "output_dir": str(folder / "checkpoints"),
+        "run_name": folder.name,
+        "seed": cfg.seed,
+        "data_seed": cfg.seed,
+        "use_cpu": device == "cpu",
+        "bf16": precision == "bf16",
+        "fp16": precision == "fp16",
+        "gradient_checkpointing": device != "cpu" if checkpointing == "auto" else checkpointing,
+        "per_device_train_batch_size": cfg.train.per_device_batch_size,
+        "per_device_eval_batch_size": cfg.train.per_device_batch_size,
+        "gradient_accumulation_steps": cfg.train.global_batch_size
+        // (cfg.train.per_device_batch_size * cfg.strategy.processes),
+        "max_length": cfg.train.max_length,  # no row is longer; caps only KTO's pairs of a prompt with another's answer
+        "trust_remote_code": cfg.model.trust_remote_code,
+        "report_to": cfg.tracker.report_to,
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,  # otherwise a NaN loss is logged as 0
+        "disable_tqdm": True,  # our own progress bar shows the method's numbers
+        "ddp_find_unused_parameters": False,
+    }
+    known = {key: value for key, value in arguments.items() if not fields or key in fields}
+    return known | _trl_items(cfg, "train", method) | _trl_items(cfg, "method", method) | dict(method.pinned)

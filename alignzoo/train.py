@@ -1,0 +1,128 @@
+"""One run, top to bottom."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from alignzoo import guards, models, settings, weights
+from alignzoo.callbacks import Metrics
+from alignzoo.data.formats import convert
+from alignzoo.data.prepare import Prepared, prepare
+from alignzoo.data.tokens import Tokeniser
+from alignzoo.device import check_peft, choose_device, choose_precision
+from alignzoo.disk import require_space
+from alignzoo.evaluate.measure import Measured, Yardstick
+from alignzoo.method import Method, TrainParts
+from alignzoo.progress import ProgressBar
+from alignzoo.record import Record, peak_memory
+from alignzoo.registry import registry
+from alignzoo.report.card import write_card
+from alignzoo.report.curves import draw_curves
+from alignzoo.report.summary import print_answers, print_result
+from alignzoo.rewards import build_rewards
+from alignzoo.trackers import Tracker
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from transformers import Trainer
+
+
+def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracker) -> dict[str, Any]:
+    """Align the model that ``cfg`` names with ``method``, and return the run's result, as ``result.json`` holds it."""
+    device = choose_device(cfg.strategy.device)
+    precision = choose_precision(cfg.train.precision, device)
+    check_peft(cfg, device)
+
+    start = weights.start_folder(cfg.model)
+    tokenizer = models.load_tokenizer(start, cfg.model)
+    data = prepare(cfg, Tokeniser(tokenizer, models.configured_stops(start)))
+    rows = convert(data.train, data.kind, method.data, cfg.train.per_device_batch_size, cfg.seed)
+    record.manifest(data.manifest)
+
+    model = models.load_policy(start, cfg, device, precision)
+    require_space(record.folder, model.get_memory_footprint(), "the trained model")
+    arguments = settings.trl_arguments(cfg, method, record.folder, device, precision)
+    stops = models.stop_ids(model, tokenizer)
+    rewards: list[Any] = []
+    if method.uses_rewards:
+        rewards, arguments["reward_weights"] = build_rewards(cfg.reward, set(rows.column_names), stops)
+
+    yardstick = Yardstick(cfg.evaluate, data.heldout, tokenizer, stops)
+    before = yardstick.measure_start(model.to(device), weights.identity(start)) if cfg.evaluate.enabled else None
+
+    trainer = method().build_trainer(
+        TrainParts(
+            cfg=cfg,
+            arguments=arguments,
+            model=model,
+            tokenizer=tokenizer,
+            train=rows,
+            heldout=_heldout_rows(cfg, method, data, arguments),
+            peft_config=models.adapter_config(cfg.peft),
+            rewards=rewards,
+            callbacks=_callbacks(cfg, method, record, precision),
+        )
+    )
+    seconds = _fit(trainer)
+    trainer.save_model(str(record.folder / "model"))
+
+    after = yardstick.measure(trainer.model) if before else None
+    answers = _side_by_side(yardstick, before, after) if before and after else []
+    result = {
+        "method": cfg.method.name,
+        "start": {"folder": str(start), "identity": weights.identity(start)},
+        "objective": cfg.evaluate.objective,
+        "before": yardstick.numbers(before, before) if before else {},
+        "after": yardstick.numbers(after, before) if before and after else {},
+        "rows": data.manifest["decision"].value_counts().to_dict(),
+        "cost": {
+            "steps": trainer.state.global_step,
+            "train_seconds": seconds,
+            "total_seconds": time.time() - record.started,
+            "peak_memory_bytes": peak_memory(device),
+        },
+    }
+    draw_curves(record.history(), record.folder / "plots", f"{cfg.method.name}, {cfg.model.name}, {cfg.dataset.name}")
+    write_card(record.folder / "model", cfg, method, result)
+    record.answers(answers)
+    record.finish(result)
+    tracker.summary({**result["after"], **result["cost"]})
+    print_answers(answers, cfg.evaluate.shown)
+    print_result(result, record.folder)
+    return result
+
+
+def _fit(trainer: Trainer) -> float:
+    """Train, check that something was learned, and return the seconds, which include the reference's pass."""
+    before = guards.fingerprint(trainer.model)
+    started = time.perf_counter()
+    trainer.train()
+    guards.check_trained(trainer, before)
+    return time.perf_counter() - started
+
+
+def _heldout_rows(cfg: DictConfig, method: type[Method], data: Prepared, arguments: dict[str, Any]) -> Any:
+    """Return held-out rows for the trainer's own evaluation, where ``+train.eval_strategy`` asks for it."""
+    if arguments.get("eval_strategy", "no") == "no" or not len(data.heldout):
+        return None
+    return convert(data.heldout, data.kind, method.data, cfg.train.per_device_batch_size, cfg.seed)
+
+
+def _callbacks(cfg: DictConfig, method: type[Method], record: Record, precision: str) -> list[Any]:
+    return [
+        Metrics(record),
+        guards.FirstLoss(method.first_loss(cfg), method.needs_reference, precision),
+        guards.Finite(),
+        guards.RewardsDiffer(),
+        ProgressBar(cfg.method.name, method.headline),
+        *(callback for _, callback in registry().call("alignzoo_callbacks", cfg=cfg)),
+    ]
+
+
+def _side_by_side(yardstick: Yardstick, before: Measured, after: Measured) -> Sequence[dict[str, Any]]:
+    prompts = [json.loads(prompt)[-1]["content"] for prompt in yardstick.rows["prompt"]]
+    rows = zip(yardstick.rows["id"], prompts, before.answers, after.answers, strict=True)
+    return [{"id": i, "prompt": p, "before": vars(b), "after": vars(a)} for i, p, b, a in rows]

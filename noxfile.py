@@ -1,0 +1,88 @@
+"""Developer tasks: ``nox -l`` lists them, ``nox`` runs the quick ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.default_venv_backend = "virtualenv"  # uv would not see wheels that pip finds on disk
+
+ROOT = Path(__file__).parent
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+TESTED = ("-c", str(ROOT / "constraints.txt"))
+THIRD_PARTY = ROOT / "tests" / "packages" / "alignzoo_simpo"
+QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "WANDB_MODE": "offline"}
+
+
+def group(name: str) -> list[str]:
+    """Return the requirements of a dependency group."""
+    return list(nox.project.dependency_groups(PYPROJECT, name))
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Align the bundled 135M model on the bundled pairs, and show answers before and after."""
+    session.install("-e.", *TESTED)
+    session.run("python", "-m", "alignzoo", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the test suite, with coverage."""
+    session.install("-e.", *group("test"), *TESTED)
+    args = session.posargs or ["--cov", "--cov-report=term", "--cov-fail-under=90"]
+    session.run("pytest", *args, env=QUIET)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build the wheel, install it and a third-party method far from the checkout, and train with both."""
+    session.install("build", "setuptools>=77", *TESTED)
+    folder = Path(session.create_tmp())
+    session.run("python", "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT))
+    session.run("python", "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(THIRD_PARTY))
+    session.install(*map(str, folder.glob("*.whl")), *TESTED)
+    session.chdir(folder)
+    session.run("python", "-m", "alignzoo", "list", env=QUIET)
+    quick = ["model=tiny", "dataset.rows=16", "evaluate.rows=4", "evaluate.max_new_tokens=8"]
+    for method in ("dpo", "simpo"):
+        session.run("python", "-m", "alignzoo", f"method={method}", *quick, env=QUIET)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types: mypy, strict."""
+    session.install("-e.", *group("types"), *TESTED)
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting: ruff."""
+    session.install(*group("lint"), *TESTED)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Check that the docs' links lead somewhere and their commands compose."""
+    session.install("-e.", *group("test"), *TESTED)
+    session.run("pytest", "tests/test_docs.py", env=QUIET)
+
+
+@nox.session
+def minimums(session: nox.Session) -> None:
+    """Run the test suite against the oldest versions that pyproject.toml allows."""
+    session.install("-e.", *group("test"), "-c", str(ROOT / "constraints-minimums.txt"))
+    session.run("pytest", *session.posargs, env=QUIET)
+
+
+@nox.session
+def benchmark(session: nox.Session) -> None:
+    """Compare alignzoo with a plain TRL script, in one interleaved run."""
+    session.install("-e.", *TESTED)
+    session.run("python", "-m", "alignzoo", "benchmark", *session.posargs, env=QUIET)

@@ -1,0 +1,1 @@
+"""First-party methods and rewards, one short file each. They register as a third party's plugins do."""

@@ -1,0 +1,53 @@
+"""Direct Preference Optimization.
+
+Rafailov et al., 2023, "Direct Preference Optimization: Your Language Model is Secretly a Reward Model",
+https://arxiv.org/abs/2305.18290, equation 7. Loss: -log sigmoid(beta x (log-ratio of chosen - log-ratio of rejected)),
+each log-ratio summed over the answer's tokens, against the start model.
+
+Data: pairs. Beta: strength of the pull towards the start model; published values 0.01 (Zephyr's best), 0.1 (paper,
+dialogue and summaries: 0.1 and 0.5). Learning rates: 5e-7 (Zephyr, Tulu 3) to 5e-6 for full training, ten times that
+with adapters. Its rewards scale with beta: compare runs by alignzoo's own measurements, never by these.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from alignzoo import DataFormat, Method, UserError, hookimpl
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+class DPO(Method):
+    """Direct Preference Optimization (Rafailov et al., 2023): a logistic loss on pairs, against the start model."""
+
+    name = "dpo"
+    data = DataFormat.PREFERENCE
+    needs_reference = True
+    config = "trl:DPOConfig"
+    trainer = "trl:DPOTrainer"
+
+    @classmethod
+    def check(cls, cfg: DictConfig) -> None:
+        """Refuse a beta that turns preferences round and label smoothing that does."""
+        if cfg.method.beta <= 0:
+            raise UserError(f"method.beta={cfg.method.beta} must be above 0: at 0 or below DPO has nothing to learn.")
+        if not 0 <= cfg.method.label_smoothing < 0.5:
+            raise UserError(
+                f"method.label_smoothing={cfg.method.label_smoothing} must be at least 0 and below 0.5: "
+                "from there on the rejected answer wins."
+            )
+
+    @classmethod
+    def first_loss(cls, cfg: DictConfig) -> float | None:
+        """-log sigmoid(0), where the loss is DPO's own."""
+        return math.log(2) if list(cfg.method.loss_type) == ["sigmoid"] else None
+
+
+@hookimpl
+def alignzoo_methods() -> Iterable[type[Method]]:
+    """Return :class:`DPO`."""
+    return [DPO]

@@ -1,0 +1,54 @@
+"""Kahneman-Tversky Optimization.
+
+Ethayarajh et al., 2024, "KTO: Model Alignment as Prospect Theoretic Optimization", https://arxiv.org/abs/2402.01306,
+equations 7 and 8. Loss: weight x (1 - sigmoid(beta x (log-ratio - KL))) for a good answer, with the sign turned round
+for a bad one; KL is estimated on answers of other prompts in the batch and not differentiated.
+
+Data: single answers, each good or bad; pairs are taken apart into one good and one bad answer. Every batch holds both
+labels. Beta: inverse temperature of the value function, published 0.01 to 0.3 (paper: 0.1). Learning rates: 5e-7 in
+the paper, at most 5e-6 with full training. Batches below 8 make the KL estimate noisy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from alignzoo import DataFormat, Method, UserError, hookimpl
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+class KTO(Method):
+    """Kahneman-Tversky Optimization (Ethayarajh et al., 2024): learns from single answers marked good or bad."""
+
+    name = "kto"
+    data = DataFormat.UNPAIRED
+    needs_reference = True
+    config = "trl:KTOConfig"
+    trainer = "trl:KTOTrainer"
+    pinned = {"train_sampling_strategy": "sequential"}
+    headline = {"rewards/margins": "margin", "kl": "KL"}
+
+    @classmethod
+    def check(cls, cfg: DictConfig) -> None:
+        """Refuse what leaves the KL estimate or the value function without meaning."""
+        if cfg.method.beta <= 0:
+            raise UserError(f"method.beta={cfg.method.beta} must be above 0: at 0 or below KTO has nothing to learn.")
+        if cfg.train.per_device_batch_size < 2:
+            raise UserError(
+                "train.per_device_batch_size must be at least 2 for kto: "
+                "its KL term pairs each prompt with another's answer."
+            )
+
+    @classmethod
+    def first_loss(cls, cfg: DictConfig) -> float | None:
+        """1 - sigmoid(0), where good and bad weigh the same."""
+        return 0.5 if cfg.method.desirable_weight == cfg.method.undesirable_weight == 1 else None
+
+
+@hookimpl
+def alignzoo_methods() -> Iterable[type[Method]]:
+    """Return :class:`KTO`."""
+    return [KTO]

@@ -1,0 +1,46 @@
+"""Odds Ratio Preference Optimization.
+
+Hong et al., 2024, "ORPO: Monolithic Preference Optimization without Reference Model",
+https://arxiv.org/abs/2403.07691, equations 6 and 7. Loss: the chosen answer's mean negative log-likelihood, plus beta
+times -log sigmoid(log odds of chosen - log odds of rejected), with odds p / (1 - p) of the length-normalised
+probability.
+
+Data: pairs, no reference model. Beta is the paper's lambda: 0.1 (Mistral 7B) to 0.25 (Llama 2), up to 1.0. Learning
+rates: 5e-6 (Mistral) to 8e-6 (paper, section 5), ten times DPO's, because ORPO also has to learn what SFT teaches.
+The logged rewards are beta times mean log-probabilities, without a reference: not DPO's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from alignzoo import DataFormat, Method, UserError, hookimpl
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+class ORPO(Method):
+    """Odds Ratio Preference Optimization (Hong et al., 2024): fine-tuning and preference in one loss, no reference."""
+
+    name = "orpo"
+    data = DataFormat.PREFERENCE
+    config = "trl.experimental.orpo:ORPOConfig"
+    trainer = "trl.experimental.orpo:ORPOTrainer"
+    pinned = {"remove_unused_columns": False}
+    headline = {"rewards/accuracies": "accuracy", "log_odds_chosen": "log-odds"}
+
+    @classmethod
+    def check(cls, cfg: DictConfig) -> None:
+        """Refuse a weight that prefers the rejected answer."""
+        if cfg.method.beta < 0:
+            raise UserError(
+                f"method.beta={cfg.method.beta} must be 0 or above: below, ORPO prefers the rejected answer."
+            )
+
+
+@hookimpl
+def alignzoo_methods() -> Iterable[type[Method]]:
+    """Return :class:`ORPO`."""
+    return [ORPO]

@@ -1,0 +1,136 @@
+"""First-party rewards: verifiable answers, format, length, conciseness, and any reward model.
+
+Each is a class that a config option in ``conf/reward/`` selects; several are added up with their weights.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from alignzoo import Reward, UserError, hookimpl
+
+_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+
+
+class Verifiable(Reward):
+    """1 where the final answer equals the dataset's `answer` (Lambert et al., 2024, Tulu 3: verifiable rewards)."""
+
+    name = "verifiable"
+    columns = frozenset({"answer"})
+
+    def __call__(self, prompts: list[str], answers: list[str], **columns: list[Any]) -> list[float]:
+        """Compare the last number, ``\\boxed{}`` or text after ``####`` of answer and solution."""
+        return [float(final(a) == final(str(s)) != "") for a, s in zip(answers, columns["answer"], strict=True)]
+
+
+def final(text: str) -> str:
+    """Return what a solution ends in, in one spelling: after ####, else the last box, else the last number."""
+    if "####" in text:
+        text = text.rsplit("####", 1)[1]
+    elif "\\boxed{" in text:
+        text = _braced(text.rsplit("\\boxed{", 1)[1])
+    else:
+        text = (_NUMBER.findall(text) or [""])[-1]
+    text = text.strip().strip("$").rstrip(".").replace(",", "").replace(" ", "")
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
+
+
+def _braced(text: str) -> str:
+    """Return ``text`` up to the brace that closes it."""
+    depth = 1
+    for position, character in enumerate(text):
+        depth += (character == "{") - (character == "}")
+        if not depth:
+            return text[:position]
+    return ""
+
+
+class Format(Reward):
+    """1 where the whole answer matches a regular expression (DeepSeek-R1's format reward by default)."""
+
+    name = "format"
+
+    def __init__(self, pattern: str) -> None:
+        try:
+            self.pattern = re.compile(pattern, re.DOTALL)
+        except re.error as error:
+            raise UserError(f"reward.format.pattern={pattern!r} is no regular expression: {error}.") from None
+
+    def __call__(self, prompts: list[str], answers: list[str], **columns: list[Any]) -> list[float]:
+        """Search the stripped answer."""
+        return [float(bool(self.pattern.search(answer.strip()))) for answer in answers]
+
+
+class Length(Reward):
+    """1 at the wanted number of words, falling linearly to 0."""
+
+    name = "length"
+
+    def __init__(self, words: int, slack: int) -> None:
+        if slack < 1:
+            raise UserError(f"reward.length.slack={slack} must be at least 1 word.")
+        self.words, self.slack = words, slack
+
+    def __call__(self, prompts: list[str], answers: list[str], **columns: list[Any]) -> list[float]:
+        """Count words between blanks."""
+        return [max(0.0, 1 - abs(len(answer.split()) - self.words) / self.slack) for answer in answers]
+
+
+class Conciseness(Reward):
+    """1 for a complete answer in few words, falling to 0 at four times as many; 0 for an incomplete one."""
+
+    name = "conciseness"
+
+    def __init__(self, words: int, least: int) -> None:
+        self.words, self.least = words, least
+
+    def __call__(self, prompts: list[str], answers: list[str], **columns: list[Any]) -> list[float]:
+        """An answer is complete if it ended by itself, in a sentence's punctuation, with enough words."""
+        return [self._score(a, e) for a, e in zip(answers, columns["ended"], strict=True)]
+
+    def _score(self, answer: str, ended: bool) -> float:
+        words = len(answer.split())
+        if not ended or words < self.least or not answer.rstrip().endswith((".", "!", "?", ".)", '."')):
+            return 0.0
+        return min(1.0, max(0.0, (4 * self.words - words) / (3 * self.words)))
+
+
+class RewardModel(Reward):
+    """The score of a sequence-classification model with one output (hub id or folder)."""
+
+    name = "model"
+
+    def __init__(self, path: str, revision: str | None = None, batch_size: int = 8) -> None:
+        from alignzoo.models import load_classifier
+
+        self.batch_size = batch_size
+        self.scorer, self.tokenizer = load_classifier(path, revision)
+
+    def __call__(self, prompts: list[str], answers: list[str], **columns: list[Any]) -> list[float]:
+        """Score prompt and answer as one conversation, or as plain text where the model has no chat template."""
+        texts = [self._text(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
+        batches = (texts[i : i + self.batch_size] for i in range(0, len(texts), self.batch_size))
+        return [score for batch in batches for score in self._scores(batch)]
+
+    def _text(self, prompt: str, answer: str) -> str:
+        if not self.tokenizer.chat_template:
+            return f"{prompt}\n\n{answer}"
+        messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False))
+
+    def _scores(self, texts: list[str]) -> list[float]:
+        import torch
+
+        special = not self.tokenizer.chat_template  # a template writes its own special tokens
+        batch = self.tokenizer(texts, return_tensors="pt", padding=True, truncation=True, add_special_tokens=special)
+        with torch.inference_mode():
+            logits = self.scorer(**batch.to(self.scorer.device)).logits
+        return [float(score) for score in logits[:, 0]]
+
+
+@hookimpl
+def alignzoo_rewards() -> Iterable[type[Reward]]:
+    """Return the first-party rewards."""
+    return [Verifiable, Format, Length, Conciseness, RewardModel]

@@ -1,0 +1,31 @@
+"""Supervised fine-tuning.
+
+Maximum likelihood of good answers given their prompts (Ouyang et al., 2022, "Training language models to follow
+instructions with human feedback", https://arxiv.org/abs/2203.02155, section 3.5, step 1). Loss: the mean negative
+log-likelihood of the answer's tokens; the prompt's are not trained.
+
+Data: single good answers; of pairs the chosen one, of marked answers the good ones. Learning rates: 2e-5 (Zephyr 7B),
+up to 1e-3 for models as small as SmolLM2-135M, 2e-4 with adapters (QLoRA).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from alignzoo import DataFormat, Method, hookimpl
+
+
+class SFT(Method):
+    """Supervised fine-tuning (Ouyang et al., 2022): the likelihood of good answers, where alignment usually starts."""
+
+    name = "sft"
+    data = DataFormat.SUPERVISED
+    config = "trl:SFTConfig"
+    trainer = "trl:SFTTrainer"
+    headline = {"mean_token_accuracy": "token accuracy", "entropy": "entropy"}
+
+
+@hookimpl
+def alignzoo_methods() -> Iterable[type[Method]]:
+    """Return :class:`SFT`."""
+    return [SFT]
