@@ -35,6 +35,7 @@ TYPES = {
     "dataset.split": "str",
     "dataset.path": "str | list",
     "dataset.columns": "dict",
+    "dataset.chat": "bool",
     "dataset.bad_rows": "str",
     "dataset.heldout.fraction": "float",
     "dataset.heldout.rows": "int",

@@ -11,40 +11,26 @@ from typing import Any
 
 from alignzoo import Reward, UserError, hookimpl
 
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
-
 
 class Verifiable(Reward):
-    """1 where the final answer equals the dataset's `answer` (Lambert et al., 2024, Tulu 3: verifiable rewards)."""
+    """1 where the final answer equals the dataset's `answer`, as math-verify compares them (Lambert et al., 2024)."""
 
     name = "verifiable"
     columns = frozenset({"answer"})
 
     def __call__(self, prompts: list[str], answers: list[str], **columns: list[Any]) -> list[float]:
-        """Compare the last number, ``\\boxed{}`` or text after ``####`` of answer and solution."""
-        return [float(final(a) == final(str(s)) != "") for a, s in zip(answers, columns["answer"], strict=True)]
+        """Compare final answers: numbers, fractions, LaTeX; text (True, Paris) where the solution is no mathematics."""
+        return [float(self._same(answer, str(s))) for answer, s in zip(answers, columns["answer"], strict=True)]
 
+    def _same(self, answer: str, solution: str) -> bool:
+        from math_verify import parse, verify
 
-def final(text: str) -> str:
-    """Return what a solution ends in, in one spelling: after ####, else the last box, else the last number."""
-    if "####" in text:
-        text = text.rsplit("####", 1)[1]
-    elif "\\boxed{" in text:
-        text = _braced(text.rsplit("\\boxed{", 1)[1])
-    else:
-        text = (_NUMBER.findall(text) or [""])[-1]
-    text = text.strip().strip("$").rstrip(".").replace(",", "").replace(" ", "")
-    return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
-
-
-def _braced(text: str) -> str:
-    """Return ``text`` up to the brace that closes it."""
-    depth = 1
-    for position, character in enumerate(text):
-        depth += (character == "{") - (character == "}")
-        if not depth:
-            return text[:position]
-    return ""
+        solution = solution.rsplit("####", 1)[-1].strip()
+        wanted = parse(solution if "$" in solution or "\\boxed" in solution else f"${solution}$")
+        found = parse(answer.rsplit("####", 1)[-1])
+        if re.fullmatch(r"[A-Za-z ]+", solution):  # words: the answer has to end in them
+            return answer.rstrip(" .!*$}").lower().endswith(solution.lower())
+        return bool(found) and bool(verify(wanted, found))
 
 
 class Format(Reward):

@@ -61,7 +61,7 @@ def _answer(rows: Dataset, column: str, label: bool | None = None) -> Dataset:
 
 
 def _unpaired(rows: Dataset, kind: DataFormat, batch: int, seed: int) -> Dataset:
-    """Mix good and bad answers, so that each block of ``batch`` holds both, and pair each prompt with another's answer."""
+    """Mix good and bad answers so that each block of ``batch`` holds both; pair each prompt with another's answer."""
     import datasets
 
     if kind is DataFormat.PREFERENCE:

@@ -32,6 +32,12 @@ class Layout:
     columns: Mapping[str, str]
     """Canonical column -> the dataset's own."""
 
+    extras: Mapping[str, str]
+    """The further columns, for rewards to read: name -> the dataset's own."""
+
+    chat: bool = False
+    """Whether plain text becomes a conversation of user and assistant."""
+
     def canonical(self, row: Mapping[str, Any]) -> dict[str, Messages | bool]:
         """Return the row in canonical shape.
 
@@ -44,15 +50,15 @@ class Layout:
             texts["prompt"], texts["completion"] = _split_last_answer(texts.pop("messages"))
         if "text" in texts:
             texts |= {"prompt": _text(""), "completion": texts.pop("text")}
-        shaped = _with_prompt(texts)
+        shaped = _with_prompt(texts, self.chat)
         _refuse_empty(shaped)
         if self.kind is DataFormat.PREFERENCE and shaped["chosen"] == shaped["rejected"]:
             raise BadRow("chosen equals rejected")
         return {**shaped, **({"label": _label(values["label"])} if "label" in values else {})}
 
 
-def recognise(columns: set[str], mapping: Mapping[str, str], place: str) -> Layout:
-    """Return the layout that the columns show; ``mapping`` is ``dataset.columns`` (theirs -> ours).
+def recognise(columns: set[str], mapping: Mapping[str, str], chat: bool, place: str) -> Layout:
+    """Return the layout that the columns show; ``mapping`` and ``chat`` are ``dataset.columns`` and ``dataset.chat``.
 
     Raises:
         UserError: a mapped column is not there, or the columns show no layout.
@@ -68,7 +74,8 @@ def recognise(columns: set[str], mapping: Mapping[str, str], place: str) -> Layo
     for kind, needed, optional in _SHAPES:
         if needed <= names.keys():
             used = needed | (optional & names.keys())
-            return Layout(kind, {name: names[name] for name in sorted(used)})
+            extras = {name: theirs for name, theirs in names.items() if name not in used and name != "id"}
+            return Layout(kind, {name: names[name] for name in sorted(used)}, extras, chat)
     raise UserError(
         f"{place} has the columns {', '.join(sorted(columns))}: no preference, answer or prompt among them.\n"
         "Map yours, e.g. 'dataset.columns={question: prompt, good: chosen, bad: rejected}'."
@@ -117,14 +124,14 @@ def _label(value: Any) -> bool:
     raise BadRow(f"label is {value!r}; it must be true or false")
 
 
-def _with_prompt(texts: dict[str, Messages]) -> dict[str, Messages]:
+def _with_prompt(texts: dict[str, Messages], chat: bool) -> dict[str, Messages]:
     """Take an implicit prompt out of the answers, or a repeated explicit one."""
     answers = {name: text for name, text in texts.items() if name != "prompt"}
     prompt = texts.get("prompt")
     if prompt is None:
         prompt = _common_start(*answers.values())
     conversational = {message["role"] != "text" for text in (prompt, *answers.values()) for message in text}
-    if conversational == {True, False}:  # a text prompt beside messages, or the reverse
+    if chat or conversational == {True, False}:  # asked for, or text beside messages
         prompt = _as_messages(prompt, "user")
         answers = {name: _as_messages(text, "assistant") for name, text in answers.items()}
     return {"prompt": prompt, **{name: _without(text, prompt) for name, text in answers.items()}}

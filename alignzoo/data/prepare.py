@@ -48,15 +48,14 @@ def prepare(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
     import pandas as pd
 
     source = training_source(cfg.dataset)
-    columns = dict(cfg.dataset.columns)
-    rows, layout = table(source, tokeniser, columns)
+    rows, layout = table(source, tokeniser, cfg.dataset)
     facts = _facts(rows, source, "train", cfg)
     apart = heldout_source(cfg.dataset)
     if apart is None:
         facts["heldout"] = _chosen_by_hash(facts["prompt_key"].to_numpy(), cfg.dataset.heldout.fraction)
         held_rows, held = rows, facts[facts["heldout"] & (facts["reason"] == "")]
     else:
-        held_rows, held_layout = table(apart, tokeniser, columns)
+        held_rows, held_layout = table(apart, tokeniser, cfg.dataset)
         if held_layout.kind is not layout.kind:
             raise UserError(f"{source.place} holds {layout.kind} rows, {apart.place} {held_layout.kind} rows.")
         facts["heldout"] = False

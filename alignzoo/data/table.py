@@ -19,13 +19,14 @@ from alignzoo.errors import UserError
 if TYPE_CHECKING:
     import pyarrow
     from datasets import Dataset
+    from omegaconf import DictConfig
 
 BATCH = 1000  #: rows tokenised and written at once
 VERSION = 1  #: raised whenever the same input gives other rows
 
 
-def table(source: Source, tokeniser: Tokeniser, columns: dict[str, str]) -> tuple[Dataset, Layout]:
-    """Return the source's rows, memory-mapped, and their layout.
+def table(source: Source, tokeniser: Tokeniser, cfg: DictConfig) -> tuple[Dataset, Layout]:
+    """Return the source's rows, memory-mapped, and their layout; ``cfg`` is the group ``dataset``.
 
     Columns: ``row`` (its number in the source, from 1), ``id``, ``prompt`` (JSON messages), ``prompt_key`` (64-bit hash
     of the prompt), ``prompt_ids``, ``<answer>_ids``, ``label``, ``extra`` (JSON of the further columns), ``problem``
@@ -39,8 +40,11 @@ def table(source: Source, tokeniser: Tokeniser, columns: dict[str, str]) -> tupl
     first = next(source.rows(), None)
     if first is None:
         raise UserError(f"{source.place} holds no rows.")
-    layout = recognise(set(first), columns, source.place)
-    key = json.dumps([VERSION, source.identity, tokeniser.identity, dict(layout.columns)], sort_keys=True)
+    layout = recognise(set(first), dict(cfg.columns), cfg.chat, source.place)
+    key = json.dumps(
+        [VERSION, source.identity, tokeniser.identity, dict(layout.columns), dict(layout.extras), cfg.chat],
+        sort_keys=True,
+    )
     file = cache.folder("rows") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.arrow"
     if not file.exists():
         _write(file, source, layout, tokeniser)
@@ -105,5 +109,5 @@ def _key(prompt: str) -> int:
 
 def _extra(row: dict[str, Any], layout: Layout) -> str:
     """Return the columns that the layout does not use, for rewards to read."""
-    used = {*layout.columns.values(), "id"}
-    return json.dumps({k: v for k, v in row.items() if k not in used}, ensure_ascii=False, default=str)
+    extras = {name: row.get(theirs) for name, theirs in layout.extras.items()}
+    return json.dumps(extras, ensure_ascii=False, default=str)

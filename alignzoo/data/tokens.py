@@ -36,7 +36,7 @@ class Tokeniser:
         return hashlib.sha256(repr((vocab, *state[1:])).encode()).hexdigest()
 
     def encode(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, list[int]]]:
-        """Return ``prompt_ids`` and ``<answer>_ids`` of each row; an answer that does not extend its prompt lacks ids."""
+        """Return ``prompt_ids`` and ``<answer>_ids`` of each row; one that does not extend its prompt lacks ids."""
         texts: list[str] = []
         places: list[tuple[int, str, bool]] = []
         for number, row in enumerate(rows):

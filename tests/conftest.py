@@ -1,0 +1,82 @@
+"""What tests share: a cache of their own, composed configs, packages installed for one test, and the command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+from alignzoo import registry, searchpath
+
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["WANDB_MODE"] = "offline"
+
+#: A run that takes a second: random weights, few rows, short answers.
+QUICK = ("model=tiny", "dataset.rows=16", "evaluate.rows=4", "evaluate.max_new_tokens=8")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep what tests make out of the user's cache; shared by the whole session, subprocesses included."""
+    folder = Path(os.environ.get("ALIGNZOO_TEST_CACHE") or tmp_path_factory.mktemp("cache"))
+    os.environ["ALIGNZOO_CACHE"] = str(folder)
+    yield folder
+
+
+@pytest.fixture
+def compose_config() -> Callable[..., DictConfig]:
+    """Compose the app's config as the command line would."""
+
+    def composed(*overrides: str) -> DictConfig:
+        searchpath.install()
+        GlobalHydra.instance().clear()
+        with initialize_config_module("alignzoo_conf", version_base="1.3"):
+            return compose("config", overrides=list(overrides))
+
+    return composed
+
+
+@pytest.fixture
+def fake_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Install a plugin package for one test: real files, real entry point metadata, no pip."""
+
+    def install(name: str, code: str, configs: dict[str, str] | None = None) -> None:
+        package = tmp_path / name
+        package.mkdir()
+        (package / "__init__.py").write_text(code)
+        for path, text in {"__init__.py": "", **(configs or {})}.items():
+            file = package / "conf" / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[alignzoo]\n{name} = {name}\n")
+        registry.registry.cache_clear()
+
+    monkeypatch.syspath_prepend(tmp_path)
+    registry.registry.cache_clear()
+    yield install
+    registry.registry.cache_clear()
+    for module in [name for name in sys.modules if name.startswith("fake_")]:
+        del sys.modules[module]
+
+
+@pytest.fixture
+def alignzoo(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run ``python -m alignzoo`` in an empty folder, as a user would."""
+
+    def run(*words: str, cwd: Path = tmp_path, **variables: Any) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "alignzoo", *words]
+        environment = {**os.environ, **variables}
+        return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300, check=False)
+
+    return run
