@@ -1,12 +1,32 @@
-"""What is written while a run trains."""
+"""What goes on beside the training: metrics, guards, progress, and the plugins' own callbacks."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
-from alignzoo.record import Record
+from alignzoo import guards
+from alignzoo.progress import ProgressBar
+from alignzoo.registry import registry
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from alignzoo.method import Method
+    from alignzoo.record import Record
+
+
+def standard_callbacks(cfg: DictConfig, method: type[Method], record: Record, precision: str) -> list[Any]:
+    """Return the callbacks of a run, in the order in which they are called."""
+    return [
+        Metrics(record),
+        guards.FirstLoss(method.first_loss(cfg), method.needs_reference, precision),
+        guards.Finite(),
+        guards.RewardsDiffer(),
+        ProgressBar(cfg.method.name, method.headline),
+        *(callback for _, callback in registry().call("alignzoo_callbacks", cfg=cfg)),
+    ]
 
 
 class Metrics(TrainerCallback):

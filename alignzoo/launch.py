@@ -45,7 +45,7 @@ def _run(cfg: DictConfig) -> float:
     record = Record(Path(hydra.runtime.output_dir))
     try:
         method = settings.check(cfg)
-        _quiet(cfg)
+        quiet(cfg)
         return _train(cfg, method, record, list(hydra.overrides.task), _sweep_name(hydra))
     except (UserError, OmegaConfBaseException):
         if not (record.folder / "metrics.jsonl").exists():  # nothing was trained
@@ -73,7 +73,7 @@ def _sweep_name(hydra: DictConfig) -> str | None:
     return Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
 
 
-def _quiet(cfg: DictConfig) -> None:
+def quiet(cfg: DictConfig) -> None:
     """Keep TRL from reporting the run to its makers, and the libraries' notices to each other off the terminal."""
     if not cfg.telemetry:
         os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from alignzoo import guards, models, settings, weights
-from alignzoo.callbacks import Metrics
+from alignzoo.callbacks import standard_callbacks
 from alignzoo.data.formats import convert
 from alignzoo.data.prepare import Prepared, prepare
 from alignzoo.data.tokens import Tokeniser
@@ -16,9 +16,7 @@ from alignzoo.device import check_peft, choose_device, choose_precision
 from alignzoo.disk import require_space
 from alignzoo.evaluate.measure import Measured, Yardstick
 from alignzoo.method import Method, TrainParts
-from alignzoo.progress import ProgressBar
 from alignzoo.record import Record, peak_memory
-from alignzoo.registry import registry
 from alignzoo.report.card import write_card
 from alignzoo.report.curves import draw_curves
 from alignzoo.report.summary import print_answers, print_result
@@ -63,7 +61,7 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
             heldout=_heldout_rows(cfg, method, data, arguments),
             peft_config=models.adapter_config(cfg.peft),
             rewards=rewards,
-            callbacks=_callbacks(cfg, method, record, precision),
+            callbacks=standard_callbacks(cfg, method, record, precision),
         )
     )
     seconds = _fit(trainer)
@@ -109,17 +107,6 @@ def _heldout_rows(cfg: DictConfig, method: type[Method], data: Prepared, argumen
     if arguments.get("eval_strategy", "no") == "no" or not len(data.heldout):
         return None
     return convert(data.heldout, data.kind, method.data, cfg.train.per_device_batch_size, cfg.seed)
-
-
-def _callbacks(cfg: DictConfig, method: type[Method], record: Record, precision: str) -> list[Any]:
-    return [
-        Metrics(record),
-        guards.FirstLoss(method.first_loss(cfg), method.needs_reference, precision),
-        guards.Finite(),
-        guards.RewardsDiffer(),
-        ProgressBar(cfg.method.name, method.headline),
-        *(callback for _, callback in registry().call("alignzoo_callbacks", cfg=cfg)),
-    ]
 
 
 def _side_by_side(yardstick: Yardstick, before: Measured, after: Measured) -> Sequence[dict[str, Any]]:

