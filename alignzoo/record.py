@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import importlib.resources
 import json
 import os
 import platform
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 class Record:
     """One run's folder.
 
-    ``config.yaml`` the composed configuration; ``command.txt`` the command to run it again; ``environment.json``
+    ``run.yaml`` the composed configuration; ``command.txt`` the command that made it; ``environment.json``
     versions, git, hardware, seed; ``data.parquet`` the manifest of rows; ``metrics.jsonl`` one line a logged step;
     ``answers.jsonl`` held-out prompts answered before and after; ``result.json`` the numbers; ``plots/``; ``model/``.
     """
@@ -42,15 +44,21 @@ class Record:
             raise UserError(f"hydra.run.dir={folder} holds a finished run: choose another folder, or delete it.")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "config.yaml").touch()
+            (folder / "run.yaml").touch()
         except OSError as error:
             raise UserError(
                 f"the run folder {folder} cannot be written ({error.strerror}): set hydra.run.dir=FOLDER."
             ) from None
 
     def describe(self, cfg: DictConfig, overrides: Sequence[str]) -> None:
-        """Write config, command and environment."""
-        (self.folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
+        """Write config, command and environment.
+
+        ``python -m alignzoo --config-dir FOLDER --config-name run`` runs the config again, also with other overrides.
+        """
+        ours = importlib.resources.files("alignzoo_conf").joinpath("config.yaml").read_text(encoding="utf-8")
+        again = {"hydra": OmegaConf.create(ours).hydra}
+        text = OmegaConf.to_yaml(again) + OmegaConf.to_yaml(cfg, resolve=True)
+        (self.folder / "run.yaml").write_text(text, encoding="utf-8")
         command = shlex.join(["python", "-m", "alignzoo", *overrides])
         (self.folder / "command.txt").write_text(command + "\n", encoding="utf-8")
         self._json("environment.json", {"seed": cfg.seed, **environment()})
@@ -79,9 +87,14 @@ class Record:
         """Write ``result.json``, last of all: where it is, the run is whole."""
         self._json("result.json", result)
 
+    def tidy(self) -> None:
+        """Remove the folder for checkpoints if none was saved."""
+        with contextlib.suppress(OSError):
+            (self.folder / "checkpoints").rmdir()
+
     def discard(self) -> None:
         """Take back a run that failed before it trained: its own files, then folders left empty."""
-        for name in ("config.yaml", "command.txt", "environment.json", "data.parquet", "alignzoo.log"):
+        for name in ("run.yaml", "command.txt", "environment.json", "data.parquet", "alignzoo.log"):
             (self.folder / name).unlink(missing_ok=True)
         for folder in (self.folder, *self.folder.parents):
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def _print_members(folder: Path, members: list[Path]) -> int:
     results = {member: _read(member) for member in members}
     shown = [key for key in SHOWN if any(key in (result or {}).get("after", {}) for result in results.values())]
     console = Console()
+    settings = _settings(members)
     table = Table(
         "member", *(NUMBERS[key].short for key in shown), "seconds", title=f"sweep {folder}", box=None, pad_edge=False
     )
@@ -46,14 +48,28 @@ def _print_members(folder: Path, members: list[Path]) -> int:
             numbers = (
                 NUMBERS[key].form.format(result["after"][key]) if key in result["after"] else "" for key in shown
             )
-            table.add_row(member.name, *numbers, f"{result['cost']['train_seconds']:.0f}")
+            table.add_row(settings[member], *numbers, f"{result['cost']['train_seconds']:.0f}")
     console.print(table)
     failed = [member for member, result in results.items() if result is None]
     for member in failed:
         error = member / "error.txt"
         reason = error.read_text(encoding="utf-8").strip() if error.exists() else "did not finish"
-        console.print(f"failed: {member.name}: {reason}", highlight=False, markup=False)
+        console.print(f"failed: {settings[member]}: {reason}", highlight=False, markup=False, soft_wrap=True)
     return len(failed)
+
+
+def _settings(members: list[Path]) -> dict[Path, str]:
+    """Return what sets each member apart: its number, and the overrides that not all members share."""
+    overrides = {member: _overrides(member) for member in members}
+    shared = set.intersection(*(set(words) for words in overrides.values())) if len(members) > 1 else set()
+    differing = {member: [word for word in words if word not in shared] for member, words in overrides.items()}
+    return {member: " ".join([member.name.split("-")[0], *words]) for member, words in differing.items()}
+
+
+def _overrides(member: Path) -> list[str]:
+    """Return the member's overrides from its command; its folder's name where it failed before writing one."""
+    file = member / "command.txt"
+    return shlex.split(file.read_text(encoding="utf-8"))[3:] if file.exists() else [member.name.partition("-")[2]]
 
 
 def _read(member: Path) -> dict[str, Any] | None:

@@ -66,6 +66,7 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
     )
     seconds = _fit(trainer)
     trainer.save_model(str(record.folder / "model"))
+    record.tidy()
 
     after = yardstick.measure(trainer.model) if before else None
     answers = _side_by_side(yardstick, before, after) if before and after else []

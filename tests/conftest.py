@@ -24,11 +24,11 @@ QUICK = ("model=tiny", "dataset.rows=16", "evaluate.rows=4", "evaluate.max_new_t
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Keep what tests make out of the user's cache; shared by the whole session, subprocesses included."""
     folder = Path(os.environ.get("ALIGNZOO_TEST_CACHE") or tmp_path_factory.mktemp("cache"))
     os.environ["ALIGNZOO_CACHE"] = str(folder)
-    yield folder
+    return folder
 
 
 @pytest.fixture
@@ -77,6 +77,8 @@ def alignzoo(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(*words: str, cwd: Path = tmp_path, **variables: Any) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "alignzoo", *words]
         environment = {**os.environ, **variables}
-        return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300, check=False)
+        return subprocess.run(
+            command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300, check=False
+        )
 
     return run
