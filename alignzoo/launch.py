@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import sys
+import traceback
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,18 +27,22 @@ log = logging.getLogger(__name__)
 
 
 def launch(cfg: DictConfig) -> float:
-    """Run one job and return its ``evaluate.objective``; in a sweep a member's mistake is NaN, and the others go on."""
+    """Run one job and return its ``evaluate.objective``; a sweep's member that fails is NaN, and the others go on."""
     try:
         return _run(cfg)
     except (UserError, OmegaConfBaseException) as error:
-        text = str(error) if isinstance(error, UserError) else explained(error)
+        text = str(error) if isinstance(error, UserError) else str(explained(error))
         print(f"alignzoo: {text}", file=sys.stderr)
         if HydraConfig.get().mode != RunMode.MULTIRUN:
             raise SystemExit(1) from None
-        folder = Path(HydraConfig.get().runtime.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "error.txt").write_text(f"{text}\n", encoding="utf-8")
-        return float("nan")
+    except Exception as error:
+        if HydraConfig.get().mode != RunMode.MULTIRUN:
+            raise
+        traceback.print_exc()
+        text = f"{type(error).__name__}: {error}"
+    hydra = HydraConfig.get()
+    Record(Path(hydra.runtime.output_dir)).fail(text, list(hydra.overrides.task))
+    return float("nan")
 
 
 def _run(cfg: DictConfig) -> float:

@@ -44,7 +44,8 @@ class Record:
             raise UserError(f"hydra.run.dir={folder} holds a finished run: choose another folder, or delete it.")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "run.yaml").touch()
+            (folder / ".writable").touch()
+            (folder / ".writable").unlink()
         except OSError as error:
             raise UserError(
                 f"the run folder {folder} cannot be written ({error.strerror}): set hydra.run.dir=FOLDER."
@@ -59,8 +60,7 @@ class Record:
         again = {"hydra": OmegaConf.create(ours).hydra}
         text = OmegaConf.to_yaml(again) + OmegaConf.to_yaml(cfg, resolve=True)
         (self.folder / "run.yaml").write_text(text, encoding="utf-8")
-        command = shlex.join(["python", "-m", "alignzoo", *overrides])
-        (self.folder / "command.txt").write_text(command + "\n", encoding="utf-8")
+        self._command(overrides)
         self._json("environment.json", {"seed": cfg.seed, **environment()})
 
     def manifest(self, rows: pd.DataFrame) -> None:
@@ -87,6 +87,11 @@ class Record:
         """Write ``result.json``, last of all: where it is, the run is whole."""
         self._json("result.json", result)
 
+    def fail(self, reason: str, overrides: Sequence[str]) -> None:
+        """Write why this member of a sweep failed, beside its command."""
+        self._command(overrides)
+        (self.folder / "error.txt").write_text(f"{reason}\n", encoding="utf-8")
+
     def tidy(self) -> None:
         """Remove the folder for checkpoints if none was saved."""
         with contextlib.suppress(OSError):
@@ -101,6 +106,10 @@ class Record:
                 folder.rmdir()
             except OSError:
                 break
+
+    def _command(self, overrides: Sequence[str]) -> None:
+        command = shlex.join(["python", "-m", "alignzoo", *overrides])
+        (self.folder / "command.txt").write_text(f"{command}\n", encoding="utf-8")
 
     def _json(self, name: str, content: dict[str, Any]) -> None:
         aside = self.folder / f".{name}.{os.getpid()}"
