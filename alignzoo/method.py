@@ -32,6 +32,9 @@ class DataFormat(StrEnum):
     SUPERVISED = "supervised"
     """``input_ids`` of prompt and answer, ``labels`` with -100 over the prompt."""
 
+    SCORED = "scored"
+    """Single answers with a ``score``, several to a prompt: only datasets hold these, and are paired from them."""
+
 
 @dataclass(frozen=True)
 class TrainParts:

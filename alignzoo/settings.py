@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Keys of `train` that the core turns into TRL's own.
+OWN_TRAIN_KEYS = frozenset(
+    {"global_batch_size", "per_device_batch_size", "max_length", "precision", "gradient_checkpointing", "budget"}
+)
+
 OWN_METHOD_KEYS = frozenset({"name", "learning_rates"})  #: keys of `method` that no TRL config has
 
 #: Keys of ours, with the type that each takes; what else stands in `method` and `train` is TRL's and has TRL's types.
@@ -33,7 +38,15 @@ TYPES = {
     "train.gradient_checkpointing": "bool | str",
     "dataset.rows": "int | None",
     "dataset.split": "str",
-    "dataset.path": "str | list",
+    "dataset.path": "str | list | None",
+    "dataset.mix": "list",
+    "dataset.first": "int | None",
+    "dataset.layout": "str | None",
+    "train.max_steps": "int",
+    "train.num_train_epochs": "float",
+    "train.budget.pairs": "int | None",
+    "train.budget.sequences": "int | None",
+    "train.budget.tokens": "int | None",
     "dataset.columns": "dict",
     "dataset.chat": "bool",
     "dataset.bad_rows": "str",
@@ -104,9 +117,7 @@ def _check_own(cfg: DictConfig) -> None:
 
 def _trl_items(cfg: DictConfig, group: str, method: type[Method]) -> dict[str, Any]:
     """Return the keys of ``cfg.<group>`` that go to the TRL config, as plain containers."""
-    own = (
-        OWN_METHOD_KEYS | method.options if group == "method" else {k.split(".")[1] for k in TYPES if k[:6] == "train."}
-    )
+    own = OWN_METHOD_KEYS | method.options if group == "method" else OWN_TRAIN_KEYS
     items: dict[str, Any] = plain(cfg[group])
     return {key: value for key, value in items.items() if key not in own}
 
@@ -177,8 +188,13 @@ def _warn_learning_rate(cfg: DictConfig) -> None:
         )
 
 
-def trl_arguments(cfg: DictConfig, method: type[Method], folder: Path, device: str, precision: str) -> dict[str, Any]:
-    """Return the arguments for ``method.config``; ``precision`` is fp32, bf16 or fp16, ``device`` a torch one."""
+def trl_arguments(
+    cfg: DictConfig, method: type[Method], folder: Path, device: str, precision: str, updates: int = -1
+) -> dict[str, Any]:
+    """Return the arguments for ``method.config``; ``precision`` is fp32, bf16 or fp16, ``device`` a torch one.
+
+    ``updates`` bounds the run where ``train.budget`` does; -1 leaves it to ``train``.
+    """
     fields = config_fields(method.config)
     checkpointing = cfg.train.gradient_checkpointing
     arguments = {
@@ -203,4 +219,5 @@ def trl_arguments(cfg: DictConfig, method: type[Method], folder: Path, device: s
         "ddp_find_unused_parameters": False,
     }
     known = {key: value for key, value in arguments.items() if not fields or key in fields}
-    return known | _trl_items(cfg, "train", method) | _trl_items(cfg, "method", method) | dict(method.pinned)
+    chosen = _trl_items(cfg, "train", method) | _trl_items(cfg, "method", method) | dict(method.pinned)
+    return known | chosen | ({"max_steps": updates} if updates > 0 else {})

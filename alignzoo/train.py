@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from alignzoo import guards, models, settings, weights
 from alignzoo.callbacks import standard_callbacks
-from alignzoo.data.formats import convert
+from alignzoo.data.formats import convert, with_pairs
 from alignzoo.data.prepare import Prepared, prepare
 from alignzoo.data.tokens import Tokeniser
 from alignzoo.device import check_peft, choose_device, choose_precision
 from alignzoo.disk import require_space
 from alignzoo.evaluate.measure import Measured, Yardstick
 from alignzoo.method import Method, TrainParts
+from alignzoo.plan import make_plan, mean_length
 from alignzoo.record import Record, peak_memory
 from alignzoo.report.card import write_card
 from alignzoo.report.curves import draw_curves
-from alignzoo.report.summary import print_answers, print_result
+from alignzoo.report.summary import print_answers, print_plan, print_result
 from alignzoo.rewards import build_rewards
 from alignzoo.trackers import Tracker
 
@@ -38,17 +39,19 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
     tokenizer = models.load_tokenizer(start, cfg.model)
     data = prepare(cfg, Tokeniser(tokenizer, models.configured_stops(start)))
     rows = convert(data.train, data.kind, method.data, cfg.train.per_device_batch_size, cfg.seed)
+    plan = make_plan(cfg, rows, method.data, mean_length(data.train, "prompt_ids"))
     record.manifest(data.manifest)
+    print_plan(data, method.data, plan)
 
     model = models.load_policy(start, cfg, device, precision)
     require_space(record.folder, model.get_memory_footprint(), "the trained model")
-    arguments = settings.trl_arguments(cfg, method, record.folder, device, precision)
+    arguments = settings.trl_arguments(cfg, method, record.folder, device, precision, plan.bound)
     stops = models.stop_ids(model, tokenizer)
     rewards: list[Any] = []
     if method.uses_rewards:
         rewards, arguments["reward_weights"] = build_rewards(cfg.reward, set(rows.column_names), stops)
 
-    yardstick = Yardstick(cfg.evaluate, data.heldout, tokenizer, stops)
+    yardstick = Yardstick(cfg.evaluate, with_pairs(data.heldout, data.kind), tokenizer, stops)
     before = yardstick.measure_start(model.to(device), weights.identity(start)) if cfg.evaluate.enabled else None
 
     trainer = method().build_trainer(
@@ -76,6 +79,7 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
         "objective": cfg.evaluate.objective,
         "before": yardstick.numbers(before, before) if before else {},
         "after": yardstick.numbers(after, before) if before and after else {},
+        "plan": vars(plan),
         "rows": data.manifest["decision"].value_counts().to_dict(),
         "cost": {
             "steps": trainer.state.global_step,

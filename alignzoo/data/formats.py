@@ -13,27 +13,40 @@ from alignzoo.method import DataFormat
 if TYPE_CHECKING:
     from datasets import Dataset
 
+P, U, S, Q, R = (
+    DataFormat.PREFERENCE,
+    DataFormat.UNPAIRED,
+    DataFormat.SUPERVISED,
+    DataFormat.PROMPTS,
+    DataFormat.SCORED,
+)
+
 _IMPOSSIBLE = {
-    (
-        DataFormat.UNPAIRED,
-        DataFormat.PREFERENCE,
-    ): "single answers marked good or bad cannot be put into pairs: try method=kto",
-    (
-        DataFormat.SUPERVISED,
-        DataFormat.PREFERENCE,
-    ): "it has good answers only, and nothing they are better than: try method=sft",
-    (
-        DataFormat.SUPERVISED,
-        DataFormat.UNPAIRED,
-    ): "it has good answers only, and KTO needs bad ones too: try method=sft",
-    (DataFormat.PROMPTS, DataFormat.PREFERENCE): "it has prompts only, and no answers: try method=grpo",
-    (DataFormat.PROMPTS, DataFormat.UNPAIRED): "it has prompts only, and no answers: try method=grpo",
-    (DataFormat.PROMPTS, DataFormat.SUPERVISED): "it has prompts only, and no answers: try method=grpo",
+    (S, P): "it has good answers only, and nothing they are better than: try method=sft",
+    (S, U): "it has good answers only, and KTO needs bad ones too: try method=sft",
+    (Q, P): "it has prompts only, and no answers: try method=grpo",
+    (Q, U): "it has prompts only, and no answers: try method=grpo",
+    (Q, S): "it has prompts only, and no answers: try method=grpo",
+    (R, U): "a score is no label: add a `label` column, or try a method that learns from pairs",
+}
+
+#: What a conversion changes in the meaning of the data.
+MEANING = {
+    (P, U): "pairs are taken apart: a better answer counts as good and a worse one as bad, a ranking becomes labels",
+    (P, S): "of each pair only the chosen answer is trained on",
+    (P, Q): "of each pair only the prompt is used",
+    (U, P): "good and bad answers to one prompt are paired; prompts with only one of the two are left out",
+    (U, S): "only the answers marked good are trained on",
+    (U, Q): "only the prompts are used",
+    (R, P): "of each prompt's answers the best is paired with the worst; equal scores are left out",
+    (R, S): "of each prompt's answers only the best is trained on",
+    (R, Q): "only the prompts are used",
+    (S, Q): "only the prompts are used",
 }
 
 
 def convert(rows: Dataset, kind: DataFormat, wanted: DataFormat, batch: int, seed: int) -> Dataset:
-    """Return ``rows`` of ``kind`` in the format ``wanted``.
+    """Return ``rows`` of ``kind`` in the format ``wanted``; :data:`MEANING` says what that changes.
 
     Args:
         rows: prepared rows (:mod:`alignzoo.data.table` names their columns).
@@ -47,11 +60,60 @@ def convert(rows: Dataset, kind: DataFormat, wanted: DataFormat, batch: int, see
     """
     if (kind, wanted) in _IMPOSSIBLE:
         raise UserError(f"the dataset holds {kind} rows, the method needs {wanted} rows: {_IMPOSSIBLE[kind, wanted]}.")
-    if wanted is DataFormat.PREFERENCE:
-        return rows.select_columns(["id", "prompt_ids", "chosen_ids", "rejected_ids"])
-    if wanted is DataFormat.UNPAIRED:
+    if wanted is P:
+        pairs = rows if kind is P else paired(rows, kind)
+        return pairs.select_columns(["id", "prompt_ids", "chosen_ids", "rejected_ids"])
+    if wanted is U:
         return _unpaired(rows, kind, batch, seed)
-    return _prompts(rows) if wanted is DataFormat.PROMPTS else _supervised(rows, kind)
+    return _prompts(rows) if wanted is Q else _supervised(rows, kind)
+
+
+def paired(rows: Dataset, kind: DataFormat) -> Dataset:
+    """Pair answers to the same prompt: good with bad by label, or the best with the worst by score.
+
+    Raises:
+        UserError: no prompt has two answers that differ.
+    """
+    import datasets
+
+    chosen, rejected = _partition(rows, kind)
+    if not len(chosen):
+        better = "a good and a bad answer" if kind is U else "two answers with different scores"
+        raise UserError(f"the dataset holds {kind} rows, and no prompt has {better}: nothing can be paired.")
+    first = rows.select(chosen).select_columns(
+        ["id", "prompt", "prompt_key", "prompt_ids", "completion", "completion_ids"]
+    )
+    first = first.rename_columns({"completion": "chosen", "completion_ids": "chosen_ids"})
+    second = rows.select(rejected).select_columns(["completion", "completion_ids"])
+    second = second.rename_columns({"completion": "rejected", "completion_ids": "rejected_ids"})
+    joined: Dataset = datasets.concatenate_datasets([first.flatten_indices(), second.flatten_indices()], axis=1)
+    return joined
+
+
+def with_pairs(rows: Dataset, kind: DataFormat) -> Dataset:
+    """Return held-out rows as pairs where answers to one prompt can be paired, else as they are."""
+    if kind not in (U, R) or not len(rows):
+        return rows
+    try:
+        return paired(rows, kind)
+    except UserError:
+        return rows
+
+
+def _partition(rows: Dataset, kind: DataFormat) -> tuple[list[int], list[int]]:
+    """Return the rows of chosen and of rejected answers, pair by pair."""
+    column = "label" if kind is U else "score"
+    frame = rows.select_columns(["prompt_key", column]).to_pandas()
+    chosen: list[int] = []
+    rejected: list[int] = []
+    for _, group in frame.groupby("prompt_key", sort=False):
+        ranked = group.sort_values(column, ascending=False, kind="stable")
+        best, worst = ranked.index[: 1 if kind is R else None], ranked.index[::-1][: 1 if kind is R else None]
+        for better, worse in zip(best, worst, strict=True):
+            if ranked.at[better, column] > ranked.at[worse, column]:
+                chosen.append(int(better))
+                rejected.append(int(worse))
+    return chosen, rejected
 
 
 def _answer(rows: Dataset, column: str, label: bool | None = None) -> Dataset:
@@ -64,7 +126,7 @@ def _unpaired(rows: Dataset, kind: DataFormat, batch: int, seed: int) -> Dataset
     """Mix good and bad answers so that each block of ``batch`` holds both; pair each prompt with another's answer."""
     import datasets
 
-    if kind is DataFormat.PREFERENCE:
+    if kind is P:
         rows = datasets.concatenate_datasets([_answer(rows, "chosen_ids", True), _answer(rows, "rejected_ids", False)])
     else:
         rows = _answer(rows, "completion_ids")
@@ -104,9 +166,12 @@ def partners(prompts: np.ndarray[Any, Any], batch: int) -> np.ndarray[Any, Any]:
 
 
 def _supervised(rows: Dataset, kind: DataFormat) -> Dataset:
-    column = "chosen_ids" if kind is DataFormat.PREFERENCE else "completion_ids"
-    if kind is DataFormat.UNPAIRED:
+    column = "chosen_ids" if kind is P else "completion_ids"
+    if kind is U:
         rows = rows.select(np.flatnonzero(rows["label"]))
+    if kind is R:
+        frame = rows.select_columns(["prompt_key", "score"]).to_pandas()
+        rows = rows.select(np.sort(frame.groupby("prompt_key")["score"].idxmax().to_numpy()))
 
     def joined(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         pairs = list(zip(batch["prompt_ids"], batch[column], strict=True))

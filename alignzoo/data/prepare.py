@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alignzoo.data.sources import Source, heldout_source, training_source
+from alignzoo.data.sources import Source, heldout_source, training_sources
 from alignzoo.data.table import table
 from alignzoo.data.tokens import ANSWERS, Tokeniser
 from alignzoo.errors import UserError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from omegaconf import DictConfig
 
+    from alignzoo.data.layouts import Layout
     from alignzoo.method import DataFormat
 
 FRACTION_STEPS = 1_000_000  #: resolution of `dataset.heldout.fraction`
@@ -38,6 +39,9 @@ class Prepared:
     manifest: pd.DataFrame
     """One line a row read: source, row, id, split, decision (train, heldout or dropped), reason, tokens (a hash)."""
 
+    layout: Layout
+    """How the (first) source's rows are laid out."""
+
 
 def prepare(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
     """Read, check, split and filter the dataset that ``cfg`` names.
@@ -47,31 +51,79 @@ def prepare(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
     """
     import pandas as pd
 
-    source = training_source(cfg.dataset)
-    rows, layout = table(source, tokeniser, cfg.dataset)
-    facts = _facts(rows, source, "train", cfg)
+    parts = [_read(source, part, tokeniser) for source, part in training_sources(cfg.dataset)]
+    rows, facts, kind = _joined(parts, cfg)
     apart = heldout_source(cfg.dataset)
     if apart is None:
         facts["heldout"] = _chosen_by_hash(facts["prompt_key"].to_numpy(), cfg.dataset.heldout.fraction)
-        held_rows, held = rows, facts[facts["heldout"] & (facts["reason"] == "")]
+        held_rows, held_facts = rows, facts
+        held = facts[facts["heldout"] & (facts["reason"] == "")]
     else:
-        held_rows, held_layout = table(apart, tokeniser, cfg.dataset)
-        if held_layout.kind is not layout.kind:
-            raise UserError(f"{source.place} holds {layout.kind} rows, {apart.place} {held_layout.kind} rows.")
+        held_rows, held_facts, held_kind = _joined([_read(apart, cfg.dataset, tokeniser)], cfg, "heldout")
+        if held_kind is not kind:
+            raise UserError(f"the training rows are {kind} rows, those of {apart.place} {held_kind} rows.")
         facts["heldout"] = False
-        held_facts = _facts(held_rows, apart, "heldout", cfg)
         held = held_facts[held_facts["reason"] == ""]
-    held = held.head(cfg.dataset.heldout.rows)
+    held = _whole_prompts(held, cfg.dataset.heldout.rows)
     leaked = ~facts["heldout"] & facts["prompt_key"].isin(held["prompt_key"]) & (facts["reason"] == "")
     facts.loc[leaked, "reason"] = "its prompt is held out"
+    facts = _mixed(facts, parts)
     candidates = facts.index[(facts["reason"] == "") & ~facts["heldout"]].to_numpy()
     kept = _limited(candidates, cfg.dataset.rows, cfg.seed)
     if not len(kept):
-        raise UserError(_nothing_left(facts, source, cfg))
+        raise UserError(_nothing_left(facts, cfg))
     decisions = _decided(facts, kept, held if apart is None else None)
     if apart is not None:
-        decisions = pd.concat([decisions, _decided(held_facts, np.array([], int), held)])
-    return Prepared(layout.kind, rows.select(kept), held_rows.select(held.index.to_numpy()), decisions)
+        decisions = pd.concat([decisions, _decided(held_facts, np.array([], int), held)], ignore_index=True)
+    return Prepared(kind, rows.select(kept), held_rows.select(held.index.to_numpy()), decisions, parts[0].layout)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One source of a dataset, read; a mixture has several."""
+
+    source: Source
+    rows: Dataset
+    layout: Layout
+    weight: float | None
+
+
+def _read(source: Source, cfg: DictConfig, tokeniser: Tokeniser) -> Part:
+    rows, layout = table(source, tokeniser, cfg)
+    return Part(source, rows, layout, cfg.get("weight"))
+
+
+def _joined(parts: list[Part], cfg: DictConfig, split: str = "train") -> tuple[Dataset, pd.DataFrame, DataFormat]:
+    """Return the rows of all parts, their facts, and what they hold."""
+    import datasets
+    import pandas as pd
+
+    kinds = {part.layout.kind: part.source.place for part in parts}
+    if len(kinds) > 1:
+        raise UserError(f"dataset.mix: {' and '.join(f'{place} holds {kind} rows' for kind, place in kinds.items())}.")
+    facts = [_facts(part.rows, part.source, split, cfg).assign(part=number) for number, part in enumerate(parts)]
+    rows = datasets.concatenate_datasets([part.rows for part in parts]) if len(parts) > 1 else parts[0].rows
+    return rows, pd.concat(facts, ignore_index=True) if len(facts) > 1 else facts[0], next(iter(kinds))
+
+
+def _whole_prompts(held: pd.DataFrame, rows: int) -> pd.DataFrame:
+    """Return the first rows, up to ``rows``."""
+    return held.head(rows)
+
+
+def _mixed(facts: pd.DataFrame, parts: list[Part]) -> pd.DataFrame:
+    """Leave out rows of the parts that have more than their weight, by a hash of the prompt, so that seeds agree."""
+    if len(parts) < 2:
+        return facts
+    usable = facts[(facts["reason"] == "") & ~facts["heldout"]]
+    counts = usable["part"].value_counts()
+    weights = {n: counts.get(n, 0) if part.weight is None else part.weight for n, part in enumerate(parts)}
+    total = min(counts.get(n, 0) / weight for n, weight in weights.items() if weight)
+    for number, weight in weights.items():
+        own = usable[usable["part"] == number]
+        surplus = own.sort_values("prompt_key", kind="stable").index[round(total * weight) :]
+        facts.loc[surplus, "reason"] = "beyond its weight in dataset.mix"
+    return facts
 
 
 def _facts(rows: Dataset, source: Source, split: str, cfg: DictConfig) -> pd.DataFrame:
@@ -79,6 +131,7 @@ def _facts(rows: Dataset, source: Source, split: str, cfg: DictConfig) -> pd.Dat
     frame = rows.select_columns(["row", "id", "prompt_key", "problem"]).to_pandas()
     frame["source"], frame["split"] = source.place, split
     frame["length"] = _lengths(rows)
+    frame["tokens"] = _token_hashes(rows)
     frame["reason"] = frame.pop("problem").fillna("")
     bad = frame[frame["reason"] != ""]
     if len(bad) and cfg.dataset.bad_rows == "stop":
@@ -102,6 +155,21 @@ def _lengths(rows: Dataset) -> np.ndarray[Any, Any]:
     return total
 
 
+def _token_hashes(rows: Dataset) -> np.ndarray[Any, Any]:
+    """Return a 64-bit hash of each row's token ids, prompt and answers, as hexadecimal text."""
+    import hashlib
+
+    hashes: list[str] = []
+    columns = ["prompt_ids", *(f"{answer}_ids" for answer in ANSWERS)]
+    for batch in rows.select_columns(columns).with_format("numpy").iter(10_000):
+        for ids in zip(*(batch[column] for column in columns), strict=True):
+            digest = hashlib.blake2b(digest_size=8)
+            for part in ids:
+                digest.update(b"|" if part is None else np.asarray(part, dtype=np.int32).tobytes() + b"|")
+            hashes.append(digest.hexdigest())
+    return np.array(hashes)
+
+
 def _complaint(bad: pd.DataFrame, source: Source) -> str:
     first = bad.iloc[0]
     more = ", ".join(str(n) for n in bad["row"].iloc[1:6]) + (" ..." if len(bad) > 6 else "")
@@ -112,14 +180,15 @@ def _complaint(bad: pd.DataFrame, source: Source) -> str:
     )
 
 
-def _nothing_left(facts: pd.DataFrame, source: Source, cfg: DictConfig) -> str:
+def _nothing_left(facts: pd.DataFrame, cfg: DictConfig) -> str:
+    place = facts["source"].iloc[0]
     if facts["heldout"].all():
-        return f"{source.place}: all {len(facts)} rows are held out. Lower dataset.heldout.fraction."
+        return f"{place}: all {len(facts)} rows are held out. Lower dataset.heldout.fraction."
     reason = facts.loc[facts["reason"] != "", "reason"].str.replace(r"\d+ tokens", "tokens", regex=True).mode()
     hint = f" Its rows have {facts['length'].min()} to {facts['length'].max()} tokens; raise train.max_length." * bool(
         facts["length"].min() > cfg.train.max_length
     )
-    return f"{source.place}: no row of {len(facts)} is left to train on ({', '.join(reason)}).{hint}"
+    return f"{place}: no row of {len(facts)} is left to train on ({', '.join(reason)}).{hint}"
 
 
 def _chosen_by_hash(keys: np.ndarray[Any, Any], fraction: float) -> np.ndarray[Any, Any]:
@@ -139,7 +208,7 @@ def _decided(facts: pd.DataFrame, kept: np.ndarray[Any, Any], held: pd.DataFrame
     decision[kept] = "train"
     if held is not None:
         decision[held.index] = "heldout"
-    frame = facts[["source", "row", "id", "split", "reason"]].assign(decision=decision)
+    frame = facts[["source", "row", "id", "split", "reason", "length", "tokens"]].assign(decision=decision)
     unused = (frame["decision"] == "dropped") & (frame["reason"] == "")
     frame.loc[unused, "reason"] = "beyond dataset.rows or dataset.heldout.rows"
     return frame

@@ -6,20 +6,24 @@ import csv
 import glob
 import hashlib
 import importlib.resources
+import io
+import itertools
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TextIO
+
+from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.errors import UserError
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 Row = dict[str, Any]
 
 FORMATS = {".json": "json", ".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
+
+PACKED = {".gz", ".zst"}  #: JSON, JSONL and CSV files may be compressed
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,11 @@ class Source:
     rows: Callable[[], Iterator[Row]]
 
 
-def training_source(cfg: DictConfig) -> Source:
-    """Return the source of ``cfg.dataset``'s training rows."""
-    return open_source(cfg.path, cfg.split, cfg.config, cfg.revision, "dataset.path")
+def training_sources(cfg: DictConfig) -> list[tuple[Source, DictConfig]]:
+    """Return the sources of ``dataset``'s training rows, each with its own keys: one, or those of ``dataset.mix``."""
+    parts: list[Any] = [OmegaConf.merge(cfg, {"weight": None}, part) for part in cfg.mix] if cfg.mix else [cfg]
+    key = "dataset.mix: path" if cfg.mix else "dataset.path"
+    return [(open_source(p.path, p.split, p.config, p.revision, key, p.first), p) for p in parts]
 
 
 def heldout_source(cfg: DictConfig) -> Source | None:
@@ -49,22 +55,29 @@ def heldout_source(cfg: DictConfig) -> Source | None:
     return None
 
 
-def open_source(path: Any, split: str, config: str | None, revision: str | None, key: str) -> Source:
+def open_source(
+    path: Any, split: str, config: str | None, revision: str | None, key: str, first: int | None = None
+) -> Source:
     """Return the source at ``path``: package://, a file, a glob, a folder, a list of files, or a hub id.
+
+    ``first`` bounds the rows read: a hub dataset is then streamed, and never downloaded whole.
 
     Raises:
         UserError: nothing is there, or a file has no known ending.
     """
+    if path is None:
+        raise UserError(f"{key} is needed: a file, a folder, or a hub id.")
     files = _files(path, split)
     if files is None:
-        return _hub(str(path), split, config, revision, key)
+        return _hub(str(path), split, config, revision, key, first)
     if not files:
         raise UserError(f"{key}={path}: no such file.")
     for file in files:
-        if file.suffix not in FORMATS:
-            raise UserError(f"{key}: {file.name} is none of {', '.join(FORMATS)}.")
+        if _kind(file) not in FORMATS.values():
+            raise UserError(f"{key}: {file.name} is none of {', '.join(FORMATS)} (.json, .jsonl, .csv also .gz, .zst).")
     place = files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"
-    return Source(place, _hash(files), lambda: (row for file in files for row in _read(file)))
+    rows = lambda: itertools.islice((row for file in files for row in _read(file)), first)  # noqa: E731
+    return Source(place, f"{_hash(files)}/{first}", rows)
 
 
 def _files(path: Any, split: str) -> list[Path] | None:
@@ -76,13 +89,13 @@ def _files(path: Any, split: str) -> list[Path] | None:
         return [Path(str(importlib.resources.files(package).joinpath(name)))]
     local = Path(path).expanduser()
     if local.is_dir():
-        found = sorted(file for file in local.rglob("*") if file.suffix in FORMATS)
+        found = sorted(file for file in local.rglob("*") if _kind(file))
         return [file for file in found if split in file.stem] or found
     if local.is_file():
         return [local]
     if glob.has_magic(path):
         return [Path(name) for name in sorted(glob.glob(str(local)))]
-    looks_local = local.suffix in FORMATS or path.startswith(("/", ".", "~")) or path.count("/") > 1
+    looks_local = _kind(local) is not None or path.startswith(("/", ".", "~")) or path.count("/") > 1
     return [] if looks_local else None
 
 
@@ -94,15 +107,38 @@ def _hash(files: list[Path]) -> str:
     return digest.hexdigest()
 
 
+def _kind(file: Path) -> str | None:
+    """Return the format that the file's name shows, or None."""
+    packed = file.suffix in PACKED
+    kind = FORMATS.get(Path(file.stem).suffix if packed else file.suffix)
+    return None if packed and kind in ("parquet", "arrow") else kind
+
+
 def _read(file: Path) -> Iterator[Row]:
-    kind = FORMATS[file.suffix]
+    kind = _kind(file)
     if kind in ("parquet", "arrow"):
-        return _arrow(file, kind)
-    return {"jsonl": _jsonl, "json": _json, "csv": _csv}[kind](file)
+        return _arrow(file, str(kind))
+    return {"jsonl": _jsonl, "json": _json, "csv": _csv}[str(kind)](file)
+
+
+@contextmanager
+def _open(file: Path, newline: str | None = None) -> Iterator[TextIO]:
+    """Open a text file, unpacking it on the way."""
+    if file.suffix not in PACKED:
+        with file.open(encoding="utf-8-sig", newline=newline) as stream:
+            yield stream
+        return
+    import pyarrow
+
+    try:
+        with pyarrow.input_stream(str(file), compression="detect") as packed:
+            yield io.TextIOWrapper(packed, encoding="utf-8-sig", newline=newline)
+    except OSError as error:
+        raise UserError(f"{file.name} cannot be unpacked: {str(error).splitlines()[0]}") from None
 
 
 def _jsonl(file: Path) -> Iterator[Row]:
-    with file.open(encoding="utf-8-sig", errors="strict") as stream:
+    with _open(file) as stream:
         for number, line in enumerate(_lines(stream, file), 1):
             if line.strip():
                 yield _object(_parsed(line, f"{file.name} line {number}"), f"{file.name} line {number}")
@@ -118,7 +154,8 @@ def _lines(stream: Any, file: Path) -> Iterator[str]:
 
 
 def _json(file: Path) -> Iterator[Row]:
-    text = "".join(_lines(file.open(encoding="utf-8-sig"), file))
+    with _open(file) as stream:
+        text = "".join(_lines(stream, file))
     if text.lstrip()[:1] == "{" and "\n{" in text.strip():
         yield from _jsonl(file)
         return
@@ -150,7 +187,7 @@ def _object(row: Any, place: str) -> Row:
 
 
 def _csv(file: Path) -> Iterator[Row]:
-    with file.open(encoding="utf-8-sig", newline="") as stream:
+    with _open(file, newline="") as stream:
         reader = csv.DictReader(_lines(stream, file))
         try:
             yield from reader
@@ -174,15 +211,17 @@ def _arrow(file: Path, kind: str) -> Iterator[Row]:
         raise UserError(f"{file.name} cannot be read as {kind}: {str(error).splitlines()[0]}") from None
 
 
-def _hub(path: str, split: str, config: str | None, revision: str | None, key: str) -> Source:
+def _hub(path: str, split: str, config: str | None, revision: str | None, key: str, first: int | None) -> Source:
     import datasets
 
     try:
-        table = datasets.load_dataset(path, config, split=split, revision=revision)
+        streamed = first is not None
+        table = datasets.load_dataset(path, config, split=split, revision=revision, streaming=streamed)
     except Exception as error:  # the hub's client raises a dozen kinds
         raise UserError(f"{key}={path} (split {split}): {hub_reason(error)}") from error
-    identity = f"{path}@{revision or table.info.version}/{config}/{split}/{table._fingerprint}"
-    return Source(f"{path} ({split})", identity, lambda: iter(table))
+    content = table.info.version if streamed else table._fingerprint
+    identity = f"{path}@{revision}/{config}/{split}/{content}/{first}"
+    return Source(f"{path} ({split})", identity, lambda: itertools.islice(iter(table), first))
 
 
 def hub_reason(error: Exception) -> str:

@@ -6,12 +6,15 @@ import hashlib
 import itertools
 import json
 import os
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignzoo import cache
-from alignzoo.data.layouts import BadRow, Layout, recognise
+from alignzoo.data.canonical import BadRow
+from alignzoo.data.layouts import SAMPLE, Layout, recognise
 from alignzoo.data.sources import Source
 from alignzoo.data.tokens import ANSWERS, Tokeniser
 from alignzoo.errors import UserError
@@ -21,43 +24,44 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from omegaconf import DictConfig
 
-BATCH = 1000  #: rows tokenised and written at once
-VERSION = 1  #: raised whenever the same input gives other rows
+BATCH = 2000  #: rows tokenised and written at once
+PROGRESS_FROM = 20_000  #: rows from which a progress bar is worth its space
+VERSION = 2  #: raised whenever the same input gives other rows
+
+Numbered = list[tuple[int, dict[str, Any]]]
 
 
 def table(source: Source, tokeniser: Tokeniser, cfg: DictConfig) -> tuple[Dataset, Layout]:
     """Return the source's rows, memory-mapped, and their layout; ``cfg`` is the group ``dataset``.
 
-    Columns: ``row`` (its number in the source, from 1), ``id``, ``prompt`` (JSON messages), ``prompt_key`` (64-bit hash
-    of the prompt), ``prompt_ids``, ``<answer>_ids``, ``label``, ``extra`` (JSON of the further columns), ``problem``
-    (why the row cannot be used, or null).
+    Columns: ``row`` (its number in the source, from 1), ``id``, ``prompt`` and the answers as JSON messages,
+    ``prompt_key`` (64-bit hash of the prompt), ``prompt_ids``, ``<answer>_ids``, ``label``, ``score``, ``extra`` (JSON
+    of the further columns), ``problem`` (why the row cannot be used, or null). A row of several pairs gives several.
 
     Raises:
         UserError: the source is empty, unreadable, or of no known layout.
     """
     import datasets
 
-    first = next(source.rows(), None)
-    if first is None:
+    sample = list(itertools.islice(source.rows(), SAMPLE))
+    if not sample:
         raise UserError(f"{source.place} holds no rows.")
-    layout = recognise(set(first), dict(cfg.columns), cfg.chat, source.place)
-    key = json.dumps(
-        [VERSION, source.identity, tokeniser.identity, dict(layout.columns), dict(layout.extras), cfg.chat],
-        sort_keys=True,
-    )
+    layout = recognise(sample, cfg, source.place)
+    key = json.dumps([VERSION, source.identity, tokeniser.identity, layout.identity])
     file = cache.folder("rows") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.arrow"
     if not file.exists():
         _write(file, source, layout, tokeniser)
+    os.utime(file)  # the cache forgets what was used longest ago
     return datasets.Dataset.from_file(str(file)), layout
 
 
 def _schema() -> pyarrow.Schema:
     import pyarrow as pa
 
-    ids = pa.list_(pa.int32())
     fields = [("row", pa.int64()), ("id", pa.string()), ("prompt", pa.string()), ("prompt_key", pa.int64())]
-    fields += [("prompt_ids", ids), *((f"{answer}_ids", ids) for answer in ANSWERS)]
-    fields += [("label", pa.bool_()), ("extra", pa.string()), ("problem", pa.string())]
+    fields += [(answer, pa.string()) for answer in ANSWERS]
+    fields += [(f"{name}_ids", pa.list_(pa.int32())) for name in ("prompt", *ANSWERS)]
+    fields += [("label", pa.bool_()), ("score", pa.float64()), ("extra", pa.string()), ("problem", pa.string())]
     return pa.schema(fields)
 
 
@@ -69,45 +73,77 @@ def _write(file: Path, source: Source, layout: Layout, tokeniser: Tokeniser) -> 
     aside = file.with_suffix(f".{os.getpid()}")
     try:
         with pa.OSFile(str(aside), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-            for rows in _batches(source):
-                writer.write_batch(pa.RecordBatch.from_pylist(_records(rows, layout, tokeniser), schema))
+            for records in _tokenised(source, layout, tokeniser):
+                writer.write_batch(pa.RecordBatch.from_pylist(records, schema))
         os.replace(aside, file)
     finally:
         aside.unlink(missing_ok=True)
 
 
-def _batches(source: Source) -> Iterator[list[tuple[int, dict[str, Any]]]]:
+def _tokenised(source: Source, layout: Layout, tokeniser: Tokeniser) -> Iterator[list[dict[str, Any]]]:
+    """Yield finished records batch by batch; one batch is tokenised, outside Python's lock, while the next is read."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = None
+        for records in _with_progress(_shaped(rows, layout) for rows in _batches(source)):
+            texts = tokeniser.texts([record for record in records if "problem" not in record])
+            coming = records, pool.submit(tokeniser.ids, texts)
+            if waiting:
+                yield _finished(*waiting)
+            waiting = coming
+        if waiting:
+            yield _finished(*waiting)
+
+
+def _batches(source: Source) -> Iterator[Numbered]:
     numbered = enumerate(source.rows(), 1)
     while rows := list(itertools.islice(numbered, BATCH)):
         yield rows
 
 
-def _records(rows: list[tuple[int, dict[str, Any]]], layout: Layout, tokeniser: Tokeniser) -> list[dict[str, Any]]:
+def _with_progress(batches: Iterator[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
+    """Show how many rows were read, on a terminal and once there are many."""
+    from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+    shown = Progress(TextColumn("Reading and tokenising {task.completed:,} rows"), TimeElapsedColumn(), transient=True)
+    task = shown.add_task("rows", total=None)
+    try:
+        for batch in batches:
+            shown.advance(task, len(batch))
+            if sys.stderr.isatty() and shown.tasks[0].completed >= PROGRESS_FROM:
+                shown.start()
+            yield batch
+    finally:
+        shown.stop()
+
+
+def _shaped(rows: Numbered, layout: Layout) -> list[dict[str, Any]]:
+    """Return records with canonical texts, or with the problem that keeps a row out."""
     records: list[dict[str, Any]] = []
-    good: list[dict[str, Any]] = []
     for number, row in rows:
-        record: dict[str, Any] = {"row": number, "id": str(row["id"]) if row.get("id") is not None else f"row-{number}"}
+        name = str(row["id"]) if row.get("id") is not None else f"row-{number}"
+        base = {"row": number, "id": name}
         try:
-            shaped = layout.canonical(row)
-            record |= {"label": shaped.get("label"), "prompt": json.dumps(shaped["prompt"], ensure_ascii=False)}
-            record |= {"prompt_key": _key(record["prompt"]), "extra": _extra(row, layout), "_shaped": shaped}
-            good.append(record)
+            extra = json.dumps(layout.extra(row), ensure_ascii=False, default=str) if layout.extras else "{}"
+            shaped = list(layout.rows(row))
+            names = [name] if len(shaped) == 1 else [f"{name}.{part}" for part in range(1, len(shaped) + 1)]
+            records += [{**base, "id": n, "extra": extra, **one} for n, one in zip(names, shaped, strict=True)]
         except BadRow as problem:
-            record["problem"] = str(problem)
-        records.append(record)
-    for record, ids in zip(good, tokeniser.encode([r["_shaped"] for r in good]), strict=True):
-        shaped = record.pop("_shaped")
-        record |= ids
-        if any(name in shaped and f"{name}_ids" not in ids for name in ANSWERS):
+            records.append({**base, "problem": str(problem)})
+    return records
+
+
+def _finished(records: list[dict[str, Any]], ids: Any) -> list[dict[str, Any]]:
+    """Add token ids and hashes, and turn texts into JSON."""
+    good = [record for record in records if "problem" not in record]
+    for record, found in zip(good, ids.result(), strict=True):
+        answers = [name for name in ANSWERS if name in record]
+        if any(f"{name}_ids" not in found for name in answers):
             record["problem"] = "the chat template writes the prompt differently when an answer follows"
+        record |= found
+        record |= {name: json.dumps(record[name], ensure_ascii=False) for name in ("prompt", *answers)}
+        record["prompt_key"] = _key(record["prompt"])
     return records
 
 
 def _key(prompt: str) -> int:
     return int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8], "big", signed=True)
-
-
-def _extra(row: dict[str, Any], layout: Layout) -> str:
-    """Return the columns that the layout does not use, for rewards to read."""
-    extras = {name: row.get(theirs) for name, theirs in layout.extras.items()}
-    return json.dumps(extras, ensure_ascii=False, default=str)

@@ -6,18 +6,27 @@ exactly one stop token, whatever the template writes behind it (TRL's trainers d
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignzoo.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from alignzoo.data.layouts import Messages
+    from alignzoo.data.canonical import Messages
 
 ANSWERS = ("chosen", "rejected", "completion")
+
+
+class Piece(NamedTuple):
+    """A text to tokenise, the column its ids go to, and whether it starts a plain text (and so takes a BOS)."""
+
+    column: str
+    text: str
+    starts_text: bool = False
 
 
 class Tokeniser:
@@ -28,7 +37,7 @@ class Tokeniser:
         self.tokenizer = tokenizer
         self.stops = [tokenizer.convert_ids_to_tokens(i) for i in dict.fromkeys([tokenizer.eos_token_id, *stop_ids])]
 
-    @property
+    @functools.cached_property
     def identity(self) -> str:
         """Changes whenever the same text might give other ids."""
         state = (self.tokenizer.get_vocab(), self.tokenizer.chat_template, self.stops, type(self.tokenizer).__name__)
@@ -37,41 +46,37 @@ class Tokeniser:
 
     def encode(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, list[int]]]:
         """Return ``prompt_ids`` and ``<answer>_ids`` of each row; one that does not extend its prompt lacks ids."""
-        texts: list[str] = []
-        places: list[tuple[int, str, bool]] = []
-        for number, row in enumerate(rows):
-            for name, text, templated in self._texts(row):
-                texts.append(text)
-                places.append((number, name, templated))
-        ids = self._ids(texts)
-        encoded: list[dict[str, list[int]]] = [{} for _ in rows]
-        for (number, name, templated), tokens in zip(places, ids, strict=True):
-            first = self.tokenizer.bos_token_id if name == "prompt_ids" and not templated and self._adds_bos else None
-            encoded[number][name] = tokens if first is None else [first, *tokens]
-        return encoded
+        return self.ids(self.texts(rows))
 
-    @property
+    def texts(self, rows: Sequence[dict[str, Any]]) -> list[list[Piece]]:
+        """Return what is to be tokenised, row by row: the prompt, and each answer that extends it."""
+        return [self._pieces(row) for row in rows]
+
+    def ids(self, rows: Sequence[Sequence[Piece]]) -> list[dict[str, list[int]]]:
+        """Return the ids of :meth:`texts`, column by column."""
+        pieces = [piece for row in rows for piece in row]
+        texts = [piece.text for piece in pieces]
+        found = iter(self.tokenizer(texts, add_special_tokens=False).input_ids if texts else [])
+        bos = [self.tokenizer.bos_token_id] if self._adds_bos else []
+        return [{p.column: [*(bos if p.starts_text else []), *next(found)] for p in row} for row in rows]
+
+    @functools.cached_property
     def _adds_bos(self) -> bool:
         bos = self.tokenizer.bos_token_id
         return bos is not None and self.tokenizer("a").input_ids[:1] == [bos]
 
-    def _ids(self, texts: list[str]) -> list[list[int]]:
-        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False).input_ids if texts else []
-        return ids
-
-    def _texts(self, row: dict[str, Any]) -> list[tuple[str, str, bool]]:
-        """Return (column, text, whether a template wrote it) of the prompt and of each answer that extends it."""
+    def _pieces(self, row: dict[str, Any]) -> list[Piece]:
         prompt: Messages = row["prompt"]
         answers = [(name, row[name]) for name in ANSWERS if row.get(name)]
         if prompt and prompt[0]["role"] == "text":
-            texts = [(name, self._ended(answer[0]["content"]), False) for name, answer in answers]
-            return [("prompt_ids", prompt[0]["content"], False), *((f"{n}_ids", t, b) for n, t, b in texts)]
+            ends = [Piece(f"{name}_ids", self._ended(answer[0]["content"])) for name, answer in answers]
+            return [Piece("prompt_ids", prompt[0]["content"], starts_text=True), *ends]
         start = self._render(prompt, True)
-        found = [("prompt_ids", start, True)]
+        found = [Piece("prompt_ids", start)]
         for name, answer in answers:
             whole = self._render([*prompt, *answer], False)
             if whole.startswith(start):
-                found.append((f"{name}_ids", self._ended(whole[len(start) :]), True))
+                found.append(Piece(f"{name}_ids", self._ended(whole[len(start) :])))
         return found
 
     def _render(self, messages: Messages, prompt: bool) -> str:

@@ -49,7 +49,9 @@ class Yardstick:
         self.cfg, self.tokenizer, self.stops = cfg, tokenizer, list(stops)
         self.rows = rows.select(range(min(cfg.rows, len(rows))))
         self.prompts: list[list[int]] = list(self.rows["prompt_ids"])
-        self.has_pairs = len(self.rows) > 0 and self.rows["chosen_ids"][0] is not None
+        self.has_pairs = (
+            len(self.rows) > 0 and "chosen_ids" in self.rows.column_names and self.rows["chosen_ids"][0] is not None
+        )
 
     def measure(self, model: Any) -> Measured:
         """Answer and score the held-out rows. The model is left in the mode it came in."""

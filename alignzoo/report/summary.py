@@ -4,13 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from alignzoo.data.formats import MEANING
 from alignzoo.evaluate.numbers import NUMBERS
+
+if TYPE_CHECKING:
+    from alignzoo.data.prepare import Prepared
+    from alignzoo.method import DataFormat
+    from alignzoo.plan import Plan
+
+
+def print_plan(data: Prepared, wanted: DataFormat, plan: Plan) -> None:
+    """Print how the data was read, what became of it, what the conversion means, and what will be trained on."""
+    counts = data.manifest["decision"].value_counts()
+    console = Console()
+    console.print(f"data: {data.layout}", highlight=False, soft_wrap=True)
+    dropped = data.manifest.loc[data.manifest["decision"] == "dropped", "reason"]
+    reasons = dropped.str.replace(r"^\d+ tokens", "tokens", regex=True).value_counts()
+    left_out = "".join(f"; left out {count:,}: {reason}" for reason, count in reasons.items())
+    told = f"rows: {counts.get('train', 0):,} to train on, {counts.get('heldout', 0):,} held out{left_out}"
+    console.print(told, highlight=False, soft_wrap=True)
+    if (data.kind, wanted) in MEANING:
+        console.print(f"conversion: {MEANING[data.kind, wanted]}", highlight=False, soft_wrap=True)
+    console.print(f"plan: {plan}", highlight=False, soft_wrap=True)
 
 
 def print_answers(answers: Sequence[Mapping[str, Any]], shown: int) -> None:

@@ -1,0 +1,133 @@
+"""The canonical row: ``prompt`` and, by kind, ``chosen`` and ``rejected``, or ``completion`` (labelled, scored).
+
+Each text is a list of messages ``{"role", "content"}``; plain text is one message with the role ``text``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping
+from typing import Any
+
+Messages = list[dict[str, str]]
+
+ROLES = {"user", "assistant", "system", "tool", "developer"}
+
+
+class BadRow(ValueError):
+    """A row that cannot be trained on; the text says why."""
+
+
+def canonical(raw: Mapping[str, Any], chat: bool) -> dict[str, Any]:
+    """Return ``raw``, which has canonical names, in canonical shape; ``chat`` makes conversations of plain text.
+
+    Raises:
+        BadRow: a null, an empty text, two equal answers, a label that is no label, unknown roles.
+    """
+    texts = {name: _messages(value, name) for name, value in raw.items() if name not in ("label", "score")}
+    if "messages" in texts:
+        texts["prompt"], texts["completion"] = _split_last_answer(texts.pop("messages"))
+    if "text" in texts:
+        texts |= {"prompt": _text(""), "completion": texts.pop("text")}
+    shaped: dict[str, Any] = _with_prompt(texts, chat)
+    _refuse_empty(shaped)
+    if "chosen" in shaped and shaped["chosen"] == shaped["rejected"]:
+        raise BadRow("chosen equals rejected")
+    if "label" in raw:
+        shaped["label"] = _label(raw["label"])
+    return {**shaped, **({"score": raw["score"]} if "score" in raw else {})}
+
+
+def _text(text: str) -> Messages:
+    return [{"role": "text", "content": text}]
+
+
+def _messages(value: Any, name: str) -> Messages:
+    if value is None:
+        raise BadRow(f"{name} is null")
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, Mapping):
+        value = [value]
+    if not isinstance(value, list):
+        raise BadRow(f"{name} is {type(value).__name__}; it must be text or a list of messages")
+    return [_message(message, name) for message in value]
+
+
+def _message(message: Any, name: str) -> dict[str, str]:
+    if not isinstance(message, Mapping) or "role" not in message or "content" not in message:
+        raise BadRow(f"{name} holds a message without role and content")
+    if message["role"] not in ROLES:
+        raise BadRow(f"{name} has the role {message['role']!r}; known are {', '.join(sorted(ROLES))}")
+    if not isinstance(message["content"], str):
+        raise BadRow(f"{name} has a message whose content is {'null' if message['content'] is None else 'no text'}")
+    return {"role": message["role"], "content": message["content"]}
+
+
+def _label(value: Any) -> bool:
+    if isinstance(value, bool) or value in (0, 1):
+        return bool(value)
+    raise BadRow(f"label is {value!r}; it must be true or false")
+
+
+def _with_prompt(texts: dict[str, Messages], chat: bool) -> dict[str, Messages]:
+    """Take an implicit prompt out of the answers, or a repeated explicit one."""
+    answers = {name: text for name, text in texts.items() if name != "prompt"}
+    prompt = texts.get("prompt")
+    if prompt is None:
+        prompt = _common_start(*answers.values())
+    conversational = {message["role"] != "text" for text in (prompt, *answers.values()) for message in text}
+    if chat or conversational == {True, False}:  # asked for, or text beside messages
+        prompt = _as_messages(prompt, "user")
+        answers = {name: _as_messages(text, "assistant") for name, text in answers.items()}
+    return {"prompt": prompt, **{name: _without(text, prompt) for name, text in answers.items()}}
+
+
+def _as_messages(text: Messages, role: str) -> Messages:
+    return [{**message, "role": role if message["role"] == "text" else message["role"]} for message in text]
+
+
+def _common_start(*answers: Messages) -> Messages:
+    """Return the messages, or the text up to a word's end, with which all the answers begin."""
+    first = answers[0]
+    if len(answers) == 1:
+        return _split_last_answer(first)[0]
+    if first and first[0]["role"] == "text":
+        return _text(_common_text([answer[0]["content"] for answer in answers]))
+    same = itertools.takewhile(lambda turns: all(t == turns[0] for t in turns), zip(*answers, strict=False))
+    return [turns[0] for turns in same]
+
+
+def _common_text(texts: list[str]) -> str:
+    """As TRL's ``extract_prompt``: the common start, less a word that the texts end differently."""
+    start = os.path.commonprefix(texts)  # noqa: RUF071 (characters are what is meant)
+    marker = start.rfind("\n\nAssistant:")
+    if marker >= 0:
+        return start[: marker + len("\n\nAssistant:")]
+    return start[: start.rfind(" ") + 1].rstrip(" ")
+
+
+def _without(answer: Messages, prompt: Messages) -> Messages:
+    """Return the answer without the prompt, if it begins with it."""
+    if answer[: len(prompt)] == prompt and len(answer) > len(prompt):
+        return answer[len(prompt) :]
+    if answer and prompt and answer[0]["role"] == "text" and prompt[0]["role"] == "text":
+        return _text(answer[0]["content"].removeprefix(prompt[0]["content"]))
+    return answer
+
+
+def _split_last_answer(messages: Messages) -> tuple[Messages, Messages]:
+    """Split a conversation before its last assistant turn."""
+    if not messages or messages[-1]["role"] != "assistant":
+        raise BadRow("the conversation does not end with an assistant's turn")
+    return messages[:-1], messages[-1:]
+
+
+def _refuse_empty(texts: Mapping[str, Messages]) -> None:
+    for name, messages in texts.items():
+        empty = not messages or not messages[-1]["content"].strip()
+        if empty and not (name == "prompt" and messages and messages[0]["role"] == "text" and "completion" in texts):
+            raise BadRow(f"{name} is empty")
+        if name not in ("prompt", "label") and messages[-1]["role"] not in ("assistant", "text"):
+            raise BadRow(f"{name} ends with the role {messages[-1]['role']!r}; it must end with the assistant's turn")
