@@ -50,6 +50,11 @@ def _print_members(folder: Path, members: list[Path]) -> int:
             )
             table.add_row(settings[member], *numbers, f"{result['cost']['train_seconds']:.0f}")
     console.print(table)
+    for split in ("train", "heldout"):
+        if len({result["data"][split] for result in results.values() if result}) > 1:
+            console.print(
+                f"Not all members had the same {split} rows: `alignzoo manifest RUN RUN` names them.", style="yellow"
+            )
     failed = [member for member, result in results.items() if result is None]
     for member in failed:
         error = member / "error.txt"

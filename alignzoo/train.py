@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from alignzoo import guards, models, settings, weights
 from alignzoo.callbacks import standard_callbacks
 from alignzoo.data.formats import convert, with_pairs
+from alignzoo.data.inspect import findings
+from alignzoo.data.manifest import fingerprints
 from alignzoo.data.prepare import Prepared, prepare
 from alignzoo.data.tokens import Tokeniser
 from alignzoo.device import check_peft, choose_device, choose_precision
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from transformers import Trainer
 
+#: Rows whose texts are looked at before a training; `alignzoo check` looks at all.
+INSPECTED = 20_000
+
 
 def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracker) -> dict[str, Any]:
     """Align the model that ``cfg`` names with ``method``, and return the run's result, as ``result.json`` holds it."""
@@ -41,7 +46,7 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
     rows = convert(data.train, data.kind, method.data, cfg.train.per_device_batch_size, cfg.seed)
     plan = make_plan(cfg, rows, method.data, mean_length(data.train, "prompt_ids"))
     record.manifest(data.manifest)
-    print_plan(data, method.data, plan)
+    print_plan(data, method.data, plan, findings(cfg, data, stops=False, most=INSPECTED))
 
     model = models.load_policy(start, cfg, device, precision)
     require_space(record.folder, model.get_memory_footprint(), "the trained model")
@@ -79,6 +84,7 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
         "objective": cfg.evaluate.objective,
         "before": yardstick.numbers(before, before) if before else {},
         "after": yardstick.numbers(after, before) if before and after else {},
+        "data": fingerprints(data.manifest),
         "plan": vars(plan),
         "rows": data.manifest["decision"].value_counts().to_dict(),
         "cost": {

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "list": "what is installed, from which distribution, and what failed",
+    "check": "what is in the data, before any training",
+    "manifest": "whether two runs used the same rows and tokens",
     "benchmark": "alignzoo against a plain TRL script, in one run",
 }
 

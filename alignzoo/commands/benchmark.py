@@ -91,12 +91,12 @@ def _timed(trainer: Any) -> tuple[float, list[float]]:
 
 def _builders(model: str, steps: int, folder: Path) -> dict[str, Callable[[], Any]]:
     """Return two functions that build a fresh trainer: alignzoo's DPO, and TRL's on the same rows and settings."""
-    from hydra import compose, initialize_config_module
     from transformers import PrinterCallback
     from trl import DPOConfig, DPOTrainer
 
-    from alignzoo import launch, models, searchpath, settings, weights
+    from alignzoo import launch, models, settings, weights
     from alignzoo.callbacks import standard_callbacks
+    from alignzoo.compose import composed
     from alignzoo.data.formats import convert
     from alignzoo.data.prepare import prepare
     from alignzoo.data.tokens import Tokeniser
@@ -104,9 +104,7 @@ def _builders(model: str, steps: int, folder: Path) -> dict[str, Callable[[], An
     from alignzoo.method import TrainParts
     from alignzoo.record import Record
 
-    searchpath.install()
-    with initialize_config_module("alignzoo_conf", version_base="1.3"):
-        cfg = compose("config", [f"model={model}", f"dataset.rows={4 * steps}", f"train.max_steps={steps}"])
+    cfg = composed([f"model={model}", f"dataset.rows={4 * steps}", f"train.max_steps={steps}"])
     launch.quiet(cfg)
     method = settings.check(cfg)
     device = choose_device("auto")

@@ -138,7 +138,9 @@ def _facts(rows: Dataset, source: Source, split: str, cfg: DictConfig) -> pd.Dat
         raise UserError(_complaint(bad, source))
     limit = cfg.train.max_length
     long = (frame["reason"] == "") & (frame["length"] > limit)
-    frame.loc[long, "reason"] = frame.loc[long, "length"].map(lambda n: f"{n} tokens, over train.max_length={limit}")
+    frame.loc[long, "reason"] = frame.loc[long, "length"].map(
+        lambda n: f"longer than train.max_length={limit} ({n} tokens)"
+    )
     return frame
 
 
@@ -184,7 +186,7 @@ def _nothing_left(facts: pd.DataFrame, cfg: DictConfig) -> str:
     place = facts["source"].iloc[0]
     if facts["heldout"].all():
         return f"{place}: all {len(facts)} rows are held out. Lower dataset.heldout.fraction."
-    reason = facts.loc[facts["reason"] != "", "reason"].str.replace(r"\d+ tokens", "tokens", regex=True).mode()
+    reason = facts.loc[facts["reason"] != "", "reason"].str.replace(r" \(\d+ tokens\)", "", regex=True).mode()
     hint = f" Its rows have {facts['length'].min()} to {facts['length'].max()} tokens; raise train.max_length." * bool(
         facts["length"].min() > cfg.train.max_length
     )

@@ -11,26 +11,29 @@ from rich.table import Table
 from rich.text import Text
 
 from alignzoo.data.formats import MEANING
+from alignzoo.data.manifest import reasons
 from alignzoo.evaluate.numbers import NUMBERS
 
 if TYPE_CHECKING:
+    from alignzoo.data.inspect import Finding
     from alignzoo.data.prepare import Prepared
     from alignzoo.method import DataFormat
     from alignzoo.plan import Plan
 
 
-def print_plan(data: Prepared, wanted: DataFormat, plan: Plan) -> None:
-    """Print how the data was read, what became of it, what the conversion means, and what will be trained on."""
+def print_plan(data: Prepared, wanted: DataFormat, plan: Plan, found: Sequence[Finding]) -> None:
+    """Print how the data was read, what was found in it, what the conversion means, and what will be trained on."""
     counts = data.manifest["decision"].value_counts()
     console = Console()
     console.print(f"data: {data.layout}", highlight=False, soft_wrap=True)
-    dropped = data.manifest.loc[data.manifest["decision"] == "dropped", "reason"]
-    reasons = dropped.str.replace(r"^\d+ tokens", "tokens", regex=True).value_counts()
-    left_out = "".join(f"; left out {count:,}: {reason}" for reason, count in reasons.items())
+    left_out = "".join(f"; left out {count:,}: {reason}" for reason, count in reasons(data.manifest).items())
     told = f"rows: {counts.get('train', 0):,} to train on, {counts.get('heldout', 0):,} held out{left_out}"
     console.print(told, highlight=False, soft_wrap=True)
     if (data.kind, wanted) in MEANING:
         console.print(f"conversion: {MEANING[data.kind, wanted]}", highlight=False, soft_wrap=True)
+    for finding in found:
+        if finding.level != "note":
+            console.print(f"[yellow]{finding.level}:[/] {finding}", highlight=False, soft_wrap=True)
     console.print(f"plan: {plan}", highlight=False, soft_wrap=True)
 
 

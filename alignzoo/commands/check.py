@@ -1,0 +1,114 @@
+"""``python -m alignzoo check dataset=... model=... [method=...]``: what is in the data, before any training."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignzoo.compose import composed
+from alignzoo.data.inspect import findings, read_texts, verdict
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from alignzoo.data.prepare import Prepared
+
+QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
+EXAMPLES = 3  #: rows shown as the model will see them
+
+
+def main(words: Sequence[str]) -> int:
+    """Print the report and write it as a page; return 1 if an error would stop a training, else 0."""
+    parser = argparse.ArgumentParser(prog="alignzoo check", description="What is in the data, before any training.")
+    parser.add_argument(
+        "overrides", nargs="*", help="as for a run: dataset=local dataset.path=FILE model=... method=..."
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON, and nothing else")
+    parser.add_argument("--html", type=Path, default=Path("alignzoo-check.html"), help="where to write the page")
+    options = parser.parse_args(words)
+    cfg = composed(options.overrides)
+    report = check(cfg)
+    if options.json:
+        print(json.dumps({key: value for key, value in report.items() if key not in ("examples", "lengths")}, indent=2))
+    else:
+        from alignzoo.report.check import print_report, write_page
+
+        print_report(report)
+        write_page(report, options.html)
+        print(f"page: {options.html}")
+    return int(report["verdict"] == "errors")
+
+
+def check(cfg: DictConfig) -> dict[str, Any]:
+    """Return the report on the data that ``cfg`` names.
+
+    Keys: ``dataset``, ``layout``, ``rows`` (decision -> count), ``reasons`` (why rows are left out -> count),
+    ``quantiles`` (text -> share -> tokens),
+    ``limit`` (train.max_length and what it costs), ``conversion``, ``plan``, ``findings``,
+    ``verdict`` (fine, warnings or errors), ``examples`` and ``lengths`` (for the page).
+    """
+    from alignzoo import models, settings, weights
+    from alignzoo.data import manifest
+    from alignzoo.data.formats import MEANING, convert
+    from alignzoo.data.prepare import prepare
+    from alignzoo.data.tokens import Tokeniser
+    from alignzoo.launch import quiet
+    from alignzoo.plan import make_plan, mean_length
+
+    method = settings.check(cfg)
+    quiet(cfg)
+    stops = cfg.dataset.bad_rows == "stop"
+    cfg.dataset.bad_rows = "drop"  # to report them all
+    start = weights.start_folder(cfg.model)
+    tokenizer = models.load_tokenizer(start, cfg.model)
+    data = prepare(cfg, Tokeniser(tokenizer, models.configured_stops(start)))
+    rows = convert(data.train, data.kind, method.data, cfg.train.per_device_batch_size, cfg.seed)
+    found = findings(cfg, data, stops)
+    lengths = _lengths(data)
+    return {
+        "dataset": cfg.dataset.name,
+        "model": cfg.model.name,
+        "method": method.name,
+        "layout": str(data.layout),
+        "rows": {"read": len(data.manifest), **data.manifest["decision"].value_counts().to_dict()},
+        "reasons": manifest.reasons(data.manifest),
+        "quantiles": {name: _quantiles(values) for name, values in lengths.items()},
+        "limit": {
+            "max_length": cfg.train.max_length,
+            "costs": int((data.manifest["length"] > cfg.train.max_length).sum()),
+        },
+        "conversion": MEANING.get((data.kind, method.data)),
+        "plan": str(make_plan(cfg, rows, method.data, mean_length(data.train, "prompt_ids"))),
+        "findings": [{**vars(finding)} for finding in found],
+        "verdict": verdict(found),
+        "examples": _examples(data, tokenizer),
+        "lengths": {name: values.tolist() for name, values in lengths.items()},
+    }
+
+
+def _lengths(data: Prepared) -> dict[str, Any]:
+    texts = read_texts(data.train)
+    return {**texts.tokens, "prompt and answer": data.manifest["length"].to_numpy()}
+
+
+def _quantiles(values: Any) -> dict[str, int]:
+    import numpy as np
+
+    if not len(values):
+        return {}
+    return {f"{share:.0%}": int(np.quantile(values, share, method="lower")) for share in QUANTILES}
+
+
+def _examples(data: Prepared, tokenizer: Any) -> list[dict[str, Any]]:
+    """Return the first rows as lists of (text, trained) pieces, token by token joined where nothing changes."""
+    examples = []
+    for row in data.train.select(range(min(EXAMPLES, len(data.train)))):
+        pieces = [("prompt", tokenizer.decode(row["prompt_ids"]), False)]
+        for name in ("chosen", "rejected", "completion"):
+            if row.get(f"{name}_ids"):
+                pieces.append((name, tokenizer.decode(row[f"{name}_ids"]), True))
+        examples.append({"id": row["id"], "row": row["row"], "pieces": pieces})
+    return examples

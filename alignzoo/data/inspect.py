@@ -1,0 +1,243 @@
+"""What is wrong or odd about prepared data: the checks before every training and behind ``alignzoo check``."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from alignzoo.method import DataFormat
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from omegaconf import DictConfig
+
+    from alignzoo.data.prepare import Prepared
+
+SHOWN_ROWS = 5  #: row numbers that a finding names
+LENGTH_RULE = 0.70  #: share of pairs that "the longer (or shorter) wins" gets right, from which it is worth a warning
+SKEW = 0.05  #: difference between the shares of chosen and rejected answers, from which it is worth a warning
+KTO_RANGE = (1.0, 4 / 3)  #: (desirable weight x good) / (undesirable weight x bad), KTO paper section 4.1, equation 9
+
+REFUSAL = re.compile(
+    r"^\W*(i'?m sorry|i am sorry|sorry,|i apologi[sz]e|i can(?:no|')t|i am unable|i'?m unable|i'?m not able|i won'?t"
+    r"|as an ai|as a language model)",
+    re.IGNORECASE,
+)
+
+
+class Level(StrEnum):
+    """How grave a finding is: an error stops a training, a warning is printed, a note is only in the report."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found: how grave, what, how many rows, which (numbers in the source), and what to do."""
+
+    level: Level
+    check: str
+    text: str
+    count: int = 0
+    rows: list[int] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        named = (
+            f" (rows {', '.join(map(str, self.rows))}{' ...' if self.count > len(self.rows) else ''})"
+            if self.rows
+            else ""
+        )
+        return f"{self.text}{named}"
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The rows' texts, as columns: ``prompt`` and each answer are their last message's content."""
+
+    rows: np.ndarray[Any, Any]
+    prompt: list[str]
+    answers: dict[str, list[str]]
+    tokens: dict[str, np.ndarray[Any, Any]]
+
+
+def inspect(data: Prepared, weights: tuple[float, float] = (1.0, 1.0), most: int | None = None) -> list[Finding]:
+    """Return what the checks find in the training rows, gravest first.
+
+    Args:
+        data: prepared rows.
+        weights: KTO's desirable and undesirable weights, for its rule about unbalanced labels.
+        most: look at the texts of this many rows at most; None: of all.
+    """
+    texts = read_texts(data.train if most is None or len(data.train) <= most else data.train.select(range(most)))
+    found = [*_dropped(data), *_duplicates(data, texts), *_overlap(data, texts), *_leaks(texts), *_lengths(data, texts)]
+    found += [*_skew(texts), *_labels(data, weights), *_few(data)]
+    return sorted(found, key=lambda finding: list(Level).index(finding.level))
+
+
+def findings(cfg: DictConfig, data: Prepared, stops: bool, most: int | None = None) -> list[Finding]:
+    """Return what :func:`inspect` finds; rows that cannot be trained on are errors where ``stops``."""
+    found = inspect(data, (cfg.method.get("desirable_weight", 1.0), cfg.method.get("undesirable_weight", 1.0)), most)
+    grave = [f for f in found if stops and f.check == "left out" and "train.max_length" not in f.text]
+    errors = [Finding(Level.ERROR, f.check, f.text, f.count, f.rows) for f in grave]
+    return [*errors, *(f for f in found if f not in grave)]
+
+
+def verdict(found: Sequence[Finding]) -> str:
+    """Return errors, warnings or fine."""
+    levels = {finding.level for finding in found}
+    return "errors" if Level.ERROR in levels else "warnings" if Level.WARNING in levels else "fine"
+
+
+def read_texts(rows: Dataset) -> Texts:
+    """Read prompts and answers out of the table, in batches."""
+    names = [name for name in ("chosen", "rejected", "completion") if _present(rows, name)]
+    prompt: list[str] = []
+    answers: dict[str, list[str]] = {name: [] for name in names}
+    tokens: dict[str, list[int]] = {name: [] for name in ("prompt", *names)}
+    columns = ["prompt", *names, *(f"{name}_ids" for name in ("prompt", *names))]
+    for batch in rows.select_columns(columns).with_format("arrow").iter(5_000):
+        prompt += [_last(text) for text in batch.column("prompt").to_pylist()]
+        for name in names:
+            answers[name] += [_last(text) for text in batch.column(name).to_pylist()]
+        for name, counts in tokens.items():
+            counts += [len(ids) for ids in batch.column(f"{name}_ids")]
+    numbers = np.array(rows["row"], dtype=int)
+    return Texts(numbers, prompt, answers, {name: np.array(counts) for name, counts in tokens.items()})
+
+
+def _present(rows: Dataset, name: str) -> bool:
+    return name in rows.column_names and len(rows) > 0 and rows[0][name] is not None
+
+
+def _last(messages: str) -> str:
+    return str(json.loads(messages)[-1]["content"])
+
+
+def _finding(level: Level, check: str, text: str, rows: Sequence[int]) -> Finding:
+    return Finding(level, check, text, len(rows), [int(row) for row in rows[:SHOWN_ROWS]])
+
+
+def _dropped(data: Prepared) -> Iterator[Finding]:
+    """Rows left out for what they hold (an error is raised earlier while dataset.bad_rows=stop)."""
+    ours = ("beyond", "its prompt is held out")
+    dropped = data.manifest[(data.manifest["decision"] == "dropped") & ~data.manifest["reason"].str.startswith(ours)]
+    reasons = dropped["reason"].str.replace(r" \(\d+ tokens\)", "", regex=True)
+    for reason, group in dropped.groupby(reasons):
+        share = len(group) / len(data.manifest)
+        text = f"{len(group):,} rows ({share:.1%}) are left out: {reason}"
+        yield _finding(Level.WARNING, "left out", text, list(group["row"]))
+
+
+def _duplicates(data: Prepared, texts: Texts) -> Iterator[Finding]:
+    train = data.manifest[data.manifest["decision"] == "train"]
+    again = train[train["tokens"].duplicated()]
+    if len(again):
+        yield _finding(Level.WARNING, "duplicates", f"{len(again):,} rows repeat an earlier one", list(again["row"]))
+    plain = pd.Series([normal(prompt) for prompt in texts.prompt])
+    exact = pd.Series(texts.prompt)
+    near = texts.rows[(plain.duplicated() & ~exact.duplicated()).to_numpy()]
+    if len(near):
+        text = f"{len(near):,} prompts equal an earlier one but for case, digits, punctuation or blanks"
+        yield _finding(Level.WARNING, "near-duplicates", text, list(near))
+
+
+def normal(text: str) -> str:
+    """Return letters only, in lower case, one blank between words: what near-duplicates share."""
+    return " ".join(re.sub(r"[\W\d_]+", " ", text.casefold()).split())
+
+
+def _overlap(data: Prepared, texts: Texts) -> Iterator[Finding]:
+    """Held-out prompts that stand in the training rows too, near enough to be learned."""
+    if not len(data.heldout):
+        return
+    held = {normal(prompt) for prompt in read_texts(data.heldout).prompt} - {""}
+    shared = texts.rows[[normal(prompt) in held for prompt in texts.prompt]]
+    if len(shared):
+        text = f"{len(shared):,} training prompts equal a held-out one but for case, digits, punctuation or blanks"
+        yield _finding(Level.WARNING, "train/held-out overlap", text, list(shared))
+
+
+def _leaks(texts: Texts) -> Iterator[Finding]:
+    for name, answers in texts.answers.items():
+        pairs = zip(texts.prompt, answers, strict=True)
+        leaked = texts.rows[
+            [len(prompt) > 20 and answer.lstrip().startswith(prompt.strip()) for prompt, answer in pairs]
+        ]
+        if len(leaked):
+            text = f"{len(leaked):,} {name} answers begin with their prompt: the model would learn to repeat questions"
+            yield _finding(Level.WARNING, "prompt in answer", text, list(leaked))
+
+
+def _lengths(data: Prepared, texts: Texts) -> Iterator[Finding]:
+    """How well "the longer answer wins" alone would do: a method may learn just that."""
+    if data.kind is not DataFormat.PREFERENCE or not len(texts.rows):
+        return
+    chosen, rejected = texts.tokens["chosen"], texts.tokens["rejected"]
+    longer, shorter = float((chosen > rejected).mean()), float((chosen < rejected).mean())
+    word, share = ("longer", longer) if longer >= shorter else ("shorter", shorter)
+    text = (
+        f"the {word} answer is chosen in {share:.0%} of the pairs "
+        f"(chosen {chosen.mean():.0f} tokens on average, rejected {rejected.mean():.0f})"
+    )
+    if share >= LENGTH_RULE:
+        yield Finding(Level.WARNING, "length bias", f"{text}: a method may learn length and nothing else")
+    else:
+        yield Finding(Level.NOTE, "length bias", text)
+
+
+def _skew(texts: Texts) -> Iterator[Finding]:
+    """Properties that tell chosen from rejected answers without reading them."""
+    if "chosen" not in texts.answers:
+        return
+    tests: tuple[tuple[str, Callable[[str], bool]], ...] = (
+        ("refusals", lambda text: REFUSAL.match(text) is not None),
+        ("answers in another script than Latin", _other_script),
+    )
+    for what, test in tests:
+        shares = [float(np.mean([test(text) for text in texts.answers[name]])) for name in ("chosen", "rejected")]
+        if max(shares) > 0:
+            level = Level.WARNING if abs(shares[0] - shares[1]) >= SKEW else Level.NOTE
+            yield Finding(
+                level, what, f"{what}: {shares[0]:.1%} of the chosen, {shares[1]:.1%} of the rejected answers"
+            )
+
+
+def _other_script(text: str) -> bool:
+    letters = [c for c in text[:400] if c.isalpha()]
+    return sum(ord(c) > 0x24F for c in letters) > len(letters) / 2
+
+
+def _labels(data: Prepared, weights: tuple[float, float]) -> Iterator[Finding]:
+    if data.kind is not DataFormat.UNPAIRED or not len(data.train):
+        return
+    good = int(np.sum(data.train["label"]))
+    bad = len(data.train) - good
+    if not good or not bad:
+        yield Finding(
+            Level.WARNING, "labels", f"all {len(data.train):,} answers have one label: KTO needs good and bad ones"
+        )
+        return
+    ratio = weights[0] * good / (weights[1] * bad)
+    low, high = KTO_RANGE
+    text = f"{good:,} good and {bad:,} bad answers; desirable x good over undesirable x bad is {ratio:.2f}"
+    if low <= ratio <= high:
+        yield Finding(Level.NOTE, "labels", text)
+        return
+    wanted = (f"method.desirable_weight={low * bad * weights[1] / good:.2f}" if good > bad else
+              f"method.undesirable_weight={good * weights[0] / (low * bad):.2f}")  # fmt: skip
+    yield Finding(Level.WARNING, "labels", f"{text}; for KTO it should be {low:.0f} to {high:.2f}: set {wanted}")
+
+
+def _few(data: Prepared) -> Iterator[Finding]:
+    if not len(data.heldout):
+        text = "no row is held out: nothing can be measured. Raise dataset.heldout.fraction, or name a held-out split"
+        yield Finding(Level.WARNING, "held-out rows", text)
