@@ -66,8 +66,9 @@ def check(cfg: DictConfig) -> dict[str, Any]:
     tokenizer = models.load_tokenizer(start, cfg.model)
     data = prepare(cfg, Tokeniser(tokenizer, models.configured_stops(start)))
     rows = convert(data.train, data.kind, method.data, cfg.train.per_device_batch_size, cfg.seed)
-    found = findings(cfg, data, stops)
-    lengths = _lengths(data)
+    texts = read_texts(data.train)
+    found = findings(cfg, data, stops, texts=texts)
+    lengths = {**texts.tokens, "prompt and answer": data.manifest["length"].to_numpy()}
     return {
         "dataset": cfg.dataset.name,
         "model": cfg.model.name,
@@ -87,11 +88,6 @@ def check(cfg: DictConfig) -> dict[str, Any]:
         "examples": _examples(data, tokenizer),
         "lengths": {name: values.tolist() for name, values in lengths.items()},
     }
-
-
-def _lengths(data: Prepared) -> dict[str, Any]:
-    texts = read_texts(data.train)
-    return {**texts.tokens, "prompt and answer": data.manifest["length"].to_numpy()}
 
 
 def _quantiles(values: Any) -> dict[str, int]:

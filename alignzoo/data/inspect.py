@@ -69,23 +69,32 @@ class Texts:
     tokens: dict[str, np.ndarray[Any, Any]]
 
 
-def inspect(data: Prepared, weights: tuple[float, float] = (1.0, 1.0), most: int | None = None) -> list[Finding]:
+def inspect(
+    data: Prepared,
+    weights: tuple[float, float] = (1.0, 1.0),
+    most: int | None = None,
+    texts: Texts | None = None,
+) -> list[Finding]:
     """Return what the checks find in the training rows, gravest first.
 
     Args:
         data: prepared rows.
         weights: KTO's desirable and undesirable weights, for its rule about unbalanced labels.
         most: look at the texts of this many rows at most; None: of all.
+        texts: what :func:`read_texts` returned for the rows, if it was called before.
     """
-    texts = read_texts(data.train if most is None or len(data.train) <= most else data.train.select(range(most)))
+    texts = texts or read_texts(data.train if most is None else data.train.select(range(min(most, len(data.train)))))
     found = [*_dropped(data), *_duplicates(data, texts), *_overlap(data, texts), *_leaks(texts), *_lengths(data, texts)]
     found += [*_skew(texts), *_labels(data, weights), *_few(data)]
     return sorted(found, key=lambda finding: list(Level).index(finding.level))
 
 
-def findings(cfg: DictConfig, data: Prepared, stops: bool, most: int | None = None) -> list[Finding]:
+def findings(
+    cfg: DictConfig, data: Prepared, stops: bool, most: int | None = None, texts: Texts | None = None
+) -> list[Finding]:
     """Return what :func:`inspect` finds; rows that cannot be trained on are errors where ``stops``."""
-    found = inspect(data, (cfg.method.get("desirable_weight", 1.0), cfg.method.get("undesirable_weight", 1.0)), most)
+    weights = cfg.method.get("desirable_weight", 1.0), cfg.method.get("undesirable_weight", 1.0)
+    found = inspect(data, weights, most, texts)
     grave = [f for f in found if stops and f.check == "left out" and "train.max_length" not in f.text]
     errors = [Finding(Level.ERROR, f.check, f.text, f.count, f.rows) for f in grave]
     return [*errors, *(f for f in found if f not in grave)]
@@ -211,9 +220,12 @@ def _skew(texts: Texts) -> Iterator[Finding]:
             )
 
 
+_LETTER = re.compile(r"[^\W\d_]")
+_FOREIGN = re.compile(r"[^\W\d_\u0000-\u024f]")
+
+
 def _other_script(text: str) -> bool:
-    letters = [c for c in text[:400] if c.isalpha()]
-    return sum(ord(c) > 0x24F for c in letters) > len(letters) / 2
+    return 2 * len(_FOREIGN.findall(text, 0, 400)) > len(_LETTER.findall(text, 0, 400))
 
 
 def _labels(data: Prepared, weights: tuple[float, float]) -> Iterator[Finding]:
