@@ -96,19 +96,13 @@ def adapter_config(cfg: DictConfig) -> PeftConfig | None:
         raise UserError(f"peft: {str(error).split('__init__() ')[-1]}") from None
 
 
-def configured_stops(folder: Path) -> list[int]:
-    """Return the stop token ids in the folder's generation config; empty if it has none."""
+def stop_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the token ids at which answers end: those of the folder's generation config, and the tokenizer's EOS."""
     from transformers import GenerationConfig
 
-    if not (folder / "generation_config.json").is_file():
-        return []
-    ids = GenerationConfig.from_pretrained(folder).eos_token_id
-    return ids if isinstance(ids, list) else [] if ids is None else [ids]
-
-
-def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the token ids at which the model's answers end: its generation config's, and the tokenizer's EOS."""
-    configured = getattr(model.generation_config, "eos_token_id", None)
+    configured = None
+    if (folder / "generation_config.json").is_file():
+        configured = GenerationConfig.from_pretrained(folder).eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
     return list(dict.fromkeys(i for i in [*ids, tokenizer.eos_token_id] if i is not None))
 

@@ -92,8 +92,9 @@ class Record:
         self._command(overrides)
         (self.folder / "error.txt").write_text(f"{reason}\n", encoding="utf-8")
 
-    def tidy(self) -> None:
-        """Remove the folder for checkpoints if none was saved."""
+    def model(self, trainer: Any) -> None:
+        """Save model and tokenizer, and remove the folder for checkpoints if none was saved."""
+        trainer.save_model(str(self.folder / "model"))
         with contextlib.suppress(OSError):
             (self.folder / "checkpoints").rmdir()
 

@@ -94,39 +94,29 @@ def _builders(model: str, steps: int, folder: Path) -> dict[str, Callable[[], An
     from transformers import PrinterCallback
     from trl import DPOConfig, DPOTrainer
 
-    from alignzoo import launch, models, settings, weights
-    from alignzoo.callbacks import standard_callbacks
+    from alignzoo import launch, models, settings
     from alignzoo.compose import composed
-    from alignzoo.data.formats import convert
-    from alignzoo.data.prepare import prepare
-    from alignzoo.data.tokens import Tokeniser
-    from alignzoo.device import choose_device, choose_precision
-    from alignzoo.method import TrainParts
+    from alignzoo.ready import make_ready
     from alignzoo.record import Record
+    from alignzoo.train import train_parts
 
     cfg = composed([f"model={model}", f"dataset.rows={4 * steps}", f"train.max_steps={steps}"])
     launch.quiet(cfg)
     method = settings.check(cfg)
-    device = choose_device("auto")
-    precision = choose_precision("auto", device)
-    start = weights.start_folder(cfg.model)
-    tokenizer = models.load_tokenizer(start, cfg.model)
-    data = prepare(cfg, Tokeniser(tokenizer, models.configured_stops(start)))
-    rows = convert(data.train, data.kind, method.data, cfg.train.per_device_batch_size, cfg.seed)
-    arguments = settings.trl_arguments(cfg, method, folder, device, precision)
-    texts = rows.map(
-        lambda row: {k[:-4]: tokenizer.decode(row[k]) for k in ("prompt_ids", "chosen_ids", "rejected_ids")}
-    )
+    ready = make_ready(cfg, method)
+    tokenizer, columns = ready.tokenizer, ("prompt_ids", "chosen_ids", "rejected_ids")
+    texts = ready.rows.map(lambda row: {column[:-4]: tokenizer.decode(row[column]) for column in columns})
+    texts = texts.select_columns(["prompt", "chosen", "rejected"])
+
+    def policy() -> Any:
+        return models.load_policy(ready.start, cfg, ready.device, ready.precision)
 
     def ours() -> Any:
-        policy = models.load_policy(start, cfg, device, precision)
-        callbacks = standard_callbacks(cfg, method, Record(folder), precision)
-        return method().build_trainer(TrainParts(cfg, arguments, policy, tokenizer, rows, callbacks=callbacks))
+        return method().build_trainer(train_parts(cfg, method, ready, policy(), Record(folder)))
 
     def plain() -> Any:
-        policy = models.load_policy(start, cfg, device, precision)
-        columns = texts.select_columns(["prompt", "chosen", "rejected"])
-        trainer = DPOTrainer(policy, args=DPOConfig(**arguments), train_dataset=columns, processing_class=tokenizer)
+        arguments = settings.trl_arguments(cfg, method, folder, ready.device, ready.precision)
+        trainer = DPOTrainer(policy(), args=DPOConfig(**arguments), train_dataset=texts, processing_class=tokenizer)
         trainer.remove_callback(PrinterCallback)
         return trainer
 

@@ -50,22 +50,18 @@ def check(cfg: DictConfig) -> dict[str, Any]:
     ``limit`` (train.max_length and what it costs), ``conversion``, ``plan``, ``findings``,
     ``verdict`` (fine, warnings or errors), ``examples`` and ``lengths`` (for the page).
     """
-    from alignzoo import models, settings, weights
+    from alignzoo import settings
     from alignzoo.data import manifest
-    from alignzoo.data.formats import MEANING, convert
-    from alignzoo.data.prepare import prepare
-    from alignzoo.data.tokens import Tokeniser
+    from alignzoo.data.formats import MEANING
     from alignzoo.launch import quiet
-    from alignzoo.plan import make_plan, mean_length
+    from alignzoo.ready import make_ready
 
     method = settings.check(cfg)
     quiet(cfg)
     stops = cfg.dataset.bad_rows == "stop"
     cfg.dataset.bad_rows = "drop"  # to report them all
-    start = weights.start_folder(cfg.model)
-    tokenizer = models.load_tokenizer(start, cfg.model)
-    data = prepare(cfg, Tokeniser(tokenizer, models.configured_stops(start)))
-    rows = convert(data.train, data.kind, method.data, cfg.train.per_device_batch_size, cfg.seed)
+    ready = make_ready(cfg, method)
+    data, tokenizer = ready.data, ready.tokenizer
     texts = read_texts(data.train)
     found = findings(cfg, data, stops, texts=texts)
     lengths = {**texts.tokens, "prompt and answer": data.manifest["length"].to_numpy()}
@@ -82,7 +78,7 @@ def check(cfg: DictConfig) -> dict[str, Any]:
             "costs": int((data.manifest["length"] > cfg.train.max_length).sum()),
         },
         "conversion": MEANING.get((data.kind, method.data)),
-        "plan": str(make_plan(cfg, rows, method.data, mean_length(data.train, "prompt_ids"))),
+        "plan": str(ready.plan),
         "findings": [{**vars(finding)} for finding in found],
         "verdict": verdict(found),
         "examples": _examples(data, tokenizer),

@@ -47,7 +47,7 @@ class Yardstick:
     ) -> None:
         """``cfg`` is the group ``evaluate``; ``rows`` are canonical, tokenised, held-out rows."""
         self.cfg, self.tokenizer, self.stops = cfg, tokenizer, list(stops)
-        self.rows = rows.select(range(min(cfg.rows, len(rows))))
+        self.rows = rows.select(range(min(cfg.rows, len(rows)) if cfg.enabled else 0))
         self.prompts: list[list[int]] = list(self.rows["prompt_ids"])
         self.has_pairs = (
             len(self.rows) > 0 and "chosen_ids" in self.rows.column_names and self.rows["chosen_ids"][0] is not None

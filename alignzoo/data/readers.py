@@ -1,0 +1,239 @@
+"""Reads one row of each known layout.
+
+A reader turns a row into raw rows with the canonical names ``prompt``, ``chosen``, ``rejected``, ``completion``, ``label``,
+``score`` or ``messages``: one, or one for each pair that the row holds. It raises :class:`BadRow` for a row that is not
+what its layout says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from alignzoo.data.canonical import BadRow
+
+Row = Mapping[str, Any]
+Reader = Callable[[Row], list[dict[str, Any]]]
+
+
+def same(*names: str) -> Reader:
+    return lambda row: [{name: row[name] for name in names if name in row}]
+
+
+# --- TRL's own formats ---------------------------------------------------------------------------------------------
+
+
+def pairs(row: Row) -> list[dict[str, Any]]:
+    """Read chosen and rejected; a list of texts or of conversations as rejected gives one pair each."""
+    rejected = row["rejected"]
+    several = isinstance(rejected, list) and rejected and isinstance(rejected[0], str | list)
+    prompt = {"prompt": row["prompt"]} if "prompt" in row else {}
+    return [{**prompt, "chosen": row["chosen"], "rejected": one} for one in (rejected if several else [rejected])]
+
+
+# --- HH-RLHF transcripts -------------------------------------------------------------------------------------------
+
+_TURN = re.compile(r"\n\n(Human|Assistant):")
+
+
+def _transcript(text: Any, name: str) -> list[dict[str, str]]:
+    """Split ``\\n\\nHuman: ... \\n\\nAssistant: ...`` into messages."""
+    if not isinstance(text, str):
+        raise BadRow(f"{name} is {'null' if text is None else type(text).__name__}; it must be a transcript")
+    first, *rest = _TURN.split(text)
+    if first.strip() or not rest:
+        raise BadRow(f"{name} is no transcript: it must start with a Human turn")
+    roles = {"Human": "user", "Assistant": "assistant"}
+    return [{"role": roles[who], "content": said.strip()} for who, said in zip(rest[::2], rest[1::2], strict=True)]
+
+
+def hh(row: Row) -> list[dict[str, Any]]:
+    return [{name: _transcript(row[name], name) for name in ("chosen", "rejected")}]
+
+
+def is_transcript(row: Row) -> bool:
+    return all(isinstance(row.get(name), str) and "\n\nHuman:" in row[name] for name in ("chosen", "rejected"))
+
+
+# --- ShareGPT, in LLaMA-Factory's layouts ----------------------------------------------------------------------------
+
+_SPEAKERS = {
+    "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "assistant": "assistant",
+    "bing": "assistant", "bard": "assistant", "system": "system", "observation": "tool", "tool": "tool",
+    "function_call": "assistant", "function": "assistant",
+}  # fmt: skip
+
+
+def _turns(value: Any, name: str) -> list[dict[str, str]]:
+    """Read ``{"from", "value"}`` turns, or ``{"role", "content"}`` ones, as messages."""
+    turns = [value] if isinstance(value, Mapping) else value
+    if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
+        raise BadRow(f"{name} is {'null' if value is None else 'no list of turns'}")
+    return [_turn(turn, name) for turn in turns]
+
+
+def _turn(turn: Mapping[str, Any], name: str) -> dict[str, str]:
+    speaker, said = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
+    if speaker not in _SPEAKERS:
+        raise BadRow(f"{name} has a turn from {speaker!r}; known are {', '.join(_SPEAKERS)}")
+    if not isinstance(said, str):
+        raise BadRow(f"{name} has a turn whose text is {'null' if said is None else type(said).__name__}")
+    return {"role": _SPEAKERS[speaker], "content": said}
+
+
+def _system(row: Row) -> list[dict[str, str]]:
+    """Return the row's system prompt, with the tools it offers, as a message."""
+    parts = [str(row[name]) for name in ("system", "tools") if row.get(name)]
+    return [{"role": "system", "content": "\n\n".join(parts)}] if parts else []
+
+
+def _conversation(row: Row) -> list[dict[str, str]]:
+    return [*_system(row), *_turns(row["conversations"], "conversations")]
+
+
+def sharegpt_pair(row: Row) -> list[dict[str, Any]]:
+    answers = {name: _turns(row[name], name) for name in ("chosen", "rejected")}
+    return [{"prompt": _conversation(row), **answers}]
+
+
+def sharegpt(row: Row) -> list[dict[str, Any]]:
+    return [{"messages": _conversation(row)}]
+
+
+def sharegpt_kto(row: Row) -> list[dict[str, Any]]:
+    messages = _conversation(row)
+    return [{"prompt": messages[:-1], "completion": messages[-1:], "label": row["kto_tag"]}]
+
+
+# --- Alpaca --------------------------------------------------------------------------------------------------------
+
+
+def _instruction(row: Row) -> list[dict[str, str]]:
+    """Return system, history and instruction (with its input below it) as messages."""
+    said = row["instruction"]
+    if not isinstance(said, str):
+        raise BadRow(f"instruction is {'null' if said is None else type(said).__name__}")
+    history = [
+        {"role": role, "content": text}
+        for turn in row.get("history") or []
+        for role, text in zip(("user", "assistant"), turn, strict=False)
+    ]
+    said = f"{said}\n{row['input']}" if row.get("input") else said
+    return [*_system(row), *history, {"role": "user", "content": said}]
+
+
+def _reply(value: Any, name: str) -> list[dict[str, str]]:
+    if not isinstance(value, str):
+        raise BadRow(f"{name} is {'null' if value is None else type(value).__name__}; it must be text")
+    return [{"role": "assistant", "content": value}]
+
+
+def alpaca(row: Row) -> list[dict[str, Any]]:
+    return [{"prompt": _instruction(row), "completion": _reply(row["output"], "output")}]
+
+
+def alpaca_kto(row: Row) -> list[dict[str, Any]]:
+    return [{**alpaca(row)[0], "label": row["kto_tag"]}]
+
+
+def alpaca_pair(row: Row) -> list[dict[str, Any]]:
+    return [{"prompt": _instruction(row), **{name: _reply(row[name], name) for name in ("chosen", "rejected")}}]
+
+
+# --- OpenAI's preference fine-tuning -------------------------------------------------------------------------------
+
+
+def openai(row: Row) -> list[dict[str, Any]]:
+    asked = row["input"]
+    messages = asked.get("messages") if isinstance(asked, Mapping) else None
+    if not isinstance(messages, list):
+        raise BadRow("input has no list of messages")
+    return [{"prompt": messages, "chosen": row["preferred_output"], "rejected": row["non_preferred_output"]}]
+
+
+# --- Scored and ranked answers -------------------------------------------------------------------------------------
+
+
+def _best_and_worst(prompt: Any, scored: Iterable[tuple[Any, Any]], name: str) -> list[dict[str, Any]]:
+    """Return the pair of the highest and the lowest score (of ties, the first)."""
+    answers = [(answer, _score(score, name)) for answer, score in scored]
+    if len(answers) < 2:
+        raise BadRow(f"{name} has {len(answers)} answers; a pair needs two")
+    best, worst = max(answers, key=lambda item: item[1]), min(answers, key=lambda item: item[1])
+    if best[1] == worst[1]:
+        raise BadRow(f"{name}: all answers have the same score")
+    return [{"prompt": prompt, "chosen": best[0], "rejected": worst[0]}]
+
+
+def _score(value: Any, name: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if number != number:
+        raise BadRow(f"{name} has the score {value!r}; it must be a number")
+    return number
+
+
+def _items(row: Row, name: str) -> Sequence[Any]:
+    items = row[name]
+    if not isinstance(items, list):
+        raise BadRow(f"{name} is {'null' if items is None else type(items).__name__}; it must be a list")
+    return items
+
+
+def ultrafeedback(row: Row) -> list[dict[str, Any]]:
+    """Openbmb's UltraFeedback: ``completions`` with ``overall_score``."""
+    items = [item for item in _items(row, "completions") if isinstance(item, Mapping)]
+    scored = ((item.get("response"), item.get("overall_score", item.get("score"))) for item in items)
+    return _best_and_worst(row["instruction"], scored, "completions")
+
+
+def nectar(row: Row) -> list[dict[str, Any]]:
+    """Nectar: ``answers`` with ``rank``, 1 being best; its prompt is a transcript of one question."""
+    items = [item for item in _items(row, "answers") if isinstance(item, Mapping)]
+    scored = ((item.get("answer"), -_score(item.get("rank"), "answers")) for item in items)
+    prompt = row["prompt"]
+    if isinstance(prompt, str) and prompt.lstrip().startswith("Human:"):
+        prompt = [turn for turn in _transcript("\n\n" + prompt.strip(), "prompt") if turn["content"]]
+    return _best_and_worst(prompt, scored, "answers")
+
+
+def scores(row: Row) -> list[dict[str, Any]]:
+    """Parallel lists ``responses`` and ``scores``."""
+    answers, scores = _items(row, "responses"), _items(row, "scores")
+    if len(answers) != len(scores):
+        raise BadRow(f"responses has {len(answers)} items and scores {len(scores)}")
+    return _best_and_worst(row["prompt"], zip(answers, scores, strict=True), "scores")
+
+
+def ranks(row: Row) -> list[dict[str, Any]]:
+    """Parallel lists ``responses`` and ``ranks``, 1 being best."""
+    ranks = [-_score(rank, "ranks") for rank in _items(row, "ranks")]
+    return scores({"prompt": row["prompt"], "responses": row["responses"], "scores": ranks})
+
+
+def shp(row: Row) -> list[dict[str, Any]]:
+    """Stanford Human Preferences: ``labels`` is 1 where A is preferred."""
+    if row["labels"] not in (0, 1):
+        raise BadRow(f"labels is {row['labels']!r}; it must be 0 or 1")
+    answers = (row["human_ref_A"], row["human_ref_B"])
+    chosen, rejected = answers if row["labels"] == 1 else answers[::-1]
+    return [{"prompt": row["history"], "chosen": chosen, "rejected": rejected}]
+
+
+def strength(row: Row) -> list[dict[str, Any]]:
+    """HelpSteer's preferences: a negative strength prefers the first response, a positive one the second."""
+    strength = _score(row["preference_strength"], "preference_strength")
+    if strength == 0:
+        raise BadRow("preference_strength is 0: neither answer is preferred")
+    answers = (row["response_1"], row["response_2"])
+    chosen, rejected = answers if strength < 0 else answers[::-1]
+    return [{"prompt": row["prompt"], "chosen": chosen, "rejected": rejected}]
+
+
+def helpsteer(row: Row) -> list[dict[str, Any]]:
+    """HelpSteer's ratings: one answer a row, scored by its helpfulness."""
+    score = _score(row["helpfulness"], "helpfulness")
+    return [{"prompt": row["prompt"], "completion": row["response"], "score": score}]

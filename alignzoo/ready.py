@@ -1,0 +1,57 @@
+"""What every run, check and benchmark begins with: device, start model, tokenizer, rows, and the plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alignzoo import models, weights
+from alignzoo.data.formats import convert
+from alignzoo.data.prepare import Prepared, prepare
+from alignzoo.data.tokens import Tokeniser
+from alignzoo.device import check_peft, choose_device, choose_precision
+from alignzoo.plan import Plan, make_plan, mean_length
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from omegaconf import DictConfig
+    from transformers import PreTrainedTokenizerBase
+
+    from alignzoo.method import Method
+
+
+@dataclass(frozen=True)
+class Ready:
+    """All that is known before a weight is loaded."""
+
+    device: str
+    precision: str
+    start: Path
+    tokenizer: PreTrainedTokenizerBase
+    stops: list[int]
+    """Token ids that end an answer."""
+
+    data: Prepared
+    rows: Dataset
+    """The training rows in the method's format."""
+
+    plan: Plan
+
+
+def make_ready(cfg: DictConfig, method: type[Method]) -> Ready:
+    """Return it for ``cfg``, whose method is ``method``; downloads and makes what is missing.
+
+    Raises:
+        UserError: device, model or data are not what the configuration says.
+    """
+    device = choose_device(cfg.strategy.device)
+    precision = choose_precision(cfg.train.precision, device)
+    check_peft(cfg, device)
+    start = weights.start_folder(cfg.model)
+    tokenizer = models.load_tokenizer(start, cfg.model)
+    stops = models.stop_ids(start, tokenizer)
+    data = prepare(cfg, Tokeniser(tokenizer, stops))
+    rows = convert(data.train, data.kind, method.data, cfg.train.per_device_batch_size, cfg.seed)
+    plan = make_plan(cfg, rows, method.data, mean_length(data.train, "prompt_ids"))
+    return Ready(device, precision, start, tokenizer, stops, data, rows, plan)
