@@ -1,8 +1,8 @@
 """Reads one row of each known layout.
 
-A reader turns a row into raw rows with the canonical names ``prompt``, ``chosen``, ``rejected``, ``completion``, ``label``,
-``score`` or ``messages``: one, or one for each pair that the row holds. It raises :class:`BadRow` for a row that is not
-what its layout says.
+A reader turns a row into raw rows with the canonical names ``prompt``, ``chosen``, ``rejected``, ``completion``,
+``label``, ``score`` or ``messages``: one, or one for each pair that the row holds. It raises :class:`BadRow` for a row
+that is not what its layout says.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ Reader = Callable[[Row], list[dict[str, Any]]]
 
 
 def same(*names: str) -> Reader:
+    """Return a reader of columns that have canonical names already."""
     return lambda row: [{name: row[name] for name in names if name in row}]
 
 
@@ -49,10 +50,12 @@ def _transcript(text: Any, name: str) -> list[dict[str, str]]:
 
 
 def hh(row: Row) -> list[dict[str, Any]]:
+    """Anthropic's HH-RLHF: two transcripts that share their beginning."""
     return [{name: _transcript(row[name], name) for name in ("chosen", "rejected")}]
 
 
 def is_transcript(row: Row) -> bool:
+    """Tell whether the answers are transcripts, `Human:` and `Assistant:` in turn."""
     return all(isinstance(row.get(name), str) and "\n\nHuman:" in row[name] for name in ("chosen", "rejected"))
 
 
@@ -93,15 +96,18 @@ def _conversation(row: Row) -> list[dict[str, str]]:
 
 
 def sharegpt_pair(row: Row) -> list[dict[str, Any]]:
+    """LLaMA-Factory's ShareGPT with `chosen` and `rejected` turns."""
     answers = {name: _turns(row[name], name) for name in ("chosen", "rejected")}
     return [{"prompt": _conversation(row), **answers}]
 
 
 def sharegpt(row: Row) -> list[dict[str, Any]]:
+    """ShareGPT: a conversation whose last turn is trained on."""
     return [{"messages": _conversation(row)}]
 
 
 def sharegpt_kto(row: Row) -> list[dict[str, Any]]:
+    """ShareGPT with `kto_tag`, true for a good last turn."""
     messages = _conversation(row)
     return [{"prompt": messages[:-1], "completion": messages[-1:], "label": row["kto_tag"]}]
 
@@ -130,14 +136,17 @@ def _reply(value: Any, name: str) -> list[dict[str, str]]:
 
 
 def alpaca(row: Row) -> list[dict[str, Any]]:
+    """Alpaca: `instruction`, `input`, `output`."""
     return [{"prompt": _instruction(row), "completion": _reply(row["output"], "output")}]
 
 
 def alpaca_kto(row: Row) -> list[dict[str, Any]]:
+    """Alpaca with `kto_tag`, true for a good output."""
     return [{**alpaca(row)[0], "label": row["kto_tag"]}]
 
 
 def alpaca_pair(row: Row) -> list[dict[str, Any]]:
+    """Alpaca with `chosen` and `rejected` in place of `output`."""
     return [{"prompt": _instruction(row), **{name: _reply(row[name], name) for name in ("chosen", "rejected")}}]
 
 
@@ -145,6 +154,7 @@ def alpaca_pair(row: Row) -> list[dict[str, Any]]:
 
 
 def openai(row: Row) -> list[dict[str, Any]]:
+    """OpenAI's preference fine-tuning: `input.messages`, `preferred_output`, `non_preferred_output`."""
     asked = row["input"]
     messages = asked.get("messages") if isinstance(asked, Mapping) else None
     if not isinstance(messages, list):
