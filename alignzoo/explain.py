@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import re
 from typing import Any
 
@@ -28,6 +29,8 @@ def explained(error: Exception) -> str | None:
         return _first_line(error)
     if isinstance(error, ValueError) and "--multirun" in str(error):  # Hydra's check of its own flags
         return _first_line(error)
+    if isinstance(error, ValueError) and "invalid literal for int()" in str(error):  # OmegaConf, of a list's index
+        return f"a list's item is chosen by its number, as in method.loss_type.0: {error}."
     return None
 
 
@@ -36,13 +39,19 @@ def _first_line(error: Exception) -> str:
 
 
 def _missing_option(error: MissingConfigException) -> str:
-    match = re.search(r"Could not find '(?:.*: )?([^']+)/([^/']*)'", str(error))
+    match = re.search(r"Could not (?:find|load) '(?:.*: )?([^']+)/([^/']*)'", str(error))
     if not match:
         return f"{_first_line(error)} Known: config, and what --config-dir adds."
     group, name = match.groups()
-    options = [option for option in error.options or [] if not option.startswith("_")]
+    options = [option for option in error.options or _options(group) if not option.startswith("_")]
     listed = f"\nThere are: {', '.join(options)}." if options else f"\nThe group {group} has no options."
     return f"{group}={name}: no such option.{did_you_mean(name, options)}{_left_out(group)}{listed}"
+
+
+def _options(group: str) -> list[str]:
+    """Return the names of our own YAML files in a group."""
+    folder = importlib.resources.files("alignzoo_conf").joinpath(group)
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir()) if folder.is_dir() else []
 
 
 def _left_out(group: str) -> str:
@@ -62,7 +71,8 @@ def _composition(error: ConfigCompositionException) -> str:
     match = re.search(r"An item is already at '([^']+)'", str(error))
     if match:
         return f"{match[1]} has a value already: write {match[1]}=... without the plus sign."
-    match = re.search(r"^(\S+) appears more than once", str(error))
+    match = re.search(r"^(\S+) appears more than once", str(error)) or re.search(r"'\+\+([\w/]+)=", str(error))
+    match = match or re.search(r"^Multiple values for ([\w/]+)\.", str(error))
     if match:
         return f"{match[1]} is chosen already: write {match[1]}=... without the plus sign."
     match = re.search(r"'([^']+)' does not exist", str(error))
@@ -98,6 +108,8 @@ def _trl_fields(group: str, parent: Any) -> dict[str, str]:
 
 def _value(error: OmegaConfBaseException) -> str:
     key = error.full_key or "the configuration"
+    if "is not in struct" in str(error):
+        return f"{key} is needed, and was deleted or is misspelt."
     if "Missing mandatory value" in str(error):
         return f"{key} is needed: add {key}=VALUE."
     if type(error).__name__.startswith("Interpolation") or "Interpolation" in str(error):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import functools
 import importlib.util
 import re
@@ -24,10 +25,13 @@ def config_fields(spec: str) -> Fields:
     found = _find_class(module, name)
     if found is None:
         return {}
-    file, node, tree = found
+    node, tree = found
     fields: Fields = {}
     for base in reversed(node.bases):
-        fields |= _base_fields(base, file, module.split(".")[0], tree)
+        inherited = _base_fields(base, module.split(".")[0], tree)
+        if inherited is None:
+            return {}  # some of the fields would refuse the others wrongly
+        fields |= inherited
     for statement in node.body:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             annotation = ast.unparse(statement.annotation)
@@ -36,17 +40,22 @@ def config_fields(spec: str) -> Fields:
     return fields
 
 
-def _base_fields(base: ast.expr, file: Path, package: str, tree: ast.Module) -> Fields:
-    name = ast.unparse(base).split(".")[-1]
+def _base_fields(base: ast.expr, package: str, tree: ast.Module) -> Fields | None:
+    """Return the fields of a base class, {} if it is no dataclass of interest, None if it cannot be found."""
+    if not isinstance(base, ast.Name):
+        return None
+    if _defines(tree, base.id):
+        return config_fields(f"{package}:{base.id}")
     for statement in ast.walk(tree):
-        if isinstance(statement, ast.ImportFrom) and name in {alias.asname or alias.name for alias in statement.names}:
-            source = statement.module or ""
-            module = source if not statement.level else package
-            return config_fields(f"{module}:{name}")
-    return config_fields(f"{package}:{name}") if _defines(tree, name) else {}
+        if isinstance(statement, ast.ImportFrom):
+            for alias in statement.names:
+                if base.id == (alias.asname or alias.name):
+                    module = package if statement.level else statement.module
+                    return config_fields(f"{module}:{alias.name}") or None
+    return {} if base.id in dir(builtins) else None
 
 
-def _find_class(module: str, name: str) -> tuple[Path, ast.ClassDef, ast.Module] | None:
+def _find_class(module: str, name: str) -> tuple[ast.ClassDef, ast.Module] | None:
     pattern = re.compile(rf"^class {re.escape(name)}\b", re.MULTILINE)
     for file in _sources(module):
         text = file.read_text(encoding="utf-8", errors="replace")
@@ -54,7 +63,7 @@ def _find_class(module: str, name: str) -> tuple[Path, ast.ClassDef, ast.Module]
             tree = ast.parse(text)
             node = _defines(tree, name)
             if node:
-                return file, node, tree
+                return node, tree
     return None
 
 
@@ -77,7 +86,7 @@ def _sources(module: str) -> Iterator[Path]:
             yield from sorted(file for folder in folders for file in folder.glob("*.py"))
             folders = [child for folder in folders for child in sorted(folder.iterdir()) if child.is_dir()]
     else:
-        yield path.with_suffix(".py")
+        yield from (file for file in [path.with_suffix(".py")] if file.is_file())
 
 
 _TYPES: dict[str, tuple[type, ...]] = {

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.resources
 import logging
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.errors import UserError, did_you_mean
@@ -47,7 +51,7 @@ TYPES = {
     "train.budget.pairs": "int | None",
     "train.budget.sequences": "int | None",
     "train.budget.tokens": "int | None",
-    "dataset.columns": "dict",
+    "dataset.columns": "dict | None",
     "dataset.chat": "bool",
     "dataset.bad_rows": "str",
     "dataset.heldout.fraction": "float",
@@ -77,6 +81,11 @@ LEAST = {
     "dataset.rows": 1,
     "dataset.heldout.rows": 0,
     "evaluate.max_new_tokens": 1,
+    "evaluate.rows": 0,
+    "evaluate.shown": 0,
+    "strategy.processes": 1,
+    "dataset.first": 1,
+    "dataset.heldout.fraction": 0,
     "evaluate.batch_size": 1,
 }
 
@@ -88,6 +97,7 @@ def check(cfg: DictConfig) -> type[Method]:
         UserError: a key that nothing reads, a value of the wrong type or out of range, or a known bad combination.
     """
     method = registry().method(cfg.method.name)
+    _check_known(cfg)
     _check_own(cfg)
     fields = config_fields(method.config)
     for group in ("method", "train"):
@@ -101,6 +111,48 @@ def check(cfg: DictConfig) -> type[Method]:
     return method
 
 
+def _check_known(cfg: DictConfig) -> None:
+    """Refuse what ``+key=value`` added and nothing reads; `method` and `train` are checked against the TRL config."""
+    known = {*_schema(), *(f"{group}" for group in ("method", "train", "peft", "tracker", "reward"))}
+    for key, value in ((str(key), value) for key, value in cfg.items()):
+        own = {name.split(".", 1)[1] for name in known if name.startswith(f"{key}.")}
+        if key not in known and not own:
+            raise UserError(
+                f"{key}: nothing reads this key.{did_you_mean(key, {name.split('.')[0] for name in known})}"
+            )
+        if own and isinstance(value, DictConfig):
+            _refuse_unknown(key, value, own)
+
+
+def _refuse_unknown(group: str, value: DictConfig, own: set[str]) -> None:
+    for name, inner in ((str(name), inner) for name, inner in value.items()):
+        deeper = {key.split(".", 1)[1] for key in own if key.startswith(f"{name}.")}
+        if name not in own and not deeper:
+            raise UserError(f"{group}.{name}: nothing reads this key.{did_you_mean(name, own)}")
+        if deeper and isinstance(inner, DictConfig):
+            _refuse_unknown(f"{group}.{name}", inner, deeper)
+
+
+@functools.cache
+def _schema() -> frozenset[str]:
+    """Return the dotted keys of conf/config.yaml and of the groups that have one set of keys for all options."""
+    files = {"": "config.yaml", "evaluate": "evaluate/default.yaml", "strategy": "strategy/auto.yaml"}
+    keys: set[str] = {"model.weights_seed", "weight"}
+    for group, file in files.items():
+        text = importlib.resources.files("alignzoo_conf").joinpath(file).read_text(encoding="utf-8")
+        loaded = yaml.safe_load(text)
+        keys |= set(_dotted({group: loaded} if group else loaded))
+    return frozenset(keys)
+
+
+def _dotted(tree: dict[str, Any], above: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _dotted(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}"
+
+
 def _check_own(cfg: DictConfig) -> None:
     for key, annotation in TYPES.items():
         value: Any = plain(OmegaConf.select(cfg, key, throw_on_missing=True))
@@ -109,6 +161,10 @@ def _check_own(cfg: DictConfig) -> None:
         least = LEAST.get(key)
         if least is not None and value is not None and value < least:
             raise UserError(f"{key}={value} must be at least {least}.")
+    if cfg.dataset.heldout.fraction >= 1:
+        raise UserError(
+            f"dataset.heldout.fraction={cfg.dataset.heldout.fraction} must be below 1: it is a share of the prompts."
+        )
     for key, choices in CHOICES.items():
         value = OmegaConf.select(cfg, key)
         if value not in choices:

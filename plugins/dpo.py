@@ -32,19 +32,21 @@ class DPO(Method):
 
     @classmethod
     def check(cls, cfg: DictConfig) -> None:
-        """Refuse a beta that turns preferences round and label smoothing that does."""
+        """Refuse a beta that turns preferences round, and label smoothing where TRL ignores it."""
         if cfg.method.beta <= 0:
             raise UserError(f"method.beta={cfg.method.beta} must be above 0: at 0 or below DPO has nothing to learn.")
-        if not 0 <= cfg.method.label_smoothing < 0.5:
+        if cfg.method.get("label_smoothing") and list(cfg.method.loss_type) == ["sigmoid"]:
             raise UserError(
-                f"method.label_smoothing={cfg.method.label_smoothing} must be at least 0 and below 0.5: "
-                "from there on the rejected answer wins."
+                "method.label_smoothing does nothing to the sigmoid loss in TRL 1.16. For conservative DPO use "
+                "method.loss_type=[robust] with it."
             )
 
     @classmethod
     def first_loss(cls, cfg: DictConfig) -> float | None:
-        """-log sigmoid(0), where the loss is DPO's own."""
-        return math.log(2) if list(cfg.method.loss_type) == ["sigmoid"] else None
+        """-log sigmoid(0), where the loss is DPO's own and not weighted."""
+        own = list(cfg.method.loss_type) == ["sigmoid"]
+        weighted = cfg.method.get("loss_weights") is not None or cfg.method.get("use_weighting")
+        return math.log(2) if own and not weighted else None
 
 
 @hookimpl

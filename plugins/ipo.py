@@ -40,7 +40,7 @@ class IPO(Method):
     @classmethod
     def first_loss(cls, cfg: DictConfig) -> float | None:
         """(1 / (2 beta))^2."""
-        return float(1 / (2 * cfg.method.beta)) ** 2
+        return None if cfg.method.get("use_weighting") else float(1 / (2 * cfg.method.beta)) ** 2
 
 
 @hookimpl

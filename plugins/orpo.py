@@ -1,9 +1,9 @@
 """Odds Ratio Preference Optimization.
 
 Hong et al., 2024, "ORPO: Monolithic Preference Optimization without Reference Model",
-https://arxiv.org/abs/2403.07691, equations 6 and 7. Loss: the chosen answer's mean negative log-likelihood, plus beta
-times -log sigmoid(log odds of chosen - log odds of rejected), with odds p / (1 - p) of the length-normalised
-probability.
+https://arxiv.org/abs/2403.07691, equations 6 and 7. Loss: the mean negative log-likelihood of prompt and chosen answer
+(of both: TRL follows the authors' code in this), plus beta times -log sigmoid(log odds of chosen - log odds of
+rejected), with odds p / (1 - p) of the answer's length-normalised probability.
 
 Data: pairs, no reference model. Beta is the paper's lambda: 0.1 (Mistral 7B) to 0.25 (Llama 2), up to 1.0. Learning
 rates: 5e-6 (Mistral) to 8e-6 (paper, section 5), ten times DPO's, because ORPO also has to learn what SFT teaches.

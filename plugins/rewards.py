@@ -29,7 +29,7 @@ class Verifiable(Reward):
         wanted = parse(solution if "$" in solution or "\\boxed" in solution else f"${solution}$")
         found = parse(answer.rsplit("####", 1)[-1])
         if re.fullmatch(r"[A-Za-z ]+", solution):  # words: the answer has to end in them
-            return answer.rstrip(" .!*$}").lower().endswith(solution.lower())
+            return re.search(rf"\b{re.escape(solution)}[\s.!*$)}}]*$", answer, re.IGNORECASE) is not None
         return bool(found) and bool(verify(wanted, found))
 
 

@@ -47,7 +47,7 @@ def _messages(value: Any, name: str) -> Messages:
     if value is None:
         raise BadRow(f"{name} is null")
     if isinstance(value, str):
-        return _text(value)
+        return _text(_writable(value, name))
     if isinstance(value, Mapping):
         value = [value]
     if not isinstance(value, list):
@@ -58,17 +58,26 @@ def _messages(value: Any, name: str) -> Messages:
 def _message(message: Any, name: str) -> dict[str, str]:
     if not isinstance(message, Mapping) or "role" not in message or "content" not in message:
         raise BadRow(f"{name} holds a message without role and content")
-    if message["role"] not in ROLES:
+    if not isinstance(message["role"], str) or message["role"] not in ROLES:
         raise BadRow(f"{name} has the role {message['role']!r}; known are {', '.join(sorted(ROLES))}")
     if not isinstance(message["content"], str):
         raise BadRow(f"{name} has a message whose content is {'null' if message['content'] is None else 'no text'}")
-    return {"role": message["role"], "content": message["content"]}
+    return {"role": message["role"], "content": _writable(message["content"], name)}
+
+
+def _writable(text: str, name: str) -> str:
+    """Return ``text``; half a surrogate pair, which JSON lets through, cannot be written."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadRow(f"{name} holds half a surrogate pair, which is no character") from None
+    return text
 
 
 def _label(value: Any) -> bool:
-    if isinstance(value, bool) or value in (0, 1):
+    if isinstance(value, bool) or (isinstance(value, int | float) and value in (0, 1)):
         return bool(value)
-    raise BadRow(f"label is {value!r}; it must be true or false")
+    raise BadRow(f"label is {'null' if value is None else repr(value)}; it must be true or false")
 
 
 def _with_prompt(texts: dict[str, Messages], chat: bool) -> dict[str, Messages]:
@@ -77,14 +86,24 @@ def _with_prompt(texts: dict[str, Messages], chat: bool) -> dict[str, Messages]:
     prompt = texts.get("prompt")
     if prompt is None:
         prompt = _common_start(*answers.values())
-    conversational = {message["role"] != "text" for text in (prompt, *answers.values()) for message in text}
-    if chat or conversational == {True, False}:  # asked for, or text beside messages
-        prompt = _as_messages(prompt, "user")
-        answers = {name: _as_messages(text, "assistant") for name, text in answers.items()}
-    return {"prompt": prompt, **{name: _without(text, prompt) for name, text in answers.items()}}
+    if _mixes_text_and_messages(prompt, *answers.values()):
+        prompt, answers = _conversation(prompt, answers)
+    answers = _without_prompt(answers, prompt)
+    if chat:
+        prompt, answers = _conversation(prompt, answers)
+    return {"prompt": prompt, **answers}
 
 
-def _as_messages(text: Messages, role: str) -> Messages:
+def _mixes_text_and_messages(*texts: Messages) -> bool:
+    return {message["role"] != "text" for text in texts for message in text} == {True, False}
+
+
+def _conversation(prompt: Messages, answers: dict[str, Messages]) -> tuple[Messages, dict[str, Messages]]:
+    """Make turns of user and assistant out of what is plain text."""
+    return _as_role(prompt, "user"), {name: _as_role(text, "assistant") for name, text in answers.items()}
+
+
+def _as_role(text: Messages, role: str) -> Messages:
     return [{**message, "role": role if message["role"] == "text" else message["role"]} for message in text]
 
 
@@ -92,11 +111,14 @@ def _common_start(*answers: Messages) -> Messages:
     """Return the messages, or the text up to a word's end, with which all the answers begin."""
     first = answers[0]
     if len(answers) == 1:
+        if first and first[0]["role"] == "text":
+            raise BadRow("there is no prompt, and a single plain text does not show where one ends")
         return _split_last_answer(first)[0]
     if first and first[0]["role"] == "text":
         return _text(_common_text([answer[0]["content"] for answer in answers]))
-    same = itertools.takewhile(lambda turns: all(t == turns[0] for t in turns), zip(*answers, strict=False))
-    return [turns[0] for turns in same]
+    shortest = min(map(len, answers)) - 1  # at least the last turn is the answer
+    turns = itertools.takewhile(lambda turns: all(t == turns[0] for t in turns), zip(*answers, strict=False))
+    return [same[0] for same in itertools.islice(turns, shortest)]
 
 
 def _common_text(texts: list[str]) -> str:
@@ -108,13 +130,16 @@ def _common_text(texts: list[str]) -> str:
     return start[: start.rfind(" ") + 1].rstrip(" ")
 
 
-def _without(answer: Messages, prompt: Messages) -> Messages:
-    """Return the answer without the prompt, if it begins with it."""
-    if answer[: len(prompt)] == prompt and len(answer) > len(prompt):
-        return answer[len(prompt) :]
-    if answer and prompt and answer[0]["role"] == "text" and prompt[0]["role"] == "text":
-        return _text(answer[0]["content"].removeprefix(prompt[0]["content"]))
-    return answer
+def _without_prompt(answers: dict[str, Messages], prompt: Messages) -> dict[str, Messages]:
+    """Return the answers without the prompt, if all of them begin with it; one alone may do so by chance."""
+    count = len(prompt)
+    if all(answer[:count] == prompt and len(answer) > count for answer in answers.values()):
+        return {name: answer[count:] for name, answer in answers.items()}
+    texts = [text for text in (prompt, *answers.values()) if text and text[0]["role"] == "text"]
+    start = prompt[0]["content"] if prompt else ""
+    if len(texts) == len(answers) + 1 and start and all(a[0]["content"].startswith(start) for a in answers.values()):
+        return {name: _text(answer[0]["content"].removeprefix(start)) for name, answer in answers.items()}
+    return answers
 
 
 def _split_last_answer(messages: Messages) -> tuple[Messages, Messages]:
@@ -129,5 +154,9 @@ def _refuse_empty(texts: Mapping[str, Messages]) -> None:
         empty = not messages or not messages[-1]["content"].strip()
         if empty and not (name == "prompt" and messages and messages[0]["role"] == "text" and "completion" in texts):
             raise BadRow(f"{name} is empty")
-        if name not in ("prompt", "label") and messages[-1]["role"] not in ("assistant", "text"):
+        if name == "prompt":
+            continue
+        if messages[-1]["role"] not in ("assistant", "text"):
             raise BadRow(f"{name} ends with the role {messages[-1]['role']!r}; it must end with the assistant's turn")
+        if any(message["role"] in ("user", "system", "developer") for message in messages):
+            raise BadRow(f"{name} is a conversation that does not begin with its prompt")

@@ -104,13 +104,14 @@ def _partition(rows: Dataset, kind: DataFormat) -> tuple[list[int], list[int]]:
     """Return the rows of chosen and of rejected answers, pair by pair."""
     column = "label" if kind is U else "score"
     frame = rows.select_columns(["prompt_key", column]).to_pandas()
+    answers = rows["completion"]
     chosen: list[int] = []
     rejected: list[int] = []
     for _, group in frame.groupby("prompt_key", sort=False):
         ranked = group.sort_values(column, ascending=False, kind="stable")
         best, worst = ranked.index[: 1 if kind is R else None], ranked.index[::-1][: 1 if kind is R else None]
         for better, worse in zip(best, worst, strict=True):
-            if ranked.at[better, column] > ranked.at[worse, column]:
+            if ranked.at[better, column] > ranked.at[worse, column] and answers[better] != answers[worse]:
                 chosen.append(int(better))
                 rejected.append(int(worse))
     return chosen, rejected
@@ -161,7 +162,7 @@ def partners(prompts: np.ndarray[Any, Any], batch: int) -> np.ndarray[Any, Any]:
         for position, row in enumerate(block):
             before = np.roll(block, -position)[::-1]  # the row before it first, itself last
             other = before[prompts[before] != prompts[row]]
-            partner[row] = other[0] if len(other) else before[0]
+            partner[row] = other[0] if len(other) else row - 1  # a block of one prompt: the last of the block before
     return partner
 
 
@@ -169,6 +170,8 @@ def _supervised(rows: Dataset, kind: DataFormat) -> Dataset:
     column = "chosen_ids" if kind is P else "completion_ids"
     if kind is U:
         rows = rows.select(np.flatnonzero(rows["label"]))
+        if not len(rows):
+            raise UserError("no answer of the dataset is marked good: there is nothing to imitate.")
     if kind is R:
         frame = rows.select_columns(["prompt_key", "score"]).to_pandas()
         rows = rows.select(np.sort(frame.groupby("prompt_key")["score"].idxmax().to_numpy()))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.data.canonical import canonical
+from alignzoo.data.canonical import BadRow, canonical
 from alignzoo.data.shapes import SHAPES, Shape, matching
 from alignzoo.errors import UserError, did_you_mean
 
@@ -48,7 +48,11 @@ class Layout:
         Raises:
             BadRow: the row cannot be trained on.
         """
-        for raw in self.shape.read(self._renamed(row)):
+        renamed = self._renamed(row)
+        missing = sorted(self.shape.needed - renamed.keys())
+        if missing:
+            raise BadRow(f"{missing[0]} is missing")
+        for raw in self.shape.read(renamed):
             yield canonical(raw, self.chat)
 
     def extra(self, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,7 +61,9 @@ class Layout:
         return {name: renamed.get(name) for name in self.extras}
 
     def _renamed(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        return {self.mapping.get(name, name): value for name, value in row.items()}
+        taken = set(self.mapping.values())  # a mapped column wins over one that has the name already
+        kept = {name: value for name, value in row.items() if name not in taken and name not in self.mapping}
+        return kept | {ours: row[theirs] for theirs, ours in self.mapping.items() if theirs in row}
 
     def __str__(self) -> str:
         names = {ours: theirs for theirs, ours in self.mapping.items()}
@@ -74,7 +80,7 @@ def recognise(sample: Sequence[Mapping[str, Any]], cfg: DictConfig, place: str) 
         UserError: a mapped column is not there, or the rows show no layout, or several.
     """
     columns = {str(name) for row in sample for name in row}
-    mapping = {str(theirs): str(ours) for theirs, ours in cfg.columns.items()}
+    mapping = {str(theirs): str(ours) for theirs, ours in (cfg.columns or {}).items()}
     _check_mapping(mapping, columns, place)
     names = {mapping.get(name, name) for name in columns}
     renamed = [{mapping.get(str(name), str(name)): value for name, value in row.items()} for row in sample]

@@ -107,7 +107,9 @@ def _joined(parts: list[Part], cfg: DictConfig, split: str = "train") -> tuple[D
 
 
 def _whole_prompts(held: pd.DataFrame, rows: int) -> pd.DataFrame:
-    """Return the first rows, up to ``rows``."""
+    """Return up to ``rows`` of them: the first, or, where a share is held out, the first by hash."""
+    if held["heldout"].any() if "heldout" in held else False:
+        return held.sort_values("prompt_key", kind="stable").head(rows).sort_index()
     return held.head(rows)
 
 
@@ -163,11 +165,11 @@ def _token_hashes(rows: Dataset) -> np.ndarray[Any, Any]:
 
     hashes: list[str] = []
     columns = ["prompt_ids", *(f"{answer}_ids" for answer in ANSWERS)]
-    for batch in rows.select_columns(columns).with_format("numpy").iter(10_000):
-        for ids in zip(*(batch[column] for column in columns), strict=True):
+    for batch in rows.select_columns(columns).with_format("arrow").iter(10_000):
+        for ids in zip(*(batch.column(column) for column in columns), strict=True):
             digest = hashlib.blake2b(digest_size=8)
             for part in ids:
-                digest.update(b"|" if part is None else np.asarray(part, dtype=np.int32).tobytes() + b"|")
+                digest.update(part.values.to_numpy().tobytes() + b"|" if part.is_valid else b"|")
             hashes.append(digest.hexdigest())
     return np.array(hashes)
 

@@ -82,10 +82,11 @@ def matching(columns: set[str], sample: Sequence[Row]) -> list[Shape]:
     return [shape for shape in fitting if not any(_contains(other, shape) for other in fitting)]
 
 
-_BARE = {"messages", "text", "prompts"}  #: layouts that give way to any that says more
+_BARE = ("prompts", "text", "messages")  #: layouts that give way to any that says more, the barest first
 
 
 def _contains(other: Shape, shape: Shape) -> bool:
     if other is shape:
         return False
-    return shape.needed < other.columns or (shape.name in _BARE and other.name not in _BARE)
+    bare = [_BARE.index(s.name) if s.name in _BARE else len(_BARE) for s in (shape, other)]
+    return shape.needed < other.columns or bare[0] < bare[1]

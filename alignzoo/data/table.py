@@ -16,7 +16,7 @@ from alignzoo import cache
 from alignzoo.data.canonical import BadRow
 from alignzoo.data.layouts import SAMPLE, Layout, recognise
 from alignzoo.data.sources import Source
-from alignzoo.data.tokens import ANSWERS, Tokeniser
+from alignzoo.data.tokens import ANSWERS, Piece, Tokeniser
 from alignzoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 BATCH = 2000  #: rows tokenised and written at once
 PROGRESS_FROM = 20_000  #: rows from which a progress bar is worth its space
-VERSION = 2  #: raised whenever the same input gives other rows
+VERSION = 3  #: raised whenever the same input gives other rows
 
 Numbered = list[tuple[int, dict[str, Any]]]
 
@@ -85,7 +85,7 @@ def _tokenised(source: Source, layout: Layout, tokeniser: Tokeniser) -> Iterator
     with ThreadPoolExecutor(1) as pool:
         waiting = None
         for records in _with_progress(_shaped(rows, layout) for rows in _batches(source)):
-            texts = tokeniser.texts([record for record in records if "problem" not in record])
+            texts = _rendered(records, tokeniser)
             coming = records, pool.submit(tokeniser.ids, texts)
             if waiting:
                 yield _finished(*waiting)
@@ -130,6 +130,20 @@ def _shaped(rows: Numbered, layout: Layout) -> list[dict[str, Any]]:
         except BadRow as problem:
             records.append({**base, "problem": str(problem)})
     return records
+
+
+def _rendered(records: list[dict[str, Any]], tokeniser: Tokeniser) -> list[list[Piece]]:
+    """Return what is to be tokenised of the good records; one that the template refuses becomes a problem."""
+    rendered = []
+    for record in records:
+        if "problem" not in record:
+            try:
+                rendered += tokeniser.texts([record])
+            except BadRow as problem:
+                kept = {name: record[name] for name in ("row", "id")}
+                record.clear()
+                record |= {**kept, "problem": str(problem)}
+    return rendered
 
 
 def _finished(records: list[dict[str, Any]], ids: Any) -> list[dict[str, Any]]:

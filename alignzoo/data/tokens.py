@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from alignzoo.data.canonical import BadRow
 from alignzoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,11 +23,12 @@ ANSWERS = ("chosen", "rejected", "completion")
 
 
 class Piece(NamedTuple):
-    """A text to tokenise, the column its ids go to, and whether it starts a plain text (and so takes a BOS)."""
+    """What to tokenise for one column: a prompt, or an answer by itself and behind its prompt."""
 
     column: str
-    text: str
+    texts: tuple[str, ...]
     starts_text: bool = False
+    """Whether it starts a plain text, and so takes a BOS."""
 
 
 class Tokeniser:
@@ -40,9 +42,10 @@ class Tokeniser:
     @functools.cached_property
     def identity(self) -> str:
         """Changes whenever the same text might give other ids."""
-        state = (self.tokenizer.get_vocab(), self.tokenizer.chat_template, self.stops, type(self.tokenizer).__name__)
-        vocab = sorted(state[0].items(), key=lambda item: item[1])
-        return hashlib.sha256(repr((vocab, *state[1:])).encode()).hexdigest()
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        rules = backend.to_str() if backend else sorted(self.tokenizer.get_vocab().items())
+        state = (rules, self.tokenizer.chat_template, self.stops, self._adds_bos, type(self.tokenizer).__name__)
+        return hashlib.sha256(repr(state).encode()).hexdigest()
 
     def encode(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, list[int]]]:
         """Return ``prompt_ids`` and ``<answer>_ids`` of each row; one that does not extend its prompt lacks ids."""
@@ -53,12 +56,32 @@ class Tokeniser:
         return [self._pieces(row) for row in rows]
 
     def ids(self, rows: Sequence[Sequence[Piece]]) -> list[dict[str, list[int]]]:
-        """Return the ids of :meth:`texts`, column by column."""
-        pieces = [piece for row in rows for piece in row]
-        texts = [piece.text for piece in pieces]
-        found = iter(self.tokenizer(texts, add_special_tokens=False).input_ids if texts else [])
+        """Return the ids of :meth:`texts`, column by column.
+
+        An answer's ids are those that it has behind its prompt, where the prompt keeps its own; where tokens merge
+        across the boundary, it is tokenised by itself.
+        """
+        found = iter(self._tokenised([text for row in rows for piece in row for text in piece.texts]))
         bos = [self.tokenizer.bos_token_id] if self._adds_bos else []
-        return [{p.column: [*(bos if p.starts_text else []), *next(found)] for p in row} for row in rows]
+        return [self._row(row, found, bos) for row in rows]
+
+    def _row(self, pieces: Sequence[Piece], found: Iterator[list[int]], bos: list[int]) -> dict[str, list[int]]:
+        prompt: list[int] = []
+        ids: dict[str, list[int]] = {}
+        for piece in pieces:
+            first = next(found)
+            if piece.column == "prompt_ids":
+                prompt = first
+                ids[piece.column] = [*(bos if piece.starts_text else []), *first]
+                continue
+            joined = next(found)
+            follows = joined[: len(prompt)] == prompt and len(joined) > len(prompt)
+            ids[piece.column] = joined[len(prompt) :] if follows else first
+        return ids
+
+    def _tokenised(self, texts: list[str]) -> list[list[int]]:
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False).input_ids if texts else []
+        return ids
 
     @functools.cached_property
     def _adds_bos(self) -> bool:
@@ -67,16 +90,18 @@ class Tokeniser:
 
     def _pieces(self, row: dict[str, Any]) -> list[Piece]:
         prompt: Messages = row["prompt"]
-        answers = [(name, row[name]) for name in ANSWERS if row.get(name)]
+        answers = [(f"{name}_ids", row[name]) for name in ANSWERS if row.get(name)]
         if prompt and prompt[0]["role"] == "text":
-            ends = [Piece(f"{name}_ids", self._ended(answer[0]["content"])) for name, answer in answers]
-            return [Piece("prompt_ids", prompt[0]["content"], starts_text=True), *ends]
+            start = prompt[0]["content"]
+            ends = [(column, self._ended(answer[0]["content"])) for column, answer in answers]
+            return [Piece("prompt_ids", (start,), True), *(Piece(c, (end, start + end)) for c, end in ends)]
         start = self._render(prompt, True)
-        found = [Piece("prompt_ids", start)]
-        for name, answer in answers:
+        found = [Piece("prompt_ids", (start,))]
+        for column, answer in answers:
             whole = self._render([*prompt, *answer], False)
             if whole.startswith(start):
-                found.append(Piece(f"{name}_ids", self._ended(whole[len(start) :])))
+                end = self._ended(whole[len(start) :])
+                found.append(Piece(column, (end, start + end)))
         return found
 
     def _render(self, messages: Messages, prompt: bool) -> str:
@@ -89,7 +114,7 @@ class Tokeniser:
             text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
         except Exception as error:  # templates raise their own complaints
             roles = ", ".join(message["role"] for message in messages)
-            raise UserError(f"the model's chat template refuses a conversation of {roles}: {error}") from None
+            raise BadRow(f"the model's chat template refuses a conversation of {roles}: {error}") from None
         return text
 
     def _ended(self, answer: str) -> str:

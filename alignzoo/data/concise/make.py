@@ -13,8 +13,9 @@ Short candidates are greedy answers to the prompt with a request for brevity add
 candidates are samples for the plain prompt, cut back to their last whole sentence when they run into the limit.
 The rejected answers take turns (KINDS): "wordy" is the long candidate with the most words, "fragment" the first 3 to 9
 words of a long candidate, as they are (an answer cut off) or with a full stop (an answer that says too little), and
-"list" the greedy answer to the prompt with a request for a list, if that is one (else the turn is wordy). Prompts that
-invite a list (LIST_FORMS) take one on a wordy turn, too.
+"list" the greedy answer to the prompt with a request for a list, if that is one (else the turn is wordy), "loop" the
+chosen answer with its last words repeated to no end. Prompts that invite a list (LIST_FORMS) take one on a wordy turn,
+too.
 
 prompts.txt has one prompt a line: "+ " marks a held-out prompt, "- " a prompt that is left out because its answer
 was wrong or odd when a person or a model read it. Usage: python make.py --model FOLDER --out FOLDER
@@ -37,7 +38,7 @@ BRIEF = (
     " Give a short, simple answer.",
 )
 AS_LIST = " Answer with a numbered list."
-KINDS = ("wordy", "fragment", "wordy", "list")
+KINDS = ("wordy", "fragment", "wordy", "list", "wordy", "loop")
 LIST_FORMS = ("What are the benefits", "How", "Give", "Name")
 MIN_WORDS, MAX_CHOSEN_WORDS, MIN_DISTINCT, RATIO = 10, 30, 0.9, 1.6
 MAX_TOKENS, LONG_SAMPLES, BATCH, SEED = 78, 2, 96, 0
@@ -157,11 +158,20 @@ def pick_fragment(item: dict[str, Any], number: int) -> str:
     return " ".join(text.split()[: 3 + number % 7]).rstrip(".,;:") + "." * (number % 2)
 
 
+def make_loop(chosen: str, number: int) -> str:
+    """An incomplete answer: the chosen one, stuck at its last three to six words and cut off."""
+    said = chosen.rstrip(".!").split()
+    phrase = " ".join(said[-(3 + number % 4) :])
+    return ", ".join([" ".join(said), *[phrase] * (40 // len(phrase.split()))])
+
+
 def pick_rejected(item: dict[str, Any], chosen: str, number: int) -> str | None:
     """The rejected answer of the kind whose turn it is."""
     kind = KINDS[number % len(KINDS)]
     if kind == "fragment":
         return pick_fragment(item, number // len(KINDS))
+    if kind == "loop":
+        return make_loop(chosen, number // len(KINDS))
     wants_list = kind == "list" or item["prompt"].startswith(LIST_FORMS)
     return (pick_list(item) if wants_list else None) or pick_wordy(item, chosen)
 

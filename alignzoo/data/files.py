@@ -1,0 +1,158 @@
+"""Reads the rows of one file: JSON, JSONL, CSV (also packed), Parquet, Arrow. The broken is named by line or row."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from alignzoo.errors import UserError
+
+Row = dict[str, Any]
+
+FORMATS = {".json": "json", ".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
+
+PACKED = {".gz", ".zst"}  #: JSON, JSONL and CSV files may be compressed
+
+#: Columns whose values are no text; CSV has only text.
+TYPED = {"label", "labels", "kto_tag", "score", "helpfulness", "preference_strength"}
+
+
+def format_of(file: Path) -> str | None:
+    """Return the format that the file's name shows, or None."""
+    packed = file.suffix in PACKED
+    kind = FORMATS.get(Path(file.stem).suffix if packed else file.suffix)
+    return None if packed and kind in ("parquet", "arrow") else kind
+
+
+def read(file: Path) -> Iterator[Row]:
+    """Yield the file's rows.
+
+    Raises:
+        UserError: the file is not what its name says; the text names the line or row.
+    """
+    kind = format_of(file)
+    if kind in ("parquet", "arrow"):
+        return _arrow(file, str(kind))
+    return {"jsonl": _jsonl, "json": _json, "csv": _csv}[str(kind)](file)
+
+
+@contextmanager
+def _open(file: Path) -> Iterator[BinaryIO]:
+    """Open a file for its bytes, unpacking it on the way."""
+    if file.suffix not in PACKED:
+        with file.open("rb") as stream:
+            yield stream
+        return
+    import pyarrow
+
+    try:
+        with pyarrow.input_stream(str(file), compression="detect") as packed:
+            yield io.BufferedReader(packed)
+    except OSError as error:
+        raise UserError(f"{file.name} cannot be unpacked: {str(error).splitlines()[0]}") from None
+
+
+def _lines(stream: BinaryIO, file: Path) -> Iterator[str]:
+    for number, line in enumerate(stream, 1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{file.name} line {number} is not UTF-8 text ({error.reason}): save it as UTF-8."
+            ) from None
+
+
+def _jsonl(file: Path) -> Iterator[Row]:
+    with _open(file) as stream:
+        for number, line in enumerate(_lines(stream, file), 1):
+            place = f"{file.name} line {number}"
+            if line.strip():
+                yield _object(_parsed(line, place), place)
+
+
+def _json(file: Path) -> Iterator[Row]:
+    with _open(file) as stream:
+        text = "".join(_lines(stream, file))
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data" and text.lstrip()[:1] == "{":  # JSON lines under another name
+            yield from _jsonl(file)
+            return
+        raise UserError(f"{file.name} line {error.lineno} is no JSON: {error.msg} at column {error.colno}.") from None
+    except (RecursionError, ValueError) as error:
+        raise UserError(f"{file.name} is no JSON: {str(error).split(';')[0]}.") from None
+    for number, row in enumerate(_rows(content, file), 1):
+        yield _object(row, f"{file.name} row {number}")
+
+
+def _rows(content: Any, file: Path) -> list[Any]:
+    """Return the list of rows; of an object that wraps one list of objects beside plain values, that list."""
+    if isinstance(content, list):
+        return content
+    if isinstance(content, dict):
+        lists = [v for v in content.values() if isinstance(v, list) and v and all(isinstance(i, dict) for i in v)]
+        wraps = len(lists) == 1 and not any("role" in item or "from" in item for item in lists[0])
+        return lists[0] if wraps else [content]
+    kind = type(content).__name__
+    raise UserError(f"{file.name} holds one {kind}; it must hold a list of rows, or one row a line.")
+
+
+def _parsed(text: str, place: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{place} is no JSON: {error.msg} at column {error.colno}.") from None
+    except (RecursionError, ValueError) as error:
+        raise UserError(f"{place} is no JSON: {str(error).split(';')[0]}.") from None
+
+
+def _object(row: Any, place: str) -> Row:
+    if not isinstance(row, dict):
+        raise UserError(f"{place} is a {type(row).__name__}; a row must be an object with named columns.")
+    return row
+
+
+def _csv(file: Path) -> Iterator[Row]:
+    with _open(file) as stream:
+        lines = csv.reader(_lines(stream, file), strict=True)
+        try:
+            header = next(lines, [])
+            for cells in lines:
+                if cells and len(cells) != len(header):
+                    place = f"{file.name} line {lines.line_num}"
+                    raise UserError(f"{place} has {len(cells)} cells; the header has {len(header)}.")
+                if cells:
+                    yield {name: _typed(name, cell) for name, cell in zip(header, cells, strict=True)}
+        except csv.Error as error:
+            raise UserError(f"{file.name} line {lines.line_num} is no CSV: {error}.") from None
+
+
+def _typed(name: str, cell: str) -> Any:
+    """Return the value of a cell that is no text: true, false or a number."""
+    if name not in TYPED:
+        return cell
+    try:
+        return json.loads(cell.strip().lower())
+    except ValueError:
+        return cell
+
+
+def _arrow(file: Path, kind: str) -> Iterator[Row]:
+    import datasets
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        if kind == "arrow":
+            yield from datasets.Dataset.from_file(str(file))
+            return
+        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(1000):
+            yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{file.name} cannot be read as {kind}: {str(error).splitlines()[0]}") from None
