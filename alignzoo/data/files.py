@@ -78,6 +78,8 @@ def _jsonl(file: Path) -> Iterator[Row]:
 def _json(file: Path) -> Iterator[Row]:
     with _open(file) as stream:
         text = "".join(_lines(stream, file))
+    if not text.strip():
+        return
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
@@ -97,8 +99,8 @@ def _rows(content: Any, file: Path) -> list[Any]:
         return content
     if isinstance(content, dict):
         lists = [v for v in content.values() if isinstance(v, list) and v and all(isinstance(i, dict) for i in v)]
-        wraps = len(lists) == 1 and not any("role" in item or "from" in item for item in lists[0])
-        return lists[0] if wraps else [content]
+        if len(lists) == 1 and not any("role" in item or "from" in item for item in lists[0]):
+            return lists[0]
     kind = type(content).__name__
     raise UserError(f"{file.name} holds one {kind}; it must hold a list of rows, or one row a line.")
 
@@ -108,7 +110,9 @@ def _parsed(text: str, place: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise UserError(f"{place} is no JSON: {error.msg} at column {error.colno}.") from None
-    except (RecursionError, ValueError) as error:
+    except RecursionError:
+        raise UserError(f"{place} is no row: it is nested too deeply.") from None
+    except ValueError as error:  # a number of thousands of digits
         raise UserError(f"{place} is no JSON: {str(error).split(';')[0]}.") from None
 
 

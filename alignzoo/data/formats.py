@@ -162,7 +162,7 @@ def partners(prompts: np.ndarray[Any, Any], batch: int) -> np.ndarray[Any, Any]:
         for position, row in enumerate(block):
             before = np.roll(block, -position)[::-1]  # the row before it first, itself last
             other = before[prompts[before] != prompts[row]]
-            partner[row] = other[0] if len(other) else row - 1  # a block of one prompt: the last of the block before
+            partner[row] = other[0] if len(other) else (row - 1) % len(prompts)  # a block of one prompt: the row before
     return partner
 
 
