@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.metadata
 import logging
@@ -80,14 +81,15 @@ class Registry:
             try:
                 items = list(impl.function(**{name: arguments[name] for name in impl.argnames}))
             except (Exception, SystemExit) as error:
-                problem = f"{hook} raised {type(error).__name__}: {error}"
-                log.warning("plugin %s (%s) is left out: %s", plugin.name, plugin.origin, problem)
-                self.plugins[plugin.name] = Plugin(
-                    plugin.name, plugin.module, plugin.distribution, plugin.version, problem
-                )
-                self.manager.unregister(name=plugin.name)
+                self._leave_out(plugin, f"{hook} raised {type(error).__name__}: {error}")
                 continue
             yield from ((plugin, item) for item in items)
+
+    def _leave_out(self, plugin: Plugin, problem: str) -> None:
+        log.warning("plugin %s (%s) is left out: %s", plugin.name, plugin.origin, problem)
+        self.plugins[plugin.name] = dataclasses.replace(plugin, problem=problem)
+        if self.manager.has_plugin(plugin.name):
+            self.manager.unregister(name=plugin.name)
 
     @functools.cached_property
     def methods(self) -> dict[str, tuple[type[Method], Plugin]]:
@@ -102,6 +104,9 @@ class Registry:
     def _named(self, hook: str, kind: str) -> dict[str, tuple[Any, Plugin]]:
         found: dict[str, tuple[Any, Plugin]] = {}
         for plugin, item in self.call(hook):
+            if not (isinstance(item, type) and isinstance(getattr(item, "name", None), str)):
+                self._leave_out(plugin, f"{hook} returned {item!r}, which is no {kind} class with a name")
+                continue
             if item.name in found:
                 owners = " and ".join(f"{p.name} ({p.origin})" for p in (found[item.name][1], plugin))
                 raise UserError(

@@ -55,9 +55,9 @@ def tracking(cfg: DictConfig, folder: Path, group: str | None) -> Iterator[Track
     try:
         yield Tracker(run)
     except BaseException:
-        run.finish(exit_code=1, quiet=True)
+        run.finish(exit_code=1)
         raise
-    run.finish(quiet=True)
+    run.finish()
 
 
 def _start_wandb(cfg: DictConfig, folder: Path, group: str | None) -> Any:
