@@ -104,7 +104,7 @@ class Registry:
     def _named(self, hook: str, kind: str) -> dict[str, tuple[Any, Plugin]]:
         found: dict[str, tuple[Any, Plugin]] = {}
         for plugin, item in self.call(hook):
-            if not (isinstance(item, type) and isinstance(getattr(item, "name", None), str)):
+            if not _has_name(item):
                 self._leave_out(plugin, f"{hook} returned {item!r}, which is no {kind} class with a name")
                 continue
             if item.name in found:
@@ -140,6 +140,10 @@ class Registry:
         broken = [p for p in self.plugins.values() if p.problem]
         left_out = "".join(f"\nPlugin {p.name} ({p.origin}) is left out: {p.problem}" for p in broken)
         return did_you_mean(name, known) + left_out
+
+
+def _has_name(item: Any) -> bool:
+    return isinstance(item, type) and isinstance(getattr(item, "name", None), str)
 
 
 @functools.cache
