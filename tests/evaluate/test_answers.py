@@ -1,0 +1,171 @@
+"""Greedy answers, against a loop that takes the most probable token by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+QUESTIONS = (
+    "What is rain?",
+    "Why do bears hibernate, and what do they eat before they do, in the far north?",
+    "Hi",
+    "Name three rivers.",
+    "What does a librarian do?",
+)
+
+LIMIT = 10
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from alignzoo.tiny import make_tiny
+
+    folder: Path = tmp_path_factory.mktemp("tiny")
+    make_tiny(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    return AutoModelForCausalLM.from_pretrained(folder).eval(), tokenizer
+
+
+@pytest.fixture(scope="module")
+def prompts(loaded: tuple[Any, Any]) -> list[list[int]]:
+    """Prompts of different lengths, not in the order of their lengths."""
+    return [ask(loaded[1], question) for question in QUESTIONS]
+
+
+def ask(tokenizer: Any, question: str) -> list[int]:
+    messages = [{"role": "user", "content": question}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return list(tokenizer(text, add_special_tokens=False).input_ids)
+
+
+@pytest.fixture(scope="module")
+def greedy(loaded: tuple[Any, Any], prompts: list[list[int]]) -> list[list[int]]:
+    """The most probable next tokens, one forward pass a token, without batch, padding or cache."""
+    import torch
+
+    model, found = loaded[0], []
+    for prompt in prompts:
+        ids = list(prompt)
+        for _ in range(LIMIT):
+            with torch.no_grad():
+                ids.append(int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+        found.append(ids[len(prompt) :])
+    return found
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 64])
+def test_answers_are_the_most_probable_tokens_in_any_batch(
+    loaded: tuple[Any, Any], prompts: list[list[int]], greedy: list[list[int]], size: int
+) -> None:
+    from alignzoo.evaluate.answers import answer
+
+    model, tokenizer = loaded
+    found = answer(model, tokenizer, prompts, [tokenizer.eos_token_id], LIMIT, size)
+    assert [item.text for item in found] == [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in greedy]
+    assert [item.tokens for item in found] == [LIMIT] * len(prompts)
+    assert not any(item.ended for item in found)
+    assert len({item.text for item in found}) == len(found), "the order of the prompts shows"
+
+
+def test_an_answer_ends_at_a_stop_token_which_is_not_counted(
+    loaded: tuple[Any, Any], prompts: list[list[int]], greedy: list[list[int]]
+) -> None:
+    from alignzoo.evaluate.answers import Answer, answer
+
+    model, tokenizer = loaded
+    stop = greedy[1][3]
+    found = answer(model, tokenizer, prompts, [tokenizer.eos_token_id, stop], LIMIT, 5)
+    for item, ids in zip(found, greedy, strict=True):
+        end = ids.index(stop) if stop in ids else None
+        text = tokenizer.decode(ids[:end], skip_special_tokens=True).strip()
+        assert item == Answer(text, LIMIT if end is None else end, end is not None)
+    assert found[1].ended
+    assert not all(item.ended for item in found), "the others of the batch go on"
+
+
+def test_a_stop_token_at_once_is_an_empty_answer(
+    loaded: tuple[Any, Any], prompts: list[list[int]], greedy: list[list[int]]
+) -> None:
+    from alignzoo.evaluate.answers import Answer, answer
+
+    model, tokenizer = loaded
+    (found,) = answer(model, tokenizer, prompts[:1], [greedy[0][0]], LIMIT, 1)
+    assert found == Answer("", 0, True)
+
+
+def test_a_stop_token_as_the_last_one_allowed_still_ends(
+    loaded: tuple[Any, Any], prompts: list[list[int]], greedy: list[list[int]]
+) -> None:
+    from alignzoo.evaluate.answers import answer
+
+    model, tokenizer = loaded
+    place = next(i for i in range(1, LIMIT) if greedy[1][i] not in greedy[1][:i])
+    (found,) = answer(model, tokenizer, prompts[1:2], [greedy[1][place]], place + 1, 1)
+    assert (found.tokens, found.ended) == (place, True)
+    (found,) = answer(model, tokenizer, prompts[1:2], [greedy[1][place]], place, 1)
+    assert (found.tokens, found.ended) == (place, False)
+
+
+def test_the_stop_token_may_be_the_padding_token(
+    loaded: tuple[Any, Any], prompts: list[list[int]], greedy: list[list[int]]
+) -> None:
+    """As in models without a padding token of their own, where it is EOS."""
+    from alignzoo.evaluate.answers import answer
+
+    model, tokenizer = loaded
+    stop = greedy[1][3]
+    before = answer(model, tokenizer, prompts, [stop], LIMIT, 5)
+    own = tokenizer.pad_token
+    try:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(stop)
+        assert answer(model, tokenizer, prompts, [stop], LIMIT, 5) == before
+    finally:
+        tokenizer.pad_token = own
+
+
+def test_special_tokens_count_but_are_not_in_the_text(
+    loaded: tuple[Any, Any], prompts: list[list[int]], greedy: list[list[int]]
+) -> None:
+    """Where <|im_start|> is the most probable token, it is no stop token: the answer goes on."""
+    import torch
+
+    from alignzoo.evaluate.answers import answer
+
+    model, tokenizer = loaded
+    start = tokenizer.convert_tokens_to_ids("<|im_start|>")
+
+    def prefer(module: Any, inputs: Any, output: Any) -> Any:
+        output.logits[..., start] = 1e4
+        return output
+
+    hook = model.register_forward_hook(prefer)
+    try:
+        (found,) = answer(model, tokenizer, prompts[:1], [tokenizer.eos_token_id], 3, 1)
+    finally:
+        hook.remove()
+    assert (found.text, found.tokens, found.ended) == ("", 3, False)
+    assert torch.is_grad_enabled()
+
+
+def test_the_models_own_sampling_settings_are_not_used(loaded: tuple[Any, Any], prompts: list[list[int]]) -> None:
+    """Many instruct models ship with sampling and a repetition penalty switched on."""
+    import copy
+
+    from alignzoo.evaluate.answers import answer
+
+    model, tokenizer = loaded
+    wanted = answer(model, tokenizer, prompts, [tokenizer.eos_token_id], LIMIT, 5)
+    other = copy.deepcopy(model)
+    other.generation_config.update(do_sample=True, temperature=3.0, top_k=50, top_p=0.9, repetition_penalty=5.0)
+    other.generation_config.eos_token_id = list(range(500))
+    assert answer(other, tokenizer, prompts, [tokenizer.eos_token_id], LIMIT, 5) == wanted
+
+
+def test_no_prompts_have_no_answers(loaded: tuple[Any, Any]) -> None:
+    from alignzoo.evaluate.answers import answer
+
+    assert answer(*loaded, [], [2], LIMIT, 4) == []
