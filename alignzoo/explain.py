@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import re
+import traceback
 from typing import Any
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
@@ -29,9 +30,15 @@ def explained(error: Exception) -> str | None:
         return _first_line(error)
     if isinstance(error, ValueError) and "--multirun" in str(error):  # Hydra's check of its own flags
         return _first_line(error)
-    if isinstance(error, ValueError) and "invalid literal for int()" in str(error):  # OmegaConf, of a list's index
+    if isinstance(error, ValueError) and _raised_in(error, "omegaconf"):  # of a list's index
         return f"a list's item is chosen by its number, as in method.loss_type.0: {error}."
     return None
+
+
+def _raised_in(error: Exception, package: str) -> bool:
+    """Tell whether the error comes out of a package's own code."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return bool(frames) and f"{package}/" in frames[-1][0].f_code.co_filename.replace("\\", "/")
 
 
 def _first_line(error: Exception) -> str:

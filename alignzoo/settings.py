@@ -137,7 +137,7 @@ def _refuse_unknown(group: str, value: DictConfig, own: set[str]) -> None:
 def _schema() -> frozenset[str]:
     """Return the dotted keys of conf/config.yaml and of the groups that have one set of keys for all options."""
     files = {"": "config.yaml", "evaluate": "evaluate/default.yaml", "strategy": "strategy/auto.yaml"}
-    keys: set[str] = {"model.weights_seed", "weight"}
+    keys: set[str] = {"model.weights_seed"}
     for group, file in files.items():
         text = importlib.resources.files("alignzoo_conf").joinpath(file).read_text(encoding="utf-8")
         loaded = yaml.safe_load(text)
