@@ -51,8 +51,8 @@ def config(batch: int = 4, epochs: float = 1, max_steps: int = -1, group: int = 
     )
 
 
-def plan(data: DataFormat, pairs: int = 12, **settings: Any) -> Plan:
-    return make_plan(config(**settings), rows(data, pairs), data, prompt_tokens=3.0)
+def plan(data: DataFormat, count: int = 12, **settings: Any) -> Plan:
+    return make_plan(config(**settings), rows(data, count), data, prompt_tokens=3.0)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_max_steps_wins_over_epochs(data: DataFormat) -> None:
     ],
 )
 def test_budget(data: DataFormat, unit: str, amount: int, updates: int) -> None:
-    found = plan(data, pairs=100, **{unit: amount})
+    found = plan(data, 100, **{unit: amount})
     assert found.updates == found.bound == updates
     used = {"sequences": found.sequences, "tokens": found.tokens}.get(unit, amount)
     assert used <= amount
@@ -145,7 +145,7 @@ def test_equal_budgets_of_one_dataset_are_equal_amounts() -> None:
 
 
 def test_a_budget_can_be_more_than_one_epoch() -> None:
-    assert plan(P, pairs=4, sequences=80).updates == 10
+    assert plan(P, 4, sequences=80).updates == 10
 
 
 @pytest.mark.parametrize(
@@ -176,21 +176,21 @@ def test_mistakes(data: DataFormat, settings: dict[str, int], message: str) -> N
 
 
 def test_says_at_most_where_answers_are_sampled() -> None:
-    assert str(plan(P, pairs=4000)) == "4,000 rows, 1,000 updates, 8,000 sequences, 52,000 tokens to train on"
+    assert str(plan(P, 4000)) == "4,000 rows, 1,000 updates, 8,000 sequences, 52,000 tokens to train on"
     assert str(plan(Q)) == "12 rows, 3 updates, 12 sequences, at most 276 tokens to train on"
 
 
 @pytest.mark.xfail(reason="a short last batch is counted as a full one: 24 and 12 sequences")
 @pytest.mark.parametrize(("data", "sequences"), [(P, 20), (S, 10)])
 def test_a_short_last_batch_counts_what_it_holds(data: DataFormat, sequences: int) -> None:
-    found = plan(data, pairs=10)
+    found = plan(data, 10)
     assert found.updates == 3
     assert found.sequences == sequences
 
 
 @pytest.mark.xfail(reason="6 updates: of each epoch's three the last holds 2 pairs, so these are 40 sequences")
 def test_a_budget_counts_the_short_last_batch_of_each_epoch() -> None:
-    assert plan(P, pairs=10, sequences=48).updates == 7
+    assert plan(P, 10, sequences=48).updates == 7
 
 
 # --- Real runs -----------------------------------------------------------------------------------------------------
