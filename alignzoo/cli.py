@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from alignzoo import searchpath
-from alignzoo.errors import UserError
+from alignzoo import folders, searchpath
+from alignzoo.errors import UserError, complain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,16 +39,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except UserError as error:
-        sys.exit(_complain(str(error)))
+        sys.exit(complain(str(error)))
     except Exception as error:
         from alignzoo.explain import explained
 
         text = explained(error)
         if text is None:
             raise
-        sys.exit(_complain(text))
-
-
-def _complain(text: str) -> int:
-    print(f"alignzoo: {text}", file=sys.stderr)
-    return 1
+        folders.take_back()
+        sys.exit(complain(text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
@@ -22,3 +23,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `` Did you mean x or y?`` with a leading space, or an empty string where nothing is near."""
     near = nearest(word, known)
     return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+def complain(text: str) -> int:
+    """Print ``text`` as the command line does, and return its exit code."""
+    print(f"alignzoo: {text}", file=sys.stderr)
+    return 1

@@ -75,6 +75,10 @@ def _composition(error: ConfigCompositionException) -> str:
         return _unknown_key(str(cause.full_key), cause.parent_node)
     if isinstance(cause, OmegaConfBaseException):
         return _value(cause)
+    match = re.search(r"Ambiguous value for argument '([^=]+)=(.*)'", str(error))
+    if match:
+        key, values = match.groups()
+        return f"{key}={values} names several: add -m to run each of them, or write '{key}=[{values}]' for a list."
     match = re.search(r"An item is already at '([^']+)'", str(error))
     if match:
         return f"{match[1]} has a value already: write {match[1]}=... without the plus sign."

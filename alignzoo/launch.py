@@ -9,54 +9,51 @@ import sys
 import traceback
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alignzoo import settings
-from alignzoo.errors import UserError
+from alignzoo.errors import UserError, complain
 from alignzoo.explain import explained
 from alignzoo.record import Record
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
 
 
 def launch(cfg: DictConfig) -> float:
     """Run one job and return its ``evaluate.objective``; a sweep's member that fails is NaN, and the others go on."""
-    try:
-        return _run(cfg)
-    except (UserError, OmegaConfBaseException) as error:
-        text = str(error) if isinstance(error, UserError) else str(explained(error))
-        print(f"alignzoo: {text}", file=sys.stderr)
-        if HydraConfig.get().mode != RunMode.MULTIRUN:
-            raise SystemExit(1) from None
-    except Exception as error:
-        if HydraConfig.get().mode != RunMode.MULTIRUN:
-            raise
-        traceback.print_exc()
-        text = f"{type(error).__name__}: {error}"
     hydra = HydraConfig.get()
-    Record(Path(hydra.runtime.output_dir)).fail(text, list(hydra.overrides.task))
-    return float("nan")
-
-
-def _run(cfg: DictConfig) -> float:
-    hydra = HydraConfig.get()
-    record = Record(Path(hydra.runtime.output_dir))
+    overrides: Any = OmegaConf.to_container(hydra.overrides.task)  # as typed: an interpolation may lead nowhere
+    sweeping = hydra.mode == RunMode.MULTIRUN
+    record = None
     try:
+        record = Record(Path(hydra.runtime.output_dir))
         method = settings.check(cfg)
         quiet(cfg)
-        return _train(cfg, method, record, list(hydra.overrides.task), _sweep_name(hydra))
-    except (UserError, OmegaConfBaseException):
-        if not (record.folder / "metrics.jsonl").exists():  # nothing was trained
+        return _train(cfg, method, record, overrides, _sweep_name(hydra))
+    except (UserError, OmegaConfBaseException) as error:
+        text = str(error) if isinstance(error, UserError) else str(explained(error))
+        complain(text)
+        if record and (sweeping or record.trained):
+            record.fail(text, overrides)
+        elif record:
             _close_log()
             record.discard()
-        raise
+        elif sweeping:  # another run's folder: only the sweep's table is told
+            (Path(hydra.runtime.output_dir) / "error.txt").write_text(f"{text}\n", encoding="utf-8")
+        if not sweeping:
+            raise SystemExit(1) from None
+    except Exception as error:
+        if record:
+            record.fail(f"{type(error).__name__}: {error}", overrides)
+        if not sweeping:
+            raise
+        traceback.print_exc()
+    return float("nan")
 
 
 def _train(cfg: DictConfig, method: type, record: Record, overrides: list[str], group: str | None) -> float:

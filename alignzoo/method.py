@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from peft import PeftConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
-
-    from alignzoo.reward import Reward
 
 
 class DataFormat(StrEnum):
@@ -43,8 +41,8 @@ class TrainParts:
     cfg: DictConfig
     """The run's whole configuration."""
 
-    arguments: Mapping[str, Any]
-    """Keyword arguments for the method's TRL config: ``method.*`` and ``train.*`` together, checked."""
+    args: Any
+    """The method's TRL config, filled from ``method.*`` and ``train.*``."""
 
     model: PreTrainedModel
     """The policy, in the precision that the device supports; its ``_name_or_path`` is the start model's folder."""
@@ -61,8 +59,8 @@ class TrainParts:
     peft_config: PeftConfig | None = None
     """The adapter to train, or None where all weights train."""
 
-    rewards: list[Reward] = field(default_factory=list)
-    """Rewards for on-policy methods, each with its weight."""
+    rewards: list[Callable[..., list[float]]] = field(default_factory=list)
+    """Rewards for on-policy methods, as TRL calls them; their weights stand in ``args``."""
 
     callbacks: list[Any] = field(default_factory=list)
     """``transformers.TrainerCallback`` objects."""
@@ -127,7 +125,7 @@ class Method:
         """Return the keyword arguments for the trainer's constructor."""
         return {
             "model": parts.model,
-            "args": load(self.config)(**parts.arguments),
+            "args": parts.args,
             "train_dataset": parts.train,
             "eval_dataset": parts.heldout,
             "processing_class": parts.tokenizer,

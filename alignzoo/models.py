@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +14,7 @@ from alignzoo.chatml import CHATML
 from alignzoo.data.sources import hub_reason
 from alignzoo.errors import UserError
 from alignzoo.plain import plain
+from alignzoo.settings import ADAPTER_KEYS
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -21,7 +25,8 @@ def load_tokenizer(folder: Path, cfg: DictConfig) -> PreTrainedTokenizerBase:
     """Return the tokenizer with a pad token, padding on the left, and the template of ``model.chat_template``."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=cfg.trust_remote_code, padding_side="left")
+    with _explained(cfg.name, folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=cfg.trust_remote_code, padding_side="left")
     if tokenizer.eos_token is None:
         raise UserError(f"the tokenizer of model={cfg.name} has no EOS token: no answer would ever end.")
     if tokenizer.pad_token is None:
@@ -58,18 +63,55 @@ def load_policy(folder: Path, cfg: DictConfig, device: str, precision: str) -> P
         arguments["attn_implementation"] = cfg.model.attn_implementation
     if cfg.peft.get("quantization"):
         arguments |= {"quantization_config": _quantization(cfg.peft.quantization), "device_map": {"": 0}}
-    try:
-        model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **arguments)
-    except (OSError, ValueError, ImportError) as error:
-        raise UserError(f"model={cfg.model.name} ({folder}): {str(error).splitlines()[0]}") from error
+    with _explained(cfg.model.name, folder):
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True, **arguments
+        )
+    missing = sorted([*loaded["missing_keys"], *(name for name, *_ in loaded["mismatched_keys"])])
+    if missing:
+        raise UserError(
+            f"model={cfg.model.name} ({folder}): {len(missing)} weights are missing or of another shape, {missing[0]} "
+            "first: they would be random."
+        )
     _refuse_broken(model, cfg.model.name)
+    _check_targets(model, cfg.peft.get("target_modules"))
     return model
+
+
+@contextmanager
+def _explained(name: str, folder: Path) -> Iterator[None]:
+    """Turn what the libraries raise about a broken folder, of a dozen kinds, into one line."""
+    try:
+        yield
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"model={name} ({folder}) cannot be loaded: {reason}") from error
 
 
 def _refuse_broken(model: Any, name: str) -> None:
     bad = next((key for key, weight in model.named_parameters() if not bool(weight.isfinite().all())), None)
     if bad:
         raise UserError(f"model={name}: the weight {bad} has NaN or infinite values. Take another checkpoint.")
+
+
+def _check_targets(model: Any, targets: Any) -> None:
+    """Refuse modules for an adapter that the model does not have: a list's names are endings, a text is a pattern."""
+    names = [name for name, _ in model.named_modules()]
+    if targets is None or targets == "all-linear":
+        return
+    if isinstance(targets, str):
+        unknown = [] if any(re.fullmatch(targets, name) for name in names) else [targets]
+    else:
+        unknown = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in names)]
+    if unknown:
+        known = sorted({name.rpartition(".")[2] for name, module in model.named_modules() if _is_linear(module)})
+        raise UserError(f"peft.target_modules: the model has no {', '.join(unknown)}; it has {', '.join(known)}.")
+
+
+def _is_linear(module: Any) -> bool:
+    import torch
+
+    return isinstance(module, torch.nn.Linear)
 
 
 def _quantization(cfg: DictConfig) -> Any:
@@ -88,12 +130,8 @@ def adapter_config(cfg: DictConfig) -> PeftConfig | None:
         return None
     from peft import LoraConfig
 
-    own = {"name", "rate", "quantization"}
-    fields = {key: value for key, value in plain(cfg).items() if key not in own}
-    try:
-        return LoraConfig(task_type="CAUSAL_LM", **fields)
-    except TypeError as error:
-        raise UserError(f"peft: {str(error).split('__init__() ')[-1]}") from None
+    fields = {key: value for key, value in plain(cfg).items() if key not in ADAPTER_KEYS}
+    return LoraConfig(task_type="CAUSAL_LM", **fields)
 
 
 def stop_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -102,7 +140,8 @@ def stop_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
     configured = None
     if (folder / "generation_config.json").is_file():
-        configured = GenerationConfig.from_pretrained(folder).eos_token_id
+        with _explained(folder.name, folder):
+            configured = GenerationConfig.from_pretrained(folder).eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
     return list(dict.fromkeys(i for i in [*ids, tokenizer.eos_token_id] if i is not None))
 
@@ -119,7 +158,8 @@ def load_classifier(path: str, revision: str | None) -> tuple[Any, Any]:
         raise UserError(f"reward.model.path={path}: {hub_reason(error)}") from error
     if model.config.num_labels != 1:
         raise UserError(f"reward.model.path={path} has {model.config.num_labels} outputs; a reward model has one.")
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:  # not EOS, in which a conversation may end: the head reads the last other token
+        tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
+        model.resize_token_embeddings(max(len(tokenizer), model.get_input_embeddings().num_embeddings))
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer

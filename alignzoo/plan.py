@@ -54,25 +54,62 @@ def make_plan(cfg: DictConfig, rows: Dataset, data: DataFormat, prompt_tokens: f
     ``prompt_tokens`` is the prompts' mean length, for methods whose rows are not tokenised.
 
     Raises:
-        UserError: the budget is smaller than one update, or in pairs where a method does not train on pairs.
+        UserError: the budget is smaller than one update, or in pairs where a method does not train on pairs; or the
+            rows do not fill one batch.
     """
-    batch = cfg.train.global_batch_size
-    group = cfg.method.get("num_generations", 1) if data is DataFormat.PROMPTS else 1
-    per_update = batch * SEQUENCES[data]
+    epoch = _epoch(cfg, len(rows), data)
     length = _mean_tokens(cfg, rows, data, prompt_tokens)
-    updates = _updates(cfg, len(rows) * group, data, per_update, length)
+    budget = _budget(cfg, data, epoch.batch, length)
+    if budget is not None:
+        updates = epoch.updates_in(budget)
+    elif cfg.train.max_steps > 0:
+        updates = cfg.train.max_steps
+    else:
+        updates = math.ceil(epoch.updates * cfg.train.num_train_epochs)
+    sequences = epoch.sequences_of(updates)
     exact = data is not DataFormat.PROMPTS
-    bound = updates if any(cfg.train.budget[unit] is not None for unit in UNITS) else -1
-    return Plan(len(rows), updates, updates * per_update, round(updates * per_update * length), exact, bound)
+    return Plan(len(rows), updates, sequences, round(sequences * length), exact, -1 if budget is None else updates)
 
 
-def _updates(cfg: DictConfig, rows: int, data: DataFormat, per_update: int, length: float) -> int:
+@dataclass(frozen=True)
+class Epoch:
+    """Once through the rows: updates, sequences, and the sequences of a whole batch (the last may hold fewer)."""
+
+    updates: int
+    sequences: int
+    batch: int
+
+    def sequences_of(self, updates: int) -> int:
+        """Return the sequences in this many updates."""
+        epochs, more = divmod(updates, self.updates)
+        return epochs * self.sequences + min(self.sequences, more * self.batch)
+
+    def updates_in(self, sequences: float) -> int:
+        """Return the most updates that take no more than this many sequences."""
+        epochs, more = divmod(sequences, self.sequences)
+        return int(epochs * self.updates + more // self.batch)
+
+
+def _epoch(cfg: DictConfig, rows: int, data: DataFormat) -> Epoch:
+    """TRL's trainers keep a short last batch, except GRPO's: it leaves out prompts whose groups do not fill one."""
     batch = cfg.train.global_batch_size
+    if data is not DataFormat.PROMPTS:
+        return Epoch(math.ceil(rows / batch), rows * SEQUENCES[data], batch * SEQUENCES[data])
+    prompts = batch // cfg.method.get("num_generations", 1)
+    updates = rows // prompts * cfg.method.get("num_iterations", 1)
+    if not updates:
+        raise UserError(
+            f"the dataset has {rows} prompts, and one batch takes {prompts} (train.global_batch_size over "
+            "method.num_generations).\nLower train.global_batch_size, or take more rows."
+        )
+    return Epoch(updates, updates * batch, batch)
+
+
+def _budget(cfg: DictConfig, data: DataFormat, batch: int, length: float) -> float | None:
+    """Return ``train.budget`` in sequences, or None where none is set."""
     budget = {unit: cfg.train.budget[unit] for unit in UNITS if cfg.train.budget[unit] is not None}
     if not budget:
-        return int(
-            cfg.train.max_steps if cfg.train.max_steps > 0 else math.ceil(rows / batch * cfg.train.num_train_epochs)
-        )
+        return None
     (unit, amount), *more = budget.items()
     if more or cfg.train.max_steps > 0:
         raise UserError(
@@ -80,10 +117,12 @@ def _updates(cfg: DictConfig, rows: int, data: DataFormat, per_update: int, leng
         )
     if unit == "pairs" and data not in PAIRS:
         raise UserError(f"train.budget.pairs: {cfg.method.name} trains on no pairs. Use train.budget.sequences.")
-    size = {"sequences": per_update, "tokens": per_update * length}.get(unit) or batch * PAIRS[data]
-    if amount < size:
-        raise UserError(f"train.budget.{unit}={amount} is less than one update, which takes {size:,.0f} {unit}.")
-    return int(amount // size)
+    size = {"sequences": 1.0, "tokens": length}.get(unit) or PAIRS[data] / SEQUENCES[data]  # of one sequence
+    if amount < batch * size:
+        raise UserError(
+            f"train.budget.{unit}={amount} is less than one update, which takes {batch * size:,.0f} {unit}."
+        )
+    return float(amount / size + 1e-9)  # a whole number of tokens over their mean may fall just short
 
 
 def _mean_tokens(cfg: DictConfig, rows: Dataset, data: DataFormat, prompt_tokens: float) -> float:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from alignzoo import folders
 from alignzoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ class Record:
 
     ``run.yaml`` the composed configuration; ``command.txt`` the command that made it; ``environment.json``
     versions, git, hardware, seed; ``data.parquet`` the manifest of rows; ``metrics.jsonl`` one line a logged step;
-    ``answers.jsonl`` held-out prompts answered before and after; ``result.json`` the numbers; ``plots/``; ``model/``.
+    ``answers.jsonl`` held-out prompts answered before and after; ``result.json`` the numbers; ``plots/``; ``model/``;
+    ``error.txt`` why it failed, instead of a result.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,18 +40,10 @@ class Record:
         Raises:
             UserError: it cannot be made or written, or holds another run's result.
         """
-        self.folder = folder
         self.started = time.time()
         if (folder / "result.json").exists():
             raise UserError(f"hydra.run.dir={folder} holds a finished run: choose another folder, or delete it.")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / ".writable").touch()
-            (folder / ".writable").unlink()
-        except OSError as error:
-            raise UserError(
-                f"the run folder {folder} cannot be written ({error.strerror}): set hydra.run.dir=FOLDER."
-            ) from None
+        self.folder = folders.make(folder)
 
     def describe(self, cfg: DictConfig, overrides: Sequence[str]) -> None:
         """Write config, command and environment.
@@ -88,7 +82,7 @@ class Record:
         self._json("result.json", result)
 
     def fail(self, reason: str, overrides: Sequence[str]) -> None:
-        """Write why this member of a sweep failed, beside its command."""
+        """Write why the run failed, beside its command."""
         self._command(overrides)
         (self.folder / "error.txt").write_text(f"{reason}\n", encoding="utf-8")
 
@@ -98,15 +92,16 @@ class Record:
         with contextlib.suppress(OSError):
             (self.folder / "checkpoints").rmdir()
 
+    @property
+    def trained(self) -> bool:
+        """Whether a training step was logged."""
+        return (self.folder / "metrics.jsonl").exists()
+
     def discard(self) -> None:
-        """Take back a run that failed before it trained: its own files, then folders left empty."""
+        """Take back a run that failed before it trained: its own files, and the folders made for it."""
         for name in ("run.yaml", "command.txt", "environment.json", "data.parquet", "alignzoo.log"):
             (self.folder / name).unlink(missing_ok=True)
-        for folder in (self.folder, *self.folder.parents):
-            try:
-                folder.rmdir()
-            except OSError:
-                break
+        folders.take_back()
 
     def _command(self, overrides: Sequence[str]) -> None:
         command = shlex.join(["python", "-m", "alignzoo", *overrides])

@@ -1,4 +1,4 @@
-"""Checks a composed config before anything heavy is imported, and turns it into the TRL config's arguments."""
+"""Checks a composed config before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from alignzoo.arguments import trl_items
 from alignzoo.errors import UserError, did_you_mean
 from alignzoo.evaluate.numbers import NUMBERS
 from alignzoo.fields import config_fields, fits
@@ -18,18 +19,9 @@ from alignzoo.plain import plain
 from alignzoo.registry import registry
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from alignzoo.method import Method
 
 log = logging.getLogger(__name__)
-
-#: Keys of `train` that the core turns into TRL's own.
-OWN_TRAIN_KEYS = frozenset(
-    {"global_batch_size", "per_device_batch_size", "max_length", "precision", "gradient_checkpointing", "budget"}
-)
-
-OWN_METHOD_KEYS = frozenset({"name", "learning_rates"})  #: keys of `method` that no TRL config has
 
 #: Keys of ours, with the type that each takes; what else stands in `method` and `train` is TRL's and has TRL's types.
 TYPES = {
@@ -48,6 +40,7 @@ TYPES = {
     "dataset.layout": "str | None",
     "train.max_steps": "int",
     "train.num_train_epochs": "float",
+    "train.budget": "dict",
     "train.budget.pairs": "int | None",
     "train.budget.sequences": "int | None",
     "train.budget.tokens": "int | None",
@@ -58,6 +51,7 @@ TYPES = {
     "dataset.heldout.rows": "int",
     "model.path": "str | None",
     "model.trust_remote_code": "bool",
+    "model.weights_seed": "int | None",
     "evaluate.enabled": "bool",
     "evaluate.rows": "int",
     "evaluate.max_new_tokens": "int",
@@ -90,6 +84,9 @@ LEAST = {
 }
 
 
+ADAPTER_KEYS = frozenset({"name", "rate", "quantization"})  #: keys of `peft` that LoraConfig does not have
+
+
 def check(cfg: DictConfig) -> type[Method]:
     """Return the method that ``cfg`` selects, after refusing what cannot work.
 
@@ -101,9 +98,12 @@ def check(cfg: DictConfig) -> type[Method]:
     _check_own(cfg)
     fields = config_fields(method.config)
     for group in ("method", "train"):
-        for key, value in _trl_items(cfg, group, method).items():
+        for key, value in trl_items(cfg, group, method).items():
             _check_trl(group, key, value, method, fields)
+    for key in sorted(OmegaConf.missing_keys(cfg)):
+        raise UserError(f"{key} is needed: add {key}=VALUE.")
     _check_batch(cfg)
+    _check_adapter(cfg)
     _check_rewards(cfg, method)
     _check_low_precision(cfg)
     method.check(cfg)
@@ -157,7 +157,8 @@ def _check_own(cfg: DictConfig) -> None:
     for key, annotation in TYPES.items():
         value: Any = plain(OmegaConf.select(cfg, key, throw_on_missing=True))
         if not fits(value, annotation):
-            raise UserError(f"{key}={value} is {_kind(value)}; it takes {annotation.replace(' | ', ' or ')}.")
+            takes = "keys of its own" if annotation == "dict" else annotation.replace(" | ", " or ")
+            raise UserError(f"{key}={value} is {_kind(value)}; it takes {takes}.")
         least = LEAST.get(key)
         if least is not None and value is not None and value < least:
             raise UserError(f"{key}={value} must be at least {least}.")
@@ -169,13 +170,6 @@ def _check_own(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, key)
         if value not in choices:
             raise UserError(f"{key}={value} is none of {', '.join(choices)}.{did_you_mean(str(value), choices)}")
-
-
-def _trl_items(cfg: DictConfig, group: str, method: type[Method]) -> dict[str, Any]:
-    """Return the keys of ``cfg.<group>`` that go to the TRL config, as plain containers."""
-    own = OWN_METHOD_KEYS | method.options if group == "method" else OWN_TRAIN_KEYS
-    items: dict[str, Any] = plain(cfg[group])
-    return {key: value for key, value in items.items() if key not in own}
 
 
 def _check_trl(group: str, key: str, value: Any, method: type[Method], fields: dict[str, str]) -> None:
@@ -210,9 +204,25 @@ def _check_batch(cfg: DictConfig) -> None:
         )
 
 
+def _check_adapter(cfg: DictConfig) -> None:
+    if cfg.peft.name == "none":
+        return
+    fields = config_fields("peft:LoraConfig")
+    for key, value in plain(cfg.peft).items():
+        if key in ADAPTER_KEYS:
+            continue
+        if key not in fields:
+            raise UserError(f"peft.{key}: LoraConfig has no such field.{did_you_mean(key, fields)}")
+        if not fits(value, fields[key]):
+            raise UserError(f"peft.{key}={value} is {_kind(value)}; LoraConfig takes {fields[key]}.")
+
+
 def _check_rewards(cfg: DictConfig, method: type[Method]) -> None:
-    for name in cfg.reward:
+    for name, options in ((str(name), options) for name, options in cfg.reward.items()):
         registry().reward(name)
+        weight = options.get("weight", 1.0) if isinstance(options, DictConfig) else None
+        if not fits(weight, "float"):
+            raise UserError(f"reward.{name}.weight={weight} is {_kind(weight)}; it takes a number.")
     if method.uses_rewards and not cfg.reward:
         raise UserError(f"method={method.name} learns from rewards: add reward=NAME ({', '.join(registry().rewards)}).")
 
@@ -220,6 +230,8 @@ def _check_rewards(cfg: DictConfig, method: type[Method]) -> None:
 def _check_low_precision(cfg: DictConfig) -> None:
     """bf16 keeps 8 bits: near 0.02, a usual weight, its step is 8e-5, and an AdamW update of half that is lost."""
     rate = cfg.method.get("learning_rate")
+    if rate is not None and rate < 0:
+        raise UserError(f"method.learning_rate={rate} must be at least 0.")
     if cfg.peft.name == "none" and cfg.model.dtype in ("bfloat16", "float16") and rate is not None and rate < 4e-5:
         raise UserError(
             f"model.dtype={cfg.model.dtype} with method.learning_rate={rate} would move almost no weight.\n"
@@ -242,38 +254,3 @@ def _warn_learning_rate(cfg: DictConfig) -> None:
             rate / rates[kind],
             rates[kind],
         )
-
-
-def trl_arguments(
-    cfg: DictConfig, method: type[Method], folder: Path, device: str, precision: str, updates: int = -1
-) -> dict[str, Any]:
-    """Return the arguments for ``method.config``; ``precision`` is fp32, bf16 or fp16, ``device`` a torch one.
-
-    ``updates`` bounds the run where ``train.budget`` does; -1 leaves it to ``train``.
-    """
-    fields = config_fields(method.config)
-    checkpointing = cfg.train.gradient_checkpointing
-    arguments = {
-        "output_dir": str(folder / "checkpoints"),
-        "run_name": folder.name,
-        "seed": cfg.seed,
-        "data_seed": cfg.seed,
-        "use_cpu": device == "cpu",
-        "bf16": precision == "bf16",
-        "fp16": precision == "fp16",
-        "gradient_checkpointing": device != "cpu" if checkpointing == "auto" else checkpointing,
-        "per_device_train_batch_size": cfg.train.per_device_batch_size,
-        "per_device_eval_batch_size": cfg.train.per_device_batch_size,
-        "gradient_accumulation_steps": cfg.train.global_batch_size
-        // (cfg.train.per_device_batch_size * cfg.strategy.processes),
-        "max_length": cfg.train.max_length,  # no row is longer; caps only KTO's pairs of a prompt with another's answer
-        "trust_remote_code": cfg.model.trust_remote_code,
-        "report_to": cfg.tracker.report_to,
-        "logging_first_step": True,
-        "logging_nan_inf_filter": False,  # otherwise a NaN loss is logged as 0
-        "disable_tqdm": True,  # our own progress bar shows the method's numbers
-        "ddp_find_unused_parameters": False,
-    }
-    known = {key: value for key, value in arguments.items() if not fields or key in fields}
-    chosen = _trl_items(cfg, "train", method) | _trl_items(cfg, "method", method) | dict(method.pinned)
-    return known | chosen | ({"max_steps": updates} if updates > 0 else {})

@@ -9,12 +9,23 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 
+from alignzoo import folders
+from alignzoo.errors import UserError, complain
+
 #: Numbers in the table of a sweep's members.
 SHOWN = ("preference_accuracy", "margin", "chosen_change", "answer_tokens", "ended", "distinct_3")
 
 
 class SweepCallback(Callback):
-    """Ends a multirun with a table of its members; the exit code is 1 if one of them failed."""
+    """Makes the run's or sweep's folder; ends a multirun with a table of its members, and exit code 1 if one failed."""
+
+    def on_run_start(self, config: Any, **kwargs: Any) -> None:
+        """Make the run folder before Hydra does, whose complaint would be a traceback."""
+        _make(config.hydra.run.dir)
+
+    def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
+        """Make the sweep's."""
+        _make(config.hydra.sweep.dir)
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
         """Print what became of each member."""
@@ -22,6 +33,14 @@ class SweepCallback(Callback):
         members = sorted((path for path in folder.glob("*") if path.is_dir()), key=_number)
         if _print_members(folder, members):
             raise SystemExit(1)
+
+
+def _make(folder: str) -> None:
+    """Hydra turns what a callback raises into a warning, all but the end of the program."""
+    try:
+        folders.make(Path(folder))
+    except UserError as error:
+        raise SystemExit(complain(str(error))) from None
 
 
 def _number(path: Path) -> tuple[int, str]:
@@ -32,7 +51,8 @@ def _number(path: Path) -> tuple[int, str]:
 def _print_members(folder: Path, members: list[Path]) -> int:
     """Print one line a member, then why some failed, and return how many did."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
+    from rich.text import Text
 
     from alignzoo.evaluate.numbers import NUMBERS
 
@@ -41,14 +61,19 @@ def _print_members(folder: Path, members: list[Path]) -> int:
     console = Console()
     settings = _settings(members)
     table = Table(
-        "member", *(NUMBERS[key].short for key in shown), "seconds", title=f"sweep {folder}", box=None, pad_edge=False
+        Column("member", overflow="fold"),
+        *(NUMBERS[key].short for key in shown),
+        "seconds",
+        title=Text(f"sweep {folder}", "table.title"),
+        box=None,
+        pad_edge=False,
     )
     for member, result in results.items():
         if result is not None:
             numbers = (
                 NUMBERS[key].form.format(result["after"][key]) if key in result["after"] else "" for key in shown
             )
-            table.add_row(settings[member], *numbers, f"{result['cost']['train_seconds']:.0f}")
+            table.add_row(Text(settings[member]), *numbers, f"{result['cost']['train_seconds']:.0f}")
     console.print(table)
     for split in ("train", "heldout"):
         if len({result["data"][split] for result in results.values() if result}) > 1:
@@ -78,6 +103,9 @@ def _overrides(member: Path) -> list[str]:
 
 
 def _read(member: Path) -> dict[str, Any] | None:
+    """Return the member's result, or None where it failed."""
     file = member / "result.json"
-    result: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    if not file.exists() or (member / "error.txt").exists():
+        return None
+    result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return result

@@ -6,7 +6,8 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from alignzoo import guards, models, settings, weights
+from alignzoo import guards, models, weights
+from alignzoo.arguments import trl_config
 from alignzoo.callbacks import standard_callbacks
 from alignzoo.data.formats import convert, with_pairs
 from alignzoo.data.inspect import findings
@@ -19,10 +20,12 @@ from alignzoo.record import Record, peak_memory
 from alignzoo.report.card import write_card
 from alignzoo.report.curves import draw_curves
 from alignzoo.report.summary import print_answers, print_plan, print_result
-from alignzoo.rewards import build_rewards
+from alignzoo.rewards import RewardFunction, build_rewards
 from alignzoo.trackers import Tracker
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from omegaconf import DictConfig
     from transformers import PreTrainedModel
 
@@ -35,6 +38,7 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
     ready = make_ready(cfg, method)
     record.manifest(ready.data.manifest)
     print_plan(ready.data, method.data, ready.plan, findings(cfg, ready.data, stops=False, most=INSPECTED))
+    args, rewards = trl_config_and_rewards(cfg, method, ready, record.folder)
 
     model = models.load_policy(ready.start, cfg, ready.device, ready.precision)
     require_space(record.folder, model.get_memory_footprint(), "the trained model")
@@ -42,7 +46,7 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
     before = yardstick.measure_start(model.to(ready.device), weights.identity(ready.start))
 
     began = time.perf_counter()  # from here on, so that the reference's pass counts
-    trainer = method().build_trainer(train_parts(cfg, method, ready, model, record))
+    trainer = method().build_trainer(train_parts(cfg, method, ready, args, rewards, model, record))
     unmoved = guards.fingerprint(trainer.model)
     trainer.train()
     guards.check_trained(trainer, unmoved)
@@ -77,22 +81,34 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
     return result
 
 
+def trl_config_and_rewards(
+    cfg: DictConfig, method: type[Method], ready: Ready, folder: Path
+) -> tuple[Any, list[RewardFunction]]:
+    """Return the method's TRL config and rewards: what either refuses is known before a weight is loaded."""
+    rewards: list[RewardFunction] = []
+    more = {}
+    if method.uses_rewards:
+        rewards, more["reward_weights"] = build_rewards(cfg.reward, set(ready.rows.column_names), ready.stops)
+    return trl_config(cfg, method, folder, ready.device, ready.precision, ready.plan, **more), rewards
+
+
 def train_parts(
-    cfg: DictConfig, method: type[Method], ready: Ready, model: PreTrainedModel, record: Record
+    cfg: DictConfig,
+    method: type[Method],
+    ready: Ready,
+    args: Any,
+    rewards: list[RewardFunction],
+    model: PreTrainedModel,
+    record: Record,
 ) -> TrainParts:
     """Return what the method builds its trainer from."""
-    bound = ready.plan.bound
-    arguments = settings.trl_arguments(cfg, method, record.folder, ready.device, ready.precision, bound)
-    rewards: list[Any] = []
-    if method.uses_rewards:
-        rewards, arguments["reward_weights"] = build_rewards(cfg.reward, set(ready.rows.column_names), ready.stops)
     heldout = None
-    if arguments.get("eval_strategy", "no") != "no" and len(ready.data.heldout):  # asked for by +train.eval_strategy
+    if args.eval_strategy != "no" and len(ready.data.heldout):  # asked for by +train.eval_strategy
         batch = cfg.train.per_device_batch_size
         heldout = convert(ready.data.heldout, ready.data.kind, method.data, batch, cfg.seed)
     return TrainParts(
         cfg=cfg,
-        arguments=arguments,
+        args=args,
         model=model,
         tokenizer=ready.tokenizer,
         train=ready.rows,

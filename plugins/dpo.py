@@ -21,6 +21,16 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
+#: The losses that TRL 1.16 has; it would name an unknown one at the first step only.
+LOSSES = (
+    *("sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired"),
+    *("apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm"),
+)
+
+#: The losses that read ``label_smoothing`` in TRL 1.16; its sigmoid loss does not.
+SMOOTHED = {"aot", "aot_unpaired", "exo_pair", "robust"}
+
+
 class DPO(Method):
     """Direct Preference Optimization (Rafailov et al., 2023): a logistic loss on pairs, against the start model."""
 
@@ -35,11 +45,16 @@ class DPO(Method):
         """Refuse a beta that turns preferences round, and label smoothing where TRL ignores it."""
         if cfg.method.beta <= 0:
             raise UserError(f"method.beta={cfg.method.beta} must be above 0: at 0 or below DPO has nothing to learn.")
-        if cfg.method.get("label_smoothing") and list(cfg.method.loss_type) == ["sigmoid"]:
+        smoothing, losses = cfg.method.get("label_smoothing", 0), set(cfg.method.loss_type)
+        for loss in losses.difference(LOSSES):
+            raise UserError(f"method.loss_type={loss}: DPOTrainer has no such loss. It has {', '.join(LOSSES)}.")
+        if smoothing and not losses & SMOOTHED:
             raise UserError(
-                "method.label_smoothing does nothing to the sigmoid loss in TRL 1.16. For conservative DPO use "
-                "method.loss_type=[robust] with it."
+                f"method.label_smoothing does nothing to the losses {', '.join(sorted(losses))} in TRL 1.16. For wrong "
+                f"labels use method.loss_type=[robust] with it; {', '.join(sorted(SMOOTHED))} read it."
             )
+        if smoothing >= 0.5 and "robust" in losses:
+            raise UserError(f"method.label_smoothing={smoothing} must be below 0.5: it is the share of wrong labels.")
 
     @classmethod
     def first_loss(cls, cfg: DictConfig) -> float | None:

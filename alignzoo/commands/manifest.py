@@ -20,10 +20,9 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("runs", nargs=2, type=Path, metavar="RUN", help="run folders")
     parser.add_argument("--most", type=int, default=20, help="rows to print (default 20)")
     options = parser.parse_args(words)
-    for run in options.runs:
-        if not (run / manifest.FILE).is_file():
-            raise UserError(f"{run} is no run folder: it has no {manifest.FILE}.")
-    different = manifest.differences(*(manifest.read(run) for run in options.runs))
+    if options.most < 0:
+        parser.error("--most must be 0 or more")
+    different = manifest.differences(*map(_read, options.runs))
     if not len(different):
         print("same rows, same tokens")
         return 0
@@ -31,12 +30,26 @@ def main(words: Sequence[str]) -> int:
     return 1
 
 
+def _read(run: Path) -> pd.DataFrame:
+    if not (run / manifest.FILE).is_file():
+        raise UserError(f"{run} is no run folder: it has no {manifest.FILE}.")
+    try:
+        found = manifest.read(run)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{run / manifest.FILE} cannot be read: {error}") from None
+    if not {*manifest.IDENTITY, "decision", "reason", "tokens"} <= set(found.columns):
+        raise UserError(f"{run} is no run folder: its {manifest.FILE} is not the manifest of a run.")
+    return found
+
+
 def _print(different: pd.DataFrame, most: int, names: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console(highlight=False, markup=False)  # names and reasons are the dataset's, brackets and all
     table = Table("source", "row", "id", *names, box=None, header_style="bold", pad_edge=False)
+    for column in table.columns:
+        column.overflow = "fold"  # a word wider than its column is broken, not cut
     for _, row in different.head(most).iterrows():
         a, b = _told(row["decision_a"], row["reason_a"]), _told(row["decision_b"], row["reason_b"])
         tokens = " (other tokens)" if a == b else ""

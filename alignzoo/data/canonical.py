@@ -47,9 +47,11 @@ def _messages(value: Any, name: str) -> Messages:
     if value is None:
         raise BadRow(f"{name} is null")
     if isinstance(value, str):
-        return _text(_writable(value, name))
+        return _text(writable(value, name))
     if isinstance(value, Mapping):
         value = [value]
+    if value == [] and name in ("chosen", "rejected", "completion"):
+        raise BadRow(f"{name} is empty")
     if not isinstance(value, list):
         raise BadRow(f"{name} is {type(value).__name__}; it must be text or a list of messages")
     return [_message(message, name) for message in value]
@@ -62,10 +64,10 @@ def _message(message: Any, name: str) -> dict[str, str]:
         raise BadRow(f"{name} has the role {message['role']!r}; known are {', '.join(sorted(ROLES))}")
     if not isinstance(message["content"], str):
         raise BadRow(f"{name} has a message whose content is {'null' if message['content'] is None else 'no text'}")
-    return {"role": message["role"], "content": _writable(message["content"], name)}
+    return {"role": message["role"], "content": writable(message["content"], name)}
 
 
-def _writable(text: str, name: str) -> str:
+def writable(text: str, name: str) -> str:
     """Return ``text``; half a surrogate pair, which JSON lets through, cannot be written."""
     try:
         text.encode()

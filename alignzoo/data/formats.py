@@ -194,8 +194,12 @@ def _prompts(rows: Dataset) -> Dataset:
 
     seen: dict[str, dict[str, Any]] = {}
     for identity, prompt, extra in zip(rows["id"], rows["prompt"], rows["extra"], strict=True):
-        seen.setdefault(prompt, {"id": identity, "prompt": _readable(json.loads(prompt)), **json.loads(extra)})
-    return datasets.Dataset.from_list(list(seen.values()))
+        seen.setdefault(prompt, {**json.loads(extra), "id": identity, "prompt": _readable(json.loads(prompt))})
+    found = list(seen.values())
+    for name in {name for row in found for name in row} - {"prompt"}:
+        if len({type(row.get(name)) for row in found} - {type(None)}) > 1:  # Arrow's columns have one type
+            found = [{**row, name: None if row.get(name) is None else str(row[name])} for row in found]
+    return datasets.Dataset.from_list(found)
 
 
 def _readable(messages: list[dict[str, str]]) -> list[dict[str, str]] | str:

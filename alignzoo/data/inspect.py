@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from alignzoo.data.texts import Texts, normal, read_texts
 from alignzoo.method import DataFormat
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from omegaconf import DictConfig
 
     from alignzoo.data.prepare import Prepared
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 SHOWN_ROWS = 5  #: row numbers that a finding names
 LENGTH_RULE = 0.70  #: share of pairs that "the longer (or shorter) wins" gets right, from which it is worth a warning
 SKEW = 0.05  #: difference between the shares of chosen and rejected answers, from which it is worth a warning
-KTO_RANGE = (1.0, 4 / 3)  #: (desirable weight x good) / (undesirable weight x bad), KTO paper section 4.1, equation 9
+#: (desirable weight x good) / (undesirable weight x bad), KTO paper section 4.1, equation 9
+KTO_RANGE = (Fraction(1), Fraction(4, 3))
 
 REFUSAL = re.compile(
     r"^\W*(i'?m sorry|i am sorry|sorry,|i apologi[sz]e|i can(?:no|')t|i am unable|i'?m unable|i'?m not able|i won'?t"
@@ -59,16 +61,6 @@ class Finding:
         return f"{self.text}{named}"
 
 
-@dataclass(frozen=True)
-class Texts:
-    """The rows' texts, as columns: ``prompt`` and each answer are their last message's content."""
-
-    rows: np.ndarray[Any, Any]
-    prompt: list[str]
-    answers: dict[str, list[str]]
-    tokens: dict[str, np.ndarray[Any, Any]]
-
-
 def inspect(
     data: Prepared,
     weights: tuple[float, float] = (1.0, 1.0),
@@ -81,7 +73,7 @@ def inspect(
         data: prepared rows.
         weights: KTO's desirable and undesirable weights, for its rule about unbalanced labels.
         most: look at the texts of this many rows at most; None: of all.
-        texts: what :func:`read_texts` returned for the rows, if it was called before.
+        texts: what :func:`~alignzoo.data.texts.read_texts` returned for the rows, if it was called before.
     """
     texts = texts or read_texts(data.train if most is None else data.train.select(range(min(most, len(data.train)))))
     found = [*_dropped(data), *_duplicates(data, texts), *_overlap(data, texts), *_leaks(texts), *_lengths(data, texts)]
@@ -104,31 +96,6 @@ def verdict(found: Sequence[Finding]) -> str:
     """Return errors, warnings or fine."""
     levels = {finding.level for finding in found}
     return "errors" if Level.ERROR in levels else "warnings" if Level.WARNING in levels else "fine"
-
-
-def read_texts(rows: Dataset) -> Texts:
-    """Read prompts and answers out of the table, in batches."""
-    names = [name for name in ("chosen", "rejected", "completion") if _present(rows, name)]
-    prompt: list[str] = []
-    answers: dict[str, list[str]] = {name: [] for name in names}
-    tokens: dict[str, list[int]] = {name: [] for name in ("prompt", *names)}
-    columns = ["prompt", *names, *(f"{name}_ids" for name in ("prompt", *names))]
-    for batch in rows.select_columns(columns).with_format("arrow").iter(5_000):
-        prompt += [_last(text) for text in batch.column("prompt").to_pylist()]
-        for name in names:
-            answers[name] += [_last(text) for text in batch.column(name).to_pylist()]
-        for name, counts in tokens.items():
-            counts += [len(ids) for ids in batch.column(f"{name}_ids")]
-    numbers = np.array(rows["row"], dtype=int)
-    return Texts(numbers, prompt, answers, {name: np.array(counts) for name, counts in tokens.items()})
-
-
-def _present(rows: Dataset, name: str) -> bool:
-    return name in rows.column_names and len(rows) > 0 and rows[0][name] is not None
-
-
-def _last(messages: str) -> str:
-    return str(json.loads(messages)[-1]["content"])
 
 
 def _finding(level: Level, check: str, text: str, rows: Sequence[int]) -> Finding:
@@ -157,11 +124,6 @@ def _duplicates(data: Prepared, texts: Texts) -> Iterator[Finding]:
     if len(near):
         text = f"{len(near):,} prompts equal an earlier one but for case, digits, punctuation or blanks"
         yield _finding(Level.WARNING, "near-duplicates", text, list(near))
-
-
-def normal(text: str) -> str:
-    """Return letters only, in lower case, one blank between words: what near-duplicates share."""
-    return " ".join(re.sub(r"[\W\d_]+", " ", text.casefold()).split())
 
 
 def _overlap(data: Prepared, texts: Texts) -> Iterator[Finding]:
@@ -238,15 +200,30 @@ def _labels(data: Prepared, weights: tuple[float, float]) -> Iterator[Finding]:
             Level.WARNING, "labels", f"all {len(data.train):,} answers have one label: KTO needs good and bad ones"
         )
         return
-    ratio = weights[0] * good / (weights[1] * bad)
+    if not all(0 < weight < math.inf for weight in weights):
+        text = "method.desirable_weight and method.undesirable_weight must be above 0: KTO needs good and bad answers"
+        yield Finding(Level.WARNING, "labels", text)
+        return
+    desirable, undesirable = (Fraction(str(weight)) for weight in weights)  # exact, as they were written
+    ratio = desirable * good / (undesirable * bad)
     low, high = KTO_RANGE
-    text = f"{good:,} good and {bad:,} bad answers; desirable x good over undesirable x bad is {ratio:.2f}"
+    text = f"{good:,} good and {bad:,} bad answers; desirable x good over undesirable x bad is {float(ratio):.2f}"
     if low <= ratio <= high:
         yield Finding(Level.NOTE, "labels", text)
         return
-    wanted = (f"method.desirable_weight={low * bad * weights[1] / good:.2f}" if good > bad else
-              f"method.undesirable_weight={good * weights[0] / (low * bad):.2f}")  # fmt: skip
-    yield Finding(Level.WARNING, "labels", f"{text}; for KTO it should be {low:.0f} to {high:.2f}: set {wanted}")
+    wanted = (
+        f"method.desirable_weight={_written(low * undesirable * bad / good, math.ceil)}"
+        if good > bad
+        else f"method.undesirable_weight={_written(desirable * good / (low * bad), math.floor)}"
+    )
+    text += f"; for KTO it should be {float(low):.0f} to {float(high):.2f}: set {wanted}"
+    yield Finding(Level.WARNING, "labels", text)
+
+
+def _written(weight: Fraction, rounded: Callable[[Fraction], int]) -> str:
+    """Return the weight with two decimals, or two digits that count; rounded to the inside of KTO's range."""
+    decimals = max(2, 1 - math.floor(math.log10(weight)))
+    return f"{rounded(weight * 10**decimals) / 10**decimals:.{decimals}f}"
 
 
 def _few(data: Prepared) -> Iterator[Finding]:

@@ -67,7 +67,7 @@ def prepare(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
     held = _whole_prompts(held, cfg.dataset.heldout.rows)
     leaked = ~facts["heldout"] & facts["prompt_key"].isin(held["prompt_key"]) & (facts["reason"] == "")
     facts.loc[leaked, "reason"] = "its prompt is held out"
-    facts = _mixed(facts, parts)
+    facts = _mixed(facts, parts, cfg)
     candidates = facts.index[(facts["reason"] == "") & ~facts["heldout"]].to_numpy()
     kept = _limited(candidates, cfg.dataset.rows, cfg.seed)
     if not len(kept):
@@ -113,12 +113,15 @@ def _whole_prompts(held: pd.DataFrame, rows: int) -> pd.DataFrame:
     return held.head(rows)
 
 
-def _mixed(facts: pd.DataFrame, parts: list[Part]) -> pd.DataFrame:
+def _mixed(facts: pd.DataFrame, parts: list[Part], cfg: DictConfig) -> pd.DataFrame:
     """Leave out rows of the parts that have more than their weight, by a hash of the prompt, so that seeds agree."""
     if len(parts) < 2:
         return facts
     usable = facts[(facts["reason"] == "") & ~facts["heldout"]]
     counts = usable["part"].value_counts()
+    for number, part in enumerate(parts):
+        if not counts.get(number) and part.weight != 0:
+            raise UserError(f"dataset.mix: {_nothing_left(facts[facts['part'] == number], cfg)}")
     weights = {n: counts.get(n, 0) if part.weight is None else part.weight for n, part in enumerate(parts)}
     total = min(counts.get(n, 0) / weight for n, weight in weights.items() if weight)
     for number, weight in weights.items():

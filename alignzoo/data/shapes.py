@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alignzoo.data import readers
+from alignzoo.data import rankings, readers
 from alignzoo.data.readers import Reader, Row
 from alignzoo.method import DataFormat
 
@@ -53,14 +53,14 @@ SHAPES = (
         shows=lambda row: not readers.is_transcript(row),
     ),
     _shape("openai-pairs", PREFERENCE, "input preferred_output non_preferred_output", "", readers.openai),
-    _shape("ultrafeedback", PREFERENCE, "instruction completions", "", readers.ultrafeedback),
-    _shape("nectar", PREFERENCE, "prompt answers", "", readers.nectar),
-    _shape("scores", PREFERENCE, "prompt responses scores", "", readers.scores),
-    _shape("ranks", PREFERENCE, "prompt responses ranks", "", readers.ranks),
-    _shape("shp", PREFERENCE, "history human_ref_A human_ref_B labels", "", readers.shp),
-    _shape("strengths", PREFERENCE, "prompt response_1 response_2 preference_strength", "", readers.strength),
-    _shape("ratings", SCORED, "prompt response helpfulness", "", readers.helpsteer),
-    _shape("scored", SCORED, "prompt completion score", "", readers.same("prompt", "completion", "score")),
+    _shape("ultrafeedback", PREFERENCE, "instruction completions", "", rankings.ultrafeedback),
+    _shape("nectar", PREFERENCE, "prompt answers", "", rankings.nectar),
+    _shape("scores", PREFERENCE, "prompt responses scores", "", rankings.scores),
+    _shape("ranks", PREFERENCE, "prompt responses ranks", "", rankings.ranks),
+    _shape("shp", PREFERENCE, "history human_ref_A human_ref_B labels", "", rankings.shp),
+    _shape("strengths", PREFERENCE, "prompt response_1 response_2 preference_strength", "", rankings.strength),
+    _shape("ratings", SCORED, "prompt response helpfulness", "", rankings.helpsteer),
+    _shape("scored", SCORED, "prompt completion score", "", rankings.scored),
     _shape("sharegpt-marked", UNPAIRED, "conversations kto_tag", "system tools", readers.sharegpt_kto),
     _shape("alpaca-marked", UNPAIRED, "instruction output kto_tag", "input system history", readers.alpaca_kto),
     _shape("marked", UNPAIRED, "completion label", "prompt", readers.same("prompt", "completion", "label")),

@@ -16,7 +16,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.data.files import FORMATS, Row, format_of, read
-from alignzoo.errors import UserError
+from alignzoo.errors import UserError, did_you_mean
+from alignzoo.plain import plain
 
 #: What `Dataset.save_to_disk` writes beside the rows.
 OTHERS = {"state.json", "dataset_info.json", "dataset_dict.json"}
@@ -37,10 +38,39 @@ class Source:
 
 def training_sources(cfg: DictConfig) -> list[tuple[Source, DictConfig]]:
     """Return the sources of ``dataset``'s training rows, each with its own keys: one, or those of ``dataset.mix``."""
-    open_cfg = OmegaConf.create({"weight": None, **OmegaConf.to_container(cfg)})  # type: ignore[dict-item]
-    parts: list[Any] = [OmegaConf.merge(open_cfg, part) for part in cfg.mix] if cfg.mix else [cfg]
+    parts = _parts(cfg) if cfg.mix else [cfg]
     key = "dataset.mix: path" if cfg.mix else "dataset.path"
-    return [(open_source(p.path, p.split, p.config, p.revision, key, p.first), p) for p in parts]
+    found = [(open_source(p.path, p.split, p.config, p.revision, key, p.first), p) for p in parts]
+    for number, (source, _) in enumerate(found):
+        if any(source.identity == other.identity for other, _ in found[:number]):
+            raise UserError(f"dataset.mix: {source.place} stands there twice: give it one weight.")
+    _check_weights([(source.place, part.get("weight")) for source, part in found])
+    return found
+
+
+def _check_weights(parts: list[tuple[str, Any]]) -> None:
+    if all(weight is None for _, weight in parts):
+        return
+    for place, weight in parts:
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
+            raise UserError(
+                f"dataset.mix: the weight of {place} is {weight}; if one part has a weight, each needs one."
+            )
+    if not any(weight for _, weight in parts):
+        raise UserError("dataset.mix: every weight is 0, so that no row is left.")
+
+
+def _parts(cfg: DictConfig) -> list[DictConfig]:
+    """Return the parts of ``dataset.mix``, each with the dataset's keys where it has none of its own."""
+    ours = {str(key): value for key, value in plain(cfg).items() if key not in ("mix", "rows", "heldout")}
+    parts: list[Any] = plain(cfg.mix)
+    for part in parts:
+        if not isinstance(part, dict):
+            raise UserError(f"dataset.mix: {part} is no mapping: write {{path: {part}, weight: 1}}.")
+        for key in part:
+            if key not in ours and key != "weight":
+                raise UserError(f"dataset.mix: nothing reads {key!r}.{did_you_mean(str(key), [*ours, 'weight'])}")
+    return [OmegaConf.create({**ours, "weight": None, **part}) for part in parts]
 
 
 def heldout_source(cfg: DictConfig) -> Source | None:

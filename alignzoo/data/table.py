@@ -6,14 +6,13 @@ import hashlib
 import itertools
 import json
 import os
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignzoo import cache
-from alignzoo.data.canonical import BadRow
+from alignzoo.data.canonical import BadRow, writable
 from alignzoo.data.layouts import SAMPLE, Layout, recognise
 from alignzoo.data.sources import Source
 from alignzoo.data.tokens import ANSWERS, Piece, Tokeniser
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 BATCH = 2000  #: rows tokenised and written at once
 PROGRESS_FROM = 20_000  #: rows from which a progress bar is worth its space
-VERSION = 3  #: raised whenever the same input gives other rows
+VERSION = 4  #: raised whenever the same input gives other rows
 
 Numbered = list[tuple[int, dict[str, Any]]]
 
@@ -102,28 +101,32 @@ def _batches(source: Source) -> Iterator[Numbered]:
 
 def _with_progress(batches: Iterator[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
     """Show how many rows were read, on a terminal and once there are many."""
+    from rich.console import Console
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-    shown = Progress(TextColumn("Reading and tokenising {task.completed:,} rows"), TimeElapsedColumn(), transient=True)
+    told, console = TextColumn("Reading and tokenising {task.completed:,} rows"), Console(stderr=True)
+    shown = Progress(told, TimeElapsedColumn(), transient=True, console=console)
     task = shown.add_task("rows", total=None)
     try:
         for batch in batches:
             shown.advance(task, len(batch))
-            if sys.stderr.isatty() and shown.tasks[0].completed >= PROGRESS_FROM:
+            if console.is_terminal and shown.tasks[0].completed >= PROGRESS_FROM:
                 shown.start()
             yield batch
     finally:
-        shown.stop()
+        if shown.live.is_started:
+            shown.stop()
 
 
 def _shaped(rows: Numbered, layout: Layout) -> list[dict[str, Any]]:
     """Return records with canonical texts, or with the problem that keeps a row out."""
     records: list[dict[str, Any]] = []
     for number, row in rows:
-        name = str(row["id"]) if row.get("id") is not None else f"row-{number}"
+        given = row.get("id")
+        name = f"row-{number}" if given in (None, "") else str(given).encode(errors="replace").decode()
         base = {"row": number, "id": name}
         try:
-            extra = json.dumps(layout.extra(row), ensure_ascii=False, default=str) if layout.extras else "{}"
+            extra = writable(json.dumps(layout.extra(row), ensure_ascii=False, default=str), "a further column")
             shaped = list(layout.rows(row))
             names = [name] if len(shaped) == 1 else [f"{name}.{part}" for part in range(1, len(shaped) + 1)]
             records += [{**base, "id": n, "extra": extra, **one} for n, one in zip(names, shaped, strict=True)]

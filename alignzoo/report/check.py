@@ -22,11 +22,10 @@ VERDICTS = {
 
 def print_report(report: Mapping[str, Any]) -> None:
     """Print counts, lengths, findings, examples and the verdict."""
-    console = Console()
+    console = Console(highlight=False, soft_wrap=True)
     counts = ", ".join(f"{count:,} {what}" for what, count in report["rows"].items())
-    console.print(
-        f"[bold]{report['dataset']}[/] for method={report['method']} model={report['model']}", highlight=False
-    )
+    told_for = f" for method={report['method']} model={report['model']}"
+    console.print(Text.assemble((report["dataset"], "bold"), told_for))
     console.print(Text(f"layout: {report['layout']}\nrows:   {counts}"))
     for reason, count in report["reasons"].items():
         console.print(Text(f"        left out {count:,}: {reason}"))

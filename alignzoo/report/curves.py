@@ -45,7 +45,8 @@ def _draw(points: Sequence[tuple[int, float]], file: Path, title: str, label: st
     axes.plot(steps, values, color="#9ecae1" if many else "#1f77b4", marker="" if many else "o", markersize=3)
     if many:
         axes.plot(steps, _smoothed(values), color="#1f77b4")
-    axes.set(title=title, xlabel="update", ylabel=label)
+    axes.set_title(title, parse_math=False)
+    axes.set(xlabel="update", ylabel=label)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(file)

@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 def print_plan(data: Prepared, wanted: DataFormat, plan: Plan, found: Sequence[Finding]) -> None:
     """Print how the data was read, what was found in it, what the conversion means, and what will be trained on."""
     counts = data.manifest["decision"].value_counts()
-    console = Console()
-    console.print(f"data: {data.layout}", highlight=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(f"data: {data.layout}")
     left_out = "".join(f"; left out {count:,}: {reason}" for reason, count in reasons(data.manifest).items())
     told = f"rows: {counts.get('train', 0):,} to train on, {counts.get('heldout', 0):,} held out{left_out}"
-    console.print(told, highlight=False, soft_wrap=True)
+    console.print(told)
     if (data.kind, wanted) in MEANING:
-        console.print(f"conversion: {MEANING[data.kind, wanted]}", highlight=False, soft_wrap=True)
+        console.print(f"conversion: {MEANING[data.kind, wanted]}")
     for finding in found:
         if finding.level != "note":
-            console.print(f"[yellow]{finding.level}:[/] {finding}", highlight=False, soft_wrap=True)
-    console.print(f"plan: {plan}", highlight=False, soft_wrap=True)
+            console.print(Text.assemble((f"{finding.level}:", "yellow"), f" {finding}"))
+    console.print(f"plan: {plan}")
 
 
 def print_answers(answers: Sequence[Mapping[str, Any]], shown: int) -> None:
@@ -45,6 +45,8 @@ def print_answers(answers: Sequence[Mapping[str, Any]], shown: int) -> None:
     table = Table(
         "held-out prompt", "before", "after", show_lines=True, title=f"{min(shown, len(answers))} held-out prompts"
     )
+    for column in table.columns:
+        column.overflow = "fold"  # a word wider than its column is broken, not cut
     table.columns[0].ratio, table.columns[1].ratio, table.columns[2].ratio = 2, 5, 4
     for row in answers[:shown]:
         table.add_row(Text(row["prompt"]), _cell(row["before"]), _cell(row["after"]))
@@ -59,7 +61,7 @@ def _cell(answer: Mapping[str, Any]) -> Text:
 
 def print_result(result: Mapping[str, Any], folder: Path) -> None:
     """Print the yardstick's numbers before and after, what the run cost, and where it lies."""
-    console = Console()
+    console = Console(highlight=False, markup=False)
     before, after = result.get("before", {}), result.get("after", {})
     if after:
         table = Table("held-out rows", "before", "after", box=None, header_style="bold", pad_edge=False)
@@ -70,7 +72,6 @@ def print_result(result: Mapping[str, Any], folder: Path) -> None:
     cost = result["cost"]
     console.print(
         f"{cost['steps']} updates in {cost['train_seconds']:.0f} s, {cost['total_seconds']:.0f} s with everything; "
-        f"peak memory {cost['peak_memory_bytes'] / 1e9:.1f} GB",
-        highlight=False,
+        f"peak memory {cost['peak_memory_bytes'] / 1e9:.1f} GB"
     )
-    console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
+    console.print(f"run folder: {folder}", soft_wrap=True)

@@ -191,13 +191,11 @@ def test_prompts_come_once_with_their_columns() -> None:
     assert [row["answer"] for row in convert(prepared(rows[0], rows[2]), PROMPTS, PROMPTS, batch=4, seed=0)] == ["4"]
 
 
-@pytest.mark.xfail(reason="a column called prompt beside messages (UltraChat) takes the conversation's place")
 def test_a_further_column_does_not_replace_the_prompt() -> None:
     rows = convert(prepared({"prompt": 1, "extra": '{"prompt": "Other"}'}), SUPERVISED, PROMPTS, batch=4, seed=0)
     assert rows[0]["prompt"] == [{"role": "user", "content": "Question 1"}]
 
 
-@pytest.mark.xfail(reason="pyarrow.ArrowInvalid: the columns are typed by the first row")
 def test_a_further_column_may_hold_numbers_and_text() -> None:
     rows = [{"prompt": n, "extra": json.dumps({"answer": answer})} for n, answer in enumerate([4, "x = 4"])]
     assert len(convert(prepared(*rows), PROMPTS, PROMPTS, batch=4, seed=0)) == 2

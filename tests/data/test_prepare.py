@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from alignzoo import DataFormat, TrainParts, UserError
 from alignzoo import settings as settings_
+from alignzoo.arguments import trl_config
 from alignzoo.data.formats import convert
 from alignzoo.data.prepare import Prepared, prepare
 from alignzoo.data.tokens import Tokeniser
@@ -467,7 +468,7 @@ def trained(
         data = prepare(cfg, Tokeniser(tokenizer, []))
         parts = TrainParts(
             cfg=cfg,
-            arguments=settings_.trl_arguments(cfg, plugin, tmp_path, "cpu", "fp32"),
+            args=trl_config(cfg, plugin, tmp_path, "cpu", "fp32"),
             model=load_policy(start, cfg, "cpu", "fp32"),
             tokenizer=tokenizer,
             train=convert(data.train, data.kind, plugin.data, cfg.train.per_device_batch_size, cfg.seed),

@@ -276,12 +276,12 @@ def test_held_out_rows_have_a_place_of_their_own(folder: Path, compose_config: C
 
 def test_mix(folder: Path, compose_config: Callable[..., DictConfig]) -> None:
     """Each part has its own keys, and the dataset's where it names none."""
-    mix = f"dataset.mix=[{{path:{folder}/test.jsonl,chat:true}},{{path:{folder},weight:2}}]"
+    mix = f"dataset.mix=[{{path:{folder}/test.jsonl,chat:true,weight:1}},{{path:{folder},weight:2}}]"
     (one, its), (two, others) = training_sources(compose_config("dataset=local", mix).dataset)
     assert [row["prompt"] for row in one.rows()] == ["3"]
     assert [row["prompt"] for row in two.rows()] == ["2", "1"]
     assert (its.chat, others.chat) == (True, False)
-    assert (its.weight, others.weight) == (None, 2)
+    assert (its.weight, others.weight) == (1, 2)
 
 
 def test_mix_names_itself_in_messages(compose_config: Callable[..., DictConfig]) -> None:

@@ -18,6 +18,7 @@ from torch.nn.functional import log_softmax, logsigmoid
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from alignzoo import Reward, TrainParts, UserError, settings
+from alignzoo.arguments import trl_config
 from alignzoo.data.formats import convert
 from alignzoo.data.prepare import prepare
 from alignzoo.data.tokens import Tokeniser
@@ -72,7 +73,7 @@ def build(start: Path, pairs: Path, tmp_path: Path, compose_config: Callable[...
         data = prepare(cfg, Tokeniser(tokenizer, []))
         parts = TrainParts(
             cfg=cfg,
-            arguments=settings.trl_arguments(cfg, plugin, tmp_path, "cpu", "fp32"),
+            args=trl_config(cfg, plugin, tmp_path, "cpu", "fp32"),
             model=load_policy(start, cfg, "cpu", "fp32"),
             tokenizer=tokenizer,
             train=convert(data.train, data.kind, plugin.data, batch, cfg.seed),
@@ -167,8 +168,19 @@ def test_robust_dpo(build: Build, start: Path) -> None:
 
 def test_label_smoothing_that_trl_ignores_is_refused(build: Build) -> None:
     """TRL 1.16 reads it in robust, exo_pair and aot only; conservative DPO (Mitchell, 2023) would be plain DPO."""
-    with pytest.raises(UserError, match=r"method\.label_smoothing does nothing to the sigmoid loss"):
+    with pytest.raises(UserError, match=r"method\.label_smoothing does nothing to the losses sigmoid in TRL"):
         build("dpo", "+method.label_smoothing=0.2")
+
+
+@pytest.mark.parametrize(
+    ("loss", "smoothing"), [("[robust]", 0.5), ("[robust]", 0.7), ("[sigmoid,sft]", 0.2), ("[hinge]", 0.1)]
+)
+def test_label_smoothing_that_cannot_be_meant_is_refused(
+    compose_config: Callable[..., DictConfig], loss: str, smoothing: float
+) -> None:
+    """Robust DPO divides by 1 - 2 x 0.5, and from there on prefers the rejected answer; TRL only warns."""
+    with pytest.raises(UserError, match="label_smoothing"):
+        settings.check(compose_config(f"method.loss_type={loss}", f"+method.label_smoothing={smoothing}"))
 
 
 @pytest.mark.parametrize("precomputed", REFERENCES)
@@ -337,10 +349,6 @@ def test_grpo_first_step(build: Build, start: Path, loss_type: str, unbiased: st
         *(("dpo", "method.beta=0.5"), ("dpo", "method.precompute_ref_log_probs=false"), ("dpo", "peft=lora")),
         *(("ipo", "method.beta=0.1"), ("ipo", "method.beta=0.4"), ("ipo", "method.precompute_ref_log_probs=false")),
         *(("kto",), ("kto", "method.beta=0.3"), ("kto", "method.precompute_ref_log_probs=false"), ("kto", "peft=lora")),
-        pytest.param(
-            ("ipo", "+method.loss_weights=[0.5]"),
-            marks=pytest.mark.xfail(reason="first_loss does not know loss_weights: the guard would stop the run"),
-        ),
     ],
     ids=" ".join,
 )
@@ -365,6 +373,7 @@ def test_first_loss_is_what_the_first_step_logs(
             ("dpo", "method.loss_type=[hinge]"),
             *(("dpo", "method.loss_type=[sigmoid,sft]"), ("dpo", "+method.loss_weights=[0.5]")),
             *(("dpo", "+method.use_weighting=true"), ("ipo", "+method.use_weighting=true")),
+            ("ipo", "+method.loss_weights=[0.5]"),
         ),
         *(("kto", "method.desirable_weight=1.5"), ("kto", "method.undesirable_weight=2")),
     ],

@@ -100,7 +100,6 @@ def test_pictures_are_the_same_every_time(tmp_path: Path) -> None:
     assert first.read_bytes() == second.read_bytes()
 
 
-@pytest.mark.xfail(raises=ValueError, reason="matplotlib reads what stands between dollar signs as mathematics")
 def test_a_title_with_mathematics_in_it_is_text(tmp_path: Path) -> None:
     """A dataset may be called cost_$5_or_$6."""
     assert draw_curves(history(loss=[0.7, 0.6]), tmp_path, "dpo, tiny, cost_$5_or_$6 {x} 日本")

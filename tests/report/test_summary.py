@@ -87,7 +87,6 @@ def test_long_answers_are_wrapped_and_not_cut(printed: Printed) -> None:
     assert max(map(len, out.splitlines())) <= 60
 
 
-@pytest.mark.xfail(raises=AssertionError, reason="the rest of a word that is wider than its column is cut off")
 def test_a_word_without_end_is_shown_whole(printed: Printed) -> None:
     """As models write it that have collapsed."""
     rows = [{"id": "1", "prompt": "Who?", "before": answered("y" * 200), "after": answered("Me.")}]
@@ -123,7 +122,6 @@ def test_a_long_run_folder_stays_on_one_line_to_be_copied(printed: Printed) -> N
     assert out.splitlines()[-1] == f"run folder: {folder}"
 
 
-@pytest.mark.xfail(raises=AssertionError, reason="rich takes the brackets for its own markup")
 def test_a_run_folder_with_brackets_is_shown_whole(printed: Printed) -> None:
     out = printed(print_result, {"cost": COST}, Path("outputs/beta=[a,b]/run"))
     assert out.splitlines()[-1] == "run folder: outputs/beta=[a,b]/run"
@@ -167,7 +165,6 @@ def test_the_plan_says_what_is_trained_on_and_what_is_left_out(printed: Printed,
     assert f"plan: {2 * train} rows, " in out
 
 
-@pytest.mark.xfail(reason="rich takes the brackets for its own markup, and a closing one ends the run in a traceback")
 @pytest.mark.parametrize("role", ["[/INST]", "[user]"])
 def test_what_the_data_holds_is_text_and_not_markup(printed: Printed, pairs: Callable[..., Any], role: str) -> None:
     from alignzoo.method import DataFormat

@@ -1,0 +1,333 @@
+"""What the documentation shows works: links lead somewhere, commands compose, code parses, all is described."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from alignzoo import UserError, registry, settings
+from alignzoo.cli import main
+from alignzoo.commands import COMMANDS, run_command
+from alignzoo.evaluate.numbers import NUMBERS
+from alignzoo.record import Record
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+REFERENCE = ROOT / "docs" / "reference"
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+@dataclass(frozen=True)
+class Block:
+    """One code block: its language ('' where it is indented), its text, and the file that it is said to be."""
+
+    language: str
+    text: str
+    file: str | None = None
+
+    @property
+    def commands(self) -> list[str]:
+        """The lines of a block of commands, those joined that end in a backslash."""
+        return [] if self.language else self.text.replace("\\\n", " ").splitlines()
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """Yield the page's code blocks. A line that ends in "`name`:" says that the block below it is that file."""
+    text = page.read_text(encoding="utf-8")
+    pattern = r"(?:`([\w./-]+\.\w+)`:\n\n)?^```(\w+)\n(.*?)^```$|(?<=\n\n)((?:^ {4}[^\n]*\n|^\n(?= {4}))+)"
+    for match in re.finditer(pattern, text, re.MULTILINE | re.DOTALL):
+        file, language, fenced, indented = match.groups()
+        if indented:
+            yield Block("", re.sub(r"^ {4}", "", indented, flags=re.MULTILINE))
+        else:
+            yield Block(language, fenced, file)
+
+
+def without_code(page: Path) -> str:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"^ {4}.*$|`[^`]*`", "", text, flags=re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of the page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@each_page
+def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(page)):
+        path, _, anchor = target.partition("#")
+        if "://" in path:
+            continue
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{target}: no such file"
+        assert not anchor or anchor in anchors(file), f"{target}: no such heading"
+
+
+PARSERS: dict[str, Callable[[str], object]] = {
+    "python": ast.parse,
+    "toml": tomllib.loads,
+    "yaml": yaml.safe_load,
+    "json": lambda text: [json.loads(line) for line in text.splitlines()],
+}
+
+
+@each_page
+def test_every_code_block_parses(page: Path) -> None:
+    for block in blocks(page):
+        assert block.language in {"", "text", "bash", *PARSERS}
+        PARSERS.get(block.language, str)(block.text)
+
+
+def lay_out(page: Path, folder: Path) -> None:
+    """Make the files that the page shows, with its own shell commands for the others, as a reader would."""
+    for block in blocks(page):
+        if block.file:
+            (folder / block.file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / block.file).write_text(block.text)
+        for line in block.commands:
+            if line.split(" ")[0] in ("mkdir", "touch", "cp"):
+                subprocess.run(line, shell=True, check=True, cwd=folder)
+
+
+def install(folder: Path) -> list[str]:
+    """Write the metadata that pip would for the package in ``folder``, and return the import names of its plugins."""
+    file = folder / "pyproject.toml"
+    if not file.exists():
+        return []
+    project = tomllib.loads(file.read_text())["project"]
+    modules: dict[str, str] = project["entry-points"]["alignzoo"]
+    info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    lines = "".join(f"{name} = {module}\n" for name, module in modules.items())
+    (info / "entry_points.txt").write_text(f"[alignzoo]\n{lines}")
+    return list(modules.values())
+
+
+@pytest.fixture
+def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], Path]]:
+    """Follow a page in an empty folder: its files are there, and the package that they make is installed."""
+    installed: list[str] = []
+
+    def follow(page: Path) -> Path:
+        lay_out(page, tmp_path)
+        installed.extend(install(tmp_path))
+        return tmp_path
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["alignzoo"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    registry.registry.cache_clear()
+    yield follow
+    registry.registry.cache_clear()
+    for name in [name for name in sys.modules if name.split(".")[0] in installed]:
+        del sys.modules[name]
+
+
+class Parsed(Exception):
+    """A subcommand understood its words; ``args[0]`` has them."""
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[str]], argparse.Namespace]:
+    """Parse a subcommand's words, and do not run it."""
+    parse = argparse.ArgumentParser.parse_args
+
+    def stop(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+        raise Parsed(parse(parser, words))
+
+    def parsed(words: Sequence[str]) -> argparse.Namespace:
+        with monkeypatch.context() as patch:
+            patch.setattr(argparse.ArgumentParser, "parse_args", stop)
+            with pytest.raises(Parsed) as found:
+                run_command(words)
+        namespace: argparse.Namespace = found.value.args[0]
+        return namespace
+
+    return parsed
+
+
+def members(words: Sequence[str]) -> list[list[str]]:
+    """Return the commands of a sweep's members."""
+    overrides = OverridesParser.create().parse_overrides([word for word in words if word != "-m"])
+    found: list[list[str]] = BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]
+    return found
+
+
+def complaint(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str | None:
+    """Compose and check what the words say; return the first line of what is wrong, or None."""
+    try:
+        main([*words, "--cfg", "job"])
+    except SystemExit:
+        return capsys.readouterr().err.removeprefix("alignzoo: ").splitlines()[0]
+    try:
+        cfg = OmegaConf.create(capsys.readouterr().out)
+        assert isinstance(cfg, DictConfig)
+        settings.check(cfg)
+    except UserError as error:
+        return str(error).splitlines()[0]
+    return None
+
+
+def run_folder(words: Sequence[str], cfg: DictConfig) -> None:
+    """Make the run folder that ``--config-dir RUN --config-name run`` reads, if it is not there."""
+    if "--config-name" in words:
+        folder = Path(words[words.index("--config-dir") + 1])
+        if not (folder / "run.yaml").exists():
+            Record(folder).describe(cfg, [])
+
+
+def commands(page: Path) -> list[list[str]]:
+    lines = [line for block in blocks(page) for line in block.commands if line.startswith("python -m alignzoo")]
+    words = [shlex.split(line, comments=True)[3:] for line in lines]
+    return [[w for place, w in enumerate(line) if "--cfg" not in line[max(0, place - 1) : place + 1]] for line in words]
+
+
+@each_page
+def test_every_command_composes_or_its_complaint_is_shown(
+    page: Path,
+    followed: Callable[[Path], Path],
+    parsed: Callable[[Sequence[str]], argparse.Namespace],
+    compose_config: Callable[..., DictConfig],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    followed(page)
+    shown = page.read_text(encoding="utf-8")
+    for words in commands(page):
+        if words and words[0] in COMMANDS:
+            words = getattr(parsed(words), "overrides", None) or []
+        if "--help" in words:
+            continue
+        run_folder(words, compose_config())
+        for member in members(words) if "-m" in words else [words]:
+            wrong = complaint(member, capsys)
+            assert wrong is None or wrong in shown, f"{shlex.join(member)}: {wrong}"
+
+
+def test_the_check_of_the_tutorial_prints_what_is_shown(
+    followed: Callable[[Path], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = ROOT / "docs" / "tutorial.md"
+    followed(page)
+    (words,) = [words for words in commands(page) if words[:1] == ["check"]]
+    (shown,) = [block.text for block in blocks(page) if block.text.startswith("local for method=dpo")]
+    capsys.readouterr()
+    assert run_command(words) == 1
+    printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    for part in shown.split("...\n"):
+        lines = part.splitlines()
+        assert lines in [printed[start : start + len(lines)] for start in range(len(printed))], part
+
+
+def test_commands_are_found() -> None:
+    assert ["-m", "method=dpo,ipo", "method.beta=0.05,0.1,0.5"] in commands(ROOT / "README.md")
+    assert len(commands(ROOT / "docs" / "tutorial.md")) > 10
+
+
+def test_the_method_of_the_how_to_is_found_and_checked(
+    followed: Callable[[Path], Path], compose_config: Callable[..., DictConfig]
+) -> None:
+    followed(ROOT / "docs" / "how-to" / "add-a-method.md")
+    method = settings.check(compose_config("method=slic"))
+    assert (method.name, registry.registry().methods["slic"][1].origin) == ("slic", "alignzoo-slic 0.1.0")
+    with pytest.raises(UserError, match="it is hinge there"):
+        settings.check(compose_config("method=slic", "+method.loss_type=sigmoid"))
+
+
+def test_the_rewards_of_the_how_to_score(followed: Callable[[Path], Path]) -> None:
+    followed(ROOT / "docs" / "how-to" / "add-a-reward.md")
+    variety = registry.registry().reward("variety")(group=2)
+    assert variety([""] * 3, ["a b a b", "a b c", "a b c"], ended=[True, True, False]) == [2 / 3, 1.0, 0.0]
+    keywords = registry.registry().reward("keywords")()
+    assert keywords([""], ["Ice, mostly"], keywords=[["ice", "Sun"]]) == [0.5]
+
+
+def test_the_how_tos_packages_ship_their_configs() -> None:
+    """The wheel holds what package-data names: every YAML, and the modules under `packages`."""
+    for page in (ROOT / "docs" / "how-to").glob("*.md"):
+        files = {block.file: block.text for block in blocks(page) if block.file}
+        if "pyproject.toml" not in files:
+            continue
+        tool = tomllib.loads(files["pyproject.toml"])["tool"]["setuptools"]
+        (package,) = tomllib.loads(files["pyproject.toml"])["project"]["entry-points"]["alignzoo"].values()
+        assert {package, f"{package}.conf"} == set(tool["packages"])
+        assert tool["package-data"][f"{package}.conf"] == ["**/*.yaml"]
+        assert f"{package}/__init__.py" in files
+        assert f'["{package}.conf"]' in files[f"{package}/__init__.py"]
+
+
+def test_every_method_and_its_keys_are_described() -> None:
+    text = (REFERENCE / "methods.md").read_text()
+    own = [name for name, (_, plugin) in registry.registry().methods.items() if plugin.distribution == "alignzoo"]
+    for name in own:
+        section = text.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+        keys = yaml.safe_load((ROOT / "conf" / "method" / f"{name}.yaml").read_text()).keys()
+        for key in keys - {"name", "learning_rate", "learning_rates"}:
+            assert f"| `method.{key}` |" in section, f"{name}: {key}"
+
+
+def test_methods_and_their_defaults_are_as_described() -> None:
+    for line in (REFERENCE / "methods.md").read_text().partition("\n## dpo\n")[2].split("\n## "):
+        name = line.partition("\n")[0].strip() or "dpo"
+        described = dict(re.findall(r"^\| `method\.(\w+)` \| `?([^|`]+?)`? \|", line, re.MULTILINE))
+        keys = yaml.safe_load((ROOT / "conf" / "method" / f"{name}.yaml").read_text())
+        for key, value in described.items():
+            assert yaml.safe_load(value) == keys[key], f"{name}: {key}"
+
+
+def test_every_number_is_described() -> None:
+    assert set(NUMBERS) <= anchors(REFERENCE / "numbers.md")
+
+
+def dotted(tree: dict[str, object], above: str) -> Iterator[str]:
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from dotted(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}"
+
+
+@pytest.mark.parametrize(
+    ("file", "group"),
+    [
+        ("config.yaml", ""),
+        ("train/default.yaml", "train."),
+        ("evaluate/default.yaml", "evaluate."),
+        ("strategy/auto.yaml", "strategy."),
+        ("peft/qlora.yaml", "peft."),
+        ("peft/lora.yaml", "peft."),
+        ("tracker/wandb.yaml", "tracker."),
+        *((f"reward/{file.name}", "reward.") for file in (ROOT / "conf" / "reward").glob("*.yaml")),
+    ],
+)
+def test_every_key_is_described(file: str, group: str) -> None:
+    text = (REFERENCE / "configuration.md").read_text()
+    keys = yaml.safe_load((ROOT / "conf" / file).read_text())
+    for key in dotted({name: value for name, value in keys.items() if name not in ("defaults", "hydra")}, group):
+        assert f"`{key}`" in text or key in ("reward", "strategy.name"), key
+
+
+def test_every_option_is_described() -> None:
+    text = (REFERENCE / "configuration.md").read_text() + (REFERENCE / "methods.md").read_text()
+    for file in (ROOT / "conf").glob("*/*.yaml"):
+        assert f"`{file.stem}`" in text, file
