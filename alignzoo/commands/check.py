@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.compose import composed
+from alignzoo.data.features import read_features
 from alignzoo.data.inspect import findings, verdict
-from alignzoo.data.texts import read_texts
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -67,10 +67,10 @@ def check(cfg: DictConfig) -> dict[str, Any]:
     cfg.dataset.bad_rows = "drop"  # to report them all
     ready = make_ready(cfg, method)
     data, tokenizer = ready.data, ready.tokenizer
-    texts = read_texts(data.train)
-    found = findings(cfg, data, stops, texts=texts)
+    features = read_features(data.train)
+    found = findings(cfg, data, stops, features=features)
     whole = data.manifest["length"].to_numpy()
-    lengths = {**texts.tokens, "prompt and answer": whole[whole > 0]}  # a row that cannot be read has no tokens
+    lengths = {**features.tokens, "prompt and answer": whole[whole > 0]}  # a row that cannot be read has no tokens
     return {
         "dataset": cfg.dataset.name,
         "model": cfg.model.name,

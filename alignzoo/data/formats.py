@@ -13,6 +13,8 @@ from alignzoo.method import DataFormat
 if TYPE_CHECKING:
     from datasets import Dataset
 
+BATCH = 10_000  #: rows read at once
+
 P, U, S, Q, R = (
     DataFormat.PREFERENCE,
     DataFormat.UNPAIRED,
@@ -191,15 +193,25 @@ def _supervised(rows: Dataset, kind: DataFormat) -> Dataset:
 def _prompts(rows: Dataset) -> Dataset:
     """Return each prompt once, as messages or text, with the dataset's further columns for rewards to read."""
     import datasets
+    import pyarrow as pa
 
-    seen: dict[str, dict[str, Any]] = {}
-    for identity, prompt, extra in zip(rows["id"], rows["prompt"], rows["extra"], strict=True):
-        seen.setdefault(prompt, {**json.loads(extra), "id": identity, "prompt": _readable(json.loads(prompt))})
-    found = list(seen.values())
-    for name in {name for row in found for name in row} - {"prompt"}:
-        if len({type(row.get(name)) for row in found} - {type(None)}) > 1:  # Arrow's columns have one type
-            found = [{**row, name: None if row.get(name) is None else str(row[name])} for row in found]
-    return datasets.Dataset.from_list(found)
+    first = np.sort(np.unique(np.array(rows["prompt_key"]), return_index=True)[1])
+    unique = rows.select(first).select_columns(["id", "prompt", "extra"])
+    kinds: dict[str, set[type]] = {}
+    for extra in (json.loads(text) for batch in unique.iter(BATCH) for text in batch["extra"]):
+        for name, value in extra.items():
+            kinds.setdefault(name, set()).add(type(value))
+    mixed = {name for name, found in kinds.items() if len(found - {type(None)}) > 1}  # Arrow's columns have one type
+
+    def read(identity: str, prompt: str, extra: str) -> dict[str, Any]:
+        further = {n: str(v) if n in mixed and v is not None else v for n, v in json.loads(extra).items()}
+        return {**further, "id": identity, "prompt": _readable(json.loads(prompt))}
+
+    tables = [
+        pa.Table.from_pylist([read(*row) for row in zip(b["id"], b["prompt"], b["extra"], strict=True)])
+        for b in unique.iter(BATCH)
+    ]
+    return datasets.Dataset(pa.concat_tables(tables, promote_options="permissive"))
 
 
 def _readable(messages: list[dict[str, str]]) -> list[dict[str, str]] | str:

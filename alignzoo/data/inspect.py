@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from alignzoo.data.texts import Texts, normal, read_texts
+from alignzoo.data.features import Column, Features, read_features
 from alignzoo.method import DataFormat
 
 if TYPE_CHECKING:
@@ -26,12 +25,6 @@ LENGTH_RULE = 0.70  #: share of pairs that "the longer (or shorter) wins" gets r
 SKEW = 0.05  #: difference between the shares of chosen and rejected answers, from which it is worth a warning
 #: (desirable weight x good) / (undesirable weight x bad), KTO paper section 4.1, equation 9
 KTO_RANGE = (Fraction(1), Fraction(4, 3))
-
-REFUSAL = re.compile(
-    r"^\W*(i'?m sorry|i am sorry|sorry,|i apologi[sz]e|i can(?:no|')t|i am unable|i'?m unable|i'?m not able|i won'?t"
-    r"|as an ai|as a language model)",
-    re.IGNORECASE,
-)
 
 
 class Level(StrEnum):
@@ -65,7 +58,7 @@ def inspect(
     data: Prepared,
     weights: tuple[float, float] = (1.0, 1.0),
     most: int | None = None,
-    texts: Texts | None = None,
+    features: Features | None = None,
 ) -> list[Finding]:
     """Return what the checks find in the training rows, gravest first.
 
@@ -73,20 +66,22 @@ def inspect(
         data: prepared rows.
         weights: KTO's desirable and undesirable weights, for its rule about unbalanced labels.
         most: look at the texts of this many rows at most; None: of all.
-        texts: what :func:`~alignzoo.data.texts.read_texts` returned for the rows, if it was called before.
+        features: what :func:`~alignzoo.data.features.read_features` returned for the rows, if it was called before.
     """
-    texts = texts or read_texts(data.train if most is None else data.train.select(range(min(most, len(data.train)))))
-    found = [*_dropped(data), *_duplicates(data, texts), *_overlap(data, texts), *_leaks(texts), *_lengths(data, texts)]
-    found += [*_skew(texts), *_labels(data, weights), *_few(data)]
+    seen = features or read_features(
+        data.train if most is None else data.train.select(range(min(most, len(data.train))))
+    )
+    found = [*_dropped(data), *_duplicates(data, seen), *_overlap(data, seen), *_leaks(seen), *_lengths(data, seen)]
+    found += [*_skew(seen), *_labels(data, weights), *_few(data)]
     return sorted(found, key=lambda finding: list(Level).index(finding.level))
 
 
 def findings(
-    cfg: DictConfig, data: Prepared, stops: bool, most: int | None = None, texts: Texts | None = None
+    cfg: DictConfig, data: Prepared, stops: bool, most: int | None = None, features: Features | None = None
 ) -> list[Finding]:
     """Return what :func:`inspect` finds; rows that cannot be trained on are errors where ``stops``."""
     weights = cfg.method.get("desirable_weight", 1.0), cfg.method.get("undesirable_weight", 1.0)
-    found = inspect(data, weights, most, texts)
+    found = inspect(data, weights, most, features)
     grave = [f for f in found if stops and f.check == "left out" and "train.max_length" not in f.text]
     errors = [Finding(Level.ERROR, f.check, f.text, f.count, f.rows) for f in grave]
     return [*errors, *(f for f in found if f not in grave)]
@@ -98,7 +93,7 @@ def verdict(found: Sequence[Finding]) -> str:
     return "errors" if Level.ERROR in levels else "warnings" if Level.WARNING in levels else "fine"
 
 
-def _finding(level: Level, check: str, text: str, rows: Sequence[int]) -> Finding:
+def _finding(level: Level, check: str, text: str, rows: Sequence[int] | Column) -> Finding:
     return Finding(level, check, text, len(rows), [int(row) for row in rows[:SHOWN_ROWS]])
 
 
@@ -113,46 +108,39 @@ def _dropped(data: Prepared) -> Iterator[Finding]:
         yield _finding(Level.WARNING, "left out", text, list(group["row"]))
 
 
-def _duplicates(data: Prepared, texts: Texts) -> Iterator[Finding]:
+def _duplicates(data: Prepared, seen: Features) -> Iterator[Finding]:
     train = data.manifest[data.manifest["decision"] == "train"]
     again = train[train["tokens"].duplicated()]
     if len(again):
         yield _finding(Level.WARNING, "duplicates", f"{len(again):,} rows repeat an earlier one", list(again["row"]))
-    plain = pd.Series([normal(prompt) for prompt in texts.prompt])
-    exact = pd.Series(texts.prompt)
-    near = texts.rows[(plain.duplicated() & ~exact.duplicated()).to_numpy()]
+    near = seen.rows[(pd.Series(seen.plain).duplicated() & ~pd.Series(seen.prompt).duplicated()).to_numpy()]
     if len(near):
         text = f"{len(near):,} prompts equal an earlier one but for case, digits, punctuation or blanks"
-        yield _finding(Level.WARNING, "near-duplicates", text, list(near))
+        yield _finding(Level.WARNING, "near-duplicates", text, near)
 
 
-def _overlap(data: Prepared, texts: Texts) -> Iterator[Finding]:
+def _overlap(data: Prepared, seen: Features) -> Iterator[Finding]:
     """Held-out prompts that stand in the training rows too, near enough to be learned."""
-    if not len(data.heldout):
-        return
-    held = {normal(prompt) for prompt in read_texts(data.heldout).prompt} - {""}
-    shared = texts.rows[[normal(prompt) in held for prompt in texts.prompt]]
+    held = read_features(data.heldout).plain
+    shared = seen.rows[np.isin(seen.plain, held[held != 0])]
     if len(shared):
         text = f"{len(shared):,} training prompts equal a held-out one but for case, digits, punctuation or blanks"
-        yield _finding(Level.WARNING, "train/held-out overlap", text, list(shared))
+        yield _finding(Level.WARNING, "train/held-out overlap", text, shared)
 
 
-def _leaks(texts: Texts) -> Iterator[Finding]:
-    for name, answers in texts.answers.items():
-        pairs = zip(texts.prompt, answers, strict=True)
-        leaked = texts.rows[
-            [len(prompt) > 20 and answer.lstrip().startswith(prompt.strip()) for prompt, answer in pairs]
-        ]
+def _leaks(seen: Features) -> Iterator[Finding]:
+    for name, repeats in seen.repeats.items():
+        leaked = seen.rows[repeats]
         if len(leaked):
             text = f"{len(leaked):,} {name} answers begin with their prompt: the model would learn to repeat questions"
-            yield _finding(Level.WARNING, "prompt in answer", text, list(leaked))
+            yield _finding(Level.WARNING, "prompt in answer", text, leaked)
 
 
-def _lengths(data: Prepared, texts: Texts) -> Iterator[Finding]:
+def _lengths(data: Prepared, seen: Features) -> Iterator[Finding]:
     """How well "the longer answer wins" alone would do: a method may learn just that."""
-    if data.kind is not DataFormat.PREFERENCE or not len(texts.rows):
+    if data.kind is not DataFormat.PREFERENCE or not len(seen.rows):
         return
-    chosen, rejected = texts.tokens["chosen"], texts.tokens["rejected"]
+    chosen, rejected = seen.tokens["chosen"], seen.tokens["rejected"]
     longer, shorter = float((chosen > rejected).mean()), float((chosen < rejected).mean())
     word, share = ("longer", longer) if longer >= shorter else ("shorter", shorter)
     text = (
@@ -165,29 +153,15 @@ def _lengths(data: Prepared, texts: Texts) -> Iterator[Finding]:
         yield Finding(Level.NOTE, "length bias", text)
 
 
-def _skew(texts: Texts) -> Iterator[Finding]:
+def _skew(seen: Features) -> Iterator[Finding]:
     """Properties that tell chosen from rejected answers without reading them."""
-    if "chosen" not in texts.answers:
-        return
-    tests: tuple[tuple[str, Callable[[str], bool]], ...] = (
-        ("refusals", lambda text: REFUSAL.match(text) is not None),
-        ("answers in another script than Latin", _other_script),
-    )
-    for what, test in tests:
-        shares = [float(np.mean([test(text) for text in texts.answers[name]])) for name in ("chosen", "rejected")]
-        if max(shares) > 0:
-            level = Level.WARNING if abs(shares[0] - shares[1]) >= SKEW else Level.NOTE
-            yield Finding(
-                level, what, f"{what}: {shares[0]:.1%} of the chosen, {shares[1]:.1%} of the rejected answers"
-            )
-
-
-_LETTER = re.compile(r"[^\W\d_]")
-_FOREIGN = re.compile(r"[^\W\d_\u0000-\u024f]")
-
-
-def _other_script(text: str) -> bool:
-    return 2 * len(_FOREIGN.findall(text, 0, 400)) > len(_LETTER.findall(text, 0, 400))
+    for what, marked in seen.marks.items():
+        if "chosen" not in marked or not len(seen.rows):
+            continue
+        chosen, rejected = (float(marked[name].mean()) for name in ("chosen", "rejected"))
+        if chosen or rejected:
+            level = Level.WARNING if abs(chosen - rejected) >= SKEW else Level.NOTE
+            yield Finding(level, what, f"{what}: {chosen:.1%} of the chosen, {rejected:.1%} of the rejected answers")
 
 
 def _labels(data: Prepared, weights: tuple[float, float]) -> Iterator[Finding]:

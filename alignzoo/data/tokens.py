@@ -23,12 +23,12 @@ ANSWERS = ("chosen", "rejected", "completion")
 
 
 class Piece(NamedTuple):
-    """What to tokenise for one column: a prompt, or an answer by itself and behind its prompt."""
+    """What to tokenise for one column: a prompt, or an answer and the prompt before it."""
 
     column: str
-    texts: tuple[str, ...]
-    starts_text: bool = False
-    """Whether it starts a plain text, and so takes a BOS."""
+    text: str
+    before: str = ""
+    takes_bos: bool = False
 
 
 class Tokeniser:
@@ -61,22 +61,26 @@ class Tokeniser:
         An answer's ids are those that it has behind its prompt, where the prompt keeps its own; where tokens merge
         across the boundary, it is tokenised by itself.
         """
-        found = iter(self._tokenised([text for row in rows for piece in row for text in piece.texts]))
-        bos = [self.tokenizer.bos_token_id] if self._adds_bos else []
-        return [self._row(row, found, bos) for row in rows]
+        found = iter(self._tokenised([piece.before + piece.text for row in rows for piece in row]))
+        merged: list[tuple[dict[str, list[int]], Piece]] = []
+        ids = [self._row(row, found, merged) for row in rows]
+        alone = self._tokenised([piece.text for _, piece in merged])
+        for (row, piece), own in zip(merged, alone, strict=True):
+            row[piece.column] = own
+        return ids
 
-    def _row(self, pieces: Sequence[Piece], found: Iterator[list[int]], bos: list[int]) -> dict[str, list[int]]:
+    def _row(self, pieces: Sequence[Piece], found: Iterator[list[int]], merged: list[Any]) -> dict[str, list[int]]:
         prompt: list[int] = []
         ids: dict[str, list[int]] = {}
         for piece in pieces:
-            first = next(found)
-            if piece.column == "prompt_ids":
-                prompt = first
-                ids[piece.column] = [*(bos if piece.starts_text else []), *first]
-                continue
             joined = next(found)
-            follows = joined[: len(prompt)] == prompt and len(joined) > len(prompt)
-            ids[piece.column] = joined[len(prompt) :] if follows else first
+            if piece.column == "prompt_ids":
+                prompt = joined
+                ids[piece.column] = [self.tokenizer.bos_token_id, *joined] if piece.takes_bos else joined
+            elif joined[: len(prompt)] == prompt and len(joined) > len(prompt):
+                ids[piece.column] = joined[len(prompt) :]
+            else:
+                merged.append((ids, piece))
         return ids
 
     def _tokenised(self, texts: list[str]) -> list[list[int]]:
@@ -94,14 +98,13 @@ class Tokeniser:
         if prompt and prompt[0]["role"] == "text":
             start = prompt[0]["content"]
             ends = [(column, self._ended(answer[0]["content"])) for column, answer in answers]
-            return [Piece("prompt_ids", (start,), True), *(Piece(c, (end, start + end)) for c, end in ends)]
+            return [Piece("prompt_ids", start, takes_bos=self._adds_bos), *(Piece(c, end, start) for c, end in ends)]
         start = self._render(prompt, True)
-        found = [Piece("prompt_ids", (start,))]
+        found = [Piece("prompt_ids", start)]
         for column, answer in answers:
             whole = self._render([*prompt, *answer], False)
             if whole.startswith(start):
-                end = self._ended(whole[len(start) :])
-                found.append(Piece(column, (end, start + end)))
+                found.append(Piece(column, self._ended(whole[len(start) :]), start))
         return found
 
     def _render(self, messages: Messages, prompt: bool) -> str:

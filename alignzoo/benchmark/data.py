@@ -1,0 +1,116 @@
+"""How reading, checking and tokenising grow with the rows, in time and in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+WORDS = [
+    "water",
+    "light",
+    "stone",
+    "river",
+    "cloud",
+    "music",
+    "bread",
+    "garden",
+    "winter",
+    "engine",
+    "letter",
+    "mountain",
+    "paper",
+    "window",
+    "island",
+]
+BATCH = 10_000
+
+
+def measure_data(rows: int, model: str) -> dict[str, float]:
+    """Check ``rows`` pairs from Parquet, twice, each time in a process of its own.
+
+    Returns:
+        ``seconds`` of the first time and ``again`` of the second, which finds the rows in the cache, both without the
+        imports; ``rows_per_second`` of the first; ``memory``, the first's peak above the idle process, in bytes.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "pairs.parquet"
+        write_pairs(file, rows)
+        first, second = (_in_a_process(file, model, Path(scratch) / "cache") for _ in range(2))
+    return {
+        "seconds": first["seconds"],
+        "again": second["seconds"],
+        "rows_per_second": rows / first["seconds"],
+        "memory": first["memory"],
+    }
+
+
+def write_pairs(file: Path, rows: int) -> None:
+    """Write made-up pairs, of about 35 words in a prompt and 50 in an answer, batch by batch."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    draw = random.Random(0)
+
+    def text(words: int) -> str:
+        return " ".join(draw.choices(WORDS, k=draw.randint(words // 2, 3 * words // 2))) + "."
+
+    schema = pa.schema([(name, pa.string()) for name in ("prompt", "chosen", "rejected")])
+    with pyarrow.parquet.ParquetWriter(file, schema) as writer:
+        for start in range(0, rows, BATCH):
+            numbers = range(start, min(start + BATCH, rows))
+            lines = [{"prompt": f"{n}: {text(35)}", "chosen": f"{text(50)} {n}", "rejected": text(50)} for n in numbers]
+            writer.write_table(pa.Table.from_pylist(lines, schema))
+
+
+def _in_a_process(file: Path, model: str, cache: Path) -> dict[str, float]:
+    code = f"from alignzoo.benchmark.data import check_file; check_file({str(file)!r}, {model!r}, {str(cache)!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def check_file(file: str, model: str, cache: str) -> None:
+    """Check the pairs in ``file``, with ``cache`` for the rows, and print seconds and memory as JSON."""
+    from alignzoo import models, weights
+    from alignzoo.commands.check import check
+    from alignzoo.compose import composed
+
+    cfg = composed([f"model={model}", "dataset=local", f"dataset.path={file}", "dataset.chat=true"])
+    models.load_tokenizer(weights.start_folder(cfg.model), cfg.model)
+    import_all()
+    os.environ["ALIGNZOO_CACHE"] = _with_models(cache)
+    idle, began = _peak(), time.perf_counter()
+    report: dict[str, Any] = check(cfg)
+    print(json.dumps({"seconds": time.perf_counter() - began, "memory": _peak() - idle, "rows": report["rows"]}))
+
+
+def import_all() -> None:
+    """Import what a check needs, so that neither time nor memory of it is counted."""
+    import datasets  # noqa: F401
+    import pandas  # noqa: F401
+    import torch  # noqa: F401
+
+
+def _with_models(cache: str) -> str:
+    """Return ``cache`` with the real cache's models in it: only rows are to be made anew."""
+    from alignzoo import cache as real
+
+    link = Path(cache) / "models"
+    if not link.exists():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(real.folder("models"))
+    return cache
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
