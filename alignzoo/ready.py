@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alignzoo import models, weights
-from alignzoo.data.formats import convert
+from alignzoo.data.formats import convert, with_pairs
 from alignzoo.data.prepare import Prepared, prepare
 from alignzoo.data.tokens import Tokeniser
 from alignzoo.device import check_peft, choose_device, choose_precision
+from alignzoo.evaluate.measure import Yardstick
 from alignzoo.plan import Plan, make_plan, mean_length
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from datasets import Dataset
     from omegaconf import DictConfig
     from transformers import PreTrainedTokenizerBase
 
     from alignzoo.method import Method
+    from alignzoo.rewards import Rewards
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,17 @@ class Ready:
     """The training rows in the method's format."""
 
     plan: Plan
+
+    def yardstick(self, cfg: DictConfig, rewards: Rewards) -> Yardstick:
+        """Return the yardstick for the held-out rows, as pairs where they can be paired."""
+        rows = with_pairs(self.data.heldout, self.data.kind)
+        return Yardstick(cfg.evaluate, rows, self.tokenizer, self.stops, rewards.score if rewards.functions else None)
+
+    def start_model(self, cfg: DictConfig) -> Callable[[], Any] | None:
+        """Return what loads the start model to compare with; None where it is the model without its adapter."""
+        if cfg.peft.name != "none":
+            return None
+        return lambda: models.load_policy(self.start, cfg, self.device, self.precision).to(self.device).eval()
 
 
 def make_ready(cfg: DictConfig, method: type[Method]) -> Ready:

@@ -10,7 +10,6 @@ import os
 import platform
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -152,15 +151,3 @@ def _hardware() -> dict[str, Any]:
         "gpus": devices,
         "cuda": torch.version.cuda,
     }
-
-
-def peak_memory(device: str) -> int:
-    """Return the process's peak memory so far, in bytes: the GPU's where there is one, else the resident set's."""
-    if device == "cuda":
-        import torch
-
-        return torch.cuda.max_memory_allocated()
-    import resource
-
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale

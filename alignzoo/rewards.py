@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import DictConfig
 
@@ -13,12 +14,52 @@ from alignzoo.plain import plain
 from alignzoo.registry import registry
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from alignzoo.evaluate.measure import Seen
+    from alignzoo.method import Method
     from alignzoo.reward import Reward
 
 RewardFunction = Callable[..., list[float]]
 
 
-def build_rewards(cfg: DictConfig, columns: set[str], stops: list[int]) -> tuple[list[RewardFunction], list[float]]:
+class Rewards(NamedTuple):
+    """The group ``reward``, as TRL calls its functions, and their weights."""
+
+    functions: list[RewardFunction]
+    weights: list[float]
+    stops: list[int]
+
+    def score(self, rows: Dataset, seen: Sequence[Seen]) -> list[float]:
+        """Return the weighted sum of the rewards of each held-out row's greedy answer."""
+        prompts = [json.loads(prompt) for prompt in rows["prompt"]]
+        ids = [[self.stops[0]] if answer.ended else [] for answer in seen]
+        extras = [json.loads(extra) for extra in rows["extra"]]
+        columns = {name: [extra.get(name) for extra in extras] for name in (extras[0] if extras else {})}
+        totals = [0.0] * len(seen)
+        for function, weight in zip(self.functions, self.weights, strict=True):
+            scores = function(prompts, [answer.text for answer in seen], ids, **columns)
+            totals = [total + weight * score for total, score in zip(totals, scores, strict=True)]
+        return totals
+
+
+def configured_rewards(
+    cfg: DictConfig, method: type[Method], rows: Dataset, heldout: Dataset, stops: list[int]
+) -> Rewards:
+    """Return the run's rewards; none where the method does not learn from them and the held-out rows lack a column.
+
+    Raises:
+        UserError: as :func:`build_rewards`, where the method learns from them.
+    """
+    if method.uses_rewards:
+        return build_rewards(cfg.reward, set(rows.column_names), stops)
+    columns = set(json.loads(heldout[0]["extra"])) if len(heldout) else set()
+    if any(registry().reward(str(name)).columns - columns for name in cfg.reward):
+        return Rewards([], [], stops)
+    return build_rewards(cfg.reward, columns, stops)
+
+
+def build_rewards(cfg: DictConfig, columns: set[str], stops: list[int]) -> Rewards:
     """Return the group ``reward`` as TRL's reward functions, and their weights.
 
     Args:
@@ -45,7 +86,7 @@ def build_rewards(cfg: DictConfig, columns: set[str], stops: list[int]) -> tuple
         except TypeError as error:
             raise UserError(f"reward.{name}: {str(error).split('__init__() ')[-1]}.") from None
         functions.append(as_function(reward, stops))
-    return functions, weights
+    return Rewards(functions, weights, stops)
 
 
 def as_function(reward: Reward, stops: list[int]) -> RewardFunction:

@@ -59,7 +59,7 @@ def group(**options: Any) -> DictConfig:
 
 def test_names_and_weights() -> None:
     cfg = group(length={"weight": 2, "words": 5, "slack": 5}, format={"pattern": "x"})
-    functions, weights = build_rewards(cfg, {"prompt"}, [2])
+    functions, weights, _ = build_rewards(cfg, {"prompt"}, [2])
     assert [function.__name__ for function in functions] == ["length", "format"]
     assert weights == [2.0, 1.0], "without a weight it is 1"
     five, none = ["a b c d e"], [""]
@@ -74,7 +74,7 @@ def test_the_configuration_is_left_as_it_is() -> None:
 
 
 def test_no_rewards() -> None:
-    assert build_rewards(group(), {"prompt"}, [2]) == ([], [])
+    assert build_rewards(group(), {"prompt"}, [2]) == ([], [], [2])
 
 
 def test_messages_become_the_last_turns_text() -> None:

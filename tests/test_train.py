@@ -224,12 +224,16 @@ def test_result_has_start_numbers_before_and_after_and_cost(sweep: Sweep, method
 
     result = read(sweep.member(method) / "result.json")
     assert result["method"] == method
-    assert result["before"].keys() == result["after"].keys() == NUMBERS.keys()
+    assert result["before"].keys() == result["after"].keys() == NUMBERS.keys() - {"win_rate"}
+    assert all(low <= result["after"][key] <= high for key, (low, high) in result["intervals"].items())
     assert result["before"]["preference_accuracy"] == 0.5
     assert result["before"]["margin"] == result["before"]["chosen_change"] == 0
     assert result["after"]["chosen_change"] != 0
     assert result["cost"]["steps"] == STEPS[method]
-    assert 0 < result["cost"]["train_seconds"] < result["cost"]["total_seconds"]
+    cost = result["cost"]
+    assert 0 < cost["train_seconds"] + cost["measure_seconds"] < cost["total_seconds"]
+    assert cost["trained_tokens"] == result["plan"]["tokens"]
+    assert cost["flops"] > 6 * cost["trained_tokens"] * 100_000
     assert 1e8 < result["cost"]["peak_memory_bytes"] < 1e11
     assert Path(result["start"]["folder"]).name == "tiny-0"
 

@@ -54,6 +54,7 @@ def _builders(model: str, steps: int, folder: Path) -> dict[str, Callable[[], An
     from alignzoo.compose import composed
     from alignzoo.ready import make_ready
     from alignzoo.record import Record
+    from alignzoo.rewards import Rewards
     from alignzoo.train import train_parts
 
     cfg = composed([f"model={model}", f"dataset.rows={4 * steps}", f"train.max_steps={steps}"])
@@ -71,7 +72,9 @@ def _builders(model: str, steps: int, folder: Path) -> dict[str, Callable[[], An
         return trl_config(cfg, method, folder, ready.device, ready.precision, ready.plan)
 
     def ours() -> Any:
-        return method().build_trainer(train_parts(cfg, method, ready, args(), [], policy(), Record(folder)))
+        return method().build_trainer(
+            train_parts(cfg, method, ready, args(), Rewards([], [], ready.stops), policy(), Record(folder))
+        )
 
     def plain() -> Any:
         trainer = DPOTrainer(policy(), args=args(), train_dataset=texts, processing_class=tokenizer)

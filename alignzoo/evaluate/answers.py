@@ -32,25 +32,26 @@ def answer(
     answers: list[Answer | None] = [None] * len(prompts)
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        new = _generate(model, tokenizer, [prompts[i] for i in chosen], stops, max_new_tokens)
+        new = generate(model, tokenizer, [prompts[i] for i in chosen], stops, max_new_tokens)
         for index, ids in zip(chosen, new, strict=True):
             answers[index] = _read(ids, tokenizer, stops)
     return [found for found in answers if found is not None]
 
 
-def _generate(
-    model: Any, tokenizer: Any, prompts: list[list[int]], stops: Sequence[int], limit: int
+def generate(
+    model: Any, tokenizer: Any, prompts: list[list[int]], stops: Sequence[int], limit: int, sample: bool = False
 ) -> list[list[int]]:
+    """Return new token ids for each prompt, greedy or sampled at temperature 1, in one batch."""
     import torch
 
     batch = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
     with torch.inference_mode():
         ids = model.generate(
             **batch,
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
+            do_sample=sample,
+            temperature=1.0 if sample else None,
+            top_p=1.0 if sample else None,
+            top_k=0 if sample else None,
             repetition_penalty=1.0,
             use_cache=True,
             max_new_tokens=limit,

@@ -30,6 +30,19 @@ def answer_logprobs(model: Any, pairs: Sequence[tuple[list[int], list[int]]], ba
 def _batch(model: Any, pairs: list[tuple[list[int], list[int]]], pad: int) -> list[float]:
     import torch
 
+    ids, mask, answer_mask = padded(pairs, pad, model.device)
+    with torch.inference_mode():
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        values = _answer_sums(logits, ids, answer_mask)
+    return [float(value) for value in values]
+
+
+def padded(
+    pairs: list[tuple[list[int], list[int]]], pad: int, device: Any
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return token ids, attention mask, and where the answers stand, each (pairs, longest), filled up on the right."""
+    import torch
+
     longest = max(len(prompt) + len(answer) for prompt, answer in pairs)
     ids = torch.full((len(pairs), longest), pad)
     mask = torch.zeros_like(ids)
@@ -39,11 +52,7 @@ def _batch(model: Any, pairs: list[tuple[list[int], list[int]]], pad: int) -> li
         ids[row, :length] = torch.tensor(prompt + answer)
         mask[row, :length] = 1
         answer_mask[row, len(prompt) : length] = True
-    ids, mask, answer_mask = (t.to(model.device) for t in (ids, mask, answer_mask))
-    with torch.inference_mode():
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        values = _answer_sums(logits, ids, answer_mask)
-    return [float(value) for value in values]
+    return ids.to(device), mask.to(device), answer_mask.to(device)
 
 
 def _answer_sums(logits: torch.Tensor, ids: torch.Tensor, answer_mask: torch.Tensor) -> torch.Tensor:

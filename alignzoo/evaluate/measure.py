@@ -1,115 +1,145 @@
-"""Measures one model on the held-out rows, and compares it with the start model measured the same way."""
+"""Measures one model on the held-out rows; :mod:`alignzoo.evaluate.values` makes numbers of it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from alignzoo import cache
-from alignzoo.evaluate.answers import Answer, answer
+from alignzoo.evaluate.answers import answer
+from alignzoo.evaluate.divergence import own_sample_kl
 from alignzoo.evaluate.likelihood import answer_logprobs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from datasets import Dataset
     from omegaconf import DictConfig
     from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one model says of the held-out rows. Log-probabilities are sums in nats; empty without pairs."""
+class Seen:
+    """What one model says of one held-out row."""
 
-    answers: list[Answer]
-    chosen: list[float]
-    rejected: list[float]
+    text: str
+    """The greedy answer."""
 
-    def save(self) -> str:
-        """Return JSON."""
-        return json.dumps(asdict(self))
+    tokens: int
+    """Its length, without the stop token."""
 
-    @classmethod
-    def read(cls, text: str) -> Measured:
-        """Return what :meth:`save` wrote."""
-        content = json.loads(text)
-        return cls([Answer(**item) for item in content["answers"]], content["chosen"], content["rejected"])
+    ended: bool
+    """Whether it reached a stop token."""
+
+    chosen: float | None = None
+    """Log-probability of the chosen answer, summed, in nats; None without pairs."""
+
+    rejected: float | None = None
+
+    kl: float | None = 0.0
+    """KL to the start model over a sampled answer's tokens, summed, in nats; None where it was not measured."""
+
+    kl_tokens: int = 1
+    """Tokens of that sampled answer."""
+
+    reward: float | None = None
+    """Of the greedy answer."""
+
+    win: float | None = None
+    """1 where the judge prefers the greedy answer to the start model's, 0 where not, 0.5 for a tie."""
 
 
 class Yardstick:
-    """The held-out rows, the settings, and the start model's measurements, to compare a model with."""
+    """The held-out rows and the settings by which every model is measured."""
 
     def __init__(
-        self, cfg: DictConfig, rows: Dataset, tokenizer: PreTrainedTokenizerBase, stops: Sequence[int]
+        self,
+        cfg: DictConfig,
+        rows: Dataset,
+        tokenizer: PreTrainedTokenizerBase,
+        stops: Sequence[int],
+        score: Callable[[Dataset, Sequence[Seen]], list[float]] | None = None,
     ) -> None:
-        """``cfg`` is the group ``evaluate``; ``rows`` are canonical, tokenised, held-out rows."""
-        self.cfg, self.tokenizer, self.stops = cfg, tokenizer, list(stops)
+        """``cfg`` is the group ``evaluate``; ``rows`` are canonical, tokenised, held-out rows.
+
+        ``score`` returns the reward of each greedy answer; None where none is configured.
+        """
+        self.cfg, self.tokenizer, self.stops, self.score = cfg, tokenizer, list(stops), score
         self.rows = rows.select(range(min(cfg.rows, len(rows)) if cfg.enabled else 0))
         self.prompts: list[list[int]] = list(self.rows["prompt_ids"])
         self.has_pairs = (
             len(self.rows) > 0 and "chosen_ids" in self.rows.column_names and self.rows["chosen_ids"][0] is not None
         )
 
-    def measure(self, model: Any) -> Measured:
-        """Answer and score the held-out rows. The model is left in the mode it came in."""
+    def measure_start(self, model: Any, identity: str) -> list[Seen]:
+        """Measure the start model, or read its measurements from the cache: once per model, rows and settings."""
+        key = json.dumps([identity, self.prompts, self._ids("chosen_ids"), self._ids("rejected_ids"), self.stops])
+        key += json.dumps([VERSION, self.cfg.max_new_tokens, str(model.dtype)])
+        file = cache.folder("measured") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+        if file.exists():
+            seen = [Seen(**row) for row in json.loads(file.read_text(encoding="utf-8"))]
+        else:
+            seen = self._read(model)
+            aside = file.with_suffix(f".{os.getpid()}")
+            aside.write_text(json.dumps([asdict(row) for row in seen]), encoding="utf-8")
+            aside.replace(file)
+        return self._rewarded(seen)
+
+    def measure(self, model: Any, start: Callable[[], Any] | None) -> list[Seen]:
+        """Answer and score the held-out rows, and sample for the KL; the model is left in the mode it came in.
+
+        ``start`` loads the start model; None where ``model`` is it under an adapter.
+        """
+        if not self.prompts:
+            return []
+        seen = self._rewarded(self._read(model))
+        training = model.training
+        model.eval()
+        try:
+            settings = (self.stops, self.cfg.max_new_tokens, self.cfg.batch_size)
+            found = own_sample_kl(model, start and start(), self.tokenizer, self.prompts, *settings)
+        finally:
+            model.train(training)
+        return [replace(row, kl=kl, kl_tokens=tokens) for row, (kl, tokens) in zip(seen, found, strict=True)]
+
+    def lines(self, before: Sequence[Seen], after: Sequence[Seen]) -> list[dict[str, Any]]:
+        """Return one line a held-out prompt, as ``answers.jsonl`` holds them."""
+        lengths: list[list[Any]] = [
+            [len(ids) for ids in self._ids(column)] or [None] * len(before) for column in ("chosen_ids", "rejected_ids")
+        ]
+        prompts = [json.loads(prompt)[-1]["content"] for prompt in self.rows["prompt"]]
+        rows = zip(self.rows["id"], prompts, *lengths, before, after, strict=True)
+        names = ("id", "prompt", "chosen_tokens", "rejected_tokens", "before", "after")
+        return [dict(zip(names, (*row[:4], *map(asdict, row[4:])), strict=True)) for row in rows]
+
+    def _read(self, model: Any) -> list[Seen]:
         training = model.training
         model.eval()  # also turns activation checkpointing off, which only acts in training mode
         try:
             settings = (self.stops, self.cfg.max_new_tokens, self.cfg.batch_size)
             answers = answer(model, self.tokenizer, self.prompts, *settings) if self.prompts else []
-            return Measured(answers, self._logprobs(model, "chosen_ids"), self._logprobs(model, "rejected_ids"))
+            scored = [self._logprobs(model, f"{name}_ids") for name in ("chosen", "rejected")]
         finally:
             model.train(training)
+        rows = zip(answers, *scored, strict=True)
+        return [Seen(a.text, a.tokens, a.ended, chosen, rejected) for a, chosen, rejected in rows]
 
-    def measure_start(self, model: Any, identity: str) -> Measured:
-        """Measure the start model, or read its measurements from the cache: once per model, rows and settings."""
-        key = json.dumps([identity, self.prompts, self._ids("chosen_ids"), self._ids("rejected_ids"), self.stops])
-        key += json.dumps([self.cfg.max_new_tokens, str(model.dtype)])
-        file = cache.folder("measured") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
-        if file.exists():
-            return Measured.read(file.read_text(encoding="utf-8"))
-        measured = self.measure(model)
-        aside = file.with_suffix(f".{os.getpid()}")
-        aside.write_text(measured.save(), encoding="utf-8")
-        aside.replace(file)
-        return measured
+    def _rewarded(self, seen: list[Seen]) -> list[Seen]:
+        rewards = self.score(self.rows, seen) if seen and self.score else None
+        return seen if rewards is None else [replace(s, reward=r) for s, r in zip(seen, rewards, strict=True)]
 
     def _ids(self, column: str) -> list[list[int]]:
         return list(self.rows[column]) if self.has_pairs else []
 
-    def _logprobs(self, model: Any, column: str) -> list[float]:
-        pairs = list(zip(self.prompts, self._ids(column), strict=True)) if self.has_pairs else []
-        return answer_logprobs(model, pairs, self.cfg.batch_size, self.tokenizer.pad_token_id)
-
-    def numbers(self, measured: Measured, start: Measured) -> dict[str, float]:
-        """Return :data:`alignzoo.evaluate.numbers.NUMBERS` for a model; ``start``: the start model's measurements."""
-        numbers = _answer_numbers(measured.answers)
-        if self.has_pairs:
-            gains = zip(measured.chosen, start.chosen, measured.rejected, start.rejected, strict=True)
-            margins = [(c - c0) - (r - r0) for c, c0, r, r0 in gains]
-            lengths = [len(ids) for ids in self._ids("chosen_ids")]
-            numbers |= {
-                "preference_accuracy": statistics.fmean(0.5 + 0.5 * ((m > 0) - (m < 0)) for m in margins),
-                "margin": statistics.fmean(margins),
-                "chosen_change": (sum(measured.chosen) - sum(start.chosen)) / sum(lengths),
-            }
-        return numbers
+    def _logprobs(self, model: Any, column: str) -> list[float] | list[None]:
+        if not self.has_pairs:
+            return [None] * len(self.rows)
+        pairs = list(zip(self.prompts, self._ids(column), strict=True))
+        return answer_logprobs(model, pairs, self.cfg.batch_size, int(self.tokenizer.pad_token_id))
 
 
-def _answer_numbers(answers: Sequence[Answer]) -> dict[str, float]:
-    if not answers:
-        return {}
-    words = [found.text.split() for found in answers]
-    triples = [tuple(text[i : i + 3]) for text in words for i in range(len(text) - 2)]
-    different = sum(len({tuple(text[i : i + 3]) for i in range(len(text) - 2)}) for text in words)
-    return {
-        "answer_tokens": statistics.fmean(found.tokens for found in answers),
-        "answer_words": statistics.fmean(map(len, words)),
-        "answer_words_median": float(statistics.median(map(len, words))),
-        "ended": statistics.fmean(found.ended for found in answers),
-        "empty": statistics.fmean(not text for text in words),
-        "distinct_3": different / len(triples) if triples else 1.0,
-    }
+VERSION = 2  #: raised whenever the same model is measured otherwise

@@ -64,10 +64,13 @@ def print_result(result: Mapping[str, Any], folder: Path) -> None:
     console = Console(highlight=False, markup=False)
     before, after = result.get("before", {}), result.get("after", {})
     if after:
-        table = Table("held-out rows", "before", "after", box=None, header_style="bold", pad_edge=False)
+        table = Table(
+            "held-out rows", "before", "after", "95 % interval", box=None, header_style="bold", pad_edge=False
+        )
         for key, number in NUMBERS.items():
             if key in after:
-                table.add_row(number.label, number.form.format(before[key]), number.form.format(after[key]))
+                ends = " to ".join(number.form.format(end) for end in result["intervals"][key])
+                table.add_row(number.label, number.form.format(before[key]), number.form.format(after[key]), ends)
         console.print(table)
     cost = result["cost"]
     console.print(

@@ -45,6 +45,13 @@ ROWS = [
 
 BEFORE = {"preference_accuracy": 0.5, "margin": 0.0, "chosen_change": 0.0, "answer_tokens": 69.04, "ended": 0.25}
 AFTER = {"preference_accuracy": 0.8125, "margin": 1.234, "chosen_change": -0.0456, "answer_tokens": 31.25, "ended": 1.0}
+INTERVALS = {
+    "preference_accuracy": [0.68, 0.901],
+    "margin": [0.5, 2.0],
+    "chosen_change": [-0.1, 0.0],
+    "answer_tokens": [29.0, 33.5],
+    "ended": [0.926, 1.0],
+}
 COST = {"steps": 40, "train_seconds": 175.4, "total_seconds": 233.6, "peak_memory_bytes": 4_712_000_000}
 
 
@@ -94,15 +101,16 @@ def test_a_word_without_end_is_shown_whole(printed: Printed) -> None:
 
 
 def test_the_numbers_before_and_after(printed: Printed) -> None:
-    out = printed(print_result, {"before": BEFORE, "after": AFTER, "cost": COST}, Path("outputs/run"))
+    result = {"before": BEFORE, "after": AFTER, "intervals": INTERVALS, "cost": COST}
+    out = printed(print_result, result, Path("outputs/run"))
     head, *lines = [re.split(r"  +", line.strip()) for line in out.splitlines()]
-    assert head == ["held-out rows", "before", "after"]
+    assert head == ["held-out rows", "before", "after", "95 % interval"]
     assert lines[:5] == [
-        ["preference accuracy", "50%", "81%"],
-        ["margin, nats", "+0.00", "+1.23"],
-        ["chosen answers, nats a token", "+0.000", "-0.046"],
-        ["answer length, tokens", "69.0", "31.2"],
-        ["answers that end by themselves", "25%", "100%"],
+        ["preference accuracy", "50%", "81%", "68% to 90%"],
+        ["margin, nats", "+0.00", "+1.23", "+0.50 to +2.00"],
+        ["chosen answers, nats a token", "+0.000", "-0.046", "-0.100 to +0.000"],
+        ["answer length, tokens", "69.0", "31.2", "29.0 to 33.5"],
+        ["answers that end by themselves", "25%", "100%", "93% to 100%"],
     ]
     assert out.splitlines()[6:] == [
         "40 updates in 175 s, 234 s with everything; peak memory 4.7 GB",

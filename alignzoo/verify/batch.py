@@ -1,0 +1,64 @@
+"""What a method's :meth:`alignzoo.Method.equation` is computed from: log-probabilities, and nothing of TRL's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One column of answers, token by token: log p(token | what precedes it), in nats, 0 behind an answer's end.
+
+    Every tensor is (rows, longest answer), in float32. ``x.policy.sum(-1)`` is an answer's log-probability.
+    """
+
+    policy: Tensor
+    """Under the policy, with gradient."""
+
+    reference: Tensor
+    """Under the start model."""
+
+    old: Tensor
+    """Under the policy that sampled the answers, an update ago; where none are sampled, the policy's, detached."""
+
+    mask: Tensor
+    """1 where an answer has a token, 0 behind its end."""
+
+    @property
+    def log_ratio(self) -> Tensor:
+        """Policy's less reference's, (rows, longest answer)."""
+        return self.policy - self.reference
+
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens of each answer, with the one that ends it, (rows,)."""
+        return self.mask.sum(-1)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """All rows of one update. ``batch["chosen"]`` are the answers of a column of the method's format."""
+
+    columns: Mapping[str, Answers]
+    """The columns with token ids of :class:`alignzoo.DataFormat`, without ``_ids``.
+
+    Pairs: ``chosen``, ``rejected``. Unpaired: ``completion``, ``KL_completion``. Supervised, sampled: ``completion``.
+    All: ``prompt``, whose first token has no probability and is masked.
+    """
+
+    labels: Tensor
+    """Unpaired: whether the answer is good, (rows,), bool. Else empty."""
+
+    rewards: Tensor
+    """Sampled: each answer's reward, (rows,); their spread is in the hundreds. Else empty."""
+
+    groups: Tensor
+    """Sampled: the number of each answer's prompt, (rows,). Else empty."""
+
+    def __getitem__(self, column: str) -> Answers:
+        return self.columns[column]
