@@ -78,6 +78,21 @@ def load_policy(folder: Path, cfg: DictConfig, device: str, precision: str) -> P
     return model
 
 
+def load_trained(folder: Path, start: Path, cfg: DictConfig, device: str, precision: str) -> tuple[Any, bool]:
+    """Return the model saved in ``folder``, and whether it is the model in ``start`` under an adapter.
+
+    Raises:
+        UserError: as :func:`load_policy`, or the adapter does not fit.
+    """
+    if not (folder / "adapter_config.json").is_file():
+        return load_policy(folder, cfg, device, precision).to(device).eval(), False
+    from peft import PeftModel
+
+    base = load_policy(start, cfg, device, precision)
+    with _explained(cfg.model.name, folder):
+        return PeftModel.from_pretrained(base, folder).to(device).eval(), True
+
+
 @contextmanager
 def _explained(name: str, folder: Path) -> Iterator[None]:
     """Turn what the libraries raise about a broken folder, of a dozen kinds, into one line."""

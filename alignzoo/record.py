@@ -44,6 +44,19 @@ class Record:
             raise UserError(f"hydra.run.dir={folder} holds a finished run: choose another folder, or delete it.")
         self.folder = folders.make(folder)
 
+    @classmethod
+    def of(cls, folder: Path) -> Record:
+        """Return the record of a run that has finished."""
+        record = cls.__new__(cls)
+        record.folder, record.started = folder, time.time()
+        return record
+
+    def remeasured(self, lines: Sequence[dict[str, Any]], numbers: dict[str, Any]) -> None:
+        """Put new measurements in the place of the old ones; what the run cost stays."""
+        result = json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
+        self.answers(lines)
+        self._json("result.json", {**result, **numbers})
+
     def describe(self, cfg: DictConfig, overrides: Sequence[str]) -> None:
         """Write config, command and environment.
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "list": "what is installed, from which distribution, and what failed",
     "check": "what is in the data, before any training",
+    "evaluate": "the yardstick for a run, a checkpoint or any model",
     "manifest": "whether two runs used the same rows and tokens",
     "benchmark": "alignzoo against a plain TRL script, in one run",
 }

@@ -32,6 +32,12 @@ def reasons(manifest: pd.DataFrame) -> dict[str, int]:
     return counts
 
 
+def trained_on(run: pd.DataFrame, other: pd.DataFrame) -> int:
+    """Return how many rows that ``other`` holds out the run of the manifest ``run`` was trained on, by their tokens."""
+    seen = run.loc[run["decision"] == "train", "tokens"]
+    return int(other.loc[other["decision"] == "heldout", "tokens"].isin(seen).sum())
+
+
 def read(folder: Path) -> pd.DataFrame:
     """Return the manifest in a run folder."""
     import pandas as pd

@@ -62,6 +62,18 @@ def _cell(answer: Mapping[str, Any]) -> Text:
 def print_result(result: Mapping[str, Any], folder: Path) -> None:
     """Print the yardstick's numbers before and after, what the run cost, and where it lies."""
     console = Console(highlight=False, markup=False)
+    print_numbers(result)
+    cost = result["cost"]
+    console.print(
+        f"{cost['steps']} updates in {cost['train_seconds']:.0f} s, {cost['total_seconds']:.0f} s with everything; "
+        f"peak memory {cost['peak_memory_bytes'] / 1e9:.1f} GB"
+    )
+    console.print(f"run folder: {folder}", soft_wrap=True)
+
+
+def print_numbers(result: Mapping[str, Any]) -> None:
+    """Print the yardstick's numbers, before and after, with their intervals."""
+    console = Console(highlight=False, markup=False)
     before, after = result.get("before", {}), result.get("after", {})
     if after:
         table = Table(
@@ -72,9 +84,3 @@ def print_result(result: Mapping[str, Any], folder: Path) -> None:
                 ends = " to ".join(number.form.format(end) for end in result["intervals"][key])
                 table.add_row(number.label, number.form.format(before[key]), number.form.format(after[key]), ends)
         console.print(table)
-    cost = result["cost"]
-    console.print(
-        f"{cost['steps']} updates in {cost['train_seconds']:.0f} s, {cost['total_seconds']:.0f} s with everything; "
-        f"peak memory {cost['peak_memory_bytes'] / 1e9:.1f} GB"
-    )
-    console.print(f"run folder: {folder}", soft_wrap=True)

@@ -1,0 +1,66 @@
+"""What can be measured: a run, a checkpoint, the folder of a model, or a hub id; and the configuration for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from alignzoo.compose import composed
+from alignzoo.errors import UserError
+
+CONFIG = "run.yaml"
+
+
+@dataclass(frozen=True)
+class Target:
+    """One thing to measure."""
+
+    name: str
+    cfg: DictConfig
+    """The data, the start model and the settings to measure it by."""
+
+    folder: Path | None
+    """The trained model's folder; None for a hub id."""
+
+    run: Path | None
+    """The run folder that it belongs to, or None."""
+
+
+def target(word: str, overrides: Sequence[str]) -> Target:
+    """Return what ``word`` names; a run brings its configuration, anything else takes that of ``overrides``.
+
+    Raises:
+        UserError: it is a folder without a model, or ``overrides`` choose another option of a run's group.
+    """
+    path = Path(word).expanduser()
+    if not path.exists():
+        if path.is_absolute() or word.startswith((".", "~")) or word.count("/") > 1:
+            raise UserError(f"{word}: no such folder.")
+        return Target(word, composed(overrides), None, None)
+    run = next((folder for folder in (path.resolve(), *path.resolve().parents) if (folder / CONFIG).is_file()), None)
+    model = path / "model" if (path / CONFIG).is_file() else path
+    if not any((model / name).is_file() for name in ("config.json", "adapter_config.json")):
+        raise UserError(f"{word} holds no trained model: name a run that has finished, or a model's folder.")
+    return Target(word, composed(overrides) if run is None else run_config(run, overrides), model, run)
+
+
+def run_config(run: Path, overrides: Sequence[str]) -> DictConfig:
+    """Return the configuration of a run, with values of ``overrides`` in place of its own."""
+    cfg = OmegaConf.load(run / CONFIG)
+    if not isinstance(cfg, DictConfig):
+        raise UserError(f"{run / CONFIG} is no configuration.")
+    del cfg["hydra"]
+    OmegaConf.set_struct(cfg, True)
+    for word in overrides:
+        key, _, value = word.partition("=")
+        old = OmegaConf.select(cfg, key)
+        if isinstance(old, DictConfig) and key in cfg:
+            raise UserError(f"{word}: a run keeps its own {key}; override values, as in evaluate.rows=100.")
+        try:
+            cfg.merge_with_dotlist([f"{key}={value}"])
+        except Exception as error:  # OmegaConf has a class for each kind
+            raise UserError(f"{word}: {str(error).splitlines()[0]}") from None
+    return cfg
