@@ -24,8 +24,8 @@ from alignzoo.record import Record
 log = logging.getLogger(__name__)
 
 
-def launch(cfg: DictConfig) -> float:
-    """Run one job and return its ``evaluate.objective``; a sweep's member that fails is NaN, and the others go on."""
+def launch(cfg: DictConfig) -> float | None:
+    """Run one job and return its ``evaluate.objective``; a sweep's member that fails is None, and the others go on."""
     hydra = HydraConfig.get()
     overrides: Any = OmegaConf.to_container(hydra.overrides.task)  # as typed: an interpolation may lead nowhere
     sweeping = hydra.mode == RunMode.MULTIRUN
@@ -53,10 +53,10 @@ def launch(cfg: DictConfig) -> float:
         if not sweeping:
             raise
         traceback.print_exc()
-    return float("nan")
+    return None
 
 
-def _train(cfg: DictConfig, method: type, record: Record, overrides: list[str], group: str | None) -> float:
+def _train(cfg: DictConfig, method: type, record: Record, overrides: list[str], group: str | None) -> float | None:
     from alignzoo.trackers import tracking
     from alignzoo.train import train
 
@@ -67,8 +67,8 @@ def _train(cfg: DictConfig, method: type, record: Record, overrides: list[str], 
             result = train(cfg, method, record, tracker)
         finally:
             _forget(variables)
-    value = result["after"].get(cfg.evaluate.objective)
-    return float("nan") if value is None else float(value)
+    value: float | None = result["after"].get(cfg.evaluate.objective)
+    return value
 
 
 def _sweep_name(hydra: DictConfig) -> str | None:

@@ -1,0 +1,56 @@
+"""What the yardstick says of whole runs: equal ones are equal, and wrong labels make a run worse beyond noise."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inprocess import run
+
+from alignzoo.evaluate.numbers import NUMBERS
+from alignzoo.evaluate.values import difference
+
+WORDS = (
+    *("model=tiny", "method=dpo", "method.learning_rate=0.002", "dataset.rows=96", "train.warmup_steps=0"),
+    *("evaluate.max_new_tokens=4", "evaluate.rows=48"),
+)
+
+
+def lines(folder: Path, *words: str) -> list[dict[str, Any]]:
+    done = run(folder, *WORDS, *words)
+    assert done.code == 0, done.err
+    return [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> list[dict[str, Any]]:
+    return lines(tmp_path_factory.mktemp("good") / "run")
+
+
+def test_two_identical_runs_are_equal(good: list[dict[str, Any]], tmp_path: Path) -> None:
+    again = lines(tmp_path / "run")
+    for key in NUMBERS:
+        found = difference(key, good, again)
+        if found is not None:
+            assert (found.value, found.low, found.high) == (0, 0, 0), key
+
+
+def test_a_run_with_shuffled_labels_is_worse_beyond_noise(good: list[dict[str, Any]], tmp_path: Path) -> None:
+    concise = importlib.resources.files("alignzoo.data").joinpath("concise")
+    draw, rows = random.Random(0), []
+    for line in concise.joinpath("train.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        if draw.random() < 0.5:
+            row["chosen"], row["rejected"] = row["rejected"], row["chosen"]
+        rows.append(row)
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shuffled = lines(tmp_path / "run", f"dataset.path={tmp_path / 'train.jsonl'}")
+    margin, accuracy = (difference(key, good, shuffled) for key in ("margin", "preference_accuracy"))
+    assert margin is not None
+    assert margin.low > 0, margin
+    assert accuracy is not None
+    assert accuracy.value > 0, accuracy
