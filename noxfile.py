@@ -33,7 +33,7 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the test suite, with coverage."""
     session.install("-e.", *group("test"), *TESTED)
-    args = session.posargs or ["--cov", "--cov-report=term"]
+    args = session.posargs or ["--cov", "--cov-report=term", "--cov-fail-under=90"]
     session.run("pytest", *args, env=QUIET)
 
 

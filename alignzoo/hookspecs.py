@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
+    from alignzoo.judge import Judge
     from alignzoo.method import Method
     from alignzoo.reward import Reward
 
@@ -40,6 +41,14 @@ def alignzoo_config_packages() -> Iterable[str]:  # type: ignore[empty-body]
 @hookspec
 def alignzoo_rewards() -> Iterable[type[Reward]]:  # type: ignore[empty-body]
     """Return the rewards that this plugin adds for on-policy methods.
+
+    Called before any config is composed: neither this function nor its module may import torch or TRL.
+    """
+
+
+@hookspec
+def alignzoo_judges() -> Iterable[type[Judge]]:  # type: ignore[empty-body]
+    """Return the judges that this plugin adds, which say which of two answers is better.
 
     Called before any config is composed: neither this function nor its module may import torch or TRL.
     """

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from omegaconf import DictConfig
     from peft import PeftConfig
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+
+    from alignzoo.verify.batch import Batch
 
 
 class DataFormat(StrEnum):
@@ -109,6 +112,16 @@ class Method:
     @classmethod
     def first_loss(cls, cfg: DictConfig) -> float | None:
         """Return what the first logged loss must be, policy and reference being equal, or None if nothing follows."""
+        return None
+
+    @classmethod
+    def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
+        """Return the paper's loss of ``batch``, a scalar with gradient, or None where it does not cover ``cfg``.
+
+        ``verify-losses`` compares it with what the trainer computes. Write it from the paper and not from TRL's
+        code; name paper and equation in the docstring's first line, which is shown. Import torch inside. A method
+        that does not override it is listed as not verified.
+        """
         return None
 
     def build_trainer(self, parts: TrainParts) -> Trainer:

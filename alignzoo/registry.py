@@ -1,4 +1,4 @@
-"""Finds the installed plugins, leaves out the broken ones, and answers which methods and rewards there are."""
+"""Finds the installed plugins, leaves out the broken ones, and answers which methods, rewards and judges there are."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from alignzoo import hookspecs
 from alignzoo.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
+    from alignzoo.judge import Judge
     from alignzoo.method import Method
     from alignzoo.reward import Reward
 
@@ -101,6 +102,11 @@ class Registry:
         """The rewards by name, each with the plugin that adds it."""
         return self._named("alignzoo_rewards", "reward")
 
+    @functools.cached_property
+    def judges(self) -> dict[str, tuple[type[Judge], Plugin]]:
+        """The judges by name, each with the plugin that adds it."""
+        return self._named("alignzoo_judges", "judge")
+
     def _named(self, hook: str, kind: str) -> dict[str, tuple[Any, Plugin]]:
         found: dict[str, tuple[Any, Plugin]] = {}
         for plugin, item in self.call(hook):
@@ -135,6 +141,16 @@ class Registry:
         if name not in self.rewards:
             raise UserError(f"reward={name}: no installed plugin adds it.{self._why_missing(name, self.rewards)}")
         return self.rewards[name][0]
+
+    def judge(self, name: str) -> type[Judge]:
+        """Return the judge called ``name``.
+
+        Raises:
+            UserError: no plugin that works adds it.
+        """
+        if name not in self.judges:
+            raise UserError(f"judge={name}: no installed plugin adds it.{self._why_missing(name, self.judges)}")
+        return self.judges[name][0]
 
     def _why_missing(self, name: str, known: dict[str, Any]) -> str:
         broken = [p for p in self.plugins.values() if p.problem]

@@ -105,6 +105,8 @@ def check(cfg: DictConfig) -> type[Method]:
     _check_batch(cfg)
     _check_adapter(cfg)
     _check_rewards(cfg, method)
+    if cfg.judge.name != "none":
+        registry().judge(cfg.judge.name)
     _check_low_precision(cfg)
     method.check(cfg)
     _warn_learning_rate(cfg)
@@ -113,7 +115,7 @@ def check(cfg: DictConfig) -> type[Method]:
 
 def _check_known(cfg: DictConfig) -> None:
     """Refuse what ``+key=value`` added and nothing reads; `method` and `train` are checked against the TRL config."""
-    known = {*_schema(), *(f"{group}" for group in ("method", "train", "peft", "tracker", "reward"))}
+    known = {*_schema(), *(f"{group}" for group in ("method", "train", "peft", "tracker", "reward", "judge"))}
     for key, value in ((str(key), value) for key, value in cfg.items()):
         own = {name.split(".", 1)[1] for name in known if name.startswith(f"{key}.")}
         if key not in known and not own:

@@ -30,6 +30,13 @@ class Tracker:
         if self.run is not None:
             self.run.summary.update(dict(numbers))
 
+    def table(self, name: str, content: Mapping[str, Any]) -> None:
+        """Log a table, ``columns`` and ``data``, where the tracker has tables."""
+        if self.run is not None:
+            import wandb
+
+            self.run.log({name: wandb.Table(**content)})
+
 
 @contextmanager
 def tracking(cfg: DictConfig, folder: Path, group: str | None) -> Iterator[Tracker]:

@@ -14,6 +14,7 @@ from alignzoo.data.inspect import findings
 from alignzoo.data.manifest import fingerprints
 from alignzoo.disk import require_space
 from alignzoo.evaluate.values import told
+from alignzoo.judges import configured_judge, judged
 from alignzoo.method import Method, TrainParts
 from alignzoo.ready import Ready, make_ready
 from alignzoo.record import Record
@@ -38,6 +39,7 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
     ready = make_ready(cfg, method)
     record.manifest(ready.data.manifest)
     print_plan(ready.data, method.data, ready.plan, findings(cfg, ready.data, stops=False, most=INSPECTED))
+    judge = configured_judge(cfg.judge)
     rewards = configured_rewards(cfg, method, ready.rows, ready.data.heldout, ready.stops)
     args = trl_config_of(cfg, method, ready, rewards, record.folder)  # before a weight is loaded: TRL may refuse it
 
@@ -56,7 +58,7 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
 
     with measuring:
         after = yardstick.measure(trainer.model, ready.start_model(cfg))
-    lines = yardstick.lines(before, after)
+    lines = judged(yardstick.lines(before, after), judge)
     result = {
         "method": cfg.method.name,
         "objective": cfg.evaluate.objective,

@@ -15,10 +15,11 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from alignzoo import DataFormat, Method, UserError, hookimpl
+from alignzoo import Batch, DataFormat, Method, UserError, hookimpl
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+    from torch import Tensor
 
 
 #: The losses that TRL 1.16 has; it would name an unknown one at the first step only.
@@ -62,6 +63,16 @@ class DPO(Method):
         own = list(cfg.method.loss_type) == ["sigmoid"]
         weighted = cfg.method.get("loss_weights") is not None or cfg.method.get("use_weighting")
         return math.log(2) if own and not weighted else None
+
+    @classmethod
+    def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
+        """Rafailov et al., 2023, equation 7."""
+        from torch.nn.functional import logsigmoid
+
+        if list(cfg.method.loss_type) != ["sigmoid"]:
+            return None
+        margins = batch["chosen"].log_ratio.sum(-1) - batch["rejected"].log_ratio.sum(-1)
+        return -logsigmoid(cfg.method.beta * margins).mean()
 
 
 @hookimpl

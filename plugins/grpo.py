@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from alignzoo import DataFormat, Method, TrainParts, UserError, hookimpl
+from alignzoo import Batch, DataFormat, Method, TrainParts, UserError, hookimpl
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+    from torch import Tensor
 
 
 class GRPO(Method):
@@ -43,6 +44,30 @@ class GRPO(Method):
             )
         if cfg.method.beta < 0:
             raise UserError(f"method.beta={cfg.method.beta} must be 0 (no KL penalty) or above.")
+
+    @classmethod
+    def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
+        """Shao et al., 2024, equations 3 and 4, advantages of section 4.1.2.
+
+        Since the paper, TRL's defaults: the KL term is weighed by the ratio too (DeepSeek-V3.2, section 3.1), and
+        ``dapo`` and ``bnpo`` average over all tokens (Yu et al., 2025, section 3.3), ``grpo`` over each answer's first.
+        """
+        import torch
+
+        method, answers = cfg.method, batch["completion"]
+        if method.loss_type not in ("grpo", "bnpo", "dapo"):
+            return None
+        groups = [batch.rewards[batch.groups == group] for group in batch.groups]
+        mean, spread = (torch.stack([f(group) for group in groups]) for f in (torch.mean, torch.std))
+        advantages = ((batch.rewards - mean) / spread)[:, None]
+        ratio, clip = (answers.policy - answers.old).exp(), method.get("epsilon", 0.2)
+        gain = torch.min(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
+        kl = (-answers.log_ratio).exp() + answers.log_ratio - 1
+        kl = kl * ratio if method.get("use_bias_correction_kl", True) else kl
+        losses: Tensor = (method.beta * kl - gain) * answers.mask
+        if method.loss_type == "grpo":
+            return (losses.sum(-1) / answers.lengths).mean()
+        return losses.sum() / answers.mask.sum()
 
     def trainer_arguments(self, parts: TrainParts) -> dict[str, Any]:
         """Add the rewards; each has its own name, so that no two share a metric."""

@@ -15,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from alignzoo import DataFormat, Method, UserError, hookimpl
+from alignzoo import Batch, DataFormat, Method, UserError, hookimpl
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+    from torch import Tensor
 
 
 class IPO(Method):
@@ -42,6 +43,16 @@ class IPO(Method):
         """(1 / (2 beta))^2."""
         weighted = cfg.method.get("use_weighting") or cfg.method.get("loss_weights") is not None
         return None if weighted else float(1 / (2 * cfg.method.beta)) ** 2
+
+    @classmethod
+    def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
+        """Azar et al., 2023, equation 17, on mean log-probabilities.
+
+        Log-ratios are averaged over the answer's tokens, which the paper leaves open.
+        """
+        chosen, rejected = (batch[name].log_ratio.sum(-1) / batch[name].lengths for name in ("chosen", "rejected"))
+        loss: Tensor = (chosen - rejected - 1 / (2 * cfg.method.beta)).square().mean()
+        return loss
 
 
 @hookimpl

@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from alignzoo import DataFormat, Method, UserError, hookimpl
+from alignzoo import Batch, DataFormat, Method, UserError, hookimpl
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+    from torch import Tensor
 
 
 class KTO(Method):
@@ -46,6 +47,17 @@ class KTO(Method):
     def first_loss(cls, cfg: DictConfig) -> float | None:
         """1 - sigmoid(0), where good and bad weigh the same."""
         return 0.5 if cfg.method.desirable_weight == cfg.method.undesirable_weight == 1 else None
+
+    @classmethod
+    def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
+        """Ethayarajh et al., 2024, equations 7 and 8."""
+        import torch
+
+        kl = batch["KL_completion"].log_ratio.sum(-1).mean().clamp(min=0).detach()
+        gains = cfg.method.beta * (batch["completion"].log_ratio.sum(-1) - kl)
+        good = cfg.method.desirable_weight * (1 - torch.sigmoid(gains))
+        bad = cfg.method.undesirable_weight * (1 - torch.sigmoid(-gains))
+        return torch.where(batch.labels, good, bad).mean()
 
 
 @hookimpl

@@ -15,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from alignzoo import DataFormat, Method, UserError, hookimpl
+from alignzoo import Batch, DataFormat, Method, UserError, hookimpl
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+    from torch import Tensor
 
 
 class ORPO(Method):
@@ -38,6 +39,21 @@ class ORPO(Method):
             raise UserError(
                 f"method.beta={cfg.method.beta} must be 0 or above: below, ORPO prefers the rejected answer."
             )
+
+    @classmethod
+    def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
+        """Hong et al., 2024, equations 6 and 7.
+
+        The likelihood is that of prompt and chosen answer, each token weighing the same, as in the authors' code.
+        """
+        import torch
+        from torch.nn.functional import logsigmoid
+
+        prompt, chosen, rejected = batch["prompt"], batch["chosen"], batch["rejected"]
+        likelihood = (prompt.policy.sum() + chosen.policy.sum()) / (prompt.lengths.sum() + chosen.lengths.sum())
+        means = [answers.policy.sum(-1) / answers.lengths for answers in (chosen, rejected)]
+        odds = [mean - torch.log1p(-mean.exp()) for mean in means]
+        return -likelihood - float(cfg.method.beta) * logsigmoid(odds[0] - odds[1]).mean()
 
 
 @hookimpl

@@ -11,8 +11,13 @@ up to 1e-3 for models as small as SmolLM2-135M, 2e-4 with adapters (QLoRA).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from alignzoo import DataFormat, Method, hookimpl
+from alignzoo import Batch, DataFormat, Method, hookimpl
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from torch import Tensor
 
 
 class SFT(Method):
@@ -23,6 +28,11 @@ class SFT(Method):
     config = "trl:SFTConfig"
     trainer = "trl:SFTTrainer"
     headline = {"mean_token_accuracy": "token accuracy", "entropy": "entropy"}
+
+    @classmethod
+    def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
+        """Ouyang et al., 2022, section 3.5, step 1."""
+        return -batch["completion"].policy.sum() / batch["completion"].lengths.sum()
 
 
 @hookimpl

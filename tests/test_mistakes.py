@@ -238,7 +238,7 @@ def test_a_sweep_names_each_member_that_failed(alignzoo: Run, cwd: Path) -> None
     for number, word in enumerate(("low", "high")):
         reason = f"method.beta={word} is text; DPOConfig takes float."
         assert f"alignzoo: {reason}\n" in done.stderr
-        assert f"failed: {number} method.beta={word}: {reason}" in done.stdout
+        assert f"failed: dpo beta={word}: {reason}" in done.stdout
         (member,) = (cwd / "sweep").glob(f"{number}-*")
         assert (member / "error.txt").read_text() == f"{reason}\n"
 

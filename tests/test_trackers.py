@@ -103,7 +103,7 @@ def sweep(folder: Path, cache: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def members(folder: Path, sweep: subprocess.CompletedProcess[str]) -> list[Path]:
     """The run folders of the member that fails and of the one that does not."""
-    return sorted(path for path in (folder / "my-sweep").iterdir() if path.is_dir())
+    return sorted((folder / "my-sweep").glob("[0-9]*"))
 
 
 def test_who_is_not_logged_in_is_told_and_not_asked(sweep: subprocess.CompletedProcess[str]) -> None:
@@ -216,6 +216,16 @@ def test_who_is_logged_in(away: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not _logged_in(), "the file cannot be read"
     monkeypatch.setenv("WANDB_API_KEY", "key")
     assert _logged_in()
+
+
+def test_the_leaderboard_is_a_table_of_the_same_group(folder: Path, members: list[Path]) -> None:
+    found = logged(folder / "my-sweep")
+    assert found.run.run_group == "my-sweep"
+    (table,) = (folder / "my-sweep" / "wandb").rglob("leaderboard*.table.json")
+    content = json.loads(table.read_text())
+    assert len(content["data"]) == len(members)
+    place = content["columns"].index("status")
+    assert sorted(row[place] for row in content["data"]) == ["failed", "finished"]
 
 
 def test_tensorboard_writes_below_the_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ def measure_data(rows: int, model: str) -> dict[str, float]:
 
     Returns:
         ``seconds`` of the first time and ``again`` of the second, which finds the rows in the cache, both without the
-        imports; ``rows_per_second`` of the first; ``memory``, the first's peak above the idle process, in bytes.
+        imports; ``rows_per_second`` of the first; ``memory``, the first's peak above the idle process, in bytes, without
+        the pages of the rows' file, which the system maps and takes back as it likes.
     """
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "pairs.parquet"
@@ -89,9 +91,11 @@ def check_file(file: str, model: str, cache: str) -> None:
     models.load_tokenizer(weights.start_folder(cfg.model), cfg.model)
     import_all()
     os.environ["ALIGNZOO_CACHE"] = _with_models(cache)
-    idle, began = _peak(), time.perf_counter()
-    report: dict[str, Any] = check(cfg)
-    print(json.dumps({"seconds": time.perf_counter() - began, "memory": _peak() - idle, "rows": report["rows"]}))
+    with Memory() as memory:
+        began = time.perf_counter()
+        report: dict[str, Any] = check(cfg)
+        seconds = time.perf_counter() - began
+    print(json.dumps({"seconds": seconds, "memory": memory.peak - memory.idle, "rows": report["rows"]}))
 
 
 def import_all() -> None:
@@ -112,5 +116,30 @@ def _with_models(cache: str) -> str:
     return cache
 
 
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+class Memory:
+    """Looks at the process's own memory every 20 ms: ``idle`` bytes at the start, ``peak`` bytes at most."""
+
+    def __enter__(self) -> Memory:
+        self.idle = self.peak = own_memory()
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._look, daemon=True)
+        self.thread.start()
+        return self
+
+    def _look(self) -> None:
+        while not self.done.wait(0.02):
+            self.peak = max(self.peak, own_memory())
+
+    def __exit__(self, *error: object) -> None:
+        self.done.set()
+        self.thread.join()
+        self.peak = max(self.peak, own_memory())
+
+
+def own_memory() -> int:
+    """Return the bytes of the process that no file backs; where that is not told, the resident set's peak."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    found = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return 1024 * sum(int(found[name].split()[0]) for name in ("RssAnon", "RssShmem"))

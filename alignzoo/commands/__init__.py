@@ -9,7 +9,11 @@ COMMANDS = {
     "list": "what is installed, from which distribution, and what failed",
     "check": "what is in the data, before any training",
     "evaluate": "the yardstick for a run, a checkpoint or any model",
+    "compare": "the held-out answers of several runs, side by side",
+    "report": "the leaderboard of a sweep or of several runs",
     "manifest": "whether two runs used the same rows and tokens",
+    "chat": "talk to a result, and to what it was before",
+    "verify-losses": "whether TRL's losses are those of the papers",
     "benchmark": "alignzoo against a plain TRL script, in one run",
 }
 

@@ -60,6 +60,7 @@ def measure(target: Target) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Return the target's lines of ``answers.jsonl``, and the hashes of the rows of its configuration."""
     from alignzoo import settings, weights
     from alignzoo.data.manifest import fingerprints
+    from alignzoo.judges import configured_judge, judged
     from alignzoo.launch import quiet
     from alignzoo.models import load_policy
     from alignzoo.ready import make_ready
@@ -70,13 +71,14 @@ def measure(target: Target) -> tuple[list[dict[str, Any]], dict[str, str]]:
     quiet(cfg)
     ready = make_ready(cfg, method)
     _warn_seen(target, ready)
+    judge = configured_judge(cfg.judge)
     rewards = configured_rewards(cfg, method, ready.rows, ready.data.heldout, ready.stops)
     yardstick = ready.yardstick(cfg, rewards)
     start = load_policy(ready.start, cfg, ready.device, ready.precision).to(ready.device)
     before = yardstick.measure_start(start, weights.identity(ready.start))
     model, adapted = _model(target, cfg, ready)
     after = yardstick.measure(model, None if adapted else lambda: start)
-    return yardstick.lines(before, after), fingerprints(ready.data.manifest)
+    return judged(yardstick.lines(before, after), judge), fingerprints(ready.data.manifest)
 
 
 def _model(target: Target, cfg: DictConfig, ready: Ready) -> tuple[Any, bool]:

@@ -1,4 +1,4 @@
-"""``python -m alignzoo list``: methods, rewards and plugins, with the distribution that each comes from."""
+"""``python -m alignzoo list``: methods, rewards, judges and plugins, with the distribution that each comes from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def main(words: Sequence[str]) -> int:
 
     found = registry()
     console = Console()
-    for title, items in (("method", found.methods), ("reward", found.rewards)):
+    for title, items in (("method", found.methods), ("reward", found.rewards), ("judge", found.judges)):
         table = Table(title, "what it is", "from", box=None, header_style="bold", pad_edge=False)
         for name, (item, plugin) in sorted(items.items()):
             table.add_row(name, _first_line(item), plugin.origin)

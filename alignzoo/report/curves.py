@@ -44,7 +44,7 @@ def _draw(points: Sequence[tuple[int, float]], file: Path, title: str, label: st
     many = len(points) > 20
     axes.plot(steps, values, color="#9ecae1" if many else "#1f77b4", marker="" if many else "o", markersize=3)
     if many:
-        axes.plot(steps, _smoothed(values), color="#1f77b4")
+        axes.plot(steps, smoothed(values), color="#1f77b4")
     axes.set_title(title, parse_math=False)
     axes.set(xlabel="update", ylabel=label)
     axes.grid(alpha=0.3)
@@ -53,7 +53,7 @@ def _draw(points: Sequence[tuple[int, float]], file: Path, title: str, label: st
     return file
 
 
-def _smoothed(values: Sequence[float], weight: float = 0.85) -> list[float]:
+def smoothed(values: Sequence[float], weight: float = 0.85) -> list[float]:
     """Return the exponential moving average, corrected for its start."""
     average, smoothed = 0.0, []
     for count, value in enumerate(values, 1):

@@ -36,11 +36,12 @@ def _answers(rows: Sequence[dict[str, Any]], column: str, policy: Any, reference
         ([], row["prompt_ids"]) if column == "prompt" else (row["prompt_ids"], row[f"{column}_ids"]) for row in rows
     ]
     with torch.no_grad():
-        fixed = [_padded([token_log_probs(model, *pair) for pair in pairs]) for model in (reference, old)]
+        before = _padded([token_log_probs(reference, *pair) for pair in pairs])
+        sampled = _padded([token_log_probs(old, *pair) for pair in pairs])
     mask = _padded([torch.ones(len(answer)) for _, answer in pairs])
     if column == "prompt":
         mask[:, 0] = 0
-    return Answers(_padded([token_log_probs(policy, *pair) for pair in pairs]), *fixed, mask)
+    return Answers(_padded([token_log_probs(policy, *pair) for pair in pairs]), before, sampled, mask)
 
 
 def _padded(rows: list[Tensor]) -> Tensor:

@@ -14,12 +14,14 @@ from alignzoo.verify.likelihood import make_batch, token_log_probs
 from alignzoo.verify.rows import GROUP, SIZES, fixed_rows, read_rows, reward
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from omegaconf import DictConfig
     from torch import Tensor
 
 LOSS_TOLERANCE = 1e-5  #: of losses below 1 in nats, of larger ones as a share: float32 keeps seven digits
 GRADIENT_TOLERANCE = 1e-3  #: norm of the difference over the norm of the equation's
 NOISE = 0.02  #: standard deviation of what moves each weight away: pairs' margins of a nat, small beside weights of 0.1
+CLIMB = 1e-3  #: step along the gradient that makes KL pairs likelier
 
 
 @dataclass(frozen=True)
@@ -74,54 +76,106 @@ def compare(method: type[Method]) -> Comparison | None:
     cfg = composed(overrides(method))
     settings.check(cfg)
     quiet(cfg)
-    with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as scratch:
-        torch.manual_seed(0)
-        return _compared(method, cfg, Path(scratch))
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)  # matrices this small take twice as long on two
+        with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as scratch:
+            torch.manual_seed(0)
+            return _compared(method, cfg, Path(scratch))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _compared(method: type[Method], cfg: DictConfig, scratch: Path) -> Comparison | None:
     from alignzoo import models, weights
 
     start = weights.start_folder(cfg.model)
-    trainer = _trainer(method, cfg, start, scratch)
     reference = models.load_policy(start, cfg, "cpu", "fp32").eval()
-    _move(trainer, method.data, seed=1)
+    tokenizer = models.load_tokenizer(start, cfg.model)
+    fixed = fixed_rows(method.data, tokenizer)
+    trainer = _trainer(method, cfg, start, scratch, fixed)
+    _move(trainer.model, tokenizer.eos_token_id, fixed, seed=1)
     old = _plain(trainer, start, cfg)
     inputs, count = _inputs(trainer)
     if method.data is DataFormat.PROMPTS:
-        _move(trainer, method.data, seed=2)
+        _move(trainer.model, None, fixed, seed=2)
     policy = _plain(trainer, start, cfg)
-    rows = read_rows(method.data, trainer.train_dataset, inputs)
-    expected = method.equation(cfg, make_batch(rows, policy, reference, old))
+    expected = method.equation(cfg, make_batch(read_rows(method.data, fixed, inputs), policy, reference, old))
     if expected is None:
         return None
     expected.backward()  # type: ignore[no-untyped-call]
     loss = trainer.compute_loss(trainer.model, inputs, num_items_in_batch=count)
     loss.backward()
-    gradients = _gradient(trainer.model), _gradient(policy)
-    apart = float((gradients[0] - gradients[1]).norm() / gradients[1].norm())
-    return Comparison(float(loss.detach()), float(expected.detach()), apart)
+    theirs, ours = _gradient(trainer.model), _gradient(policy)
+    return Comparison(float(loss.detach()), float(expected.detach()), float((theirs - ours).norm() / ours.norm()))
 
 
-def _trainer(method: type[Method], cfg: DictConfig, start: Path, scratch: Path) -> Any:
+def _trainer(method: type[Method], cfg: DictConfig, start: Path, scratch: Path, rows: Dataset) -> Any:
     """Return the trainer that a run would use, in training mode, on the fixed rows."""
     from alignzoo import models
     from alignzoo.arguments import trl_config
 
-    tokenizer = models.load_tokenizer(start, cfg.model)
-    model = models.load_policy(start, cfg, "cpu", "fp32")
-    if method.data is DataFormat.PROMPTS:
-        _end_sooner(model, tokenizer.eos_token_id)
-    trainer: Any = method().build_trainer(
-        TrainParts(
-            cfg=cfg,
-            args=trl_config(cfg, method, scratch, "cpu", "fp32"),
-            model=model,
-            tokenizer=tokenizer,
-            train=fixed_rows(method.data, tokenizer),
-            rewards=[_reward] if method.uses_rewards else [],
-        )
+    parts = TrainParts(
+        cfg=cfg,
+        args=trl_config(cfg, method, scratch, "cpu", "fp32"),
+        model=models.load_policy(start, cfg, "cpu", "fp32"),
+        tokenizer=models.load_tokenizer(start, cfg.model),
+        train=rows,
+        rewards=[reward] if method.uses_rewards else [],
     )
-    trainer.current_gradient_accumulation_steps = 1  # these two are the training loop's
+    trainer: Any = method().build_trainer(parts)
+    trainer.current_gradient_accumulation_steps = 1  # the training loop sets it
     trainer.model.train()
     return trainer
+
+
+def _inputs(trainer: Any) -> tuple[Any, Any]:
+    """Return what the training loop hands to the loss: the first batch, sampled where need be, and its token count."""
+    samples, count = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 1, trainer.args.device)
+    return trainer._prepare_inputs(samples[0]), count
+
+
+def _move(model: Any, end: int | None, rows: Dataset, seed: int) -> None:
+    """Take the policy a little away from where it is, so that no term of an equation vanishes.
+
+    Sampled answers get an ``end``, else all would be of one length. KL pairs become likelier: the estimate is
+    clamped at 0, and would be left out below.
+    """
+    import torch
+
+    dice = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += NOISE * torch.randn(weight.shape, generator=dice)
+        if "prompt" in rows.column_names and end is not None:
+            model.get_input_embeddings().weight[end] *= 3
+    if "KL_completion_ids" in rows.column_names:
+        _climb(model, [(row["prompt_ids"], row["KL_completion_ids"]) for row in rows])
+
+
+def _climb(model: Any, pairs: Sequence[tuple[list[int], list[int]]]) -> None:
+    """Make answers likelier, by about a nat each."""
+    import torch
+
+    total = torch.stack([token_log_probs(model, *pair).sum() for pair in pairs]).sum()
+    weights = list(model.parameters())
+    with torch.no_grad():
+        for weight, slope in zip(weights, torch.autograd.grad(total, weights), strict=True):
+            weight += CLIMB * slope
+
+
+def _plain(trainer: Any, start: Path, cfg: DictConfig) -> Any:
+    """Return a copy of the trainer's policy as transformers loads it: TRL patches the forward pass of its own."""
+    from alignzoo import models
+
+    model = models.load_policy(start, cfg, "cpu", "fp32").eval()
+    model.load_state_dict(trainer.model.state_dict())
+    return model
+
+
+def _gradient(model: Any) -> Tensor:
+    """Return the gradient with respect to all weights, as one vector; a weight without one has 0."""
+    import torch
+
+    slopes = [torch.zeros_like(w) if w.grad is None else w.grad for _, w in sorted(model.named_parameters())]
+    return torch.cat([slope.flatten() for slope in slopes])

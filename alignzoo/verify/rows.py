@@ -29,8 +29,9 @@ def fixed_rows(kind: DataFormat, tokenizer: Any) -> Dataset:
 
     if kind is DataFormat.PROMPTS:
         return Dataset.from_list([{"prompt": "Why is the sea salt?"}, {"prompt": "Name three colours, and say why."}])
-    make = {DataFormat.PREFERENCE: list, DataFormat.UNPAIRED: _unpaired, DataFormat.SUPERVISED: _supervised}
-    rows: Dataset = Dataset.from_list(make[kind](_pairs(tokenizer)))
+    pairs = _pairs(tokenizer)
+    made = {DataFormat.UNPAIRED: _unpaired(pairs), DataFormat.SUPERVISED: _supervised(pairs)}
+    rows: Dataset = Dataset.from_list(made.get(kind, pairs))
     return rows
 
 
@@ -73,7 +74,9 @@ def _supervised(pairs: Sequence[Row]) -> list[Row]:
     ]
 
 
-def reward(prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Sequence[Sequence[int]]) -> list[float]:
+def reward(
+    prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Sequence[Sequence[int]], **columns: Any
+) -> list[float]:
     """Score sampled answers by their ids alone, as TRL calls rewards.
 
     The scores spread over hundreds: TRL adds 1e-4 to a group's spread, lest it divide by 0, and the papers do not.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import mmap
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
 
-from alignzoo.benchmark.data import measure_data, write_pairs
+from alignzoo.benchmark.data import Memory, measure_data, write_pairs
 from alignzoo.benchmark.start import COMMANDS, measure_start
 from alignzoo.benchmark.steps import measure_steps
 from alignzoo.commands import benchmark
@@ -27,6 +28,17 @@ def test_data_is_read_once_and_then_found(cache: Path) -> None:
     assert found["rows_per_second"] == pytest.approx(3_000 / found["seconds"])
     assert found["again"] < found["seconds"]
     assert found["memory"] > 0
+
+
+def test_memory_is_that_of_the_process_and_not_of_mapped_files(tmp_path: Path) -> None:
+    size = 60_000_000
+    (tmp_path / "file").write_bytes(b"x" * size)
+    with Memory() as mapped, (tmp_path / "file").open("rb") as file:
+        assert len(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)[::4096]) == size // 4096 + 1
+    with Memory() as own:
+        assert len(b"x" * size) == size
+    assert mapped.peak - mapped.idle < size / 2
+    assert own.peak - own.idle > size / 2
 
 
 def test_both_sides_of_the_step_benchmark_train_the_same(cache: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from alignzoo.report.curves import CURVES, _smoothed, draw_curves
+from alignzoo.report.curves import CURVES, draw_curves, smoothed
 
 
 def history(**metrics: list[Any]) -> list[dict[str, Any]]:
@@ -86,12 +86,12 @@ def colours(file: Path) -> set[tuple[int, ...]]:
 
 
 def test_the_average_is_corrected_for_its_start() -> None:
-    assert _smoothed([2.0, 2.0, 2.0]) == pytest.approx([2.0, 2.0, 2.0])
-    first, second, third = _smoothed([1.0, 3.0, 0.0], weight=0.5)
+    assert smoothed([2.0, 2.0, 2.0]) == pytest.approx([2.0, 2.0, 2.0])
+    first, second, third = smoothed([1.0, 3.0, 0.0], weight=0.5)
     assert first == 1.0
     assert second == pytest.approx((0.25 * 1 + 0.5 * 3) / 0.75)
     assert third == pytest.approx((0.125 * 1 + 0.25 * 3 + 0.5 * 0) / 0.875)
-    assert _smoothed([]) == []
+    assert smoothed([]) == []
 
 
 def test_pictures_are_the_same_every_time(tmp_path: Path) -> None:

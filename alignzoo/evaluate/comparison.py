@@ -1,0 +1,211 @@
+"""What changed between the start model's answers and those of one or more runs, on the prompts that all answered."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alignzoo.errors import UserError
+from alignzoo.evaluate.axes import AXES, Axis, words
+from alignzoo.evaluate.intervals import Estimate, bootstrap, paired, wilson
+from alignzoo.evaluate.verdicts import Unfinished, win_rate
+
+if TYPE_CHECKING:
+    from alignzoo.judge import Judge
+
+START = "start"
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+Answer = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run's answers, by prompt id, and its result."""
+
+    folder: Path
+    lines: dict[str, dict[str, Any]]
+    result: dict[str, Any]
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder.
+
+    Raises:
+        UserError: it is no finished run with answers, or another version of alignzoo made it.
+    """
+    if not (folder / "result.json").is_file():
+        raise UserError(f"{folder} is no finished run: it has no result.json.")
+    try:
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        rows = [json.loads(line) for line in (folder / "answers.jsonl").read_text(encoding="utf-8").splitlines()]
+        lines = {str(row["id"]): _checked(row) for row in rows}
+    except FileNotFoundError:
+        raise UserError(f"{folder} has no answers.jsonl: it was run with evaluate.enabled=false.") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}/answers.jsonl or result.json cannot be read: {error!r}.") from None
+    if not isinstance(result, dict):
+        raise UserError(f"{folder}/result.json is not the result of a run.")
+    return Run(folder, lines, result)
+
+
+def _checked(row: dict[str, Any]) -> dict[str, Any]:
+    for answer in (row["before"], row["after"]):
+        if not isinstance(answer["text"], str):
+            raise TypeError(f"the answer to {row['id']} is no text")
+        float(answer["ended"])
+    return {**row, "prompt": str(row["prompt"])}
+
+
+def compare(runs: Sequence[Run], judge: Judge | None = None) -> dict[str, Any]:
+    """Return what changed, as JSON has it.
+
+    Keys: ``columns`` (the start model, then the runs), ``notes``, ``axes`` (values, changes since the start, and their
+    intervals), ``wins`` (one entry a comparison of the judge's), ``remarks`` (of the judge), and ``prompts``, the
+    biggest change first.
+
+    Raises:
+        UserError: the runs share no prompt.
+    """
+    ids = [key for key in runs[0].lines if all(key in run.lines for run in runs)]
+    if not ids:
+        raise UserError(
+            f"{' and '.join(str(run.folder) for run in runs)} share no held-out prompt: nothing to compare."
+        )
+    columns = [[runs[0].lines[key]["before"] for key in ids], *([r.lines[key]["after"] for key in ids] for r in runs)]
+    prompts = [runs[0].lines[key]["prompt"] for key in ids]
+    judged = _wins(judge, prompts, columns) if judge else []
+    rows = [_row(ids[i], prompts[i], [column[i] for column in columns]) for i in range(len(ids))]
+    for row, *verdicts in zip(rows, *(entry.pop("verdicts") for entry in judged), strict=True):
+        row["verdicts"] = verdicts
+    return {
+        "columns": _columns(runs),
+        "count": len(ids),
+        "notes": _notes(runs, ids),
+        "axes": [_axis(key, axis, columns) for key, axis in AXES.items()],
+        "judge": judge.identity() if judge else None,
+        "wins": judged,
+        "remarks": dict(judge.remarks) if judge else {},
+        "prompts": sorted(rows, key=lambda row: -row["change"]),
+    }
+
+
+def _columns(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    told = [{"name": START, "method": "", "objective": None, "folder": None}]
+    for letter, run in zip(LETTERS, runs, strict=False):
+        method, objective = str(run.result.get("method", "")), run.result.get("objective")
+        told.append({"name": letter, "method": method, "objective": objective, "folder": str(run.folder)})
+    return told
+
+
+def _notes(runs: Sequence[Run], ids: Sequence[str]) -> list[str]:
+    """Say what keeps the runs from being a fair comparison."""
+    first, found = runs[0], []
+    for letter, run in zip(LETTERS[1:], runs[1:], strict=False):
+        data, others = first.result.get("data") or {}, run.result.get("data") or {}
+        for part, told in (("train", "trained on other rows or tokens"), ("heldout", "held out other rows or tokens")):
+            if data.get(part) != others.get(part):
+                found.append(f"{letter} {told} than A: python -m alignzoo manifest names them.")
+        different = sum(first.lines[key]["before"]["text"] != run.lines[key]["before"]["text"] for key in ids)
+        if different:
+            found.append(f"{letter} began from other answers than A on {different} prompts: the start shown is A's.")
+    longest = max(len(run.lines) for run in runs)
+    if len(ids) < longest:
+        found.append(f"Only the {len(ids)} prompts that all runs answered are compared, of up to {longest}.")
+    return found
+
+
+def _axis(key: str, axis: Axis, columns: Sequence[Sequence[Answer]]) -> dict[str, Any]:
+    counted = [_counted(axis, column) for column in columns]
+    values = [_estimate(axis, *pair) for pair in counted]
+    changes = [None, *(_told(paired(pair, counted[0])) for pair in counted[1:])]
+    told: dict[str, Any] = {"key": key, "group": axis.group, "label": axis.label, "form": axis.form}
+    told |= {"share": "%" in axis.form, "whole": axis.is_share}
+    return told | {"values": [_told(value) for value in values], "changes": changes}
+
+
+def _counted(axis: Axis, column: Sequence[Answer]) -> tuple[Any, Any]:
+    top = np.array([axis.told(answer[axis.of]) for answer in column], float)
+    return top, np.array([axis.over(answer["text"]) for answer in column], float) if axis.over else np.ones_like(top)
+
+
+def _estimate(axis: Axis, top: Any, below: Any) -> Estimate:
+    if axis.is_share:
+        return Estimate(float(top.mean()), *wilson(float(top.sum()), len(top)))
+    return bootstrap(top, below)
+
+
+def _told(found: Estimate) -> dict[str, Any] | None:
+    return None if math.isnan(found.value) else {**asdict(found), "sure": not found.is_zero}
+
+
+def _wins(judge: Judge, prompts: list[str], columns: Sequence[Sequence[Answer]]) -> list[dict[str, Any]]:
+    """Judge every run against the start model, and two runs against each other."""
+    pairs = [(place, 0) for place in range(1, len(columns))] + ([(1, 2)] if len(columns) == 3 else [])
+    names = [START, *LETTERS]
+    found = []
+    for one, other in pairs:
+        verdicts: Sequence[float | None]
+        stopped = None
+        try:
+            verdicts = win_rate(judge, prompts, *([a["text"] for a in columns[place]] for place in (one, other)))
+        except Unfinished as error:
+            verdicts, stopped = error.verdicts, str(error)
+        found.append({"of": names[one], "against": names[other], "verdicts": verdicts, **_tally(verdicts)})
+        if stopped:
+            found[-1]["stopped"] = stopped
+            break
+    return found
+
+
+def _tally(verdicts: Sequence[float | None]) -> dict[str, Any]:
+    known = [verdict for verdict in verdicts if verdict is not None]
+    low, high = wilson(sum(known), len(known))
+    counts = {name: known.count(value) for name, value in (("won", 1.0), ("tied", 0.5), ("lost", 0.0))}
+    value = sum(known) / len(known) if known else None
+    return {"value": value, "low": low, "high": high, "sure": not low <= 0.5 <= high, "judged": len(known), **counts}
+
+
+def _row(key: str, prompt: str, answers: Sequence[Answer]) -> dict[str, Any]:
+    """Return a prompt with its answers, and how much the last differs: of one run from the start, of two from A."""
+    texts = [answer["text"] for answer in answers]
+    compared = len(texts) - 2, len(texts) - 1
+    changes = [difference(texts[0], text) for text in texts[1:]]
+    shown = [[(text, False)] for text in texts]
+    change = max(found[2] for found in changes)
+    if len(texts) <= 3:
+        left, right, change = difference(*(texts[place] for place in compared))
+        shown[compared[0]], shown[compared[1]] = left, right
+    told = [
+        {"text": a["text"], "pieces": pieces, "words": int(words(a["text"])), "ended": bool(a["ended"])}
+        for a, pieces in zip(answers, shown, strict=True)
+    ]
+    return {"id": key, "prompt": prompt, "change": round(change, 4), "answers": told, "verdicts": []}
+
+
+Pieces = list[tuple[str, bool]]
+
+
+def difference(a: str, b: str) -> tuple[Pieces, Pieces, float]:
+    """Return both texts as (piece, whether the other text lacks it), and the share of words that differ.
+
+    The share is 1 minus difflib's ratio over words: 0 for equal texts, 1 for texts without a common word in order.
+    """
+    parts = [re.findall(r"\s*\S+", text) for text in (a, b)]
+    left, right = ([part.strip() for part in found] for found in parts)
+    matcher = difflib.SequenceMatcher(None, left, right, autojunk=False)
+    sides: tuple[Pieces, Pieces] = ([], [])
+    for kind, *ends in matcher.get_opcodes():
+        for side, found, (start, end) in zip(sides, parts, (ends[:2], ends[2:]), strict=True):
+            piece, changed = "".join(found[start:end]), kind != "equal"
+            blank = len(piece) - len(piece.lstrip()) if changed else 0  # not to be highlighted
+            side += [(text, mark) for text, mark in ((piece[:blank], False), (piece[blank:], changed)) if text]
+    return *sides, 1 - matcher.ratio()

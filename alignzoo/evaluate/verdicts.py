@@ -1,0 +1,140 @@
+"""A judge's verdicts, kept on disk as they come: what was judged once is not judged, or paid for, again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignzoo import cache
+from alignzoo.errors import UserError
+
+if TYPE_CHECKING:
+    from alignzoo.judge import Judge
+
+VERDICTS = (0.0, 0.5, 1.0)
+
+Row = tuple[str, str, str]
+
+
+class Unfinished(UserError):
+    """The judge stopped midway; ``verdicts`` has what is known so far, None for the rest."""
+
+    def __init__(self, text: str, verdicts: list[float | None]) -> None:
+        super().__init__(text)
+        self.verdicts = verdicts
+
+
+def win_rate(judge: Judge, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> list[float]:
+    """Return one verdict a prompt: 1.0 where A wins, 0.0 where B wins, 0.5 for a tie; their mean is A's win rate.
+
+    The judge is asked only for pairs that it has not judged before; two equal answers are a tie, and not asked for.
+
+    Raises:
+        Unfinished: the judge could not go on, or returned what is no verdict.
+    """
+    rows = list(zip(prompts, a, b, strict=True))
+    keys = [_hash(row) for row in rows]
+    file = verdict_file(judge)
+    known = _read(file) | {key: 0.5 for key, row in zip(keys, rows, strict=True) if row[1] == row[2]}
+    asked = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}
+    judge.total = len(asked)
+    try:
+        for verdicts in _judged(judge, asked):
+            _append(file, verdicts)
+            known |= verdicts
+    except UserError as error:
+        found = [known.get(key) for key in keys]
+        kept = f"{sum(v is not None for v in found)} of {len(rows)} verdicts are kept; the same command goes on there."
+        raise Unfinished(f"{' '.join(str(error).splitlines())}\n{kept}", found) from error
+    return [known[key] for key in keys]
+
+
+def verdict_file(judge: Judge) -> Path:
+    """Return the file of this judge with these settings: one JSON object a line, in the order of judging."""
+    return cache.folder("verdicts") / f"{judge.name}-{_hash(judge.identity())[:16]}.jsonl"
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _read(file: Path) -> dict[str, float]:
+    """Return the verdicts by key; a line that a killed process left torn is passed over."""
+    known: dict[str, float] = {}
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []
+    for line in lines:
+        try:
+            found = json.loads(line)
+            known[str(found["pair"])] = float(found["verdict"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return known
+
+
+def _append(file: Path, verdicts: dict[str, float]) -> None:
+    """Add whole lines in one write, on a line of their own even behind a torn one."""
+    text = "".join(json.dumps({"pair": key, "verdict": verdict}) + "\n" for key, verdict in verdicts.items())
+    with file.open("ab+") as stream:
+        if stream.tell():
+            stream.seek(-1, 2)
+            text = text if stream.read(1) == b"\n" else f"\n{text}"
+        stream.write(text.encode())
+
+
+def _judged(judge: Judge, rows: dict[str, Row]) -> Iterator[dict[str, float]]:
+    """Yield verdicts as they come, by key."""
+    keys = list(rows)
+    parts = [keys[start : start + judge.batch_size] for start in range(0, len(keys), judge.batch_size)]
+
+    def ask(part: list[str]) -> dict[str, float]:
+        return dict(zip(part, _checked(judge, [rows[key] for key in part]), strict=True))
+
+    if judge.at_once == 1:
+        yield from map(ask, parts)
+    else:
+        yield from _in_threads(ask, parts, judge.at_once)
+
+
+def _in_threads(
+    ask: Callable[[list[str]], dict[str, float]], parts: list[list[str]], at_once: int
+) -> Iterator[dict[str, float]]:
+    """Ask side by side. After a failure no further call begins, but those under way are waited for and kept."""
+    stop = threading.Event()
+    failed: BaseException | None = None
+
+    def guarded(part: list[str]) -> dict[str, float]:
+        try:
+            return {} if stop.is_set() else ask(part)
+        except BaseException:
+            stop.set()
+            raise
+
+    with ThreadPoolExecutor(at_once) as pool:
+        running = [pool.submit(guarded, part) for part in parts]
+        try:
+            for done in as_completed(running):
+                error = done.exception()
+                if error is None:
+                    yield done.result()
+                else:
+                    failed = failed or error
+        finally:
+            stop.set()
+    if failed:
+        raise failed
+
+
+def _checked(judge: Judge, rows: list[Row]) -> list[float]:
+    prompts, a, b = (list(column) for column in zip(*rows, strict=True))
+    verdicts = judge(prompts, a, b)
+    if len(verdicts) != len(rows):
+        raise UserError(f"judge={judge.name} returned {len(verdicts)} verdicts for {len(rows)} pairs.")
+    wrong = [verdict for verdict in verdicts if verdict not in VERDICTS]
+    if wrong:
+        raise UserError(f"judge={judge.name} returned {wrong[0]}; a verdict is 1.0 (A), 0.0 (B) or 0.5 (a tie).")
+    return [float(verdict) for verdict in verdicts]

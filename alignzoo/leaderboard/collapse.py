@@ -1,0 +1,62 @@
+"""Whether a run that scores well has fallen apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+PERFECT = 0.95  #: preference accuracy from which on a model tells nearly all pairs apart
+RISE_OF_EMPTY = 0.1  #: of the share of empty answers
+FALL_OF_ENDED = 0.2  #: of the share that end by themselves: with 48 prompts it is sure to 0.14
+FALL_OF_DISTINCT = 0.1  #: of distinct-3
+FAR = 1.0  #: KL to the start model, nats a token
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """What speaks against a setting, in words."""
+
+    brief: str
+    """As a sentence has it: ``collapsed: answers are cut off``."""
+
+    full: str
+    """With the numbers."""
+
+
+def collapse(results: Sequence[Mapping[str, Any]]) -> Collapse | None:
+    """Return what became of a setting's answers, from the results of its seeds; None where nothing speaks against it.
+
+    One collapsed seed is enough: the mean over seeds would hide it.
+    """
+    found = [(result, told) for result in results if (told := symptoms(result))]
+    if not found:
+        return None
+    result, told = found[0]
+    accuracy = result["after"].get("preference_accuracy", 0.0)
+    perfect = f"preference accuracy is {accuracy:.0%}, but " if accuracy >= PERFECT else ""
+    some = f" ({len(found)} of {len(results)} seeds)" if len(found) < len(results) else ""
+    brief = f"collapsed: {', '.join(told)}{some}"
+    return Collapse(brief, f"collapsed: {perfect}{', '.join(f'{what} ({how})' for what, how in told.items())}{some}")
+
+
+def symptoms(result: Mapping[str, Any]) -> dict[str, str]:
+    """Return what became of the answers since the start model -> the numbers that say so."""
+    before, after = result.get("before", {}), result.get("after", {})
+
+    def rise(key: str) -> float:
+        return float(after[key] - before[key]) if key in before and key in after else 0.0
+
+    def told(key: str) -> str:
+        return f"{before[key]:.0%} to {after[key]:.0%}"
+
+    found = {}
+    if rise("empty") > RISE_OF_EMPTY:
+        found["answers are empty"] = told("empty")
+    if rise("ended") < -FALL_OF_ENDED:
+        found["answers are cut off"] = f"those that end by themselves: {told('ended')}"
+    if rise("distinct_3") < -FALL_OF_DISTINCT:
+        found["answers repeat themselves"] = f"different word triples: {told('distinct_3')}"
+    if after.get("kl", 0.0) > FAR:
+        found["the model is far from its start"] = f"KL {after['kl']:.1f} nats a token"
+    return found

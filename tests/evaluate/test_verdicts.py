@@ -1,0 +1,162 @@
+"""Verdicts: asked for once, kept as they come, and never lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from alignzoo import Judge, UserError
+from alignzoo.evaluate.verdicts import Unfinished, verdict_file, win_rate
+
+
+class Longer(Judge):
+    """The longer answer; notes what it is asked, and stops at the prompt ``bad``."""
+
+    name = "longer"
+    silent = frozenset({"batch_size", "at_once"})
+
+    def __init__(self, kind: str = "x", batch_size: int = 1, at_once: int = 1) -> None:
+        self.batch_size, self.at_once = batch_size, at_once
+        self.seen: list[tuple[str, str, str]] = []
+        self.threads: set[int] = set()
+
+    def __call__(self, prompts: list[str], a: list[str], b: list[str]) -> list[float]:
+        if "bad" in prompts:
+            raise UserError("judge=longer: gone.\nTry again.")
+        self.seen += zip(prompts, a, b, strict=True)
+        self.threads.add(threading.get_ident())
+        return [0.5 if len(x) == len(y) else float(len(x) > len(y)) for x, y in zip(a, b, strict=True)]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ALIGNZOO_CACHE", str(tmp_path))
+    return tmp_path
+
+
+PROMPTS, A, B = ["p", "q", "r"], ["long", "s", "same"], ["l", "short", "emas"]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_pair_is_judged_once(batch_size: int, at_once: int) -> None:
+    judge = Longer(batch_size=batch_size, at_once=at_once)
+    assert win_rate(judge, PROMPTS, A, B) == [1.0, 0.0, 0.5]
+    assert sorted(judge.seen) == list(zip(PROMPTS, A, B, strict=True))
+    again = Longer()
+    assert win_rate(again, [*PROMPTS[::-1], "new"], [*A[::-1], "a"], [*B[::-1], "bb"]) == [0.5, 0.0, 1.0, 0.0]
+    assert (again.seen, again.total) == ([("new", "a", "bb")], 1)
+
+
+@pytest.mark.parametrize("change", ["kind", "prompt", "a", "b", "order"])
+def test_whatever_changes_is_judged_again(change: str) -> None:
+    win_rate(Longer(), ["p"], ["one"], ["three"])
+    judge = Longer("y" if change == "kind" else "x")
+    row = {"prompt": "p", "a": "one", "b": "three"}
+    if change == "order":
+        row |= {"a": "three", "b": "one"}
+    elif change in row:
+        row[change] += "!"
+    win_rate(judge, *([text] for text in row.values()))
+    assert len(judge.seen) == 1
+
+
+def test_equal_answers_tie_and_equal_pairs_are_asked_for_once() -> None:
+    judge = Longer()
+    assert win_rate(judge, ["p", "q", "q"], ["same", "aa", "aa"], ["same", "b", "b"]) == [0.5, 1.0, 1.0]
+    assert judge.seen == [("q", "aa", "b")]
+
+
+def test_verdicts_survive_a_judge_that_stops() -> None:
+    with pytest.raises(Unfinished) as stopped:
+        win_rate(Longer(), ["p", "q", "bad", "r"], ["aa"] * 4, ["b"] * 4)
+    assert stopped.value.verdicts == [1.0, 1.0, None, None]
+    assert str(stopped.value).splitlines() == [
+        "judge=longer: gone. Try again.",
+        "2 of 4 verdicts are kept; the same command goes on there.",
+    ]
+    judge = Longer()
+    assert win_rate(judge, ["p", "q", "r"], ["aa"] * 3, ["b"] * 3) == [1.0] * 3
+    assert judge.seen == [("r", "aa", "b")]
+
+
+def test_calls_under_way_are_kept_when_another_fails() -> None:
+    begun, failed = threading.Event(), threading.Event()
+
+    class Slow(Longer):
+        """``bad`` fails once ``good`` is under way, and ``good`` ends after that."""
+
+        def __call__(self, prompts: list[str], a: list[str], b: list[str]) -> list[float]:
+            if prompts == ["good"]:
+                begun.set()
+                failed.wait(10)
+            if prompts == ["bad"]:
+                begun.wait(10)
+                threading.Timer(0.3, failed.set).start()
+            return super().__call__(prompts, a, b)
+
+    judge = Slow(at_once=2)
+    with pytest.raises(Unfinished) as stopped:
+        win_rate(judge, ["bad", "good", *map(str, range(2000))], ["aa"] * 2002, ["b"] * 2002)
+    assert stopped.value.verdicts[:2] == [None, 1.0]
+    kept = [verdict for verdict in stopped.value.verdicts if verdict is not None]
+    assert len(verdict_file(judge).read_text().splitlines()) == len(kept) < 2001
+    assert threading.get_ident() not in judge.threads
+
+
+def test_a_torn_line_costs_that_line_only() -> None:
+    judge = Longer()
+    win_rate(judge, PROMPTS, A, B)
+    file = verdict_file(judge)
+    whole = file.read_text()
+    file.write_text(whole[:-20])
+    again = Longer()
+    assert win_rate(again, PROMPTS, A, B) == [1.0, 0.0, 0.5]
+    assert again.seen == [("r", "same", "emas")]
+    last = Longer()
+    assert win_rate(last, PROMPTS, A, B) == [1.0, 0.0, 0.5]
+    assert last.seen == []
+    assert len(file.read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize(("answer", "told"), [([1.0, 1.0], "2 verdicts for 1"), ([0.7], "returned 0.7"), ([], "0 ver")])
+def test_what_is_no_verdict_is_refused(answer: list[float], told: str) -> None:
+    class Odd(Longer):
+        """Says what it is told to."""
+
+        def __call__(self, prompts: list[str], a: list[str], b: list[str]) -> list[float]:
+            return answer
+
+    with pytest.raises(Unfinished, match=told):
+        win_rate(Odd(), ["p"], ["a"], ["b"])
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {folder!r})
+from test_verdicts import Longer
+from alignzoo.evaluate.verdicts import win_rate
+
+class Killed(Longer):
+    def __call__(self, prompts, a, b):
+        if prompts == ["r"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(prompts, a, b)
+
+win_rate(Killed(), ["p", "q", "r"], ["aa"] * 3, ["b"] * 3)
+"""
+
+
+def test_verdicts_survive_a_process_that_is_killed() -> None:
+    code = KILLED.format(folder=str(Path(__file__).parent))
+    done = subprocess.run([sys.executable, "-c", code], env=dict(os.environ), check=False)
+    assert done.returncode == -signal.SIGKILL
+    judge = Longer()
+    win_rate(judge, ["p", "q", "r"], ["aa"] * 3, ["b"] * 3)
+    assert judge.seen == [("r", "aa", "b")]
