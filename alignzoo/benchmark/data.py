@@ -39,8 +39,8 @@ def measure_data(rows: int, model: str) -> dict[str, float]:
 
     Returns:
         ``seconds`` of the first time and ``again`` of the second, which finds the rows in the cache, both without the
-        imports; ``rows_per_second`` of the first; ``memory``, the first's peak above the idle process, in bytes, without
-        the pages of the rows' file, which the system maps and takes back as it likes.
+        imports; ``rows_per_second`` of the first; ``memory``, the first's peak above the idle process, in bytes:
+        without the pages of the rows' file, which the system maps and takes back as it likes.
     """
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "pairs.parquet"
