@@ -15,6 +15,8 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 TESTED = ("-c", str(ROOT / "constraints.txt"))
 THIRD_PARTY = ROOT / "tests" / "packages" / "alignzoo_simpo"
 QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "WANDB_MODE": "offline"}
+#: One process a core, one thread each: many threads in several processes get into each other's way.
+PARALLEL = ("-n", "auto", "--dist", "loadfile")
 
 
 def group(name: str) -> list[str]:
@@ -33,8 +35,8 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the test suite, with coverage."""
     session.install("-e.", *group("test"), *TESTED)
-    args = session.posargs or ["--cov", "--cov-report=term", "--cov-fail-under=90"]
-    session.run("pytest", *args, env=QUIET)
+    args = session.posargs or [*PARALLEL, "--cov", "--cov-report=term", "--cov-fail-under=90"]
+    session.run("pytest", *args, env={**QUIET, "OMP_NUM_THREADS": "1"})
 
 
 @nox.session
@@ -78,7 +80,7 @@ def docs(session: nox.Session) -> None:
 def minimums(session: nox.Session) -> None:
     """Run the test suite against the oldest versions that pyproject.toml allows."""
     session.install("-e.", *group("test"), "-c", str(ROOT / "constraints-minimums.txt"))
-    session.run("pytest", *session.posargs, env=QUIET)
+    session.run("pytest", *(session.posargs or PARALLEL), env={**QUIET, "OMP_NUM_THREADS": "1"})
 
 
 @nox.session

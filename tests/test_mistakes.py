@@ -130,7 +130,7 @@ LIGHT = {
     "a number for a list": ("method.loss_type=3", "method.loss_type=3 is a whole number", "list[str]"),
     "a value for a mapping": ("dataset.heldout=3", "dataset.heldout", "null"),
     "a misspelt choice": ("dataset.bad_rows=stopp", "dataset.bad_rows=stopp", "Did you mean stop?"),
-    "a misspelt objective": ("evaluate.objective=margins", "evaluate.objective=margins", "Did you mean margin?"),
+    "a misspelt objective": ("evaluate.objective=margins", "evaluate.objective=margins", "Did you mean margin"),
     "a misspelt precision": ("train.precision=fp61", "train.precision=fp61", "Did you mean fp16?"),
     "a misspelt device": ("strategy.device=coda", "strategy.device=coda", "Did you mean cuda?"),
     "a number out of range": ("train.max_length=1", "train.max_length=1 must be at least 2"),

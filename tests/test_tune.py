@@ -28,8 +28,9 @@ def test_a_trial_that_fails_is_not_the_best(tmp_path: Path, cache: Path) -> None
     """One of the choices is refused before it trains; the others are tried all the same."""
     sweeper = (
         "hydra/sweeper=optuna",
-        "hydra/sweeper/sampler=grid",
-        "hydra.sweeper.n_trials=2",
+        "hydra/sweeper/sampler=random",
+        "hydra.sweeper.sampler.seed=3",
+        "hydra.sweeper.n_trials=8",
         "hydra.sweeper.n_jobs=1",
     )
     words = ("hydra.sweeper.direction=maximize", "hydra.sweeper.max_failure_rate=1.0", "method.beta=choice(-1,0.1)")

@@ -115,8 +115,11 @@ def _answer(speakers: Sequence[Speaker], question: str, sampling: Sampling, term
 
 
 def _stream(speaker: Speaker, label: str, question: str, sampling: Sampling) -> bool:
-    print(label, end="", flush=True)
-    whole = speaker.answer(question, sampling, lambda piece: print(piece, end="", flush=True))
+    try:
+        print(label, end="", flush=True)
+        whole = speaker.answer(question, sampling, lambda piece: print(piece, end="", flush=True))
+    except KeyboardInterrupt:  # before its first word
+        whole = False
     print("" if whole else " [stopped]", end="\n\n", flush=True)
     return whole
 

@@ -44,7 +44,8 @@ def target(word: str, overrides: Sequence[str]) -> Target:
     model = path / "model" if (path / CONFIG).is_file() else path
     if not any((model / name).is_file() for name in ("config.json", "adapter_config.json")):
         raise UserError(f"{word} holds no trained model: name a run that has finished, or a model's folder.")
-    return Target(word, composed(overrides) if run is None else run_config(run, overrides), model, run)
+    cfg = composed(overrides) if run is None else run_config(run, overrides)
+    return Target(word, cfg, model.resolve(), run)
 
 
 def run_config(run: Path, overrides: Sequence[str]) -> DictConfig:

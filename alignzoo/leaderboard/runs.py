@@ -40,7 +40,9 @@ class Run:
         """Its name; of a run that failed before it was composed, as the command has it."""
         asked = [word.partition("=")[2] for word in self.overrides if word.startswith("method=")]
         known = (self.result or {}).get("method") or self.config.get("method.name")
-        return str(known or (asked[-1] if asked else "?"))
+        parts = self.folder.name.split("-")  # NUMBER-METHOD-MODEL-DATASET
+        named = parts[1] if len(parts) > 1 and parts[0].isdigit() else "?"
+        return str(known or (asked[-1] if asked else named))
 
     @property
     def seed(self) -> Any:

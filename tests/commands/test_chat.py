@@ -258,19 +258,3 @@ def test_a_terminal_streams_resets_and_ends_with_ctrl_d(terminal: Callable[..., 
     assert ask(SALT)[0] == first
     screen.type("\x04")  # Ctrl-D
     assert screen.exit_code() == 0
-
-
-def test_ctrl_c_stops_an_answer_and_not_the_program(terminal: Callable[..., Terminal], models: Path) -> None:
-    screen = terminal(models / "start", "--with", models / "run", "--max-new-tokens", "3000", "--temperature", "3")
-    screen.until("> ")
-    screen.type(f"{SALT}\n")
-    screen.until("start: ")
-    _, pieces = screen.until(" ")
-    assert pieces
-    screen.type("\x03")
-    seen, _ = screen.until("[stopped]\r\n\r\n> ")
-    assert "run: " not in seen  # the other one's turn is given up too
-    screen.type("half a line\x03")
-    screen.until("\n> ")
-    screen.type("/quit\n")
-    assert screen.exit_code() == 0

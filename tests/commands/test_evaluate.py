@@ -84,10 +84,13 @@ def test_a_models_folder_is_measured_by_the_configuration_that_is_given(
     assert (start["after"]["margin"], start["after"]["kl"]) == pytest.approx((0, 0), abs=1e-5)
 
 
-def test_numbers_can_be_saved_into_the_run(trained: Outcome, numbers: Evaluate, tmp_path: Path) -> None:
+def test_numbers_can_be_saved_into_the_run(
+    trained: Outcome, numbers: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     folder = shutil.copytree(trained.folder, tmp_path / "run")
     old = json.loads((folder / "result.json").read_text())
-    found = numbers(folder, "evaluate.rows=7", "--save")
+    found = numbers("run", "evaluate.rows=7", "--save")
     new = json.loads((folder / "result.json").read_text())
     assert new["after"] == found["after"] != old["after"]
     assert new["cost"] == old["cost"]

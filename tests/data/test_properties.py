@@ -337,7 +337,7 @@ def test_text_alone_is_not_changed(read: Read, text: str) -> None:
 
 
 @FEW
-@given(prompt=whole, completion=whole, label=st.booleans(), score=st.floats(allow_nan=False))
+@given(prompt=whole, completion=whole, label=st.booleans(), score=st.floats(allow_nan=False, allow_infinity=False))
 def test_single_answers_are_not_changed(read: Read, prompt: str, completion: str, label: bool, score: float) -> None:
     assume(not completion.startswith(prompt))
     row = {"prompt": prompt, "completion": completion}

@@ -207,7 +207,7 @@ def test_failed_and_unfinished_members_are_listed(board: Board, tmp_path: Path) 
     assert reasons["ipo seed=2"] == "did not finish"
     assert reasons["kto seed=0"] == "the loss is not finite"
     assert reasons["orpo seed=0"].startswith("result.json cannot be read")
-    assert reasons["? 10-sft-m-d"] == "did not finish"
+    assert reasons["sft 10-sft-m-d"] == "did not finish"
     assert len(found.runs) == 5
 
 
