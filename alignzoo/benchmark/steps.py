@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from typing import Any
 def measure_steps(model: str, rounds: int, steps: int) -> dict[str, float]:
     """Return median seconds an update of both, their ratio, and the largest difference between their losses."""
     with tempfile.TemporaryDirectory() as scratch:
-        builders = _builders(model, steps, Path(scratch))
+        side = Side(model, [f"dataset.rows={4 * steps}", f"train.max_steps={steps}"], Path(scratch))
+        builders = {"alignzoo": side.alignzoo, "trl": side.trl}
         times: dict[str, list[float]] = {name: [] for name in builders}
         losses: dict[str, list[float]] = {}
         for turn in range(rounds + 1):
             for name, build in builders.items():
-                seconds, losses[name] = _timed(build())
+                seconds, losses[name] = timed(build())
                 if turn:  # the first round warms up
                     times[name].append(seconds)
     medians = {name: statistics.median(values) for name, values in times.items()}
@@ -27,7 +28,7 @@ def measure_steps(model: str, rounds: int, steps: int) -> dict[str, float]:
     return {**medians, "ratio": ratio, "loss_difference": max(abs(a - b) for a, b in pairs)}
 
 
-def _timed(trainer: Any) -> tuple[float, list[float]]:
+def timed(trainer: Any) -> tuple[float, list[float]]:
     """Train; return seconds an update, without the first, and the logged losses."""
     from transformers import TrainerCallback
 
@@ -44,41 +45,51 @@ def _timed(trainer: Any) -> tuple[float, list[float]]:
     return (Clock.ticks[-1] - Clock.ticks[0]) / (len(Clock.ticks) - 1), losses
 
 
-def _builders(model: str, steps: int, folder: Path) -> dict[str, Callable[[], Any]]:
-    """Return two functions that build a fresh trainer: alignzoo's DPO, and TRL's on the same rows and settings."""
-    from transformers import PrinterCallback
-    from trl import DPOTrainer
+class Side:
+    """One setting of DPO, and two functions that build a fresh trainer for it: alignzoo's, and TRL's own."""
 
-    from alignzoo import launch, models, settings
-    from alignzoo.arguments import trl_config
-    from alignzoo.compose import composed
-    from alignzoo.ready import make_ready
-    from alignzoo.record import Record
-    from alignzoo.rewards import Rewards
-    from alignzoo.train import train_parts
+    def __init__(self, model: str, overrides: Sequence[str], folder: Path) -> None:
+        """Compose the config and prepare the rows; ``folder`` is written by the trainers."""
+        from alignzoo import launch, settings
+        from alignzoo.compose import composed
+        from alignzoo.ready import make_ready
 
-    cfg = composed([f"model={model}", f"dataset.rows={4 * steps}", f"train.max_steps={steps}"])
-    launch.quiet(cfg)
-    method = settings.check(cfg)
-    ready = make_ready(cfg, method)
-    tokenizer, columns = ready.tokenizer, ("prompt_ids", "chosen_ids", "rejected_ids")
-    texts = ready.rows.map(lambda row: {column[:-4]: tokenizer.decode(row[column]) for column in columns})
-    texts = texts.select_columns(["prompt", "chosen", "rejected"])
+        self.cfg = composed([f"model={model}", *overrides])
+        launch.quiet(self.cfg)
+        self.method = settings.check(self.cfg)
+        self.ready = make_ready(self.cfg, self.method)
+        self.folder = folder
 
-    def policy() -> Any:
-        return models.load_policy(ready.start, cfg, ready.device, ready.precision)
+    def policy(self) -> Any:
+        """Return the start model."""
+        from alignzoo import models
 
-    def args() -> Any:
-        return trl_config(cfg, method, folder, ready.device, ready.precision, ready.plan)
+        return models.load_policy(self.ready.start, self.cfg, self.ready.device, self.ready.precision)
 
-    def ours() -> Any:
-        return method().build_trainer(
-            train_parts(cfg, method, ready, args(), Rewards([], [], ready.stops), policy(), Record(folder))
-        )
+    def alignzoo(self) -> Any:
+        """Return the trainer that ``python -m alignzoo`` builds."""
+        from alignzoo.record import Record
+        from alignzoo.rewards import Rewards
+        from alignzoo.train import train_parts
 
-    def plain() -> Any:
-        trainer = DPOTrainer(policy(), args=args(), train_dataset=texts, processing_class=tokenizer)
+        rewards, record = Rewards([], [], self.ready.stops), Record(self.folder)
+        parts = train_parts(self.cfg, self.method, self.ready, self._args(), rewards, self.policy(), record)
+        return self.method().build_trainer(parts)
+
+    def trl(self) -> Any:
+        """Return TRL's on the same rows, as texts, and settings."""
+        from transformers import PrinterCallback
+        from trl import DPOTrainer
+
+        tokenizer, columns = self.ready.tokenizer, ("prompt_ids", "chosen_ids", "rejected_ids")
+        texts = self.ready.rows.map(lambda row: {column[:-4]: tokenizer.decode(row[column]) for column in columns})
+        texts = texts.select_columns(["prompt", "chosen", "rejected"])
+        trainer = DPOTrainer(self.policy(), args=self._args(), train_dataset=texts, processing_class=tokenizer)
         trainer.remove_callback(PrinterCallback)
         return trainer
 
-    return {"alignzoo": ours, "trl": plain}
+    def _args(self) -> Any:
+        from alignzoo.arguments import trl_config
+
+        ready = self.ready
+        return trl_config(self.cfg, self.method, self.folder, ready.device, ready.precision, ready.plan)

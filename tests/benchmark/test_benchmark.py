@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 from pathlib import Path
 
 import pyarrow.parquet
@@ -12,6 +13,7 @@ import pytest
 from alignzoo.benchmark.data import Memory, measure_data, write_pairs
 from alignzoo.benchmark.start import COMMANDS, measure_start
 from alignzoo.benchmark.steps import measure_steps
+from alignzoo.benchmark.yardstick import measure_yardstick
 from alignzoo.commands import benchmark
 
 
@@ -62,3 +64,13 @@ def test_one_part_can_be_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert all(name in out for name in COMMANDS)
     assert f"{3 * found['start']['import hydra'] + 0.2:.2f}" in out
+
+
+def test_the_yardstick_is_measured_beside_the_whole_default_run(cache: Path) -> None:
+    """Against a cold cache, and without a trace in the user's."""
+    before = sorted((cache / "measured").glob("*"))
+    found = measure_yardstick("tiny", rounds=1, steps=3)
+    assert found["ratio"] == pytest.approx(found["measure"] / found["train"])
+    assert min(found.values()) > 0
+    assert os.environ["ALIGNZOO_CACHE"] == str(cache)
+    assert sorted((cache / "measured").glob("*")) == before
