@@ -40,6 +40,14 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def strategies(session: nox.Session) -> None:
+    """Run every method under every strategy, two processes on the CPU (20 minutes)."""
+    session.install("-e.[deepspeed]", *group("test"), *TESTED)
+    args = session.posargs or ["-m", "strategies", "tests/test_several_processes.py"]
+    session.run("pytest", *args, env={**QUIET, "OMP_NUM_THREADS": "1"})
+
+
+@nox.session
 def wheel(session: nox.Session) -> None:
     """Build the wheel, install it and a third-party method far from the checkout, and train with both."""
     session.install("build", "setuptools>=77", *TESTED)

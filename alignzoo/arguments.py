@@ -8,6 +8,7 @@ from alignzoo.errors import UserError
 from alignzoo.fields import config_fields
 from alignzoo.method import load
 from alignzoo.plain import plain
+from alignzoo.strategies import micro_batch, processes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,10 +73,9 @@ def trl_arguments(
         "bf16": precision == "bf16",
         "fp16": precision == "fp16",
         "gradient_checkpointing": device != "cpu" if checkpointing == "auto" else checkpointing,
-        "per_device_train_batch_size": cfg.train.per_device_batch_size,
-        "per_device_eval_batch_size": cfg.train.per_device_batch_size,
-        "gradient_accumulation_steps": cfg.train.global_batch_size
-        // (cfg.train.per_device_batch_size * cfg.strategy.processes),
+        "per_device_train_batch_size": micro_batch(cfg),
+        "per_device_eval_batch_size": micro_batch(cfg),
+        "gradient_accumulation_steps": cfg.train.global_batch_size // (micro_batch(cfg) * processes(cfg)),
         "max_length": cfg.train.max_length,  # no row is longer; caps only KTO's pairs of a prompt with another's answer
         "trust_remote_code": cfg.model.trust_remote_code,
         "report_to": cfg.tracker.report_to,
@@ -83,13 +83,13 @@ def trl_arguments(
         "logging_nan_inf_filter": False,  # otherwise a NaN loss is logged as 0
         "disable_tqdm": True,  # our own progress bar shows the method's numbers
         "ddp_find_unused_parameters": False,
+        "ddp_backend": "gloo" if device == "cpu" and processes(cfg) > 1 else None,
     }
-    known = {key: value for key, value in arguments.items() if not fields or key in fields}
+    known: dict[str, Any] = {key: value for key, value in arguments.items() if not fields or key in fields}
+    known |= plain(cfg.strategy.args)
     chosen = trl_items(cfg, "train", method) | trl_items(cfg, "method", method) | dict(method.pinned)
     if plan is None:
         return known | chosen
-    if (
-        chosen.get("warmup_steps", 1) < 1
-    ):  # transformers rounds up: the only update of a short run would have a rate of 0
+    if chosen.get("warmup_steps", 1) < 1:  # transformers rounds up: the only update of a short run would be at rate 0
         chosen["warmup_steps"] = int(chosen["warmup_steps"] * plan.updates)
     return known | chosen | ({"max_steps": plan.bound} if plan.bound > 0 else {})

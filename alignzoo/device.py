@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from alignzoo import ranks
 from alignzoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -14,10 +15,10 @@ if TYPE_CHECKING:
 def choose_device(wanted: str) -> str:
     """Return ``cpu``, ``cuda`` or ``mps`` for ``strategy.device``.
 
-    One process uses one GPU: where several are visible and none was chosen, the first (TRL's trainers refuse
-    torch's DataParallel). Must be called before CUDA is used.
+    One process uses one GPU: where several are visible, and it is the only process, the first (TRL's trainers
+    refuse torch's DataParallel). Must be called before CUDA is used.
     """
-    if wanted in ("auto", "cuda"):
+    if wanted in ("auto", "cuda") and ranks.world_size() == 1:
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     import torch
 

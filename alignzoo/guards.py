@@ -74,9 +74,19 @@ class RewardsDiffer(TrainerCallback):
 
 def fingerprint(model: Any) -> dict[str, float]:
     """Return a sum of each weight that trains, to tell afterwards whether it moved."""
-    return {
-        name: float(weight.detach().double().sum()) for name, weight in model.named_parameters() if weight.requires_grad
-    }
+    return {name: _sum(weight) for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def _sum(weight: Any) -> float:
+    """Sum a weight, all of it: FSDP and ZeRO-3 leave each process a share."""
+    if hasattr(weight, "full_tensor"):
+        return float(weight.detach().full_tensor().double().sum())
+    if hasattr(weight, "ds_id"):
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters([weight]):
+            return float(weight.detach().double().sum())
+    return float(weight.detach().double().sum())
 
 
 def check_trained(trainer: Any, before: dict[str, float]) -> None:

@@ -9,17 +9,21 @@ import sys
 import traceback
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alignzoo import settings
+from alignzoo import elastic, folders, ranks, settings, strategies
+from alignzoo.device import choose_device
 from alignzoo.errors import UserError, complain
 from alignzoo.explain import explained
 from alignzoo.record import Record
+
+if TYPE_CHECKING:
+    from alignzoo.method import Method
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +35,12 @@ def launch(cfg: DictConfig) -> float | None:
     sweeping = hydra.mode == RunMode.MULTIRUN
     record = None
     try:
-        record = Record(Path(hydra.runtime.output_dir))
+        record = _record(cfg, Path(hydra.runtime.output_dir))
         method = settings.check(cfg)
+        strategies.check(cfg)
         quiet(cfg)
-        return _train(cfg, method, record, overrides, _sweep_name(hydra))
+        record.describe(cfg, overrides)
+        return _train(cfg, method, record, _sweep_name(hydra))
     except (UserError, OmegaConfBaseException) as error:
         text = str(error) if isinstance(error, UserError) else str(explained(error))
         complain(text)
@@ -47,6 +53,12 @@ def launch(cfg: DictConfig) -> float | None:
             (Path(hydra.runtime.output_dir) / "error.txt").write_text(f"{text}\n", encoding="utf-8")
         if not sweeping:
             raise SystemExit(1) from None
+    except elastic.WorkerFailed as error:
+        complain(str(error))
+        if record:
+            record.fail(str(error), overrides)
+        if not sweeping:
+            raise SystemExit(1) from None
     except Exception as error:
         if record:
             record.fail(f"{type(error).__name__}: {error}", overrides)
@@ -56,19 +68,41 @@ def launch(cfg: DictConfig) -> float | None:
     return None
 
 
-def _train(cfg: DictConfig, method: type, record: Record, overrides: list[str], group: str | None) -> float | None:
+def _record(cfg: DictConfig, folder: Path) -> Record:
+    """Return the record of a run in ``folder``; where others started several processes, in the main one's."""
+    if ranks.world_size() == 1:
+        return Record(folder)
+    strategies.begin(cfg, choose_device(cfg.strategy.device))
+    shared = ranks.from_main(folder)
+    if shared != folder:  # composed a moment later, Hydra has made another
+        _close_log()
+        (folder / "alignzoo.log").unlink(missing_ok=True)
+        folders.take_back()
+    return Record(folder) if ranks.rank() == 0 else Record.of(shared)
+
+
+def _train(cfg: DictConfig, method: type[Method], record: Record, group: str | None) -> float | None:
+    """Train in this process, or in as many as the strategy places."""
+    if ranks.joined() or strategies.processes(cfg) == 1:
+        result = train_here(cfg, method, record, group)
+    else:
+        elastic.start(cfg, record.folder, group)
+        result = record.result()
+    value: float | None = result["after"].get(cfg.evaluate.objective) if result else None
+    return value
+
+
+def train_here(cfg: DictConfig, method: type[Method], record: Record, group: str | None) -> dict[str, Any]:
+    """Train in this process, and leave nothing of it behind; the result is empty on all ranks but the first."""
     from alignzoo.trackers import tracking
     from alignzoo.train import train
 
     variables = dict(os.environ)
     with tracking(cfg, record.folder, group) as tracker:
         try:
-            record.describe(cfg, overrides)
-            result = train(cfg, method, record, tracker)
+            return train(cfg, method, record, tracker)
         finally:
             _forget(variables)
-    value: float | None = result["after"].get(cfg.evaluate.objective)
-    return value
 
 
 def _sweep_name(hydra: DictConfig) -> str | None:

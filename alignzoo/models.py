@@ -63,7 +63,7 @@ def load_policy(folder: Path, cfg: DictConfig, device: str, precision: str) -> P
         arguments["attn_implementation"] = cfg.model.attn_implementation
     if cfg.peft.get("quantization"):
         arguments |= {"quantization_config": _quantization(cfg.peft.quantization), "device_map": {"": 0}}
-    with _explained(cfg.model.name, folder):
+    with _explained(cfg.model.name, folder), _whole():
         model, loaded = AutoModelForCausalLM.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True, **arguments
         )
@@ -91,6 +91,19 @@ def load_trained(folder: Path, start: Path, cfg: DictConfig, device: str, precis
     base = load_policy(start, cfg, device, precision)
     with _explained(cfg.model.name, folder):
         return PeftModel.from_pretrained(base, folder).to(device).eval(), True
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """Load every weight whole: under ZeRO-3 transformers would leave each process a share, and none can be measured."""
+    from transformers.integrations import deepspeed
+
+    known = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed._hf_deepspeed_config_weak_ref = None
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = known
 
 
 @contextmanager

@@ -6,20 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignzoo import models, weights
+from alignzoo import models, ranks, weights
 from alignzoo.data.formats import convert, with_pairs
 from alignzoo.data.prepare import Prepared, prepare
 from alignzoo.data.tokens import Tokeniser
 from alignzoo.device import check_peft, choose_device, choose_precision
 from alignzoo.evaluate.measure import Yardstick
 from alignzoo.plan import Plan, make_plan, mean_length
+from alignzoo.strategies import begin, micro_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from datasets import Dataset
     from omegaconf import DictConfig
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase, Trainer
 
     from alignzoo.method import Method
     from alignzoo.rewards import Rewards
@@ -47,6 +48,19 @@ class Ready:
         rows = with_pairs(self.data.heldout, self.data.kind)
         return Yardstick(cfg.evaluate, rows, self.tokenizer, self.stops, rewards.score if rewards.functions else None)
 
+    def trained_model(self, cfg: DictConfig, trainer: Trainer, folder: Path) -> Any:
+        """Return what was trained, whole; where processes hold a share of each weight, it is read from ``folder``."""
+        if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+            return trainer.model
+        ranks.wait()
+        with ranks.first(ranks.rank() == 0):
+            model, _ = models.load_trained(folder / "model", self.start, cfg, self.device, self.precision)
+            if ranks.rank() == 0:
+                model.save_pretrained(
+                    folder / "model"
+                )  # the same file as without shards, which save tied weights twice
+        return model
+
     def start_model(self, cfg: DictConfig) -> Callable[[], Any] | None:
         """Return what loads the start model to compare with; None where it is the model without its adapter."""
         if cfg.peft.name != "none":
@@ -63,10 +77,12 @@ def make_ready(cfg: DictConfig, method: type[Method]) -> Ready:
     device = choose_device(cfg.strategy.device)
     precision = choose_precision(cfg.train.precision, device)
     check_peft(cfg, device)
-    start = weights.start_folder(cfg.model)
-    tokenizer = models.load_tokenizer(start, cfg.model)
-    stops = models.stop_ids(start, tokenizer)
-    data = prepare(cfg, Tokeniser(tokenizer, stops))
-    rows = convert(data.train, data.kind, method.data, cfg.train.per_device_batch_size, cfg.seed)
+    begin(cfg, device)
+    with ranks.first(ranks.local_rank() == 0):
+        start = weights.start_folder(cfg.model)
+        tokenizer = models.load_tokenizer(start, cfg.model)
+        stops = models.stop_ids(start, tokenizer)
+        data = prepare(cfg, Tokeniser(tokenizer, stops))
+        rows = convert(data.train, data.kind, method.data, micro_batch(cfg), cfg.seed)
     plan = make_plan(cfg, rows, method.data, mean_length(data.train, "prompt_ids"))
     return Ready(device, precision, start, tokenizer, stops, data, rows, plan)

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import time
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from alignzoo import folders
+from alignzoo import folders, ranks
 from alignzoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Record:
     ``run.yaml`` the composed configuration; ``command.txt`` the command that made it; ``environment.json``
     versions, git, hardware, seed; ``data.parquet`` the manifest of rows; ``metrics.jsonl`` one line a logged step;
     ``answers.jsonl`` held-out prompts answered before and after; ``result.json`` the numbers; ``plots/``; ``model/``;
-    ``error.txt`` why it failed, instead of a result.
+    ``error.txt`` why it failed, instead of a result; ``logs/`` each process's log where there are several.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -53,10 +54,11 @@ class Record:
 
     def remeasured(self, lines: Sequence[dict[str, Any]], numbers: dict[str, Any]) -> None:
         """Put new measurements in the place of the old ones; what the run cost stays."""
-        result = json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
+        result = self.result()
         self.answers(lines)
         self._json("result.json", {**result, **numbers})
 
+    @ranks.on_main
     def describe(self, cfg: DictConfig, overrides: Sequence[str]) -> None:
         """Write config, command and environment.
 
@@ -69,10 +71,12 @@ class Record:
         self._command(overrides)
         self._json("environment.json", {"seed": cfg.seed, **environment()})
 
+    @ranks.on_main
     def manifest(self, rows: pd.DataFrame) -> None:
         """Write which rows were used, and why the others were not."""
         rows.to_parquet(self.folder / "data.parquet", index=False)
 
+    @ranks.on_main
     def metrics(self, line: dict[str, Any]) -> None:
         """Append one line to ``metrics.jsonl``; NaN and infinity become null, which JSON lacks."""
         safe = {key: value if _finite(value) else None for key, value in line.items()}
@@ -93,6 +97,12 @@ class Record:
         """Write ``result.json``, last of all: where it is, the run is whole."""
         self._json("result.json", result)
 
+    def result(self) -> dict[str, Any]:
+        """Return what ``result.json`` holds."""
+        result: dict[str, Any] = json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
+        return result
+
+    @ranks.on_main
     def fail(self, reason: str, overrides: Sequence[str]) -> None:
         """Write why the run failed, beside its command."""
         self._command(overrides)
@@ -109,10 +119,12 @@ class Record:
         """Whether a training step was logged."""
         return (self.folder / "metrics.jsonl").exists()
 
+    @ranks.on_main
     def discard(self) -> None:
         """Take back a run that failed before it trained: its own files, and the folders made for it."""
         for name in ("run.yaml", "command.txt", "environment.json", "data.parquet", "alignzoo.log"):
             (self.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / "logs", ignore_errors=True)
         folders.take_back()
 
     def _command(self, overrides: Sequence[str]) -> None:

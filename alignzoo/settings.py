@@ -17,6 +17,7 @@ from alignzoo.evaluate.numbers import NUMBERS
 from alignzoo.fields import config_fields, fits
 from alignzoo.plain import plain
 from alignzoo.registry import registry
+from alignzoo.strategies import micro_batch
 
 if TYPE_CHECKING:
     from alignzoo.method import Method
@@ -57,7 +58,12 @@ TYPES = {
     "evaluate.max_new_tokens": "int",
     "evaluate.batch_size": "int",
     "evaluate.shown": "int",
-    "strategy.processes": "int",
+    "strategy.processes": "int | str",
+    "strategy.nodes": "int",
+    "strategy.restarts": "int",
+    "strategy.grace": "int",
+    "strategy.rendezvous": "str | None",
+    "strategy.address": "str | None",
 }
 
 CHOICES = {
@@ -78,6 +84,9 @@ LEAST = {
     "evaluate.rows": 0,
     "evaluate.shown": 0,
     "strategy.processes": 1,
+    "strategy.nodes": 1,
+    "strategy.restarts": 0,
+    "strategy.grace": 1,
     "dataset.first": 1,
     "dataset.heldout.fraction": 0,
     "evaluate.batch_size": 1,
@@ -102,7 +111,7 @@ def check(cfg: DictConfig) -> type[Method]:
             _check_trl(group, key, value, method, fields)
     for key in sorted(OmegaConf.missing_keys(cfg)):
         raise UserError(f"{key} is needed: add {key}=VALUE.")
-    _check_batch(cfg)
+    _check_strategy(cfg)
     _check_adapter(cfg)
     _check_rewards(cfg, method)
     if cfg.judge.name != "none":
@@ -162,7 +171,7 @@ def _check_own(cfg: DictConfig) -> None:
             takes = "keys of its own" if annotation == "dict" else annotation.replace(" | ", " or ")
             raise UserError(f"{key}={value} is {_kind(value)}; it takes {takes}.")
         least = LEAST.get(key)
-        if least is not None and value is not None and value < least:
+        if least is not None and isinstance(value, int | float) and value < least:
             raise UserError(f"{key}={value} must be at least {least}.")
     if cfg.dataset.heldout.fraction >= 1:
         raise UserError(
@@ -197,13 +206,12 @@ def _kind(value: Any) -> str:
     return "null" if value is None else names.get(type(value), type(value).__name__)
 
 
-def _check_batch(cfg: DictConfig) -> None:
-    total, each = cfg.train.global_batch_size, cfg.train.per_device_batch_size
-    if total % (each * cfg.strategy.processes):
-        raise UserError(
-            f"train.global_batch_size={total} must be a multiple of train.per_device_batch_size={each} "
-            f"x {cfg.strategy.processes} process(es)."
-        )
+def _check_strategy(cfg: DictConfig) -> None:
+    count = cfg.strategy.processes
+    if isinstance(count, str) and count not in ("auto", "gpus"):
+        raise UserError(f"strategy.processes={count} is text; it takes a number, auto or gpus.")
+    if isinstance(count, int):  # else it is known once torch is imported
+        micro_batch(cfg)
 
 
 def _check_adapter(cfg: DictConfig) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignzoo import ranks
 from alignzoo.errors import UserError
 from alignzoo.plain import plain
 
@@ -55,7 +56,7 @@ def tracking(cfg: DictConfig, folder: Path, group: str | None) -> Iterator[Track
         raise UserError(f"tracker={cfg.tracker.name} is not installed: pip install 'alignzoo[{cfg.tracker.name}]'.")
     if cfg.tracker.name == "tensorboard":
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
-    if cfg.tracker.name != "wandb":
+    if cfg.tracker.name != "wandb" or ranks.rank() != 0:
         yield Tracker()
         return
     run = _start_wandb(cfg, folder, group)

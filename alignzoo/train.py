@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from alignzoo import guards, models, weights
+from alignzoo import guards, models, ranks, weights
 from alignzoo.arguments import trl_config
 from alignzoo.callbacks import standard_callbacks
 from alignzoo.cost import Watch, peak_memory, training_flops
@@ -22,6 +22,7 @@ from alignzoo.report.card import write_card
 from alignzoo.report.curves import draw_curves
 from alignzoo.report.summary import print_answers, print_plan, print_result
 from alignzoo.rewards import Rewards, configured_rewards
+from alignzoo.strategies import check_divided, micro_batch
 from alignzoo.trackers import Tracker
 
 if TYPE_CHECKING:
@@ -35,7 +36,10 @@ INSPECTED = 20_000
 
 
 def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracker) -> dict[str, Any]:
-    """Align the model that ``cfg`` names with ``method``, and return the run's result, as ``result.json`` holds it."""
+    """Align the model that ``cfg`` names with ``method``, and return the run's result, as ``result.json`` holds it.
+
+    Where several processes train together, each runs this; the result is the main one's, the others' is empty.
+    """
     ready = make_ready(cfg, method)
     record.manifest(ready.data.manifest)
     print_plan(ready.data, method.data, ready.plan, findings(cfg, ready.data, stops=False, most=INSPECTED))
@@ -53,12 +57,16 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
         trainer = method().build_trainer(train_parts(cfg, method, ready, args, rewards, model, record))
         unmoved = guards.fingerprint(trainer.model)
         trainer.train()
+        check_divided(cfg, trainer)
         guards.check_trained(trainer, unmoved)
     record.model(trainer)
 
     with measuring:
-        after = yardstick.measure(trainer.model, ready.start_model(cfg))
-    lines = judged(yardstick.lines(before, after), judge)
+        after = yardstick.measure(ready.trained_model(cfg, trainer, record.folder), ready.start_model(cfg))
+    if ranks.rank() != 0:  # the main process alone judges, and writes what the run is told by
+        return {}
+    with ranks.alone():
+        lines = judged(yardstick.lines(before, after), judge)
     result = {
         "method": cfg.method.name,
         "objective": cfg.evaluate.objective,
@@ -105,8 +113,7 @@ def train_parts(
     """Return what the method builds its trainer from."""
     heldout = None
     if args.eval_strategy != "no" and len(ready.data.heldout):  # asked for by +train.eval_strategy
-        batch = cfg.train.per_device_batch_size
-        heldout = convert(ready.data.heldout, ready.data.kind, method.data, batch, cfg.seed)
+        heldout = convert(ready.data.heldout, ready.data.kind, method.data, micro_batch(cfg), cfg.seed)
     return TrainParts(
         cfg=cfg,
         args=args,

@@ -92,7 +92,7 @@ def test_a_value_of_the_wrong_type_is_named_with_the_right_one(
         ("dataset.heldout.fraction", "5%"),
         ("model.trust_remote_code", 1),
         ("evaluate.enabled", "no"),
-        ("strategy.processes", "two"),
+        ("strategy.nodes", "two"),
     ],
 )
 def test_these_mistakes_are_among_those(key: str, value: Any) -> None:
@@ -228,8 +228,13 @@ def test_a_model_may_have_keys_of_its_own(configured: Configured) -> None:
 
 BAD_COMBINATIONS = [
     ("dpo", {"method.label_smoothing": 0.1}, ["method.label_smoothing does nothing", "method.loss_type=[robust]"]),
-    ("dpo", {"train.global_batch_size": 6}, ["train.global_batch_size=6", "multiple", "per_device_batch_size=4"]),
-    ("dpo", {"strategy.processes": 2}, ["train.global_batch_size=4", "x 2 process(es)"]),
+    (
+        "dpo",
+        {"train.global_batch_size": 6, "strategy.processes": 1},
+        ["train.global_batch_size=6", "multiple", "per_device_batch_size=4"],
+    ),
+    ("dpo", {"strategy.processes": 3}, ["train.global_batch_size=4", "x 3 process(es)"]),
+    ("dpo", {"strategy.processes": "two"}, ["strategy.processes=two is text", "auto or gpus"]),
     ("dpo", {"method.beta": 0}, ["method.beta=0 must be above 0"]),
     ("dpo", {"method.beta": -0.1}, ["method.beta=-0.1 must be above 0"]),
     ("ipo", {"method.beta": 0.0}, ["method.beta=0.0 must be above 0"]),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignzoo.compose import composed
 from alignzoo.data.features import read_features
-from alignzoo.data.inspect import findings, verdict
+from alignzoo.data.inspect import Finding, Level, findings, verdict
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -68,7 +68,7 @@ def check(cfg: DictConfig) -> dict[str, Any]:
     ready = make_ready(cfg, method)
     data, tokenizer = ready.data, ready.tokenizer
     features = read_features(data.train)
-    found = findings(cfg, data, stops, features=features)
+    found = [*findings(cfg, data, stops, features=features), *_unended(tokenizer, ready.stops)]
     whole = data.manifest["length"].to_numpy()
     lengths = {**features.tokens, "prompt and answer": whole[whole > 0]}  # a row that cannot be read has no tokens
     return {
@@ -90,6 +90,15 @@ def check(cfg: DictConfig) -> dict[str, Any]:
         "examples": _examples(data, tokenizer),
         "lengths": {name: values.tolist() for name, values in lengths.items()},
     }
+
+
+def _unended(tokenizer: Any, stops: Sequence[int]) -> list[Finding]:
+    """Say which template would teach no model to stop, if the core did not end its answers."""
+    from alignzoo.data.tokens import Tokeniser
+
+    token = Tokeniser(tokenizer, stops).appended
+    text = f"the model's chat template writes no end-of-sequence token behind an answer: {token} is appended to each"
+    return [Finding(Level.NOTE, "missing EOS", text)] if token else []
 
 
 def _quantiles(values: Any) -> dict[str, int]:

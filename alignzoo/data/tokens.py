@@ -47,6 +47,14 @@ class Tokeniser:
         state = (rules, self.tokenizer.chat_template, self.stops, self._adds_bos, type(self.tokenizer).__name__)
         return hashlib.sha256(repr(state).encode()).hexdigest()
 
+    @property
+    def appended(self) -> str | None:
+        """The token that is written behind answers because the chat template ends none; None where it does itself."""
+        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        if not self.tokenizer.chat_template or self._closed(self._render(turns, False)):
+            return None
+        return str(self.tokenizer.eos_token)
+
     def encode(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, list[int]]]:
         """Return ``prompt_ids`` and ``<answer>_ids`` of each row; one that does not extend its prompt lacks ids."""
         return self.ids(self.texts(rows))
@@ -122,7 +130,7 @@ class Tokeniser:
 
     def _ended(self, answer: str) -> str:
         """Return the answer up to its last stop token, with EOS appended where there is none."""
-        stripped = answer.rstrip()
-        if any(stripped.endswith(stop) for stop in self.stops):
-            return stripped
-        return answer + str(self.tokenizer.eos_token)
+        return answer.rstrip() if self._closed(answer) else answer + str(self.tokenizer.eos_token)
+
+    def _closed(self, answer: str) -> bool:
+        return any(answer.rstrip().endswith(stop) for stop in self.stops)

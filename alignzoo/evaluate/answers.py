@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from alignzoo import ranks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -29,13 +35,19 @@ def answer(
 ) -> list[Answer]:
     """Return the greedy answer to each prompt (token ids), in order; prompts of like length are answered together."""
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    answers: list[Answer | None] = [None] * len(prompts)
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
+
+    def answered(chosen: list[int]) -> list[Answer]:
         new = generate(model, tokenizer, [prompts[i] for i in chosen], stops, max_new_tokens)
-        for index, ids in zip(chosen, new, strict=True):
-            answers[index] = _read(ids, tokenizer, stops)
-    return [found for found in answers if found is not None]
+        return [_read(ids, tokenizer, stops) for ids in new]
+
+    return in_batches(answered, order, batch_size)
+
+
+def in_batches(work: Callable[[list[int]], list[R]], order: Sequence[int], size: int) -> list[R]:
+    """Return one result for each index, by index; ``work`` takes up to ``size`` of them, in ``order``."""
+    batches = [list(order[first : first + size]) for first in range(0, len(order), size)]
+    found = zip(order, itertools.chain.from_iterable(ranks.shared(work, batches)), strict=True)
+    return [result for _, result in sorted(found, key=lambda pair: pair[0])]
 
 
 def generate(
@@ -53,6 +65,7 @@ def generate(
             top_p=1.0 if sample else None,
             top_k=0 if sample else None,
             repetition_penalty=1.0,
+            synced_gpus=False,  # each process has a whole model, and batches of its own
             use_cache=True,
             max_new_tokens=limit,
             eos_token_id=list(stops),

@@ -6,6 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from alignzoo.evaluate.answers import generate, in_batches
+from alignzoo.evaluate.likelihood import padded
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
@@ -28,28 +31,24 @@ def own_sample_kl(
     vocabulary, and so has less variance than the log-ratio of the sampled token (Amini et al., 2025, "Better Estimation
     of the KL Divergence Between Language Models"). ``start`` None: the model without its adapter.
     """
-    from alignzoo.evaluate.answers import generate
-
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    found: list[tuple[float, int]] = [(0.0, 0)] * len(prompts)
-    with _seeded():
-        for first in range(0, len(order), batch_size):
-            chosen = order[first : first + batch_size]
-            asked = [prompts[i] for i in chosen]
+
+    def measured(chosen: list[int]) -> list[tuple[float, int]]:
+        asked = [prompts[i] for i in chosen]
+        with _seeded(chosen[0]):
             answers = generate(model, tokenizer, asked, stops, max_new_tokens, sample=True)
-            ended = [_until_stop(answer, stops) for answer in answers]
-            for index, kl in zip(chosen, _kl(model, start, asked, ended, int(tokenizer.pad_token_id)), strict=True):
-                found[index] = kl
-    return found
+        return _kl(model, start, asked, [_until_stop(a, stops) for a in answers], int(tokenizer.pad_token_id))
+
+    return in_batches(measured, order, batch_size)
 
 
 @contextmanager
-def _seeded() -> Iterator[None]:
+def _seeded(seed: int) -> Iterator[None]:
     """Sample the same answers whenever the same model is measured, and leave torch's generators as they were."""
     import torch
 
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         yield
 
 
@@ -62,8 +61,6 @@ def _kl(
     model: Any, start: Any, prompts: list[list[int]], answers: list[list[int]], pad: int
 ) -> list[tuple[float, int]]:
     import torch
-
-    from alignzoo.evaluate.likelihood import padded
 
     ids, mask, places = padded(list(zip(prompts, answers, strict=True)), pad, model.device)
     with torch.inference_mode():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from alignzoo.evaluate.answers import in_batches
+
 if TYPE_CHECKING:
     import torch
 
@@ -19,12 +21,7 @@ def answer_logprobs(model: Any, pairs: Sequence[tuple[list[int], list[int]]], ba
         pad: token id to fill up with.
     """
     order = sorted(range(len(pairs)), key=lambda i: -sum(map(len, pairs[i])))
-    sums = [0.0] * len(pairs)
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        for index, value in zip(chosen, _batch(model, [pairs[i] for i in chosen], pad), strict=True):
-            sums[index] = value
-    return sums
+    return in_batches(lambda chosen: _batch(model, [pairs[i] for i in chosen], pad), order, batch_size)
 
 
 def _batch(model: Any, pairs: list[tuple[list[int], list[int]]], pad: int) -> list[float]:

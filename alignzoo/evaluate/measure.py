@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from alignzoo import cache
+from alignzoo import cache, ranks
 from alignzoo.evaluate.answers import answer
 from alignzoo.evaluate.divergence import own_sample_kl
 from alignzoo.evaluate.likelihood import answer_logprobs
@@ -80,13 +80,13 @@ class Yardstick:
         key = json.dumps([identity, self.prompts, self._ids("chosen_ids"), self._ids("rejected_ids"), self.stops])
         key += json.dumps([VERSION, self.cfg.max_new_tokens, str(model.dtype)])
         file = cache.folder("measured") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
-        if file.exists():
-            seen = [Seen(**row) for row in json.loads(file.read_text(encoding="utf-8"))]
-        else:
-            seen = self._read(model)
-            aside = file.with_suffix(f".{os.getpid()}")
-            aside.write_text(json.dumps([asdict(row) for row in seen]), encoding="utf-8")
-            aside.replace(file)
+        known = ranks.from_main(file.read_text(encoding="utf-8") if file.exists() else None)
+        if known:
+            return self._rewarded([Seen(**row) for row in json.loads(known)])
+        seen = self._read(model)
+        aside = file.with_suffix(f".{os.getpid()}")
+        aside.write_text(json.dumps([asdict(row) for row in seen]), encoding="utf-8")
+        aside.replace(file)
         return self._rewarded(seen)
 
     def measure(self, model: Any, start: Callable[[], Any] | None) -> list[Seen]:

@@ -13,6 +13,7 @@ from rich.text import Text
 from alignzoo.data.formats import MEANING
 from alignzoo.data.manifest import reasons
 from alignzoo.evaluate.numbers import NUMBERS
+from alignzoo.ranks import on_main
 
 if TYPE_CHECKING:
     from alignzoo.data.inspect import Finding
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from alignzoo.plan import Plan
 
 
+@on_main
 def print_plan(data: Prepared, wanted: DataFormat, plan: Plan, found: Sequence[Finding]) -> None:
     """Print how the data was read, what was found in it, what the conversion means, and what will be trained on."""
     counts = data.manifest["decision"].value_counts()

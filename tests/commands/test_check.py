@@ -117,6 +117,17 @@ def test_quantiles_of_lengths() -> None:
     assert made["lengths"]["prompt"] == list(range(1, 102))
 
 
+@pytest.mark.parametrize(("end", "told"), [("", True), ("<|im_end|>", False), ("<|im_end|>\n", False)])
+def test_a_template_that_ends_no_answer_is_noted(end: str, told: bool) -> None:
+    turn = "{% for m in messages %}{{ m.role }}: {{ m.content }}" + end + "{% endfor %}"
+    Path("template.jinja").write_text(turn + "{% if add_generation_prompt %}assistant: {% endif %}")
+    overrides = ("dataset.chat=true", f"model.chat_template={Path('template.jinja').absolute()}")
+    made = report([pair(n) for n in range(8)], *overrides)
+    assert [f["text"].partition(": ")[2] for f in made["findings"] if f["check"] == "missing EOS"] == [
+        "<|im_end|> is appended to each"
+    ] * told
+
+
 def test_rows_that_cannot_be_read_have_no_length() -> None:
     """Those left out for their length do have one: it tells what train.max_length would keep them."""
     rows = [pair(n) for n in range(8)]

@@ -48,17 +48,17 @@ def test_a_model_is_no_distance_from_itself(loaded: tuple[Any, Any]) -> None:
 
 def test_it_is_the_sum_over_the_distributions(loaded: tuple[Any, Any], moved: Any, monkeypatch: Any) -> None:
     """One prompt after the other, torch's own kl_div, at each place from which an answer's token was drawn."""
-    import alignzoo.evaluate.answers as answers
+    from alignzoo.evaluate import divergence
 
     start, tokenizer = loaded
     sampled: list[list[int]] = []
-    plain = answers.generate
+    plain = divergence.generate
 
     def noted(*arguments: Any, **more: Any) -> list[list[int]]:
         sampled.extend(plain(*arguments, **more))
         return sampled[-1:]
 
-    monkeypatch.setattr(answers, "generate", noted)
+    monkeypatch.setattr(divergence, "generate", noted)
     found = kl(moved, start, tokenizer, size=1)
     order = sorted(range(len(PROMPTS)), key=lambda i: len(PROMPTS[i]))
     for index, new in zip(order, sampled, strict=True):

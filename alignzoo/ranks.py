@@ -1,0 +1,117 @@
+"""The processes that train one run together: which of them this is, and what they tell each other.
+
+A launcher names them by the variables RANK, LOCAL_RANK and WORLD_SIZE; without these there is one process.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R")
+
+#: How long processes wait for each other: one may convert a model or ask a judge while the others wait.
+PATIENCE = timedelta(hours=12)
+
+
+def rank() -> int:
+    """Return this process's number over all machines; 0 is the main one, which prints and writes the run folder."""
+    return int(os.environ.get("RANK", 0))
+
+
+def local_rank() -> int:
+    """Return its number on this machine, which is also that of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def world_size() -> int:
+    """Return how many processes there are."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def joined() -> bool:
+    """Tell whether a launcher (ours, torchrun, Ray Train, Kubeflow) has started this process as one of several."""
+    return {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
+
+
+def meet(device: str) -> None:
+    """Make the process group, NCCL between GPUs and gloo between CPUs; nothing where there is one process."""
+    if world_size() == 1:
+        return
+    import torch
+
+    if device == "cuda":
+        torch.cuda.set_device(local_rank())
+    if not torch.distributed.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+        torch.distributed.init_process_group(backend, timeout=PATIENCE)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let the main process work by itself: inside, :func:`shared` and :func:`from_main` ask no other."""
+    kept = os.environ.pop("WORLD_SIZE", None)
+    try:
+        yield
+    finally:
+        if kept is not None:
+            os.environ["WORLD_SIZE"] = kept
+
+
+def on_main(write: Callable[P, None]) -> Callable[P, None]:
+    """Make ``write`` do nothing on all processes but the main one."""
+
+    @functools.wraps(write)
+    def only_main(*args: P.args, **kwargs: P.kwargs) -> None:
+        if rank() == 0:
+            write(*args, **kwargs)
+
+    return only_main
+
+
+@contextmanager
+def first(mine: bool) -> Iterator[None]:
+    """Let the processes whose ``mine`` is true go first; the others then find what they made."""
+    if not mine:
+        wait()
+    yield
+    if mine:
+        wait()
+
+
+def from_main(value: T) -> T:
+    """Return the main process's ``value`` on every process."""
+    if world_size() == 1:
+        return value
+    import torch
+
+    values = [value]
+    torch.distributed.broadcast_object_list(values)
+    return values[0]
+
+
+def shared(work: Callable[[T], R], batches: Sequence[T]) -> list[R]:
+    """Return ``work(batch)`` for each batch, in order; the processes take turns, and each gets all results."""
+    done = {i: work(batches[i]) for i in range(rank(), len(batches), world_size())}
+    if world_size() == 1:
+        return list(done.values())
+    import torch
+
+    parts: list[Any] = [None] * world_size()
+    torch.distributed.all_gather_object(parts, done)
+    everything = {i: result for each in parts for i, result in each.items()}
+    return [everything[i] for i in range(len(batches))]
+
+
+def wait() -> None:
+    """Return once every process is here."""
+    if world_size() > 1:
+        import torch
+
+        torch.distributed.barrier()

@@ -1,0 +1,105 @@
+"""How a run's processes are placed: how many there are, and what each of them trains on at once."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import TYPE_CHECKING, Any
+
+from alignzoo import ranks
+from alignzoo.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def processes(cfg: DictConfig) -> int:
+    """Return how many processes train together: those that were started, or those that the strategy will start.
+
+    Raises:
+        UserError: ``strategy.processes=gpus``, and there is none.
+    """
+    if ranks.joined():
+        return ranks.world_size()
+    return per_machine(cfg) * int(cfg.strategy.nodes)
+
+
+def per_machine(cfg: DictConfig) -> int:
+    """Return how many processes the strategy starts on this machine."""
+    wanted = cfg.strategy.processes
+    if wanted not in ("auto", "gpus"):
+        return int(wanted)
+    found = _gpus() if cfg.strategy.device in ("auto", "cuda") else 0
+    if wanted == "gpus" and not found:
+        raise UserError(
+            f"strategy={cfg.strategy.name} starts one process for each GPU, and there is none here: "
+            "add strategy.processes=N to run it on the CPU, or take strategy=single."
+        )
+    return max(1, found)
+
+
+def _gpus() -> int:
+    """Count the visible ones without using one."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def micro_batch(cfg: DictConfig) -> int:
+    """Return the rows that one process puts through the model at once: what it may, or its share of the batch.
+
+    Raises:
+        UserError: the batch does not fall into such parts.
+    """
+    total, count = cfg.train.global_batch_size, processes(cfg)
+    each = min(cfg.train.per_device_batch_size, max(1, total // count))
+    if total % (each * count):
+        raise UserError(
+            f"train.global_batch_size={total} must be a multiple of train.per_device_batch_size={each} "
+            f"x {count} process(es)."
+        )
+    return int(each)
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse a strategy that is not installed, or that has nothing to divide.
+
+    Raises:
+        UserError: as said.
+    """
+    strategy = cfg.strategy
+    needed = strategy.requires
+    if needed and importlib.util.find_spec(needed) is None:
+        raise UserError(f"strategy={strategy.name} needs {needed}: pip install 'alignzoo[{needed}]'.")
+    if strategy.args and processes(cfg) == 1:
+        raise UserError(
+            f"strategy={strategy.name} divides a model between processes, and there is one: add strategy.processes=N, "
+            "or take strategy=single."
+        )
+    micro_batch(cfg)
+    known = strategy.rendezvous or "SLURM_JOB_NODELIST" in os.environ or ranks.joined()
+    if strategy.nodes > 1 and not known:
+        raise UserError("strategy.nodes: add strategy.rendezvous=HOST:PORT, where HOST is the first machine's.")
+
+
+def begin(cfg: DictConfig, device: str) -> None:
+    """Bring the processes together, before anything is loaded."""
+    if "deepspeed" in cfg.strategy.args and device == "cpu":
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    ranks.meet(device)
+    if "deepspeed" in cfg.strategy.args and device == "cpu":
+        import deepspeed
+
+        deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False, verbose=False)
+
+
+def check_divided(cfg: DictConfig, trainer: Any) -> None:
+    """Refuse a run whose strategy was quietly exchanged: accelerate runs plain DDP where FSDP needs GPUs.
+
+    Raises:
+        UserError: as said.
+    """
+    kind = trainer.accelerator.distributed_type.value
+    for name in ("fsdp", "deepspeed"):
+        if name in cfg.strategy.args and kind != name.upper():
+            raise UserError(f"strategy={cfg.strategy.name} needs GPUs: on the {trainer.args.device.type} take strategy=ddp.")
