@@ -42,6 +42,7 @@ def start(cfg: DictConfig, folder: Path, group: str | None) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import elastic_launch
 
+    _use_address(cfg.strategy.address)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // strategies.per_machine(cfg))))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says is said below, in short
     try:
@@ -84,6 +85,23 @@ def _config(cfg: DictConfig, scratch: str) -> LaunchConfig:
         local_addr=cfg.strategy.address,
         **_meeting(cfg),
     )
+
+
+def _use_address(address: str | None) -> None:
+    """Let gloo and NCCL talk over the network interface that has ``address``: each guesses one by itself.
+
+    Raises:
+        UserError: no interface has it.
+    """
+    if not address:
+        return
+    import psutil
+
+    interfaces = {entry.address: name for name, entries in psutil.net_if_addrs().items() for entry in entries}
+    if address not in interfaces:
+        raise UserError(f"strategy.address={address}: this machine has {', '.join(sorted(interfaces))}.")
+    for library in ("GLOO", "NCCL"):
+        os.environ.setdefault(f"{library}_SOCKET_IFNAME", interfaces[address])
 
 
 def _meeting(cfg: DictConfig) -> dict[str, Any]:

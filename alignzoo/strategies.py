@@ -102,4 +102,6 @@ def check_divided(cfg: DictConfig, trainer: Any) -> None:
     kind = trainer.accelerator.distributed_type.value
     for name in ("fsdp", "deepspeed"):
         if name in cfg.strategy.args and kind != name.upper():
-            raise UserError(f"strategy={cfg.strategy.name} needs GPUs: on the {trainer.args.device.type} take strategy=ddp.")
+            raise UserError(
+                f"strategy={cfg.strategy.name} needs GPUs: on the {trainer.args.device.type} take strategy=ddp."
+            )
