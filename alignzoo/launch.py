@@ -16,36 +16,53 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alignzoo import settings
+from alignzoo import folders, resume, settings
 from alignzoo.errors import UserError, complain
 from alignzoo.explain import explained
+from alignzoo.lock import InUse, locked
+from alignzoo.notice import Preempted, listening
 from alignzoo.record import Record
 
 log = logging.getLogger(__name__)
 
 
 def launch(cfg: DictConfig) -> float | None:
-    """Run one job and return its ``evaluate.objective``; a sweep's member that fails is None, and the others go on."""
+    """Run one job and return its ``evaluate.objective``; a sweep's member that fails is None, and the others go on.
+
+    Raises:
+        Preempted: the run was told to stop; a sweep ends with it.
+    """
     hydra = HydraConfig.get()
     overrides: Any = OmegaConf.to_container(hydra.overrides.task)  # as typed: an interpolation may lead nowhere
     sweeping = hydra.mode == RunMode.MULTIRUN
+    folder = Path(hydra.runtime.output_dir)
     record = None
     try:
-        record = Record(Path(hydra.runtime.output_dir))
-        method = settings.check(cfg)
-        quiet(cfg)
-        return _train(cfg, method, record, overrides, _sweep_name(hydra))
+        with listening(), locked(folders.make(folder)):
+            done = resume.finished(cfg, folder)
+            if done is not None:
+                return _objective(cfg, done)
+            record = Record(folder)
+            method = settings.check(cfg)
+            record.came = resume.find(cfg, folder)
+            quiet(cfg)
+            return _train(cfg, method, record, overrides, _sweep_name(hydra))
+    except Preempted as preempted:
+        _say_how_to_go_on(hydra, preempted)
+        raise
     except (UserError, OmegaConfBaseException) as error:
         text = str(error) if isinstance(error, UserError) else str(explained(error))
         complain(text)
+        if isinstance(error, resume.Refused | InUse):
+            record = None  # nothing in the folder is ours
         if record and (sweeping or record.trained):
             record.fail(text, overrides)
         elif record:
             _close_log()
             record.discard()
-        elif sweeping:  # another run's folder: only the sweep's table is told
-            (Path(hydra.runtime.output_dir) / "error.txt").write_text(f"{text}\n", encoding="utf-8")
-        if not sweeping:
+        elif sweeping and not isinstance(error, InUse):  # another run's folder: only the sweep's table is told
+            (folder / "error.txt").write_text(f"{text}\n", encoding="utf-8")
+        if not sweeping or isinstance(error, InUse):  # whoever uses the folder runs the same sweep
             raise SystemExit(1) from None
     except Exception as error:
         if record:
@@ -63,12 +80,25 @@ def _train(cfg: DictConfig, method: type, record: Record, overrides: list[str], 
     variables = dict(os.environ)
     with tracking(cfg, record.folder, group) as tracker:
         try:
+            record.cut_back()
             record.describe(cfg, overrides)
             result = train(cfg, method, record, tracker)
         finally:
             _forget(variables)
+    return _objective(cfg, result)
+
+
+def _objective(cfg: DictConfig, result: dict[str, Any]) -> float | None:
     value: float | None = result["after"].get(cfg.evaluate.objective)
     return value
+
+
+def _say_how_to_go_on(hydra: DictConfig, preempted: Preempted) -> None:
+    """Print the command that was typed, with the folder and ``resume=auto``."""
+    kind = "sweep" if hydra.mode == RunMode.MULTIRUN else "run"
+    folder = Path(hydra.sweep.dir if kind == "sweep" else hydra.runtime.output_dir)
+    again = resume.command(sys.argv[1:], folder, kind)
+    print(f"alignzoo: stopped by {preempted.reason}. To go on:\n    {again}", file=sys.stderr, flush=True)
 
 
 def _sweep_name(hydra: DictConfig) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from alignzoo import guards, models, weights
+from alignzoo import guards, models, resume, weights
 from alignzoo.arguments import trl_config
 from alignzoo.callbacks import standard_callbacks
 from alignzoo.cost import Watch, peak_memory, training_flops
@@ -16,12 +16,15 @@ from alignzoo.disk import require_space
 from alignzoo.evaluate.values import told
 from alignzoo.judges import configured_judge, judged
 from alignzoo.method import Method, TrainParts
+from alignzoo.notice import listening, seconds
+from alignzoo.preempt import train_until_told
 from alignzoo.ready import Ready, make_ready
 from alignzoo.record import Record
 from alignzoo.report.card import write_card
 from alignzoo.report.curves import draw_curves
 from alignzoo.report.summary import print_answers, print_plan, print_result
 from alignzoo.rewards import Rewards, configured_rewards
+from alignzoo.saving import Saving
 from alignzoo.trackers import Tracker
 
 if TYPE_CHECKING:
@@ -37,6 +40,9 @@ INSPECTED = 20_000
 def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracker) -> dict[str, Any]:
     """Align the model that ``cfg`` names with ``method``, and return the run's result, as ``result.json`` holds it."""
     ready = make_ready(cfg, method)
+    data = fingerprints(ready.data.manifest)
+    facts = resume.facts(cfg, ready, data)
+    resume.check(record.came, facts)
     record.manifest(ready.data.manifest)
     print_plan(ready.data, method.data, ready.plan, findings(cfg, ready.data, stops=False, most=INSPECTED))
     judge = configured_judge(cfg.judge)
@@ -49,10 +55,12 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
     with Watch() as measuring:
         before = yardstick.measure_start(model.to(ready.device), weights.identity(ready.start))
 
-    with Watch() as training:  # with the reference's pass
+    with Watch() as training, listening() as notice:  # with the reference's pass
         trainer = method().build_trainer(train_parts(cfg, method, ready, args, rewards, model, record))
+        saving = Saving(trainer, record.folder / "checkpoints", facts, record.came)
         unmoved = guards.fingerprint(trainer.model)
-        trainer.train()
+        time_limit = seconds(cfg.train.stop_before)
+        train_until_told(trainer, saving, notice, time_limit and record.started + time_limit)
         guards.check_trained(trainer, unmoved)
     record.model(trainer)
 
@@ -63,15 +71,16 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
         "method": cfg.method.name,
         "objective": cfg.evaluate.objective,
         "start": {"folder": str(ready.start), "identity": weights.identity(ready.start)},
-        "data": fingerprints(ready.data.manifest),
+        "data": data,
         "rows": ready.data.manifest["decision"].value_counts().to_dict(),
         "plan": vars(ready.plan),
         **told(lines),
         "cost": {
             "steps": trainer.state.global_step,
-            "train_seconds": training.seconds,
+            "resumed": saving.spent.resumed,
+            "train_seconds": saving.spent.train_seconds + training.seconds,
             "measure_seconds": measuring.seconds,
-            "total_seconds": time.time() - record.started,
+            "total_seconds": saving.spent.train_seconds + time.time() - record.started,
             "trained_tokens": ready.plan.tokens,
             "flops": training_flops(trainer.model, ready.plan.tokens, method.needs_reference),
             "peak_memory_bytes": peak_memory(ready.device),

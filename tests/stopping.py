@@ -1,0 +1,52 @@
+"""A plugin that stops its own run at given updates, and what must be equal of a stopped run and an undisturbed one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+#: At each update that $STOPS names, the run gets $SIGNAL, as a scheduler would send it.
+PLUGIN = """
+import os, signal
+from alignzoo import hookimpl
+
+@hookimpl
+def alignzoo_callbacks(cfg):
+    from transformers import TrainerCallback
+
+    class Stop(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if str(state.global_step + 1) in os.environ.get("STOPS", "").split(","):
+                os.kill(os.getpid(), getattr(signal, os.environ.get("SIGNAL", "SIGTERM")))
+
+    return [Stop()]
+"""
+
+#: What depends on the clock.
+TIMES = ("step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second")
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """Return metrics.jsonl without times."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
+
+
+def weights(folder: Path) -> bytes:
+    """Return the trained model's weights, or its adapter's."""
+    (file,) = (folder / "model").glob("*.safetensors")
+    return file.read_bytes()
+
+
+def result(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "result.json").read_text()))
+
+
+def same(folder: Path, other: Path) -> None:
+    """Check that two runs came out the same: weights bit for bit, every metric and answer, all that was measured."""
+    assert metrics(folder) == metrics(other)
+    assert weights(folder) == weights(other)
+    assert (folder / "answers.jsonl").read_bytes() == (other / "answers.jsonl").read_bytes()
+    assert result(folder)["after"] == result(other)["after"]
+    assert {path.name for path in folder.iterdir()} - {"checkpoints"} == {path.name for path in other.iterdir()}
