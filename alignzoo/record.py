@@ -68,6 +68,8 @@ class Record:
         The totals at the end of a training that was stopped go too.
         """
         (self.folder / "error.txt").unlink(missing_ok=True)
+        for aside in self.folder.glob(".*.[0-9]*"):  # of a start that was killed while it wrote
+            shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
         file, step = self.folder / "metrics.jsonl", self.came.step if self.came else 0
         lines = [line for line in self.history() if line["step"] <= step and "train_runtime" not in line]
         file.unlink(missing_ok=True) if not lines else self._lines("metrics.jsonl", lines)

@@ -49,4 +49,8 @@ def same(folder: Path, other: Path) -> None:
     assert weights(folder) == weights(other)
     assert (folder / "answers.jsonl").read_bytes() == (other / "answers.jsonl").read_bytes()
     assert result(folder)["after"] == result(other)["after"]
-    assert {path.name for path in folder.iterdir()} - {"checkpoints"} == {path.name for path in other.iterdir()}
+    assert files(folder) == files(other)
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {"checkpoints"}
