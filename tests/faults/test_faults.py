@@ -41,6 +41,12 @@ WORDS = (
     *("reward=length", "reward.length.slack=200"),
 )
 
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "strategy" in metafunc.fixturenames:
+        metafunc.parametrize("strategy", metafunc.config.getoption("--strategies").split(","))
+
+
 FAULTS_A_RUN = 4
 KINDS = ("kill", "kill", "SIGTERM", "SIGUSR1", "corrupt", "second start")
 
@@ -79,7 +85,7 @@ class Faults:
             started.kill(signal.SIGKILL)
             started.ends()
             return
-        second = Started(folder.with_name("second"), *self.words, f"hydra.run.dir={folder}")
+        second = Started(folder, *self.words, output=folder.with_name("second.out"))
         code = second.ends()
         assert code == 0 if not started.process.is_alive() else code in (0, 1), second.said
         assert code == 0 or "is in use by process" in second.said, second.said
