@@ -53,8 +53,8 @@ def launch(cfg: DictConfig) -> float | None:
     except (UserError, OmegaConfBaseException) as error:
         text = str(error) if isinstance(error, UserError) else str(explained(error))
         complain(text)
-        if isinstance(error, resume.Refused | InUse):
-            record = None  # nothing in the folder is ours
+        if isinstance(error, resume.Refused | InUse) or (record and record.trained and not record.began):
+            record = None  # nothing in the folder is of this start
         if record and (sweeping or record.trained):
             record.fail(text, overrides)
         elif record:

@@ -44,10 +44,12 @@ class Notice:
         """True while a training saves itself at the next step boundary."""
 
         self._since = 0.0
+        self._process = os.getpid()
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal: note it while a training waits for it, else end the program; the second ends it at once."""
-        if self.signal and time.monotonic() - self._since > SAME:
+        second = self.signal and time.monotonic() - self._since > SAME
+        if second or os.getpid() != self._process:  # a process that was forked from this one ends as it always did
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         if self.signal:

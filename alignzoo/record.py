@@ -49,11 +49,14 @@ class Record:
         self.came: Checkpoint | None = None
         """The checkpoint from which this run goes on, if any."""
 
+        self.began = False
+        """Whether this start has changed anything in the folder."""
+
     @classmethod
     def of(cls, folder: Path) -> Record:
         """Return the record of a run that has finished."""
         record = cls.__new__(cls)
-        record.folder, record.started, record.came = folder, time.time(), None
+        record.folder, record.started, record.came, record.began = folder, time.time(), None, False
         return record
 
     def remeasured(self, lines: Sequence[dict[str, Any]], numbers: dict[str, Any]) -> None:
@@ -67,12 +70,16 @@ class Record:
 
         The totals at the end of a training that was stopped go too.
         """
+        self.began = True
         (self.folder / "error.txt").unlink(missing_ok=True)
         for aside in self.folder.glob(".*.[0-9]*"):  # of a start that was killed while it wrote
-            shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
-        file, step = self.folder / "metrics.jsonl", self.came.step if self.came else 0
+            aside.unlink()
+        step = self.came.step if self.came else 0
         lines = [line for line in self.history() if line["step"] <= step and "train_runtime" not in line]
-        file.unlink(missing_ok=True) if not lines else self._lines("metrics.jsonl", lines)
+        if lines:
+            self._lines("metrics.jsonl", lines)
+        else:
+            (self.folder / "metrics.jsonl").unlink(missing_ok=True)
 
     def describe(self, cfg: DictConfig, overrides: Sequence[str]) -> None:
         """Write config, command and environment.
@@ -120,15 +127,18 @@ class Record:
 
     def model(self, trainer: Any) -> None:
         """Save model and tokenizer, and remove the folder for checkpoints if none was saved."""
-        with self._aside("model") as aside:
-            trainer.save_model(str(aside))
+        aside, model = self.folder / ".model", self.folder / "model"
+        shutil.rmtree(aside, ignore_errors=True)
+        trainer.save_model(str(aside))
+        shutil.rmtree(model, ignore_errors=True)
+        aside.rename(model)
         with contextlib.suppress(OSError):
             (self.folder / "checkpoints").rmdir()
 
     @property
     def trained(self) -> bool:
         """Whether a training step was logged or saved."""
-        return (self.folder / "metrics.jsonl").exists() or (self.folder / "checkpoints").exists()
+        return (self.folder / "metrics.jsonl").exists() or any(self.folder.glob("checkpoints/checkpoint-*"))
 
     def discard(self) -> None:
         """Take back a run that failed before it trained: its own files, and the folders made for it."""
@@ -151,15 +161,13 @@ class Record:
 
     @contextlib.contextmanager
     def _aside(self, name: str) -> Iterator[Path]:
-        """Yield where to write a file or folder; it gets its name when it is whole, so that a kill leaves no half."""
-        aside, target = self.folder / f".{name}.{os.getpid()}", self.folder / name
+        """Yield where to write a file; it gets its name when it is whole, so that a kill leaves no half."""
+        aside = self.folder / f".{name}.{os.getpid()}"
         try:
             yield aside
-            if target.is_dir():
-                shutil.rmtree(target)
-            aside.replace(target)
+            aside.replace(self.folder / name)
         finally:
-            shutil.rmtree(aside, ignore_errors=True) if aside.is_dir() else aside.unlink(missing_ok=True)
+            aside.unlink(missing_ok=True)
 
 
 def _finite(value: Any) -> bool:

@@ -52,7 +52,8 @@ def finished(cfg: DictConfig, folder: Path) -> dict[str, Any] | None:
     """Return the result of the run in ``folder`` if it has finished and ``resume=auto`` asks for it; say so."""
     if cfg.get("resume") != "auto" or not (folder / "result.json").exists():
         return None
-    _refuse_difference(folder, _saved_config(folder), config(cfg))
+    if (folder / "run.yaml").exists():
+        _refuse_difference(folder, _saved_config(folder), config(cfg))
     result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     print(f"resume: {folder} holds the finished run ({result['cost']['steps']} updates): nothing to do.", flush=True)
     return result

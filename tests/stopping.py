@@ -23,14 +23,14 @@ def alignzoo_callbacks(cfg):
     return [Stop()]
 """
 
-#: What depends on the clock.
-TIMES = ("step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second")
+#: Endings of the metrics that depend on the clock.
+TIMES = ("step_time", "_runtime", "_per_second")
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
     """Return metrics.jsonl without times."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
+    return [{key: value for key, value in line.items() if not key.endswith(TIMES)} for line in lines]
 
 
 def weights(folder: Path) -> bytes:

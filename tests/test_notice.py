@@ -86,3 +86,15 @@ def test_another_thread_listens_to_nothing() -> None:
     thread.start()
     thread.join()
     assert [found.signal for found in heard] == [0]
+
+
+def test_a_forked_process_ends_as_it_always_did() -> None:
+    """Pools and data loaders end their workers with SIGTERM."""
+    with listening() as found:
+        found.waits = True
+        child = os.fork()
+        if not child:
+            signal.pause()
+            os._exit(0)
+        os.kill(child, signal.SIGTERM)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM

@@ -62,19 +62,19 @@ CASES: dict[str, tuple[tuple[str, ...], str]] = {
 def stopped(
     fake_package: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[..., Outcome]:
-    """Run the words, stopped after each of the updates that are named, until the last start or the end."""
+    """Run the words, stopped after each of the updates that are named, and then to the end."""
     fake_package("fake_stop", PLUGIN)
 
-    def start(folder: Path, *words: str, stops: str = "", times: int = 1) -> Outcome:
+    def start(folder: Path, *words: str, stops: str, ends: bool = True) -> Outcome:
         monkeypatch.setenv("STOPS", stops)
-        for number in range(times):
+        for number in range(len(stops.split(","))):
             done = run(folder, *WORDS, *words, "resume=auto")
             assert done.code == EXIT_CODE, f"start {number}: {done.out[-2000:]} {done.err}"
             assert "To go on:" in done.err
             assert not (folder / "result.json").exists()
             assert not (folder / ".lock").exists()
         monkeypatch.delenv("STOPS")
-        return run(folder, *WORDS, *words, "resume=auto")
+        return run(folder, *WORDS, *words, "resume=auto") if ends else done
 
     return start
 
@@ -86,7 +86,7 @@ def test_a_stopped_run_ends_as_one_that_never_was(
     whole = run(tmp_path / "whole", *WORDS, *words)
     assert whole.code == 0, whole.err
     steps = [int(stop) for stop in stops.split(",")]
-    ended = stopped(tmp_path / "stopped", *words, stops=stops, times=len(steps))
+    ended = stopped(tmp_path / "stopped", *words, stops=stops)
     assert ended.code == 0, ended.err
     same(ended.folder, whole.folder)
     assert result(ended.folder)["cost"]["resumed"] == steps
@@ -103,8 +103,7 @@ def interrupted(stopped: Callable[..., Outcome], tmp_path: Path, saved: dict[str
     """A copy of a run of six updates, stopped after the fifth: it has checkpoints of the second, fourth and fifth."""
     if "interrupted" not in saved:
         folder = saved["root"] / "interrupted"
-        assert stopped(folder, *BASE, stops="5").code == EXIT_CODE
-        saved["interrupted"] = folder
+        saved["interrupted"] = stopped(folder, *BASE, stops="5", ends=False).folder
     shutil.copytree(saved["interrupted"], tmp_path / "run")
     return tmp_path / "run"
 
@@ -178,7 +177,13 @@ def test_no_whole_checkpoint_means_afresh(interrupted: Path, saved: dict[str, Pa
 
 def test_another_configuration_is_refused_by_its_keys(interrupted: Path) -> None:
     said = refused(interrupted, *BASE, "method.beta=0.7", "seed=4", "resume=auto")
-    assert "was made with method.beta=0.1 (now 0.7), seed=0 (now 4)." in said
+    assert "was made with method.beta=0.2 (now 0.7), seed=0 (now 4)." in said
+
+
+def test_a_mistake_leaves_a_run_that_can_go_on_as_it_was(interrupted: Path) -> None:
+    assert "train.precision=fp8 is none of" in refused(interrupted, *BASE, "train.precision=fp8", "resume=auto")
+    assert "train.stop_before=soon is no duration" in refused(interrupted, *BASE, "train.stop_before=soon")
+    assert "resume=yes is none of no, auto" in refused(interrupted, *BASE, "resume=yes")
 
 
 def test_what_does_not_change_the_training_may_differ(interrupted: Path, saved: dict[str, Path]) -> None:
@@ -218,7 +223,7 @@ def test_a_finished_run_does_nothing_again(saved: dict[str, Path]) -> None:
     assert (done.code, done.err) == (0, "")
     assert f"resume: {saved['whole']} holds the finished run (6 updates): nothing to do." in done.out
     assert contents(saved["whole"]) == before
-    assert "method.beta=0.1 (now 0.7)" in refused(saved["whole"], *BASE, "method.beta=0.7", "resume=auto")
+    assert "method.beta=0.2 (now 0.7)" in refused(saved["whole"], *BASE, "method.beta=0.7", "resume=auto")
 
 
 def test_a_folder_in_use_is_refused(interrupted: Path) -> None:
@@ -243,15 +248,15 @@ def test_a_stopped_sweep_starts_no_further_member_and_goes_on(
     words = ("-m", "seed=0,1", *BASE)
     monkeypatch.setenv("STOPS", "3")
     monkeypatch.setenv("SIGNAL", "SIGUSR1")
-    first = run(tmp_path / "sweep", *WORDS, *words)
+    first = run(tmp_path / "sweep", *words, *WORDS)
     assert first.code == EXIT_CODE
     assert f"hydra.sweep.dir={tmp_path / 'sweep'} resume=auto" in first.err
     assert [path.name for path in first.folder.glob("[0-9]-*")] == ["0-dpo-tiny-concise"]
     monkeypatch.delenv("STOPS")
-    second = run(tmp_path / "sweep", *WORDS, *words, "resume=auto")
+    second = run(tmp_path / "sweep", *words, *WORDS, "resume=auto")
     assert second.code == 0, second.err
     assert [result(path)["cost"]["resumed"] for path in sorted(first.folder.glob("[0-9]-*"))] == [[3], []]
-    third = run(tmp_path / "sweep", *WORDS, *words, "resume=auto")
+    third = run(tmp_path / "sweep", *words, *WORDS, "resume=auto")
     assert third.code == 0, third.err
     assert third.out.count("nothing to do") == 2
 
@@ -269,7 +274,7 @@ def test_the_best_checkpoint_is_kept_and_is_the_result(stopped: Callable[..., Ou
     assert Path(state["best_model_checkpoint"]) == whole.folder / "checkpoints" / f"checkpoint-{best}"
     assert len(list(whole.folder.glob("checkpoints/checkpoint-*"))) == 2
     assert weights(whole.folder) == (whole.folder / f"checkpoints/checkpoint-{best}/model.safetensors").read_bytes()
-    ended = stopped(tmp_path / "stopped", *words, stops="3,5", times=2)
+    ended = stopped(tmp_path / "stopped", *words, stops="3,5")
     assert ended.code == 0, ended.err
     same(ended.folder, whole.folder)
 
@@ -293,7 +298,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(
     if not looked:
         monkeypatch.setattr("alignzoo.saving.Saving.needed", lambda saving: 0)
     filler = small_disk / "filler"
-    filler.write_bytes(b"x" * 7_000_000)
+    filler.write_bytes(b"x" * 13_300_000)
     full = run(small_disk / "run", *WORDS, *BASE, "resume=auto")
     assert full.code == 1
     expected = "needs 0.0 GB in " if looked else "is full: checkpoint"
