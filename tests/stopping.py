@@ -6,10 +6,33 @@ import json
 from pathlib import Path
 from typing import Any
 
-#: At each update that $STOPS names, the run gets $SIGNAL, as a scheduler would send it.
-PLUGIN = """
+#: At each update that $STOPS names, the run gets $SIGNAL, as a scheduler would send it. The reward scores an answer by
+#: how many it has seen.
+PLUGIN = '''
 import os, signal
-from alignzoo import hookimpl
+from alignzoo import Reward, hookimpl
+
+class Counting(Reward):
+    """Counts."""
+
+    name = "counting"
+
+    def __init__(self):
+        self.seen = 0
+
+    def __call__(self, prompts, answers, **columns):
+        self.seen += len(answers)
+        return [(self.seen + number) * 0.37 % 1 for number in range(len(answers))]
+
+    def state_dict(self):
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state):
+        self.seen = state["seen"]
+
+@hookimpl
+def alignzoo_rewards():
+    return [Counting]
 
 @hookimpl
 def alignzoo_callbacks(cfg):
@@ -21,7 +44,7 @@ def alignzoo_callbacks(cfg):
                 os.kill(os.getpid(), getattr(signal, os.environ.get("SIGNAL", "SIGTERM")))
 
     return [Stop()]
-"""
+'''
 
 #: Endings of the metrics that depend on the clock.
 TIMES = ("step_time", "_runtime", "_per_second")

@@ -45,6 +45,7 @@ CASES: dict[str, tuple[tuple[str, ...], str]] = {
     "grpo": (GRPO, "2,3,5"),
     "grpo in the middle of a block": ((*GRPO, "+method.num_iterations=2", "+method.steps_per_generation=4"), "1,3,6"),
     "grpo without accumulation": ((*GRPO, "train.per_device_batch_size=4", "+method.num_iterations=3"), "2,4,11"),
+    "a reward with a state": ((*GRPO, "+reward.counting.weight=1.0"), "2,5"),
     "an adapter with dropout": (("method=dpo", "dataset.rows=12", "peft=lora", "peft.lora_dropout=0.3"), "2,4"),
     "lines of several updates": (("method=orpo", "dataset.rows=12", "train.logging_steps=4"), "2,5"),
     "a reference that moves": (
