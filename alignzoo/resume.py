@@ -63,7 +63,8 @@ def find(cfg: DictConfig, folder: Path) -> Checkpoint | None:
     """Return the checkpoint from which the run of ``folder`` goes on, or None where it starts; say which.
 
     Raises:
-        Refused: the checkpoint is of another configuration; or there are some, and ``resume`` is no.
+        Refused: the checkpoint is of another configuration; there are some, and ``resume`` is no; or those of this run
+            could not be gone on from.
     """
     root = folder / "checkpoints"
     if cfg.resume == "no":
@@ -73,6 +74,8 @@ def find(cfg: DictConfig, folder: Path) -> Checkpoint | None:
                 "hydra.run.dir."
             )
         return None
+    if any(cfg[group].get("save_only_model") for group in ("train", "method")):
+        raise Refused("resume=auto needs the optimizer, which save_only_model=true leaves out of checkpoints: drop it.")
     checkpoint.tidy(root)
     found, skipped = checkpoint.newest(root)
     for line in skipped:
