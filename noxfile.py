@@ -48,6 +48,13 @@ def strategies(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Kill, signal and damage runs at random and resume them: ``-- --faults 100 --seed 7``."""
+    session.install("-e.", *group("test"), *TESTED)
+    session.run("pytest", "tests/faults", "-m", "faults", *session.posargs, env={**QUIET, "OMP_NUM_THREADS": "1"})
+
+
+@nox.session
 def wheel(session: nox.Session) -> None:
     """Build the wheel, install it and a third-party method far from the checkout, and train with both."""
     session.install("build", "setuptools>=77", *TESTED)

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 #: Keys of `train` that the core turns into TRL's own.
 OWN_TRAIN_KEYS = frozenset(
-    {"global_batch_size", "per_device_batch_size", "max_length", "precision", "gradient_checkpointing", "budget"}
+    {
+        *("global_batch_size", "per_device_batch_size", "max_length", "precision", "gradient_checkpointing", "budget"),
+        "stop_before",
+    }
 )
 
 OWN_METHOD_KEYS = frozenset({"name", "learning_rates"})  #: keys of `method` that no TRL config has

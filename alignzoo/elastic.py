@@ -9,34 +9,44 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignzoo import strategies
+from omegaconf import OmegaConf
+
+from alignzoo import notice, strategies
 from alignzoo.errors import UserError
+from alignzoo.lock import InUse
+from alignzoo.plain import plain
+from alignzoo.resume import Refused
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch.distributed.launcher.api import LaunchConfig
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+#: Passed on to the workers, of which those that ask for a save end the run in their own way.
+SIGNALS = (*notice.SIGNALS, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+USERS = {kind.__name__: kind for kind in (UserError, InUse, Refused)}  #: what is the user's to mend
 
 
 class WorkerFailed(RuntimeError):
     """A process of a run failed; the text, two lines, is its error and where its log is."""
 
 
-def start(cfg: DictConfig, folder: Path, group: str | None) -> None:
+def start(cfg: DictConfig, folder: Path, overrides: Sequence[str], group: str | None) -> None:
     """Run ``alignzoo.worker`` once for each process of ``cfg.strategy`` on this machine, and wait for them.
 
-    ``folder`` holds the run's config; ``group`` is the sweep that it belongs to.
+    ``folder`` is the run's; ``overrides`` what was typed; ``group`` the sweep that it belongs to.
 
     Raises:
         UserError: a process failed for a reason that is the user's to mend.
         WorkerFailed: it failed for another.
-        KeyboardInterrupt, SystemExit: a signal ended them.
+        Preempted: the run was told to stop.
+        KeyboardInterrupt, SystemExit: another signal ended them.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -45,16 +55,17 @@ def start(cfg: DictConfig, folder: Path, group: str | None) -> None:
     _use_address(cfg.strategy.address)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // strategies.per_machine(cfg))))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says is said below, in short
-    try:
-        with _handlers_kept(), tempfile.TemporaryDirectory() as scratch:
-            words = ("-m", "alignzoo.worker", str(folder), group or "")
-            elastic_launch(_config(cfg, scratch), sys.executable)(*words)
-    except SignalException as error:  # an Exception: Hydra would take it for one failed job and start the next
-        if error.sigval == signal.SIGINT:
-            raise KeyboardInterrupt from None
-        raise SystemExit(128 + int(error.sigval)) from None
-    except ChildFailedError as error:
-        raise _failure(error, folder) from None
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = ",".join(number.name for number in SIGNALS)
+    with _handlers_kept(), tempfile.TemporaryDirectory() as scratch:
+        job = Path(scratch) / "job.yaml"
+        content = {"folder": str(folder), "overrides": list(overrides), "group": group, "config": plain(cfg)}
+        job.write_text(OmegaConf.to_yaml(OmegaConf.create(content)), encoding="utf-8")
+        try:
+            elastic_launch(_config(cfg, scratch), sys.executable)("-m", "alignzoo.worker", str(job))
+        except SignalException as error:  # an Exception: Hydra would take it for one failed job and start the next
+            raise _ended(error.sigval, job) from None
+        except ChildFailedError as error:
+            raise _failure(error, folder, job) from None
 
 
 @contextmanager
@@ -126,12 +137,30 @@ def _slurm() -> dict[str, Any]:
     }
 
 
-def _failure(error: Any, folder: Path) -> Exception:
+def reason(job: Path) -> Path:
+    """Return the file in which a worker says why it stopped where it was told to."""
+    return job.with_suffix(".stopped")
+
+
+def _ended(number: signal.Signals, job: Path) -> BaseException:
+    """Return what a signal to this process ends the program with."""
+    if number in notice.SIGNALS:
+        return _preempted(job, f"{number.name} outside of the training")
+    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + int(number))
+
+
+def _preempted(job: Path, otherwise: str) -> notice.Preempted:
+    return notice.Preempted(reason(job).read_text(encoding="utf-8") if reason(job).exists() else otherwise)
+
+
+def _failure(error: Any, folder: Path, job: Path) -> BaseException:
     """Return the first failing rank's own error, and where its log is."""
     rank, failure = error.get_first_failure()
     message = failure.message.get("message", "") if isinstance(failure.message, dict) else str(failure.message)
     kind, _, text = message.partition(": ")
-    if kind == UserError.__name__:
-        return UserError(text)
-    reason = message.splitlines()[0] if failure.error_file_data else failure.signal_name() or f"exit {failure.exitcode}"
-    return WorkerFailed(f"rank {rank} failed: {reason}\nIts log: {folder / 'logs' / f'rank{rank}.log'}")
+    if failure.exitcode == notice.EXIT_CODE:
+        return _preempted(job, "one of its processes")
+    if kind in USERS:
+        return USERS[kind](text)
+    why = message.splitlines()[0] if failure.error_file_data else failure.signal_name() or f"exit {failure.exitcode}"
+    return WorkerFailed(f"rank {rank} failed: {why}\nIts log: {folder / 'logs' / f'rank{rank}.log'}")

@@ -58,6 +58,14 @@ class RewardsDiffer(TrainerCallback):
     def __init__(self) -> None:
         self.constant = 0
 
+    def state_dict(self) -> dict[str, int]:
+        """Return what a resumed run goes on from."""
+        return {"constant": self.constant}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from it."""
+        self.constant = state["constant"]
+
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Count lines in which no group had a difference."""
         share = (logs or {}).get("frac_reward_zero_std")

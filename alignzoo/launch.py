@@ -8,6 +8,8 @@ import os
 import sys
 import traceback
 import warnings
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +18,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alignzoo import elastic, folders, ranks, settings, strategies
+from alignzoo import elastic, folders, ranks, resume, settings, strategies
 from alignzoo.device import choose_device
 from alignzoo.errors import UserError, complain
 from alignzoo.explain import explained
+from alignzoo.lock import InUse, locked
+from alignzoo.notice import Preempted, listening
 from alignzoo.record import Record
 
 if TYPE_CHECKING:
@@ -29,80 +33,121 @@ log = logging.getLogger(__name__)
 
 
 def launch(cfg: DictConfig) -> float | None:
-    """Run one job and return its ``evaluate.objective``; a sweep's member that fails is None, and the others go on."""
+    """Run one job and return its ``evaluate.objective``; a sweep's member that fails is None, and the others go on.
+
+    Raises:
+        Preempted: the run was told to stop; a sweep ends with it.
+    """
     hydra = HydraConfig.get()
     overrides: Any = OmegaConf.to_container(hydra.overrides.task)  # as typed: an interpolation may lead nowhere
     sweeping = hydra.mode == RunMode.MULTIRUN
+    folder = Path(hydra.runtime.output_dir)
     record = None
     try:
-        record = _record(cfg, Path(hydra.runtime.output_dir))
-        method = settings.check(cfg)
-        strategies.check(cfg)
-        quiet(cfg)
-        record.describe(cfg, overrides)
-        return _train(cfg, method, record, _sweep_name(hydra))
+        with listening():
+            folder = _agreed(cfg, folder)
+            done = resume.finished(cfg, folder)
+            if done is not None:
+                return _objective(cfg, done)
+            record = Record(folder)
+            method = settings.check(cfg)
+            strategies.check(cfg)
+            quiet(cfg)
+            return _objective(cfg, _train(Job(cfg, method, record, overrides, _sweep_name(hydra))))
+    except Preempted as preempted:
+        _say_how_to_go_on(hydra, preempted)
+        raise
     except (UserError, OmegaConfBaseException) as error:
         text = str(error) if isinstance(error, UserError) else str(explained(error))
         complain(text)
+        if isinstance(error, resume.Refused | InUse) or (record and record.trained and not record.began):
+            record = None  # nothing in the folder is of this start
         if record and (sweeping or record.trained):
             record.fail(text, overrides)
         elif record:
             _close_log()
             record.discard()
-        elif sweeping:  # another run's folder: only the sweep's table is told
-            (Path(hydra.runtime.output_dir) / "error.txt").write_text(f"{text}\n", encoding="utf-8")
-        if not sweeping:
-            raise SystemExit(1) from None
-    except elastic.WorkerFailed as error:
-        complain(str(error))
-        if record:
-            record.fail(str(error), overrides)
-        if not sweeping:
+        elif sweeping and not isinstance(error, InUse):  # another run's folder: only the sweep's table is told
+            (folder / "error.txt").write_text(f"{text}\n", encoding="utf-8")
+        if not sweeping or isinstance(error, InUse):  # whoever uses the folder runs the same sweep
             raise SystemExit(1) from None
     except Exception as error:
+        told = isinstance(error, elastic.WorkerFailed)
+        if told:
+            complain(str(error))
         if record:
-            record.fail(f"{type(error).__name__}: {error}", overrides)
+            record.fail(str(error) if told else f"{type(error).__name__}: {error}", overrides)
         if not sweeping:
-            raise
-        traceback.print_exc()
+            raise SystemExit(1) if told else error from None
+        if not told:
+            traceback.print_exc()
     return None
 
 
-def _record(cfg: DictConfig, folder: Path) -> Record:
-    """Return the record of a run in ``folder``; where others started several processes, in the main one's."""
+@dataclass(frozen=True)
+class Job:
+    """One run, checked and ready to start."""
+
+    cfg: DictConfig
+    method: type[Method]
+    record: Record
+    overrides: list[str]
+    """As typed."""
+
+    group: str | None
+    """The sweep that it belongs to."""
+
+
+def _agreed(cfg: DictConfig, folder: Path) -> Path:
+    """Return the run folder; where others started several processes, the main one's."""
     if ranks.world_size() == 1:
-        return Record(folder)
+        return folders.make(folder)
     strategies.begin(cfg, choose_device(cfg.strategy.device))
     shared = ranks.from_main(folder)
     if shared != folder:  # composed a moment later, Hydra has made another
         _close_log()
         (folder / "alignzoo.log").unlink(missing_ok=True)
         folders.take_back()
-    return Record(folder) if ranks.rank() == 0 else Record.of(shared)
+    return shared
 
 
-def _train(cfg: DictConfig, method: type[Method], record: Record, group: str | None) -> float | None:
+def _train(job: Job) -> dict[str, Any]:
     """Train in this process, or in as many as the strategy places."""
-    if ranks.joined() or strategies.processes(cfg) == 1:
-        result = train_here(cfg, method, record, group)
-    else:
-        elastic.start(cfg, record.folder, group)
-        result = record.result()
-    value: float | None = result["after"].get(cfg.evaluate.objective) if result else None
-    return value
+    if ranks.joined() or strategies.processes(job.cfg) == 1:
+        return train_here(job)
+    job.record.began = True
+    elastic.start(job.cfg, job.record.folder, job.overrides, job.group)
+    return job.record.result()
 
 
-def train_here(cfg: DictConfig, method: type[Method], record: Record, group: str | None) -> dict[str, Any]:
+def train_here(job: Job) -> dict[str, Any]:
     """Train in this process, and leave nothing of it behind; the result is empty on all ranks but the first."""
     from alignzoo.trackers import tracking
     from alignzoo.train import train
 
-    variables = dict(os.environ)
-    with tracking(cfg, record.folder, group) as tracker:
-        try:
-            return train(cfg, method, record, tracker)
-        finally:
-            _forget(variables)
+    cfg, record, variables = job.cfg, job.record, dict(os.environ)
+    with locked(record.folder) if ranks.rank() == 0 else nullcontext():
+        record.came = resume.find(cfg, record.folder) if ranks.rank() == 0 else None
+        with tracking(cfg, record.folder, job.group) as tracker:
+            try:
+                record.cut_back()
+                record.describe(cfg, job.overrides)
+                return train(cfg, job.method, record, tracker)
+            finally:
+                _forget(variables)
+
+
+def _objective(cfg: DictConfig, result: dict[str, Any]) -> float | None:
+    value: float | None = result["after"].get(cfg.evaluate.objective) if result else None
+    return value
+
+
+def _say_how_to_go_on(hydra: DictConfig, preempted: Preempted) -> None:
+    """Print the command that was typed, with the folder and ``resume=auto``."""
+    kind = "sweep" if hydra.mode == RunMode.MULTIRUN else "run"
+    folder = Path(hydra.sweep.dir if kind == "sweep" else hydra.runtime.output_dir)
+    again = resume.command(sys.argv[1:], folder, kind)
+    print(f"alignzoo: stopped by {preempted.reason}. To go on:\n    {again}", file=sys.stderr, flush=True)
 
 
 def _sweep_name(hydra: DictConfig) -> str | None:

@@ -12,7 +12,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ from alignzoo.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from alignzoo.checkpoint import Checkpoint
 
 
 class Record:
@@ -44,12 +46,17 @@ class Record:
         if (folder / "result.json").exists():
             raise UserError(f"hydra.run.dir={folder} holds a finished run: choose another folder, or delete it.")
         self.folder = folders.make(folder)
+        self.came: Checkpoint | None = None
+        """The checkpoint from which this run goes on, if any."""
+
+        self.began = False
+        """Whether this start has changed anything in the folder."""
 
     @classmethod
     def of(cls, folder: Path) -> Record:
         """Return the record of a run that has finished."""
         record = cls.__new__(cls)
-        record.folder, record.started = folder, time.time()
+        record.folder, record.started, record.came, record.began = folder, time.time(), None, False
         return record
 
     def remeasured(self, lines: Sequence[dict[str, Any]], numbers: dict[str, Any]) -> None:
@@ -57,6 +64,23 @@ class Record:
         result = self.result()
         self.answers(lines)
         self._json("result.json", {**result, **numbers})
+
+    @ranks.on_main
+    def cut_back(self) -> None:
+        """Take back what an earlier start logged beyond the checkpoint from which this one goes on, or all of it.
+
+        The totals at the end of a training that was stopped go too.
+        """
+        self.began = True
+        (self.folder / "error.txt").unlink(missing_ok=True)
+        for aside in self.folder.glob(".*.[0-9]*"):  # of a start that was killed while it wrote
+            aside.unlink()
+        step = self.came.step if self.came else 0
+        lines = [line for line in self.history() if line["step"] <= step and "train_runtime" not in line]
+        if lines:
+            self._lines("metrics.jsonl", lines)
+        else:
+            (self.folder / "metrics.jsonl").unlink(missing_ok=True)
 
     @ranks.on_main
     def describe(self, cfg: DictConfig, overrides: Sequence[str]) -> None:
@@ -67,14 +91,15 @@ class Record:
         ours = importlib.resources.files("alignzoo_conf").joinpath("config.yaml").read_text(encoding="utf-8")
         again = {"hydra": OmegaConf.create(ours).hydra}
         text = OmegaConf.to_yaml(again) + OmegaConf.to_yaml(cfg, resolve=True)
-        (self.folder / "run.yaml").write_text(text, encoding="utf-8")
+        self._write("run.yaml", text)
         self._command(overrides)
         self._json("environment.json", {"seed": cfg.seed, **environment()})
 
     @ranks.on_main
     def manifest(self, rows: pd.DataFrame) -> None:
         """Write which rows were used, and why the others were not."""
-        rows.to_parquet(self.folder / "data.parquet", index=False)
+        with self._aside("data.parquet") as aside:
+            rows.to_parquet(aside, index=False)
 
     @ranks.on_main
     def metrics(self, line: dict[str, Any]) -> None:
@@ -84,14 +109,16 @@ class Record:
             stream.write(json.dumps(safe) + "\n")
 
     def history(self) -> list[dict[str, Any]]:
-        """Return the lines of ``metrics.jsonl``."""
-        file = self.folder / "metrics.jsonl"
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+        """Return the lines of ``metrics.jsonl`` that are whole: of a run that was killed the last may not be."""
+        file, found = self.folder / "metrics.jsonl", []
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []:
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return found
 
     def answers(self, rows: Sequence[dict[str, Any]]) -> None:
         """Write held-out prompts with their answers before and after."""
-        lines = (json.dumps(row, ensure_ascii=False) for row in rows)
-        (self.folder / "answers.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        self._lines("answers.jsonl", rows)
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write ``result.json``, last of all: where it is, the run is whole."""
@@ -110,14 +137,21 @@ class Record:
 
     def model(self, trainer: Any) -> None:
         """Save model and tokenizer, and remove the folder for checkpoints if none was saved."""
-        trainer.save_model(str(self.folder / "model"))
+        aside, model = self.folder / ".model", self.folder / "model"
+        with ranks.first(ranks.rank() == 0):
+            shutil.rmtree(aside, ignore_errors=True)
+        trainer.save_model(str(aside))
+        ranks.wait()
+        if ranks.rank() == 0:
+            shutil.rmtree(model, ignore_errors=True)
+            aside.rename(model)
         with contextlib.suppress(OSError):
             (self.folder / "checkpoints").rmdir()
 
     @property
     def trained(self) -> bool:
-        """Whether a training step was logged."""
-        return (self.folder / "metrics.jsonl").exists()
+        """Whether a training step was logged or saved."""
+        return (self.folder / "metrics.jsonl").exists() or any(self.folder.glob("checkpoints/checkpoint-*"))
 
     @ranks.on_main
     def discard(self) -> None:
@@ -128,13 +162,27 @@ class Record:
         folders.take_back()
 
     def _command(self, overrides: Sequence[str]) -> None:
-        command = shlex.join(["python", "-m", "alignzoo", *overrides])
-        (self.folder / "command.txt").write_text(f"{command}\n", encoding="utf-8")
+        self._write("command.txt", f"{shlex.join(['python', '-m', 'alignzoo', *overrides])}\n")
 
     def _json(self, name: str, content: dict[str, Any]) -> None:
+        self._write(name, json.dumps(content, indent=2, default=str) + "\n")
+
+    def _lines(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
+        self._write(name, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
+
+    def _write(self, name: str, text: str) -> None:
+        with self._aside(name) as aside:
+            aside.write_text(text, encoding="utf-8")
+
+    @contextlib.contextmanager
+    def _aside(self, name: str) -> Iterator[Path]:
+        """Yield where to write a file; it gets its name when it is whole, so that a kill leaves no half."""
         aside = self.folder / f".{name}.{os.getpid()}"
-        aside.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
-        aside.replace(self.folder / name)
+        try:
+            yield aside
+            aside.replace(self.folder / name)
+        finally:
+            aside.unlink(missing_ok=True)
 
 
 def _finite(value: Any) -> bool:

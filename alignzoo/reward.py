@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 class Reward(ABC):
     """Scores answers. A plugin subclasses it; ``reward.<name>.*`` are the constructor's keyword arguments.
 
-    The docstring's first line is what ``list`` shows.
+    The docstring's first line is what ``list`` shows. One whose scores depend on those before has ``state_dict()``, of
+    plain values and tensors, and ``load_state_dict(state)``: checkpoints hold it, and a resumed run goes on from it.
     """
 
     name: ClassVar[str]

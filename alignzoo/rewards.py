@@ -108,6 +108,7 @@ def as_function(reward: Reward, stops: list[int]) -> RewardFunction:
         return scores
 
     function.__name__ = reward.name
+    function.reward = reward  # type: ignore[attr-defined]  # whose state a checkpoint holds
     return function
 
 

@@ -32,11 +32,15 @@ class TokenRows:
         return row
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
-        """Unpaired rows: keep the blocks whose KL pairs were made together, in another order each epoch."""
+        """Unpaired rows: keep the blocks whose KL pairs were made together, in another order each epoch.
+
+        Prompts: TRL's order, from a sampler that a resumed run can set to its epoch.
+        """
         dataset = self.train_dataset if train_dataset is None else train_dataset  # type: ignore[attr-defined]
         if "KL_completion_ids" in dataset.column_names:
             return BlockSampler(len(dataset), self.args.train_batch_size, self.args.data_seed)
-        return super()._get_train_sampler(train_dataset)  # type: ignore[misc]
+        sampler = super()._get_train_sampler(train_dataset)  # type: ignore[misc]
+        return EpochRepeats(sampler) if type(sampler).__name__ == "RepeatSampler" else sampler
 
 
 class BlockSampler:
@@ -57,6 +61,29 @@ class BlockSampler:
         for block in np.random.default_rng([self.seed, self.epoch]).permutation(whole):
             yield from range(int(block) * self.block, int(block + 1) * self.block)
         yield from range(whole * self.block, self.rows)
+
+
+class EpochRepeats:
+    """TRL's ``RepeatSampler``, whose order in an epoch follows from the epoch and not from those that it has seen."""
+
+    def __init__(self, repeats: Any) -> None:
+        self.repeats, self.epoch = repeats, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by accelerate at the start of each epoch, also after resuming."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.repeats)
+
+    def __iter__(self) -> Iterator[int]:
+        if self.repeats.shuffle:
+            import torch
+
+            self.repeats.generator.manual_seed(self.repeats.seed)
+            for _ in range(self.epoch):  # as TRL draws one order after the other
+                torch.randperm(self.repeats.num_samples, generator=self.repeats.generator)
+        yield from self.repeats
 
 
 def takes_token_ids(trainer: type[Any]) -> type[Any]:

@@ -15,6 +15,7 @@ from alignzoo.arguments import trl_items
 from alignzoo.errors import UserError, did_you_mean
 from alignzoo.evaluate.numbers import NUMBERS
 from alignzoo.fields import config_fields, fits
+from alignzoo.notice import seconds
 from alignzoo.plain import plain
 from alignzoo.registry import registry
 from alignzoo.strategies import micro_batch
@@ -42,6 +43,7 @@ TYPES = {
     "train.max_steps": "int",
     "train.num_train_epochs": "float",
     "train.budget": "dict",
+    "train.stop_before": "str | None",
     "train.budget.pairs": "int | None",
     "train.budget.sequences": "int | None",
     "train.budget.tokens": "int | None",
@@ -67,6 +69,7 @@ TYPES = {
 }
 
 CHOICES = {
+    "resume": ("no", "auto"),
     "train.precision": ("auto", "fp32", "bf16", "fp16"),
     "model.dtype": ("auto", "float32", "bfloat16", "float16"),
     "dataset.bad_rows": ("stop", "drop"),
@@ -111,6 +114,7 @@ def check(cfg: DictConfig) -> type[Method]:
             _check_trl(group, key, value, method, fields)
     for key in sorted(OmegaConf.missing_keys(cfg)):
         raise UserError(f"{key} is needed: add {key}=VALUE.")
+    seconds(cfg.train.stop_before)
     _check_strategy(cfg)
     _check_adapter(cfg)
     _check_rewards(cfg, method)

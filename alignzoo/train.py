@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from alignzoo import guards, models, ranks, weights
+from alignzoo import guards, models, ranks, resume, weights
 from alignzoo.arguments import trl_config
 from alignzoo.callbacks import standard_callbacks
 from alignzoo.cost import Watch, peak_memory, training_flops
@@ -16,12 +16,15 @@ from alignzoo.disk import require_space
 from alignzoo.evaluate.values import told
 from alignzoo.judges import configured_judge, judged
 from alignzoo.method import Method, TrainParts
+from alignzoo.notice import listening, seconds
+from alignzoo.preempt import train_until_told
 from alignzoo.ready import Ready, make_ready
 from alignzoo.record import Record
 from alignzoo.report.card import write_card
 from alignzoo.report.curves import draw_curves
 from alignzoo.report.summary import print_answers, print_plan, print_result
 from alignzoo.rewards import Rewards, configured_rewards
+from alignzoo.saving import Saving
 from alignzoo.strategies import check_divided, micro_batch
 from alignzoo.trackers import Tracker
 
@@ -41,6 +44,10 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
     Where several processes train together, each runs this; the result is the main one's, the others' is empty.
     """
     ready = make_ready(cfg, method)
+    data = fingerprints(ready.data.manifest)
+    facts = resume.facts(cfg, ready, data)
+    record.came = ranks.from_main(record.came)
+    resume.check(record.came, facts)
     record.manifest(ready.data.manifest)
     print_plan(ready.data, method.data, ready.plan, findings(cfg, ready.data, stops=False, most=INSPECTED))
     judge = configured_judge(cfg.judge)
@@ -53,11 +60,13 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
     with Watch() as measuring:
         before = yardstick.measure_start(model.to(ready.device), weights.identity(ready.start))
 
-    with Watch() as training:  # with the reference's pass
+    with Watch() as training, listening() as notice:  # with the reference's pass
         trainer = method().build_trainer(train_parts(cfg, method, ready, args, rewards, model, record))
-        unmoved = guards.fingerprint(trainer.model)
-        trainer.train()
+        saving = Saving(trainer, record.folder / "checkpoints", facts, record.came)
         check_divided(cfg, trainer)
+        unmoved = guards.fingerprint(trainer.model)
+        time_limit = seconds(cfg.train.stop_before)
+        train_until_told(trainer, saving, notice, time_limit and record.started + time_limit)
         guards.check_trained(trainer, unmoved)
     record.model(trainer)
 
@@ -71,15 +80,16 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
         "method": cfg.method.name,
         "objective": cfg.evaluate.objective,
         "start": {"folder": str(ready.start), "identity": weights.identity(ready.start)},
-        "data": fingerprints(ready.data.manifest),
+        "data": data,
         "rows": ready.data.manifest["decision"].value_counts().to_dict(),
         "plan": vars(ready.plan),
         **told(lines),
         "cost": {
             "steps": trainer.state.global_step,
-            "train_seconds": training.seconds,
+            "resumed": saving.spent.resumed,
+            "train_seconds": saving.spent.train_seconds + training.seconds,
             "measure_seconds": measuring.seconds,
-            "total_seconds": time.time() - record.started,
+            "total_seconds": saving.spent.train_seconds + time.time() - record.started,
             "trained_tokens": ready.plan.tokens,
             "flops": training_flops(trainer.model, ready.plan.tokens, method.needs_reference),
             "peak_memory_bytes": peak_memory(ready.device),

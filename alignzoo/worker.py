@@ -1,4 +1,4 @@
-"""``python -m alignzoo.worker RUN_FOLDER``: one of the processes that train a run together, started by the strategy."""
+"""``python -m alignzoo.worker JOB``: one of the processes that train a run together, started by the strategy."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from alignzoo import ranks
+from alignzoo import elastic, ranks
 from alignzoo.errors import UserError
+from alignzoo.notice import Preempted
 
 log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1  #: prctl(2): a signal to get when the parent dies
 
 
-def main(folder: str, group: str | None = None) -> None:
-    """Train the run whose config stands in ``folder``; ``group`` is the sweep that it belongs to."""
+def main(job: Path) -> None:
+    """Train the run that the file ``job`` describes; see :func:`alignzoo.elastic.start`."""
     from torch.distributed.elastic.multiprocessing.errors import record
 
     _die_with_parent()
-    _log(Path(folder))
-    os.environ.pop("HYDRA_MAIN_MODULE", None)
     try:
-        record(_run)(Path(folder), group or None)  # what it raises is written down for the parent
+        record(_run)(job)  # what it raises is written down for the parent
+    except Preempted as preempted:
+        if ranks.rank() == 0:
+            elastic.reason(job).write_text(preempted.reason, encoding="utf-8")
+        raise
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except UserError:
@@ -36,15 +39,22 @@ def main(folder: str, group: str | None = None) -> None:
         sys.exit(1)
 
 
-def _run(folder: Path, group: str | None) -> None:
+def _run(job: Path) -> None:
+    from omegaconf import OmegaConf
+
     from alignzoo import launch, settings
-    from alignzoo.evaluate.targets import run_config
     from alignzoo.record import Record
 
-    cfg = run_config(folder, [])
+    told: Any = OmegaConf.load(job)
+    _log(Path(told.folder))
+    cfg = told.config
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
+        cfg.resume = "auto"  # from what it saved before it was lost
+    OmegaConf.set_struct(cfg, True)
     method = settings.check(cfg)
     launch.quiet(cfg)
-    launch.train_here(cfg, method, Record.of(folder), group)
+    overrides: Any = OmegaConf.to_container(told.overrides)
+    launch.train_here(launch.Job(cfg, method, Record.of(Path(told.folder)), overrides, told.group))
 
 
 def _die_with_parent() -> None:
@@ -66,10 +76,9 @@ def _log(folder: Path) -> None:
     else:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
-    logging.basicConfig(
-        level=logging.INFO, handlers=handlers, format="[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
-    )
+    shape = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
+    logging.basicConfig(level=logging.INFO, handlers=handlers, format=shape)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(Path(sys.argv[1]))

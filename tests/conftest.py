@@ -23,6 +23,13 @@ os.environ["WANDB_MODE"] = "offline"
 QUICK = ("model=tiny", "dataset.rows=16", "evaluate.rows=4", "evaluate.max_new_tokens=8")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("faults", "what tests/faults injects (pytest tests/faults -m faults)")
+    group.addoption("--faults", type=int, default=24, help="how many, over all methods")
+    group.addoption("--seed", type=int, default=0, help="which, and when")
+    group.addoption("--strategies", default="single", help="into runs with which strategies, as a,b")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Keep what tests make out of the user's cache; shared by the whole session, subprocesses included."""

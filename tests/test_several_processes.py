@@ -222,7 +222,7 @@ def test_no_orphans_when_the_parent_is_killed(waiting: subprocess.Popen[str], tm
     assert gone(tmp_path, 10)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 138), (signal.SIGHUP, 129)])
 def test_a_signal_ends_everything(
     waiting: subprocess.Popen[str], tmp_path: Path, number: signal.Signals, code: int
 ) -> None:

@@ -1,0 +1,97 @@
+"""What a training's next step depends on, and transformers and TRL leave out of a checkpoint.
+
+Seen with TRL 1.16 and transformers 5.23: GRPO's sampled block and its place in it (``steps_per_generation``,
+``num_iterations``), a reference that moves (``sync_ref_model``), losses and metrics since the last logged line, and the
+state of callbacks and rewards. Random states, optimizer, schedule and scaler are in transformers' own files.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+#: Of transformers' Trainer, TRL's GRPO, TRL's other trainers, and TRL's ORPO. A trainer lacks some of them.
+ATTRIBUTES = (
+    *("_tr_loss", "_total_loss_scalar", "_globalstep_last_logged"),
+    *("_step", "_buffered_inputs", "_logs"),
+    *("_metrics", "_total_train_tokens"),
+    "_stored_metrics",
+)
+
+
+def save_rest(trainer: Any, folder: Path) -> None:
+    """Write this rank's part, and on the main rank the reference if it moves."""
+    import torch
+
+    rest = {name: _plain(getattr(trainer, name)) for name in ATTRIBUTES if hasattr(trainer, name)}
+    states = {name: _plain(thing.state_dict()) for name, thing in _stateful(trainer)}
+    torch.save({"attributes": rest, "states": states}, folder / _name(trainer))
+    if _moves(trainer) and trainer.is_world_process_zero():
+        reference = trainer.accelerator.unwrap_model(trainer.ref_model)
+        torch.save(reference.state_dict(), folder / "reference.pth")
+
+
+def load_rest(trainer: Any, folder: Path) -> None:
+    """Bring it back. Called when transformers has set up the training, and before the first step."""
+    import torch
+
+    rest = torch.load(folder / _name(trainer), map_location=trainer.args.device, weights_only=True)
+    for name, value in rest["attributes"].items():
+        _bring_back(trainer, name, value)
+    for name, thing in _stateful(trainer):
+        thing.load_state_dict(rest["states"][name])
+    if _moves(trainer):
+        reference = trainer.accelerator.unwrap_model(trainer.ref_model)
+        reference.load_state_dict(torch.load(folder / "reference.pth", map_location="cpu", weights_only=True))
+
+
+def _name(trainer: Any) -> str:
+    return f"rest_{trainer.args.process_index}.pth"
+
+
+def _moves(trainer: Any) -> bool:
+    return bool(getattr(trainer.args, "sync_ref_model", False))
+
+
+def _stateful(trainer: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the callbacks and rewards that have a state, each with a name of its own."""
+    rewards = (getattr(function, "reward", None) for function in getattr(trainer, "reward_funcs", []))
+    for number, thing in enumerate([*trainer.callback_handler.callbacks, *rewards]):
+        if hasattr(thing, "state_dict") and hasattr(thing, "load_state_dict"):
+            yield f"{number}-{type(thing).__name__}", thing
+
+
+def _plain(value: Any) -> Any:
+    """Return ``value`` without the containers that torch does not load again: deques, dicts with defaults."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | deque):
+        return [_plain(inner) for inner in value]
+    return value.item() if type(value).__module__ == "numpy" and value.ndim == 0 else value
+
+
+def _bring_back(trainer: Any, name: str, value: Any) -> None:
+    found = getattr(trainer, name, None)
+    if isinstance(found, dict):
+        _fill(found, value)
+    else:
+        setattr(trainer, name, value)
+
+
+def _fill(target: Any, value: dict[Any, Any]) -> None:
+    """Put values into dicts that make their own entries, which stay what they are: lists, deques, further dicts."""
+    for key, inner in value.items():
+        try:
+            place = target[key]
+        except KeyError:
+            target[key] = inner
+            continue
+        if isinstance(place, dict):
+            _fill(place, inner)
+        elif isinstance(place, list | deque):
+            place.clear()
+            place.extend(inner)
+        else:
+            target[key] = inner

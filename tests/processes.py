@@ -1,0 +1,74 @@
+"""Real processes for runs that are killed: forked from one that has imported TRL, which takes ten seconds."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.context
+import os
+import sys
+import time
+from pathlib import Path
+
+#: What a run imports.
+IMPORTED = ["alignzoo.train", "trl.trainer.dpo_trainer", "trl.trainer.kto_trainer", "trl.trainer.grpo_trainer"]
+IMPORTED += ["trl.trainer.sft_trainer", "trl.experimental.orpo.orpo_trainer", "alignzoo.report.curves", "peft"]
+
+PATIENCE = 240  #: seconds for what takes two on a quiet machine
+
+
+class Started:
+    """A run in a process of its own; what it prints goes into a file."""
+
+    def __init__(self, folder: Path, *words: str, output: Path | None = None) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(IMPORTED)
+        self.folder, self.output = folder, output or folder.with_suffix(".out")
+        line = [*words, f"hydra.run.dir={folder}", "resume=auto"]
+        self.process = context.Process(target=_run, args=(line, dict(os.environ), self.output), daemon=True)
+        self.process.start()
+        assert self.process.pid
+        self.pid = self.process.pid
+
+    @property
+    def said(self) -> str:
+        return self.output.read_text() if self.output.exists() else ""
+
+    def ends(self) -> int:
+        """Wait for its end, and return its exit code; -9 if it was killed."""
+        self.process.join(PATIENCE)
+        assert self.process.exitcode is not None, self.said
+        return self.process.exitcode
+
+    def kill(self, number: int) -> None:
+        if self.process.is_alive():
+            os.kill(self.pid, number)
+
+    def reaches(self, updates: int) -> bool:
+        """Wait until so many lines were logged; False if the run ended before."""
+        deadline = time.monotonic() + PATIENCE
+        while self.process.is_alive():
+            if lines(self.folder) >= updates:
+                return True
+            assert time.monotonic() < deadline, self.said
+            time.sleep(0.002)
+        return False
+
+
+def lines(folder: Path) -> int:
+    file = folder / "metrics.jsonl"
+    return file.read_text().count("\n") if file.exists() else 0
+
+
+def _run(words: list[str], variables: dict[str, str], output: Path) -> None:
+    os.environ.clear()
+    os.environ.update(variables)
+    with output.open("w") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+    sys.argv = ["alignzoo"]
+    import torch
+
+    torch.set_num_threads(1)
+    from alignzoo.cli import main
+
+    main(words)

@@ -1,0 +1,79 @@
+"""A plugin that stops its own run at given updates, and what must be equal of a stopped run and an undisturbed one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+#: At each update that $STOPS names, the run gets $SIGNAL, as a scheduler would send it. The reward scores an answer by
+#: how many it has seen.
+PLUGIN = '''
+import os, signal
+from alignzoo import Reward, hookimpl
+
+class Counting(Reward):
+    """Counts."""
+
+    name = "counting"
+
+    def __init__(self):
+        self.seen = 0
+
+    def __call__(self, prompts, answers, **columns):
+        self.seen += len(answers)
+        return [(self.seen + number) * 0.37 % 1 for number in range(len(answers))]
+
+    def state_dict(self):
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state):
+        self.seen = state["seen"]
+
+@hookimpl
+def alignzoo_rewards():
+    return [Counting]
+
+@hookimpl
+def alignzoo_callbacks(cfg):
+    from transformers import TrainerCallback
+
+    class Stop(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if str(state.global_step + 1) in os.environ.get("STOPS", "").split(","):
+                os.kill(os.getpid(), getattr(signal, os.environ.get("SIGNAL", "SIGTERM")))
+
+    return [Stop()]
+'''
+
+#: Endings of the metrics that depend on the clock.
+TIMES = ("step_time", "_runtime", "_per_second")
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """Return metrics.jsonl without times."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if not key.endswith(TIMES)} for line in lines]
+
+
+def weights(folder: Path) -> bytes:
+    """Return the trained model's weights, or its adapter's."""
+    (file,) = (folder / "model").glob("*.safetensors")
+    return file.read_bytes()
+
+
+def result(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "result.json").read_text()))
+
+
+def same(folder: Path, other: Path) -> None:
+    """Check that two runs came out the same: weights bit for bit, every metric and answer, all that was measured."""
+    assert metrics(folder) == metrics(other)
+    assert weights(folder) == weights(other)
+    assert (folder / "answers.jsonl").read_bytes() == (other / "answers.jsonl").read_bytes()
+    assert result(folder)["after"] == result(other)["after"]
+    assert files(folder) == files(other)
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {"checkpoints"}
