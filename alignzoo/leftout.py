@@ -7,7 +7,7 @@ state of callbacks and rewards. Random states, optimizer, schedule and scaler ar
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,8 @@ def load_rest(trainer: Any, folder: Path) -> None:
     for name, value in rest["attributes"].items():
         _bring_back(trainer, name, value)
     for name, thing in _stateful(trainer):
-        thing.load_state_dict(rest["states"][name])
+        if name in rest["states"]:
+            thing.load_state_dict(rest["states"][name])
     if _moves(trainer):
         reference = trainer.accelerator.unwrap_model(trainer.ref_model)
         reference.load_state_dict(torch.load(folder / "reference.pth", map_location="cpu", weights_only=True))
@@ -56,11 +57,17 @@ def _moves(trainer: Any) -> bool:
 
 
 def _stateful(trainer: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the callbacks and rewards that have a state, each with a name of its own."""
+    """Yield the callbacks and rewards that have a state, each with its class's name and its number among these.
+
+    Not its place among all: another tracker brings other callbacks.
+    """
+    seen: Counter[str] = Counter()
     rewards = (getattr(function, "reward", None) for function in getattr(trainer, "reward_funcs", []))
-    for number, thing in enumerate([*trainer.callback_handler.callbacks, *rewards]):
+    for thing in [*trainer.callback_handler.callbacks, *rewards]:
         if hasattr(thing, "state_dict") and hasattr(thing, "load_state_dict"):
-            yield f"{number}-{type(thing).__name__}", thing
+            name = type(thing).__qualname__
+            yield f"{name}-{seen[name]}", thing
+            seen[name] += 1
 
 
 def _plain(value: Any) -> Any:
