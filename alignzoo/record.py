@@ -138,8 +138,9 @@ class Record:
     def model(self, trainer: Any) -> None:
         """Save model and tokenizer, and remove the folder for checkpoints if none was saved."""
         aside, model = self.folder / ".model", self.folder / "model"
-        with ranks.first(ranks.rank() == 0):
+        if ranks.rank() == 0:
             shutil.rmtree(aside, ignore_errors=True)
+        ranks.wait()
         trainer.save_model(str(aside))
         ranks.wait()
         if ranks.rank() == 0:
