@@ -1,0 +1,88 @@
+"""Counts the bytes of tensors while they are alive; of fake tensors too, which take none."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class LiveBytes(TorchDispatchMode):
+    """Follows the storages made inside it, from the operation that makes them until nothing holds them.
+
+    ``moments`` has, after each operation that made one, the bytes alive as (all but gradients, gradients of weights).
+    A storage that an operation only looks at or writes into (a view, an update in place) is not made by it.
+    """
+
+    def __init__(self, model: Any = None) -> None:
+        """``model``: whose weights' gradients to count apart."""
+        super().__init__()
+        self.bytes = self.gradients = 0
+        self.moments: list[tuple[int, int]] = [(0, 0)]
+        self._alive: dict[int, tuple[weakref.ref[Any], int, bool]] = {}
+        self._hooks = [
+            weight.register_post_accumulate_grad_hook(self._is_gradient)
+            for weight in (model.parameters() if model else ())
+            if weight.requires_grad
+        ]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation, and follow what it made."""
+        given = {id(storage) for storage in _storages((args, kwargs))}
+        made = func(*args, **(kwargs or {}))
+        for storage in _storages(made):
+            if id(storage) not in given and id(storage) not in self._alive:
+                self._follow(storage)
+        return made
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        for hook in self._hooks:
+            hook.remove()
+
+    def peak(self, share: float = 1.0) -> tuple[int, int]:
+        """Return the moment with the most bytes, where a device keeps this share of the gradients: (rest, gradients)."""
+        return max(((rest, int(share * gradients)) for rest, gradients in self.moments), key=sum)
+
+    @contextmanager
+    def unseen(self) -> Iterator[None]:
+        """Follow what is made in this block, but forget how much was alive within it."""
+        seen = len(self.moments)
+        yield
+        self.moments[seen:] = [(self.bytes, self.gradients)]
+
+    def _follow(self, storage: Any) -> None:
+        size, key = storage.nbytes(), id(storage)
+        self._alive[key] = (weakref.ref(storage, self._freed(key)), size, False)
+        self.bytes += size
+        self.moments.append((self.bytes, self.gradients))
+
+    def _freed(self, key: int) -> Callable[[Any], None]:
+        def freed(_: Any) -> None:
+            _, size, gradient = self._alive.pop(key)
+            if gradient:
+                self.gradients -= size
+            else:
+                self.bytes -= size
+
+        return freed
+
+    def _is_gradient(self, weight: torch.Tensor) -> None:
+        """Called when a weight's gradient is whole: its bytes change sides."""
+        assert weight.grad is not None
+        key = id(weight.grad.untyped_storage())
+        reference, size, gradient = self._alive.get(key, (None, 0, True))
+        if reference is not None and not gradient:
+            self._alive[key] = (reference, size, True)
+            self.bytes -= size
+            self.gradients += size
+
+
+def _storages(tree: Any) -> list[Any]:
+    """Return the storages of the tensors in a tree of arguments or results."""
+    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]

@@ -1,0 +1,133 @@
+"""The passes of a run over a skeleton: what is alive in each, and the operations that it takes."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from alignzoo.memory.head import chunked_loss, full_loss
+from alignzoo.memory.live import LiveBytes
+from alignzoo.memory.skeleton import Skeleton
+
+
+@dataclass(frozen=True)
+class Size:
+    """Sequences that go through the model at once, and the tokens of the longest, to which the others are filled up."""
+
+    sequences: int
+    tokens: int
+
+    def __str__(self) -> str:
+        return f"{self.sequences:,} sequences of {self.tokens:,} tokens"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the passes of a run are made."""
+
+    device: str
+    """``cpu``, ``cuda`` or ``mps``."""
+
+    precision: str
+    """``fp32``, ``bf16`` or ``fp16``."""
+
+    checkpointing: bool
+    """Activations are recomputed in the backward pass."""
+
+    whole_logits: bool
+    """All logits of a batch are in memory at once."""
+
+    accumulates: bool
+    """Gradients of several batches are added up before an update."""
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context in which products are computed in 16 bits, where the precision says so."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast("cpu", torch.bfloat16)  # fp16 is as large
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one pass needs beside the weights, and the floating-point operations that it takes."""
+
+    live: LiveBytes
+    flops: float
+
+
+def training_pass(skeleton: Skeleton, size: Size, settings: Settings) -> Pass:
+    """Take one batch forward and backward; where gradients accumulate a second one, onto those of the first."""
+    model, loss = skeleton.model.train(), None
+    if settings.checkpointing:
+        model.gradient_checkpointing_enable()
+        if hasattr(model, "peft_config"):
+            model.enable_input_require_grads()
+    with skeleton.mode, _counter() as counter, LiveBytes(model) as live:
+        ids, mask = _batch(size)
+        for _ in range(2 if settings.accumulates else 1):
+            with settings.autocast():
+                if settings.whole_logits:
+                    loss = full_loss(model, ids, mask)
+                else:
+                    loss = chunked_loss(model, ids, mask, settings.device)
+            loss.backward()  # type: ignore[no-untyped-call]
+            del loss
+    for weight in model.parameters():
+        weight.grad = None
+    model.gradient_checkpointing_disable()
+    return Pass(live, counter.get_total_flops() / (2 if settings.accumulates else 1))
+
+
+def scoring_pass(skeleton: Skeleton, size: Size, settings: Settings, chunked: bool) -> Pass:
+    """Take one batch forward without gradients: all logits, or in the chunks of TRL's fused head."""
+    model = skeleton.model.eval()
+    with skeleton.mode, torch.no_grad(), _counter() as counter, LiveBytes() as live:
+        ids, mask = _batch(size)
+        if chunked:
+            with settings.autocast():
+                chunked_loss(model, ids, mask, settings.device)
+        else:
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+            log_probs = torch.log_softmax(logits[0].float(), -1)  # row by row, so of one row in float32
+            del logits, log_probs
+    return Pass(live, counter.get_total_flops())
+
+
+def sampling_pass(skeleton: Skeleton, size: Size, prompt: int) -> Pass:
+    """Read prompts of ``prompt`` tokens and sample up to ``size.tokens`` in all, keys and values kept in a cache."""
+    model = skeleton.model.eval()
+    with skeleton.mode, torch.no_grad(), _counter() as counter, LiveBytes() as live:
+        ids, mask = _batch(size)
+        cache = model(input_ids=ids[:, :prompt], attention_mask=mask[:, :prompt], logits_to_keep=1).past_key_values
+        with live.unseen():  # all tokens but the last at once, only to fill the cache
+            part = ids[:, prompt : size.tokens - 1]
+            if part.shape[1]:
+                model(input_ids=part, attention_mask=mask[:, :-1], past_key_values=cache, logits_to_keep=1)
+        logits = model(input_ids=ids[:, -1:], attention_mask=mask, past_key_values=cache, logits_to_keep=1).logits
+        del cache, logits
+    return Pass(live, counter.get_total_flops())
+
+
+def _counter() -> FlopCounterMode:
+    """Return torch's counter, which also knows attention on a CPU and the products of TRL's head."""
+    aten: Any = torch.ops.aten
+    attention, backward = (
+        aten._scaled_dot_product_flash_attention_for_cpu,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward,
+    )
+    more = {
+        attention: lambda q, k, v, *args, **kwargs: sdpa_flop_count(q, k, v),
+        backward: lambda grad, q, k, v, *args, **kwargs: 5 * sdpa_flop_count(q, k, v) // 2,  # five products for two
+        aten.addmm_: lambda into, a, b, **kwargs: 2 * a[0] * a[1] * b[1],
+    }
+    return FlopCounterMode(display=False, custom_mapping=more)
+
+
+def _batch(size: Size) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids and attention mask. Must be called in the skeleton's mode."""
+    ids = torch.zeros((size.sequences, size.tokens), dtype=torch.long)
+    return ids, torch.ones_like(ids)
