@@ -9,15 +9,14 @@ import torch
 TILE = 4096, 32768  #: tokens and vocabulary entries of a tile of logits (trl.kernels.chunked_logprob in TRL 1.16)
 
 
-def chunked_loss(model: Any, ids: torch.Tensor, mask: torch.Tensor, device: str) -> torch.Tensor:
+def chunked_loss(core: Any, ids: torch.Tensor, mask: torch.Tensor, device: str) -> torch.Tensor:
     """Return a loss of per-token log-probabilities as TRL's fused head computes them: a tile of logits at a time.
 
-    ``ids`` and ``mask``: (sequences, tokens). On a GPU TRL's kernel works inside the tile; on other devices its
+    ``core``: the model without its adapter's wrapper; ``ids`` and ``mask``: (sequences, tokens). On a GPU TRL's kernel works inside the tile; on other devices its
     PyTorch version makes several more tiles on the way.
     """
     from trl.kernels import ChunkedLogProbFunction
 
-    core = model.get_base_model() if hasattr(model, "peft_config") else model
     hidden = core.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state[:, :-1]
     head, labels = core.get_output_embeddings(), ids[:, 1:].reshape(-1)
     flat = hidden.reshape(-1, hidden.size(-1))
@@ -83,5 +82,5 @@ def _log_probs(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     picked = torch.gather(logits, -1, ids.unsqueeze(-1)).squeeze(-1)
     if logits.dtype is torch.float32:
         return picked - torch.stack([torch.logsumexp(row, dim=-1) for row in logits])
-    rows = [torch.log_softmax(row, -1).gather(-1, of.unsqueeze(-1)).squeeze(-1) for row, of in zip(logits, ids, strict=True)]
-    return torch.stack(rows)
+    rows = [torch.log_softmax(row, -1) for row in logits]
+    return torch.gather(torch.stack(rows), -1, ids.unsqueeze(-1))

@@ -1,4 +1,4 @@
-"""Counts the bytes of tensors while they are alive; of fake tensors too, which take none."""
+"""Counts the bytes of tensors while they are alive, and operations; of fake tensors too, which cost neither."""
 
 from __future__ import annotations
 
@@ -10,19 +10,33 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+
+ATEN: Any = torch.ops.aten
+
+#: Floating-point operations that torch's own counter leaves out: attention on a CPU, and sums of products in place.
+MORE_FLOPS: dict[Any, Callable[..., int]] = {
+    ATEN._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(
+        q.shape, k.shape, v.shape
+    ),
+    ATEN._scaled_dot_product_flash_attention_for_cpu_backward: lambda _, q, k, v, *__, **___: (
+        5 * sdpa_flop_count(q.shape, k.shape, v.shape) // 2  # five products where there were two
+    ),
+    ATEN.addmm_: lambda _, a, b, **__: 2 * a.shape[0] * a.shape[1] * b.shape[1],
+}
 
 
 class LiveBytes(TorchDispatchMode):
     """Follows the storages made inside it, from the operation that makes them until nothing holds them.
 
-    ``moments`` has, after each operation that made one, the bytes alive as (all but gradients, gradients of weights).
+    ``flops`` are those of matrix products and attention. ``moments`` has, after each operation that made one, the bytes alive as (all but gradients, gradients of weights).
     A storage that an operation only looks at or writes into (a view, an update in place) is not made by it.
     """
 
     def __init__(self, model: Any = None) -> None:
         """``model``: whose weights' gradients to count apart."""
         super().__init__()
-        self.bytes = self.gradients = 0
+        self.bytes = self.gradients = self.flops = self.backbone = 0
         self.moments: list[tuple[int, int]] = [(0, 0)]
         self._alive: dict[int, tuple[weakref.ref[Any], int, bool]] = {}
         self._hooks = [
@@ -33,11 +47,18 @@ class LiveBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operation, and follow what it made."""
-        given = {id(storage) for storage in _storages((args, kwargs))}
         made = func(*args, **(kwargs or {}))
+        if func.namespace == "prim":  # asks a tensor for its device: two of three calls
+            return made
+        given = {id(storage) for storage in _storages((args, kwargs))}
         for storage in _storages(made):
             if id(storage) not in given and id(storage) not in self._alive:
                 self._follow(storage)
+        packet = func.overloadpacket
+        if packet in MORE_FLOPS:
+            self.flops += MORE_FLOPS[packet](*args, **(kwargs or {}))
+        elif packet in flop_registry:
+            self.flops += flop_registry[packet](*args, **(kwargs or {}), out_val=made)
         return made
 
     def __exit__(self, *error: Any) -> None:
@@ -55,6 +76,10 @@ class LiveBytes(TorchDispatchMode):
         seen = len(self.moments)
         yield
         self.moments[seen:] = [(self.bytes, self.gradients)]
+
+    def mark(self, *_: Any) -> None:
+        """Take down what is alive now as the backbone's activations: called as a hook, before the last layer."""
+        self.backbone = self.bytes
 
     def _follow(self, storage: Any) -> None:
         size, key = storage.nbytes(), id(storage)

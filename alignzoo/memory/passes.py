@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from alignzoo.memory.head import chunked_loss, full_loss
 from alignzoo.memory.live import LiveBytes
@@ -20,6 +19,11 @@ class Size:
 
     sequences: int
     tokens: int
+
+    @property
+    def positions(self) -> int:
+        """Tokens in all, those filled up included."""
+        return self.sequences * self.tokens
 
     def __str__(self) -> str:
         return f"{self.sequences:,} sequences of {self.tokens:,} tokens"
@@ -51,56 +55,62 @@ class Settings:
         return torch.autocast("cpu", torch.bfloat16)  # fp16 is as large
 
 
-@dataclass(frozen=True)
-class Pass:
-    """What one pass needs beside the weights, and the floating-point operations that it takes."""
-
-    live: LiveBytes
-    flops: float
-
-
-def training_pass(skeleton: Skeleton, size: Size, settings: Settings) -> Pass:
+def training_pass(skeleton: Skeleton, size: Size, settings: Settings) -> LiveBytes:
     """Take one batch forward and backward; where gradients accumulate a second one, onto those of the first."""
     model, loss = skeleton.model.train(), None
     if settings.checkpointing:
         model.gradient_checkpointing_enable()
-        if hasattr(model, "peft_config"):
+        if skeleton.adapted:
             model.enable_input_require_grads()
-    with skeleton.mode, _counter() as counter, LiveBytes(model) as live:
+    with skeleton.mode, LiveBytes(model) as live:
+        hook = skeleton.core.base_model.register_forward_hook(live.mark)
         ids, mask = _batch(size)
         for _ in range(2 if settings.accumulates else 1):
             with settings.autocast():
                 if settings.whole_logits:
                     loss = full_loss(model, ids, mask)
                 else:
-                    loss = chunked_loss(model, ids, mask, settings.device)
+                    loss = chunked_loss(skeleton.core, ids, mask, settings.device)
             loss.backward()  # type: ignore[no-untyped-call]
             del loss
+    hook.remove()
     for weight in model.parameters():
         weight.grad = None
     model.gradient_checkpointing_disable()
-    return Pass(live, counter.get_total_flops() / (2 if settings.accumulates else 1))
+    live.flops = live.flops // (2 if settings.accumulates else 1) + _uncounted(skeleton, size, settings)
+    return live
 
 
-def scoring_pass(skeleton: Skeleton, size: Size, settings: Settings, chunked: bool) -> Pass:
+def _uncounted(skeleton: Skeleton, size: Size, settings: Settings) -> int:
+    """Return the operations of TRL's kernel on a GPU, of which the skeleton makes only the buffers.
+
+    The logits twice, and the gradients of hidden states and, where they train, of the weights.
+    """
+    if settings.device != "cuda" or settings.whole_logits:
+        return 0
+    head = skeleton.head
+    return (8 if head.requires_grad else 6) * size.positions * int(head.numel())
+
+
+def scoring_pass(skeleton: Skeleton, size: Size, settings: Settings, chunked: bool) -> LiveBytes:
     """Take one batch forward without gradients: all logits, or in the chunks of TRL's fused head."""
     model = skeleton.model.eval()
-    with skeleton.mode, torch.no_grad(), _counter() as counter, LiveBytes() as live:
+    with skeleton.mode, torch.no_grad(), LiveBytes() as live:
         ids, mask = _batch(size)
         if chunked:
             with settings.autocast():
-                chunked_loss(model, ids, mask, settings.device)
+                chunked_loss(skeleton.core, ids, mask, settings.device)
         else:
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
             log_probs = torch.log_softmax(logits[0].float(), -1)  # row by row, so of one row in float32
             del logits, log_probs
-    return Pass(live, counter.get_total_flops())
+    return live
 
 
-def sampling_pass(skeleton: Skeleton, size: Size, prompt: int) -> Pass:
+def sampling_pass(skeleton: Skeleton, size: Size, prompt: int) -> LiveBytes:
     """Read prompts of ``prompt`` tokens and sample up to ``size.tokens`` in all, keys and values kept in a cache."""
     model = skeleton.model.eval()
-    with skeleton.mode, torch.no_grad(), _counter() as counter, LiveBytes() as live:
+    with skeleton.mode, torch.no_grad(), LiveBytes() as live:
         ids, mask = _batch(size)
         cache = model(input_ids=ids[:, :prompt], attention_mask=mask[:, :prompt], logits_to_keep=1).past_key_values
         with live.unseen():  # all tokens but the last at once, only to fill the cache
@@ -109,22 +119,7 @@ def sampling_pass(skeleton: Skeleton, size: Size, prompt: int) -> Pass:
                 model(input_ids=part, attention_mask=mask[:, :-1], past_key_values=cache, logits_to_keep=1)
         logits = model(input_ids=ids[:, -1:], attention_mask=mask, past_key_values=cache, logits_to_keep=1).logits
         del cache, logits
-    return Pass(live, counter.get_total_flops())
-
-
-def _counter() -> FlopCounterMode:
-    """Return torch's counter, which also knows attention on a CPU and the products of TRL's head."""
-    aten: Any = torch.ops.aten
-    attention, backward = (
-        aten._scaled_dot_product_flash_attention_for_cpu,
-        aten._scaled_dot_product_flash_attention_for_cpu_backward,
-    )
-    more = {
-        attention: lambda q, k, v, *args, **kwargs: sdpa_flop_count(q, k, v),
-        backward: lambda grad, q, k, v, *args, **kwargs: 5 * sdpa_flop_count(q, k, v) // 2,  # five products for two
-        aten.addmm_: lambda into, a, b, **kwargs: 2 * a[0] * a[1] * b[1],
-    }
-    return FlopCounterMode(display=False, custom_mapping=more)
+    return live
 
 
 def _batch(size: Size) -> tuple[torch.Tensor, torch.Tensor]:

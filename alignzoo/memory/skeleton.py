@@ -41,6 +41,16 @@ class Skeleton:
     """Weights that are kept in 4 bits; the skeleton has them in the precision in which they are multiplied."""
 
     @property
+    def adapted(self) -> bool:
+        """Whether only an adapter trains."""
+        return hasattr(self.model, "get_base_model")
+
+    @property
+    def core(self) -> Any:
+        """The model without its adapter's wrapper."""
+        return self.model.get_base_model() if self.adapted else self.model
+
+    @property
     def parameters(self) -> int:
         """Weights in all, the adapter's included; tied ones count once."""
         return sum(weight.numel() for weight in self.model.parameters())
@@ -56,6 +66,16 @@ class Skeleton:
         tensors = [*self.model.parameters(), *self.model.buffers()]
         whole = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         return round(whole - self.quantized * (2 - NF4_BITS / 8))
+
+    @property
+    def gradient_bytes(self) -> int:
+        """Bytes of the gradients of all weights that train."""
+        return sum(w.numel() * w.element_size() for w in self.model.parameters() if w.requires_grad)
+
+    @property
+    def head(self) -> Any:
+        """The weight of the last layer, (vocabulary, width)."""
+        return self.core.get_output_embeddings().weight
 
     @property
     def largest(self) -> int:
