@@ -96,6 +96,9 @@ class Method:
     whole_logits: ClassVar[bool] = True
     """Whether its loss holds the logits of a whole batch; False where TRL computes them in chunks. For ``plan``."""
 
+    scores_again: ClassVar[bool] = False
+    """Whether each batch goes through the policy once more without gradients. For ``plan``."""
+
     pinned: ClassVar[Mapping[str, Any]] = {}
     """Fields of the TRL config that make the method what it is; refused if the user sets them otherwise."""
 

@@ -30,6 +30,7 @@ class KTO(Method):
     config = "trl:KTOConfig"
     trainer = "trl:KTOTrainer"
     whole_logits = False
+    scores_again = True
     pinned = {"train_sampling_strategy": "sequential"}
     headline = {"rewards/margins": "margin", "kl": "KL"}
 
