@@ -52,7 +52,9 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--devices", type=int, metavar="N", help="GPUs (default: the strategy's processes)")
     parser.add_argument("--memory", type=float, metavar="GIB", help="of one device (default: this machine's)")
     parser.add_argument("--tflops", type=float, help="of one device, in large products (default: measured here)")
-    parser.add_argument("--data", action="store_true", help="read the data for its lengths, instead of train.max_length")
+    parser.add_argument(
+        "--data", action="store_true", help="read the data for its lengths, instead of train.max_length"
+    )
     parser.add_argument("--json", action="store_true", help="print the plan as JSON, and nothing else")
     options = parser.parse_args(words)
     for name in ("devices", "memory", "tflops"):

@@ -12,8 +12,8 @@ TILE = 4096, 32768  #: tokens and vocabulary entries of a tile of logits (trl.ke
 def chunked_loss(core: Any, ids: torch.Tensor, mask: torch.Tensor, device: str) -> torch.Tensor:
     """Return a loss of per-token log-probabilities as TRL's fused head computes them: a tile of logits at a time.
 
-    ``core``: the model without its adapter's wrapper; ``ids`` and ``mask``: (sequences, tokens). On a GPU TRL's kernel works inside the tile; on other devices its
-    PyTorch version makes several more tiles on the way.
+    ``core``: the model without its adapter's wrapper; ``ids`` and ``mask``: (sequences, tokens). On a GPU TRL's kernel
+    works inside the tile; on other devices its PyTorch version makes several more tiles on the way.
     """
     from trl.kernels import ChunkedLogProbFunction
 

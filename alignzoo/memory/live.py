@@ -29,7 +29,8 @@ MORE_FLOPS: dict[Any, Callable[..., int]] = {
 class LiveBytes(TorchDispatchMode):
     """Follows the storages made inside it, from the operation that makes them until nothing holds them.
 
-    ``flops`` are those of matrix products and attention. ``moments`` has, after each operation that made one, the bytes alive as (all but gradients, gradients of weights).
+    ``flops`` are those of matrix products and attention. ``moments`` has, after each operation that made one, the
+    bytes alive as (all but gradients, gradients of weights).
     A storage that an operation only looks at or writes into (a view, an update in place) is not made by it.
     """
 
@@ -67,7 +68,7 @@ class LiveBytes(TorchDispatchMode):
             hook.remove()
 
     def peak(self, share: float = 1.0) -> tuple[int, int]:
-        """Return the moment with the most bytes, where a device keeps this share of the gradients: (rest, gradients)."""
+        """Return the moment with the most bytes, (rest, gradients), where a device keeps this share of gradients."""
         return max(((rest, int(share * gradients)) for rest, gradients in self.moments), key=sum)
 
     @contextmanager

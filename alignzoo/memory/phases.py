@@ -106,7 +106,11 @@ class Passes:
 
 def phases(passes: Passes, sharding: Sharding, devices: int = 1) -> list[Phase]:
     """Return what a device of ``devices`` holds in each phase of a run."""
-    return [*_before(passes, sharding, devices), *_training(passes, sharding, devices), *_after(passes, sharding, devices)]
+    return [
+        *_before(passes, sharding, devices),
+        *_training(passes, sharding, devices),
+        *_after(passes, sharding, devices),
+    ]
 
 
 def _base(passes: Passes, sharding: Sharding, devices: int, training: bool = True) -> dict[str, int]:
@@ -158,7 +162,9 @@ def _training(passes: Passes, sharding: Sharding, devices: int) -> Iterator[Phas
     logits = max(0, rest - passes.training.backbone)
     parts = {"gradients": gradients, "activations": rest - logits, "logits": logits}
     yield Phase("training", {**held, **buckets, **parts})
-    yield Phase("update", {**held, **buckets, "gradients": whole, "temporary": _update_bytes(passes, sharding, devices)})
+    yield Phase(
+        "update", {**held, **buckets, "gradients": whole, "temporary": _update_bytes(passes, sharding, devices)}
+    )
 
 
 def _update_bytes(passes: Passes, sharding: Sharding, devices: int) -> int:
@@ -169,7 +175,7 @@ def _update_bytes(passes: Passes, sharding: Sharding, devices: int) -> int:
 
 
 def _after(passes: Passes, sharding: Sharding, devices: int) -> Iterator[Phase]:
-    """Yield the measuring of the trained model; the optimizer's state is still there, and the start model comes back."""
+    """Yield the measuring of the trained model: optimizer state is still there, and the start model comes back."""
     held = _base(passes, sharding, devices)
     if passes.scoring:
         yield Phase("measuring", {**held, "logits": passes.scoring.peak()[0]})

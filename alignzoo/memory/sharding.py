@@ -1,8 +1,8 @@
 """What each strategy keeps on one device of N, and what it holds beside that.
 
 Stages as in Rajbhandari et al., 2020, "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models",
-https://arxiv.org/abs/1910.02054, sections 3.1 and 5: optimizer state (1), gradients (2) and weights (3) are divided by N.
-FSDP2 divides what stage 3 does (Zhao et al., 2023, https://arxiv.org/abs/2304.11277, section 3).
+https://arxiv.org/abs/1910.02054, sections 3.1 and 5: optimizer state (1), gradients (2) and weights (3)
+are divided by N. FSDP2 divides what stage 3 does (Zhao et al., 2023, https://arxiv.org/abs/2304.11277, section 3).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Sharding:
     """Gradients are copied into buckets of the same size, to be sent (torch's DDP, ``gradient_as_bucket_view``)."""
 
     low_precision: bool = False
-    """In bf16 or fp16, weights and gradients have 2 bytes, and the optimizer keeps weights of 4 (section 3.1: K = 12)."""
+    """In 16 bits, weights and gradients have 2 bytes, and the optimizer keeps weights of 4 (section 3.1: K = 12)."""
 
     loads_reference: bool = False
     """A reference is loaded to precompute its log-probabilities (TRL under FSDP), and freed after it."""

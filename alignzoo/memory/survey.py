@@ -106,7 +106,9 @@ class Survey:
         changes: list[str] = []
         for change in self._changes():
             changes.append(change)
-            survey = Survey(changed(self.cfg, changes), self.method, self.config, self.lengths, self.adapters, self.target)
+            survey = Survey(
+                changed(self.cfg, changes), self.method, self.config, self.lengths, self.adapters, self.target
+            )
             need = survey.need(self.chosen, self.cfg.peft.name)
             if need and survey.fits(need):
                 return changes, need

@@ -69,7 +69,9 @@ def _print_chosen(console: Any, survey: Survey) -> None:
         return
     parts = {**need.phase.held, "fixed": need.fixed}
     told = ", ".join(f"{name} {size / GIB:.2f}" for name, size in sorted(parts.items(), key=lambda p: -p[1]) if size)
-    console.print(f"peak with {survey.chosen.name}: {need.bytes / GIB:.2f} GiB, in the phase '{need.phase.name}': {told}")
+    console.print(
+        f"peak with {survey.chosen.name}: {need.bytes / GIB:.2f} GiB, in the phase '{need.phase.name}': {told}"
+    )
 
 
 def _print_table(console: Any, survey: Survey) -> None:

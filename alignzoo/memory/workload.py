@@ -78,7 +78,9 @@ def longest(rows: Dataset, prompt: str, answers: Sequence[str]) -> int:
 
     most = 0
     for batch in rows.select_columns([prompt, *answers]).with_format("arrow").iter(10_000):
-        lengths = {name: pc.list_value_length(batch.column(name)).fill_null(0).to_numpy() for name in batch.column_names}
+        lengths = {
+            name: pc.list_value_length(batch.column(name)).fill_null(0).to_numpy() for name in batch.column_names
+        }
         added = np.maximum.reduce([lengths[name] for name in answers]) if answers else 0
         most = max(most, int((lengths[prompt] + added).max()))
     return most
