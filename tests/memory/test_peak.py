@@ -1,7 +1,7 @@
 """The plan beside what real trainings hold: every method, all weights and LoRA, within 15 %.
 
 The bytes of all tensors alive are counted in the real trainer, in the way in which the plan counts those of tensors
-without values: no allocator and no other test's memory is in between. Resident memory is measured in docs/how-to/plan.md.
+without values, so that no allocator is in between. Resident memory: docs/how-to/plan.md.
 """
 
 from __future__ import annotations
