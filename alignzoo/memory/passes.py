@@ -59,9 +59,7 @@ def training_pass(skeleton: Skeleton, size: Size, settings: Settings) -> LiveByt
     """Take one batch forward and backward; where gradients accumulate a second one, onto those of the first."""
     model, loss = skeleton.model.train(), None
     if settings.checkpointing:
-        model.gradient_checkpointing_enable()
-        if skeleton.adapted:
-            model.enable_input_require_grads()
+        _switch_checkpointing(skeleton.core, "enable")
     with skeleton.mode, LiveBytes(model) as live:
         hook = skeleton.core.base_model.register_forward_hook(live.mark)
         ids, mask = _batch(size)
@@ -76,9 +74,15 @@ def training_pass(skeleton: Skeleton, size: Size, settings: Settings) -> LiveByt
     hook.remove()
     for weight in model.parameters():
         weight.grad = None
-    model.gradient_checkpointing_disable()
+    if settings.checkpointing:
+        _switch_checkpointing(skeleton.core, "disable")
     live.flops = live.flops // (2 if settings.accumulates else 1) + _uncounted(skeleton, size, settings)
     return live
+
+
+def _switch_checkpointing(core: Any, to: str) -> None:
+    """Turn it on or off under the name that transformers has for it since 5.23, or the one before."""
+    (getattr(core, f"activation_checkpointing_{to}", None) or getattr(core, f"gradient_checkpointing_{to}"))()
 
 
 def _uncounted(skeleton: Skeleton, size: Size, settings: Settings) -> int:

@@ -103,8 +103,7 @@ def skeleton(config: Any, cfg: DictConfig, precision: str, peft: DictConfig) -> 
 
     dtype = models.weight_dtype(cfg.model.dtype, peft.name != "none", precision)
     quantized = bool(peft.get("quantization"))
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with mode:
+    with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
             config,
             dtype=torch.bfloat16 if quantized else getattr(torch, dtype),
@@ -117,7 +116,29 @@ def skeleton(config: Any, cfg: DictConfig, precision: str, peft: DictConfig) -> 
             from peft import get_peft_model
 
             model = get_peft_model(model, adapter)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    _make_fake(model, mode)
     return Skeleton(model, mode, config, linear)
+
+
+def _make_fake(model: Any, mode: Any) -> None:
+    """Put fake tensors, which say that they are on the CPU, in the place of meta ones, for which attention differs.
+
+    peft can only add an adapter before that. Tied weights stay tied.
+    """
+    import torch
+
+    made: dict[int, Any] = {}
+    with mode:
+        for module in model.modules():
+            for table in (module._parameters, module._buffers):
+                for name, tensor in table.items():
+                    if tensor is not None and id(tensor) not in made:
+                        fake = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+                        is_weight = isinstance(tensor, torch.nn.Parameter)
+                        made[id(tensor)] = torch.nn.Parameter(fake, tensor.requires_grad) if is_weight else fake
+                    if tensor is not None:
+                        table[name] = made[id(tensor)]
 
 
 def _quantizable(model: Any) -> list[Any]:

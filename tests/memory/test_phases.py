@@ -57,7 +57,7 @@ def test_a_small_llama_by_hand(compose_config: Compose) -> None:
     assert training["weights"] == weights
     logits = 4 * TRAIN.positions * VOCABULARY
     assert training["logits"] >= 2 * logits, "logits and their gradient are there at once"
-    assert training["logits"] <= 4 * logits
+    assert training["logits"] <= 5 * logits
     measured = held["measuring"]["logits"]
     assert 4 * SCORE.positions * VOCABULARY <= measured <= 1.3 * 4 * SCORE.positions * VOCABULARY
     kl = next(phase.held for phase in phases(made, SHARDINGS["single"]) if phase.name == "measuring the KL")
