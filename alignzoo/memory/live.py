@@ -16,17 +16,19 @@ ATEN: Any = torch.ops.aten
 
 #: Floating-point operations that torch's own counter leaves out: attention on a CPU, and sums of products in place.
 MORE_FLOPS: dict[Any, Callable[..., int]] = {
-    ATEN._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(
-        q.shape, k.shape, v.shape
-    ),
+    ATEN._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: _attention(q, k, v),
     ATEN._scaled_dot_product_flash_attention_for_cpu_backward: lambda _, q, k, v, *__, **___: (
-        5 * sdpa_flop_count(q.shape, k.shape, v.shape) // 2  # five products where there were two
+        5 * _attention(q, k, v) // 2  # five products where there were two
     ),
     ATEN.addmm_: lambda _, a, b, **__: 2 * a.shape[0] * a.shape[1] * b.shape[1],
 }
 
 
-class LiveBytes(TorchDispatchMode):
+def _attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> int:
+    return int(sdpa_flop_count(q.shape, k.shape, v.shape))  # type: ignore[no-untyped-call]
+
+
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows the storages made inside it, from the operation that makes them until nothing holds them.
 
     ``flops`` are those of matrix products and attention. ``moments`` has, after each operation that made one, the
@@ -36,7 +38,7 @@ class LiveBytes(TorchDispatchMode):
 
     def __init__(self, model: Any = None) -> None:
         """``model``: whose weights' gradients to count apart."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = self.gradients = self.flops = self.backbone = 0
         self.moments: list[tuple[int, int]] = [(0, 0)]
         self._alive: dict[int, tuple[weakref.ref[Any], int, bool]] = {}
@@ -62,8 +64,12 @@ class LiveBytes(TorchDispatchMode):
             self.flops += flop_registry[packet](*args, **(kwargs or {}), out_val=made)
         return made
 
+    def __enter__(self) -> LiveBytes:
+        super().__enter__()
+        return self
+
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
         for hook in self._hooks:
             hook.remove()
 

@@ -135,7 +135,7 @@ def _gathered(passes: Passes) -> int:
     tables = {id(w): w.numel() * w.element_size() for w in (skeleton.core.get_input_embeddings().weight, skeleton.head)}
     whole = 2 * skeleton.layer_bytes + sum(tables.values())
     halved = skeleton.head.element_size() == 4 and passes.settings.precision != "fp32"
-    return whole // 2 if halved else whole
+    return int(whole // 2 if halved else whole)
 
 
 def _before(passes: Passes, sharding: Sharding, devices: int) -> Iterator[Phase]:

@@ -64,7 +64,7 @@ class Skeleton:
         """Bytes of weights and buffers, those in 4 bits counted so."""
         tensors = [*self.model.parameters(), *self.model.buffers()]
         whole = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-        return round(whole - self.quantized * (2 - NF4_BITS / 8))
+        return int(whole - self.quantized * (2 - NF4_BITS / 8))
 
     @property
     def gradient_bytes(self) -> int:
@@ -79,7 +79,7 @@ class Skeleton:
     @property
     def largest(self) -> int:
         """Bytes of the largest weight that trains."""
-        return max(w.numel() * w.element_size() for w in self.model.parameters() if w.requires_grad)
+        return int(max(w.numel() * w.element_size() for w in self.model.parameters() if w.requires_grad))
 
     @property
     def layer_bytes(self) -> int:
