@@ -59,7 +59,7 @@ def test_a_small_llama_by_hand(compose_config: Compose) -> None:
     assert training["logits"] >= 2 * logits, "logits and their gradient are there at once"
     assert training["logits"] <= 5 * logits
     measured = held["measuring"]["logits"]
-    assert 4 * SCORE.positions * VOCABULARY <= measured <= 1.3 * 4 * SCORE.positions * VOCABULARY
+    assert 4 * SCORE.positions * VOCABULARY <= measured <= 1.5 * 4 * SCORE.positions * VOCABULARY
     kl = next(phase.held for phase in phases(made, SHARDINGS["single"]) if phase.name == "measuring the KL")
     assert kl["start model"] == weights
     assert kl["logits"] >= 2 * 4 * ANSWER.positions * VOCABULARY
@@ -102,6 +102,15 @@ def test_a_reference_in_memory_is_another_model(compose_config: Compose) -> None
     without, holding = (passes(cfg, reference=reference) for reference in (False, True))
     more = [sum(named(phases(made, SHARDINGS["single"]))["training"].values()) for made in (without, holding)]
     assert more[1] - more[0] == without.skeleton.weight_bytes
+
+
+def test_a_cpu_keeps_the_place_of_freed_gradients(compose_config: Compose) -> None:
+    cfg = compose_config("model=tiny")
+    here, there = (named(phases(passes(cfg, device=device), SHARDINGS["single"])) for device in ("cpu", "cuda"))
+    assert here["measuring the KL"]["freed gradients"] == 4 * COUNT
+    training = here["training"]
+    assert training["freed gradients"] + training["gradients"] == 4 * COUNT
+    assert "freed gradients" not in here["update"] | there["training"]
 
 
 def test_sampling_keeps_keys_and_values(compose_config: Compose) -> None:
