@@ -50,14 +50,15 @@ def planned_peak(cfg: DictConfig, method: type[Method], ready: Ready) -> int | N
     from transformers import AutoConfig
 
     from alignzoo.memory.phases import phases
-    from alignzoo.memory.sharding import SHARDINGS
+    from alignzoo.memory.sharding import sharding_of
     from alignzoo.memory.workload import read_lengths, workload
 
+    devices = cfg.strategy.processes
     try:
         config = AutoConfig.from_pretrained(ready.start, trust_remote_code=cfg.model.trust_remote_code)
-        work = workload(cfg, method, read_lengths(cfg, method, ready), devices=1)
+        work = workload(cfg, method, read_lengths(cfg, method, ready), devices)
         passes = passes_of(cfg, method, config, work, ready.device, ready.precision, cfg.peft)
-        peak = max(phase.total for phase in phases(passes, SHARDINGS["single"]))
+        peak = max(phase.total for phase in phases(passes, sharding_of(cfg.strategy.name, devices), devices))
     except Exception as error:  # a model's own code may do anything; the run itself does not need this
         log.warning("the memory of this run cannot be planned: %s: %s", type(error).__name__, error)
         return None

@@ -37,7 +37,8 @@ class InTiles(torch.autograd.Function):
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Return a scalar; ``hidden`` (tokens, width), ``weight`` (vocabulary, width)."""
         ctx.save_for_backward(hidden, weight)
-        return _tile_product(hidden, weight).sum().float()
+        ctx.dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else hidden.dtype
+        return _tile(hidden, weight, ctx.dtype).sum().float()
 
     @staticmethod
     def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
@@ -47,7 +48,7 @@ class InTiles(torch.autograd.Function):
             torch.zeros(tensor.shape, dtype=torch.float32) if needed else None
             for tensor, needed in zip((hidden, weight), ctx.needs_input_grad, strict=True)
         ]
-        _tile_product(hidden, weight)
+        _tile(hidden, weight, ctx.dtype)
         of_hidden, of_weight = grads
         return (
             None if of_hidden is None else of_hidden.to(hidden.dtype),
@@ -55,9 +56,8 @@ class InTiles(torch.autograd.Function):
         )
 
 
-def _tile_product(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Return one tile of logits; the operations of all of them are counted, since all are computed."""
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else hidden.dtype
+def _tile(hidden: torch.Tensor, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return one tile of logits, without computing it, and make the part of the weights that it takes."""
     tile = torch.empty((min(len(hidden), TILE[0]), TILE[1]), dtype=dtype)
     chunk = weight[: TILE[1]].to(dtype)
     return tile[:, : len(chunk)]
