@@ -14,8 +14,6 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 ATEN: Any = torch.ops.aten
 
-MAPPED = 32 << 20  #: larger blocks have memory of their own and give it back whole (glibc, M_MMAP_THRESHOLD)
-
 #: Floating-point operations that torch's own counter leaves out: attention on a CPU, and sums of products in place.
 MORE_FLOPS: dict[Any, Callable[..., int]] = {
     ATEN._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: _attention(q, k, v),
@@ -41,7 +39,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, model: Any = None) -> None:
         """``model``: whose weights' gradients to count apart."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self.bytes = self.gradients = self.flops = self.backbone = self.holes = self._made = 0
+        self.bytes = self.gradients = self.flops = self.backbone = 0
         self.moments: list[tuple[int, int]] = [(0, 0)]
         self._alive: dict[int, tuple[weakref.ref[Any], int, bool]] = {}
         self._hooks = [
@@ -87,18 +85,13 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.moments[seen:] = [(self.bytes, self.gradients)]
 
     def mark(self, *_: Any) -> None:
-        """Take down what is alive now as the backbone's activations, and what was freed on the way.
-
-        Called as a hook, before the last layer. ``holes``: bytes that lay between what is alive.
-        """
-        self.holes = self.holes or max(0, self._made - self.bytes)
+        """Take down what is alive now as the backbone's activations: called as a hook, before the last layer."""
         self.backbone = self.bytes
 
     def _follow(self, storage: Any) -> None:
         size, key = storage.nbytes(), id(storage)
         self._alive[key] = (weakref.ref(storage, self._freed(key)), size, False)
         self.bytes += size
-        self._made += size if size <= MAPPED else 0
         self.moments.append((self.bytes, self.gradients))
 
     def _freed(self, key: int) -> Callable[[Any], None]:

@@ -12,7 +12,6 @@ from alignzoo.memory.sharding import Sharding
 from alignzoo.memory.skeleton import Skeleton
 
 OPTIMIZER_BYTES = 8  #: of AdamW for a trained weight: two moments in float32
-LOST = 2 / 3  #: share of the bytes of a forward pass's temporaries, measured on a CPU (docs/how-to/plan.md)
 MASTER_BYTES = 4  #: of a float32 copy of a trained weight
 
 
@@ -157,32 +156,27 @@ def _training(passes: Passes, sharding: Sharding, devices: int) -> Iterator[Phas
     share = sharding.share(sharding.gradients, devices) * (0.5 if low else 1.0)
     whole = int(share * skeleton.gradient_bytes)
     buckets = {"buckets": skeleton.gradient_bytes} if sharding.buckets and devices > 1 else {}
+    left = _left(passes, 0)
     if passes.sampling:
-        yield Phase("sampling", {**held, **buckets, "sampling": passes.sampling.peak()[0]})
+        yield Phase("sampling", {**held, **buckets, **left, "sampling": passes.sampling.peak()[0]})
     rest, gradients = passes.training.peak(share)
     logits = max(0, rest - passes.training.backbone)
     parts = {"gradients": gradients, "activations": rest - logits, "logits": logits}
-    yield Phase("training", {**held, **buckets, **parts, **_lost(passes)})
+    yield Phase("training", {**held, **buckets, **parts, **_left(passes, gradients)})
     yield Phase(
         "update", {**held, **buckets, "gradients": whole, "temporary": _update_bytes(passes, sharding, devices)}
     )
 
 
-def _lost(passes: Passes) -> dict[str, int]:
-    """Return what a CPU loses between the activations, where temporaries were: torch asks for aligned memory.
+def _left(passes: Passes, gradients: int) -> dict[str, int]:
+    """Return what stays resident on a CPU of gradients that were freed; ``gradients`` bytes are there themselves.
 
-    The C library serves an aligned request from a free block only where that is larger, by the alignment.
+    The C library can give their memory back only where nothing lies above it, and the optimizer's state does, which
+    is made after the first of them.
     """
-    return {"holes": int(LOST * passes.training.holes)} if passes.settings.device == "cpu" else {}
-
-
-def _left(passes: Passes) -> dict[str, int]:
-    """Return what stays resident on a CPU of gradients that were freed.
-
-    Their memory can be given back only where nothing lies above it, and the optimizer's state does, which is made
-    after the first of them.
-    """
-    return {"freed gradients": passes.skeleton.gradient_bytes} if passes.settings.device == "cpu" else {}
+    if passes.settings.device != "cpu":
+        return {}
+    return {"freed gradients": max(0, passes.skeleton.gradient_bytes - gradients)}
 
 
 def _update_bytes(passes: Passes, sharding: Sharding, devices: int) -> int:
@@ -194,7 +188,7 @@ def _update_bytes(passes: Passes, sharding: Sharding, devices: int) -> int:
 
 def _after(passes: Passes, sharding: Sharding, devices: int) -> Iterator[Phase]:
     """Yield the measuring of the trained model: optimizer state is still there, and the start model comes back."""
-    held = _base(passes, sharding, devices) | _left(passes)
+    held = _base(passes, sharding, devices) | _left(passes, 0)
     if passes.scoring:
         yield Phase("measuring", {**held, "logits": passes.scoring.peak()[0]})
     if passes.comparing and passes.work.answer:

@@ -45,7 +45,7 @@ def held(cfg: DictConfig, folder: Path) -> tuple[int, int]:
         trainer.train()
     work = workload(cfg, method, read_lengths(cfg, method, ready), devices=1)
     passes = passes_of(cfg, method, model_config(cfg.model), work, "cpu", "fp32", cfg.peft)
-    there = ("weights", "reference", "start model", "freed gradients", "holes")
+    there = ("weights", "reference", "start model", "freed gradients")
     found = phases(passes, SHARDINGS["single"])
     in_training = [phase for phase in found if phase.name in ("sampling", "training", "update")]
     planned = max(sum(size for name, size in phase.held.items() if name not in there) for phase in in_training)
