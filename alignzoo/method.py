@@ -93,6 +93,12 @@ class Method:
     uses_rewards: ClassVar[bool] = False
     """Whether it learns from the ``reward`` group."""
 
+    whole_logits: ClassVar[bool] = True
+    """Whether its loss holds the logits of a whole batch; False where TRL computes them in chunks. For ``plan``."""
+
+    scores_again: ClassVar[bool] = False
+    """Whether each batch goes through the policy once more without gradients. For ``plan``."""
+
     pinned: ClassVar[Mapping[str, Any]] = {}
     """Fields of the TRL config that make the method what it is; refused if the user sets them otherwise."""
 
@@ -108,6 +114,11 @@ class Method:
 
         Called before a model is loaded. Must not import torch or TRL.
         """
+
+    @classmethod
+    def holds_reference(cls, cfg: DictConfig) -> bool:
+        """Return whether a reference model stays in memory in training, where all weights train. For ``plan``."""
+        return cls.needs_reference and not cfg.method.get("precompute_ref_log_probs", False)
 
     @classmethod
     def first_loss(cls, cfg: DictConfig) -> float | None:

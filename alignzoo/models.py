@@ -54,10 +54,7 @@ def load_policy(folder: Path, cfg: DictConfig, device: str, precision: str) -> P
     import torch
     from transformers import AutoModelForCausalLM
 
-    adapter = cfg.peft.name != "none"
-    dtype = cfg.model.dtype
-    if dtype == "auto":
-        dtype = "bfloat16" if adapter and precision == "bf16" else "float32"
+    dtype = weight_dtype(cfg.model.dtype, cfg.peft.name != "none", precision)
     arguments: dict[str, Any] = {"dtype": getattr(torch, dtype), "trust_remote_code": cfg.model.trust_remote_code}
     if cfg.model.attn_implementation:
         arguments["attn_implementation"] = cfg.model.attn_implementation
@@ -76,6 +73,13 @@ def load_policy(folder: Path, cfg: DictConfig, device: str, precision: str) -> P
     _refuse_broken(model, cfg.model.name)
     _check_targets(model, cfg.peft.get("target_modules"))
     return model
+
+
+def weight_dtype(wanted: str, adapter: bool, precision: str) -> str:
+    """Return the dtype of the weights for ``model.dtype``: auto is bfloat16 only where an adapter trains in bf16."""
+    if wanted != "auto":
+        return wanted
+    return "bfloat16" if adapter and precision == "bf16" else "float32"
 
 
 def load_trained(folder: Path, start: Path, cfg: DictConfig, device: str, precision: str) -> tuple[Any, bool]:

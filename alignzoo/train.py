@@ -15,6 +15,7 @@ from alignzoo.data.manifest import fingerprints
 from alignzoo.disk import require_space
 from alignzoo.evaluate.values import told
 from alignzoo.judges import configured_judge, judged
+from alignzoo.memory.footprint import planned_peak
 from alignzoo.method import Method, TrainParts
 from alignzoo.notice import listening, seconds
 from alignzoo.preempt import train_until_told
@@ -54,6 +55,7 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
     rewards = configured_rewards(cfg, method, ready.rows, ready.data.heldout, ready.stops)
     args = trl_config_of(cfg, method, ready, rewards, record.folder)  # before a weight is loaded: TRL may refuse it
 
+    planned_memory = planned_peak(cfg, method, ready)
     model = models.load_policy(ready.start, cfg, ready.device, ready.precision)
     require_space(record.folder, model.get_memory_footprint(), "the trained model")
     yardstick = ready.yardstick(cfg, rewards)
@@ -93,6 +95,7 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
             "trained_tokens": ready.plan.tokens,
             "flops": training_flops(trainer.model, ready.plan.tokens, method.needs_reference),
             "peak_memory_bytes": peak_memory(ready.device),
+            "planned_memory_bytes": planned_memory,
         },
     }
     write_card(record.folder / "model", cfg, method, result)

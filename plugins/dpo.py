@@ -40,6 +40,7 @@ class DPO(Method):
     needs_reference = True
     config = "trl:DPOConfig"
     trainer = "trl:DPOTrainer"
+    whole_logits = False
 
     @classmethod
     def check(cls, cfg: DictConfig) -> None:

@@ -28,6 +28,7 @@ class GRPO(Method):
     data = DataFormat.PROMPTS
     config = "trl:GRPOConfig"
     trainer = "trl:GRPOTrainer"
+    whole_logits = False
     uses_rewards = True
     headline = {"reward": "reward", "reward_std": "spread", "completions/mean_length": "tokens"}
 
@@ -44,6 +45,11 @@ class GRPO(Method):
             )
         if cfg.method.beta < 0:
             raise UserError(f"method.beta={cfg.method.beta} must be 0 (no KL penalty) or above.")
+
+    @classmethod
+    def holds_reference(cls, cfg: DictConfig) -> bool:
+        """Only the KL penalty needs one."""
+        return bool(cfg.method.beta > 0)
 
     @classmethod
     def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:

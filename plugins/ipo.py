@@ -30,6 +30,7 @@ class IPO(Method):
     needs_reference = True
     config = "trl:DPOConfig"
     trainer = "trl:DPOTrainer"
+    whole_logits = False
     pinned = {"loss_type": ["ipo"]}
 
     @classmethod

@@ -29,6 +29,8 @@ class KTO(Method):
     needs_reference = True
     config = "trl:KTOConfig"
     trainer = "trl:KTOTrainer"
+    whole_logits = False
+    scores_again = True
     pinned = {"train_sampling_strategy": "sequential"}
     headline = {"rewards/margins": "margin", "kl": "KL"}
 

@@ -27,6 +27,7 @@ class SFT(Method):
     data = DataFormat.SUPERVISED
     config = "trl:SFTConfig"
     trainer = "trl:SFTTrainer"
+    whole_logits = False
     headline = {"mean_token_accuracy": "token accuracy", "entropy": "entropy"}
 
     @classmethod

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "list": "what is installed, from which distribution, and what failed",
     "check": "what is in the data, before any training",
+    "plan": "memory and time of a run on any devices, before any training",
     "evaluate": "the yardstick for a run, a checkpoint or any model",
     "compare": "the held-out answers of several runs, side by side",
     "report": "the leaderboard of a sweep or of several runs",

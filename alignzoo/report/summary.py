@@ -66,9 +66,11 @@ def print_result(result: Mapping[str, Any], folder: Path) -> None:
     console = Console(highlight=False, markup=False)
     print_numbers(result)
     cost = result["cost"]
+    planned = cost.get("planned_memory_bytes")
     console.print(
         f"{cost['steps']} updates in {cost['train_seconds']:.0f} s, {cost['total_seconds']:.0f} s with everything; "
         f"peak memory {cost['peak_memory_bytes'] / 1e9:.1f} GB"
+        + (f", planned {planned / 1e9:.1f} GB" if planned else "")
     )
     console.print(f"run folder: {folder}", soft_wrap=True)
 

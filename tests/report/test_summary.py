@@ -124,6 +124,11 @@ def test_without_numbers_only_the_cost_is_told(printed: Printed) -> None:
     assert len(out.splitlines()) == 2
 
 
+def test_the_planned_peak_stands_beside_the_measured_one(printed: Printed) -> None:
+    out = printed(print_result, {"cost": {**COST, "planned_memory_bytes": 4_400_000_000}}, Path("outputs/run"))
+    assert "peak memory 4.7 GB, planned 4.4 GB" in out
+
+
 def test_a_long_run_folder_stays_on_one_line_to_be_copied(printed: Printed) -> None:
     folder = Path("/a/very/long/path") / ("x" * 150) / "run"
     out = printed(print_result, {"cost": COST}, folder, width=60)

@@ -1,0 +1,74 @@
+"""The memory of one run: its passes, and its peak beside what this process already holds."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from alignzoo.memory.phases import Passes, Workload
+    from alignzoo.method import Method
+    from alignzoo.ready import Ready
+
+log = logging.getLogger(__name__)
+
+
+def passes_of(
+    cfg: DictConfig, method: type[Method], config: Any, work: Workload, device: str, precision: str, peft: DictConfig
+) -> Passes:
+    """Return the passes of a run of ``method`` with the adapter ``peft``; ``config`` is the model's."""
+    from alignzoo.memory.passes import Settings
+    from alignzoo.memory.phases import Holding, Passes
+    from alignzoo.memory.skeleton import skeleton
+
+    checkpointing = cfg.train.gradient_checkpointing
+    settings = Settings(
+        device=device,
+        precision=precision,
+        checkpointing=device != "cpu" if checkpointing == "auto" else bool(checkpointing),
+        whole_logits=method.whole_logits,
+        accumulates=work.batches > 1,
+    )
+    adapted = peft.name != "none"
+    holding = Holding(
+        reference=method.holds_reference(cfg) and not adapted,
+        precomputes=method.needs_reference and bool(cfg.method.get("precompute_ref_log_probs", False)),
+    )
+    return Passes(skeleton(config, cfg, precision, peft), work, settings, holding)
+
+
+def planned_peak(cfg: DictConfig, method: type[Method], ready: Ready) -> int | None:
+    """Return the peak memory of the run that is about to begin, in bytes, as ``peak_memory`` will measure it.
+
+    None, with a note in the log, for a model whose code cannot be followed on tensors without values.
+    """
+    from transformers import AutoConfig
+
+    from alignzoo.memory.phases import phases
+    from alignzoo.memory.sharding import sharding_of
+    from alignzoo.memory.workload import read_lengths, workload
+
+    devices = cfg.strategy.processes
+    try:
+        config = AutoConfig.from_pretrained(ready.start, trust_remote_code=cfg.model.trust_remote_code)
+        work = workload(cfg, method, read_lengths(cfg, method, ready), devices)
+        passes = passes_of(cfg, method, config, work, ready.device, ready.precision, cfg.peft)
+        peak = max(phase.total for phase in phases(passes, sharding_of(cfg.strategy.name, devices), devices))
+    except Exception as error:  # a model's own code may do anything; the run itself does not need this
+        log.warning("the memory of this run cannot be planned: %s: %s", type(error).__name__, error)
+        return None
+    return peak + (idle_memory() if ready.device == "cpu" else 0)
+
+
+def idle_memory() -> int:
+    """Return the bytes that this process holds now: on a CPU, libraries and data stand beside the model."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    found = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return 1024 * int(found["VmRSS"].split()[0])

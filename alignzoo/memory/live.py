@@ -1,0 +1,120 @@
+"""Counts the bytes of tensors while they are alive, and operations; of fake tensors too, which cost neither."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+
+ATEN: Any = torch.ops.aten
+
+#: Floating-point operations that torch's own counter leaves out: attention on a CPU, and sums of products in place.
+MORE_FLOPS: dict[Any, Callable[..., int]] = {
+    ATEN._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: _attention(q, k, v),
+    ATEN._scaled_dot_product_flash_attention_for_cpu_backward: lambda _, q, k, v, *__, **___: (
+        5 * _attention(q, k, v) // 2  # five products where there were two
+    ),
+    ATEN.addmm_: lambda _, a, b, **__: 2 * a.shape[0] * a.shape[1] * b.shape[1],
+}
+
+
+def _attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> int:
+    return int(sdpa_flop_count(q.shape, k.shape, v.shape))  # type: ignore[no-untyped-call]
+
+
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Follows the storages made inside it, from the operation that makes them until nothing holds them.
+
+    ``flops`` are those of matrix products and attention. ``moments`` has, after each operation that made one, the
+    bytes alive as (all but gradients, gradients of weights).
+    A storage that an operation only looks at or writes into (a view, an update in place) is not made by it.
+    """
+
+    def __init__(self, model: Any = None) -> None:
+        """``model``: whose weights' gradients to count apart."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes = self.gradients = self.flops = self.backbone = 0
+        self.moments: list[tuple[int, int]] = [(0, 0)]
+        self._alive: dict[int, tuple[weakref.ref[Any], int, bool]] = {}
+        self._hooks = [
+            weight.register_post_accumulate_grad_hook(self._is_gradient)
+            for weight in (model.parameters() if model else ())
+            if weight.requires_grad
+        ]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation, and follow what it made."""
+        made = func(*args, **(kwargs or {}))
+        if func.namespace == "prim":  # asks a tensor for its device: two of three calls
+            return made
+        given = {id(storage) for storage in _storages((args, kwargs))}
+        for storage in _storages(made):
+            if id(storage) not in given and id(storage) not in self._alive:
+                self._follow(storage)
+        packet = func.overloadpacket
+        if packet in MORE_FLOPS:
+            self.flops += MORE_FLOPS[packet](*args, **(kwargs or {}))
+        elif packet in flop_registry:
+            self.flops += flop_registry[packet](*args, **(kwargs or {}), out_val=made)
+        return made
+
+    def __enter__(self) -> LiveBytes:
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        for hook in self._hooks:
+            hook.remove()
+
+    def peak(self, share: float = 1.0) -> tuple[int, int]:
+        """Return the moment with the most bytes, (rest, gradients), where a device keeps this share of gradients."""
+        return max(((rest, int(share * gradients)) for rest, gradients in self.moments), key=sum)
+
+    @contextmanager
+    def unseen(self) -> Iterator[None]:
+        """Follow what is made in this block, but forget how much was alive within it."""
+        seen = len(self.moments)
+        yield
+        self.moments[seen:] = [(self.bytes, self.gradients)]
+
+    def mark(self, *_: Any) -> None:
+        """Take down what is alive now as the backbone's activations: called as a hook, before the last layer."""
+        self.backbone = self.bytes
+
+    def _follow(self, storage: Any) -> None:
+        size, key = storage.nbytes(), id(storage)
+        self._alive[key] = (weakref.ref(storage, self._freed(key)), size, False)
+        self.bytes += size
+        self.moments.append((self.bytes, self.gradients))
+
+    def _freed(self, key: int) -> Callable[[Any], None]:
+        def freed(_: Any) -> None:
+            _, size, gradient = self._alive.pop(key)
+            if gradient:
+                self.gradients -= size
+            else:
+                self.bytes -= size
+
+        return freed
+
+    def _is_gradient(self, weight: torch.Tensor) -> None:
+        """Called when a weight's gradient is whole: its bytes change sides."""
+        assert weight.grad is not None
+        key = id(weight.grad.untyped_storage())
+        reference, size, gradient = self._alive.get(key, (None, 0, True))
+        if reference is not None and not gradient:
+            self._alive[key] = (reference, size, True)
+            self.bytes -= size
+            self.gradients += size
+
+
+def _storages(tree: Any) -> list[Any]:
+    """Return the storages of the tensors in a tree of arguments or results."""
+    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]

@@ -1,0 +1,132 @@
+"""The passes of a run over a skeleton: what is alive in each, and the operations that it takes."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from alignzoo.memory.head import chunked_loss, full_loss
+from alignzoo.memory.live import LiveBytes
+from alignzoo.memory.skeleton import Skeleton
+
+
+@dataclass(frozen=True)
+class Size:
+    """Sequences that go through the model at once, and the tokens of the longest, to which the others are filled up."""
+
+    sequences: int
+    tokens: int
+
+    @property
+    def positions(self) -> int:
+        """Tokens in all, those filled up included."""
+        return self.sequences * self.tokens
+
+    def __str__(self) -> str:
+        return f"{self.sequences:,} sequences of {self.tokens:,} tokens"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the passes of a run are made."""
+
+    device: str
+    """``cpu``, ``cuda`` or ``mps``."""
+
+    precision: str
+    """``fp32``, ``bf16`` or ``fp16``."""
+
+    checkpointing: bool
+    """Activations are recomputed in the backward pass."""
+
+    whole_logits: bool
+    """All logits of a batch are in memory at once."""
+
+    accumulates: bool
+    """Gradients of several batches are added up before an update."""
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context in which products are computed in 16 bits, where the precision says so."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast("cpu", torch.bfloat16)  # fp16 is as large
+
+
+def training_pass(skeleton: Skeleton, size: Size, settings: Settings) -> LiveBytes:
+    """Take one batch forward and backward; where gradients accumulate a second one, onto those of the first."""
+    model, loss = skeleton.model.train(), None
+    if settings.checkpointing:
+        _switch_checkpointing(skeleton.core, "enable")
+    with skeleton.mode, LiveBytes(model) as live:
+        hook = skeleton.core.base_model.register_forward_hook(live.mark)
+        ids, mask = _batch(size)
+        for _ in range(2 if settings.accumulates else 1):
+            with settings.autocast():
+                if settings.whole_logits:
+                    loss = full_loss(model, ids, mask)
+                else:
+                    loss = chunked_loss(skeleton.core, ids, mask, settings.device)
+            loss.backward()  # type: ignore[no-untyped-call]
+            del loss
+    hook.remove()
+    for weight in model.parameters():
+        weight.grad = None
+    if settings.checkpointing:
+        _switch_checkpointing(skeleton.core, "disable")
+    live.flops = live.flops // (2 if settings.accumulates else 1) + _uncounted(skeleton, size, settings)
+    return live
+
+
+def _switch_checkpointing(core: Any, to: str) -> None:
+    """Turn it on or off under the name that transformers has for it since 5.23, or the one before."""
+    (getattr(core, f"activation_checkpointing_{to}", None) or getattr(core, f"gradient_checkpointing_{to}"))()
+
+
+def _uncounted(skeleton: Skeleton, size: Size, settings: Settings) -> int:
+    """Return the operations of TRL's kernel on a GPU, of which the skeleton makes only the buffers.
+
+    The logits twice, and the gradients of hidden states and, where they train, of the weights.
+    """
+    if settings.device != "cuda" or settings.whole_logits:
+        return 0
+    head = skeleton.head
+    return (8 if head.requires_grad else 6) * size.positions * int(head.numel())
+
+
+def scoring_pass(skeleton: Skeleton, size: Size, settings: Settings, chunked: bool) -> LiveBytes:
+    """Take one batch forward without gradients: all logits, or in the chunks of TRL's fused head."""
+    model = skeleton.model.eval()
+    with skeleton.mode, torch.no_grad(), LiveBytes() as live:
+        ids, mask = _batch(size)
+        if chunked:
+            with settings.autocast():
+                chunked_loss(skeleton.core, ids, mask, settings.device)
+        else:
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+            log_probs = torch.log_softmax(logits[0].float(), -1)  # row by row, so of one row in float32
+            del logits, log_probs
+    return live
+
+
+def sampling_pass(skeleton: Skeleton, size: Size, prompt: int) -> LiveBytes:
+    """Read prompts of ``prompt`` tokens and sample up to ``size.tokens`` in all, keys and values kept in a cache."""
+    model = skeleton.model.eval()
+    with skeleton.mode, torch.no_grad(), LiveBytes() as live:
+        ids, mask = _batch(size)
+        cache = model(input_ids=ids[:, :prompt], attention_mask=mask[:, :prompt], logits_to_keep=1).past_key_values
+        with live.unseen():  # all tokens but the last at once, only to fill the cache
+            part = ids[:, prompt : size.tokens - 1]
+            if part.shape[1]:
+                model(input_ids=part, attention_mask=mask[:, :-1], past_key_values=cache, logits_to_keep=1)
+        logits = model(input_ids=ids[:, -1:], attention_mask=mask, past_key_values=cache, logits_to_keep=1).logits
+        del cache, logits
+    return live
+
+
+def _batch(size: Size) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids and attention mask. Must be called in the skeleton's mode."""
+    ids = torch.zeros((size.sequences, size.tokens), dtype=torch.long)
+    return ids, torch.ones_like(ids)

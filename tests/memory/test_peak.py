@@ -1,0 +1,93 @@
+"""The plan beside what real trainings hold: every method, all weights and LoRA, within 15 %.
+
+The bytes of all tensors alive are counted in the real trainer, in the way in which the plan counts those of tensors
+without values, so that no allocator is in between. Resident memory: docs/how-to/plan.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import QUICK
+from inprocess import run
+from omegaconf import DictConfig
+
+from alignzoo import models, settings, train
+from alignzoo.launch import quiet
+from alignzoo.memory.footprint import idle_memory, passes_of, planned_peak
+from alignzoo.memory.live import LiveBytes
+from alignzoo.memory.phases import phases
+from alignzoo.memory.sharding import SHARDINGS
+from alignzoo.memory.skeleton import model_config
+from alignzoo.memory.workload import read_lengths, workload
+from alignzoo.ready import make_ready
+from alignzoo.record import Record
+from alignzoo.rewards import configured_rewards
+
+Compose = Callable[..., DictConfig]
+
+WORDS = ("model=tiny", "dataset.rows=8", "train.max_steps=2", "evaluate.enabled=false", "method.learning_rate=1e-4")
+
+
+def held(cfg: DictConfig, folder: Path) -> tuple[int, int]:
+    """Train; return the bytes that were alive at once beside the weights, and those that were planned."""
+    method = settings.check(cfg)
+    quiet(cfg)
+    ready = make_ready(cfg, method)
+    rewards = configured_rewards(cfg, method, ready.rows, ready.data.heldout, ready.stops)
+    args = train.trl_config_of(cfg, method, ready, rewards, folder)
+    model = models.load_policy(ready.start, cfg, ready.device, ready.precision)
+    trainer = method().build_trainer(train.train_parts(cfg, method, ready, args, rewards, model, Record(folder)))
+    with LiveBytes(trainer.model) as live:
+        trainer.train()
+    work = workload(cfg, method, read_lengths(cfg, method, ready), devices=1)
+    passes = passes_of(cfg, method, model_config(cfg.model), work, "cpu", "fp32", cfg.peft)
+    there = ("weights", "reference", "start model", "freed gradients")
+    found = phases(passes, SHARDINGS["single"])
+    in_training = [phase for phase in found if phase.name in ("sampling", "training", "update")]
+    planned = max(sum(size for name, size in phase.held.items() if name not in there) for phase in in_training)
+    return sum(live.peak()), planned
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["method=" + method] for method in ("dpo", "ipo", "orpo", "kto", "sft")),
+        ["method=grpo", "method.max_completion_length=24", "reward=length", "reward.length.slack=500"],
+        ["method=dpo", "peft=lora"],
+        ["method=orpo", "peft=lora"],
+        ["method=dpo", "train.per_device_batch_size=2"],
+        ["method=dpo", "train.gradient_checkpointing=true"],
+    ],
+    ids=" ".join,
+)
+def test_the_plan_is_within_fifteen_percent(words: list[str], compose_config: Compose, tmp_path: Path) -> None:
+    measured, planned = held(compose_config(*WORDS, *words), tmp_path)
+    assert planned == pytest.approx(measured, rel=0.15)
+
+
+def test_the_plan_stands_beside_the_measured_peak(tmp_path: Path) -> None:
+    done = run(tmp_path / "run", "method=dpo", *QUICK, "train.max_steps=1")
+    cost = done.result()["cost"]
+    assert 0 < cost["planned_memory_bytes"] < 4 * cost["peak_memory_bytes"]
+    assert f"planned {cost['planned_memory_bytes'] / 1e9:.1f} GB" in done.out
+
+
+def test_a_model_that_cannot_be_followed_stops_no_run(
+    compose_config: Compose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("data-dependent")
+
+    monkeypatch.setattr("alignzoo.memory.skeleton.skeleton", broken)
+    cfg = compose_config("model=tiny", "dataset.rows=8")
+    method = settings.check(cfg)
+    assert planned_peak(cfg, method, make_ready(cfg, method)) is None
+    assert "cannot be planned: RuntimeError: data-dependent" in caplog.text
+
+
+def test_idle_memory_is_that_of_a_process_with_torch() -> None:
+    assert 50 * 2**20 < idle_memory() < 20 * 2**30
