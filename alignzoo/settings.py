@@ -58,12 +58,15 @@ TYPES = {
     "evaluate.batch_size": "int",
     "evaluate.shown": "int",
     "strategy.processes": "int",
+    "speed.shared_prefix": "str",
+    "speed.bin_tokens": "int",
 }
 
 CHOICES = {
     "train.precision": ("auto", "fp32", "bf16", "fp16"),
     "model.dtype": ("auto", "float32", "bfloat16", "float16"),
     "dataset.bad_rows": ("stop", "drop"),
+    "speed.shared_prefix": ("auto", "on", "off"),
     "strategy.device": ("auto", "cpu", "cuda", "mps"),
     "evaluate.objective": tuple(NUMBERS),
 }
@@ -81,6 +84,7 @@ LEAST = {
     "dataset.first": 1,
     "dataset.heldout.fraction": 0,
     "evaluate.batch_size": 1,
+    "speed.bin_tokens": 1,
 }
 
 

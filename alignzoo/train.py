@@ -36,6 +36,8 @@ INSPECTED = 20_000
 
 def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracker) -> dict[str, Any]:
     """Align the model that ``cfg`` names with ``method``, and return the run's result, as ``result.json`` holds it."""
+    from alignzoo.speed.backbone import share_prefixes, stop_sharing
+
     ready = make_ready(cfg, method)
     record.manifest(ready.data.manifest)
     print_plan(ready.data, method.data, ready.plan, findings(cfg, ready.data, stops=False, most=INSPECTED))
@@ -51,8 +53,11 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
 
     with Watch() as training:  # with the reference's pass
         trainer = method().build_trainer(train_parts(cfg, method, ready, args, rewards, model, record))
+        reference = getattr(trainer, "ref_model", None)
+        share_prefixes(cfg, reference)
         unmoved = guards.fingerprint(trainer.model)
         trainer.train()
+        stop_sharing(model, reference)
         guards.check_trained(trainer, unmoved)
     record.model(trainer)
 
@@ -103,6 +108,9 @@ def train_parts(
     record: Record,
 ) -> TrainParts:
     """Return what the method builds its trainer from."""
+    from alignzoo.speed.backbone import share_prefixes
+
+    share_prefixes(cfg, model)
     heldout = None
     if args.eval_strategy != "no" and len(ready.data.heldout):  # asked for by +train.eval_strategy
         batch = cfg.train.per_device_batch_size
