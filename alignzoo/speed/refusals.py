@@ -55,7 +55,7 @@ def mismatch(backbone: Any) -> str | None:
     training = backbone.training
     backbone.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(weight.device.type, enabled=False):
             packed = backbone(**inputs).last_hidden_state[mask.bool()]
             dense = type(backbone).forward(backbone, **inputs).last_hidden_state[mask.bool()]
     except Exception as error:  # a family that takes no such arguments, in whichever way it says so
