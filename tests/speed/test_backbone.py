@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from transformers import BloomConfig, BloomForCausalLM, MambaConfig, MambaForCau
 from trl.trainer.utils import add_fused_lm_head
 
 from alignzoo import UserError
-from alignzoo.speed import attention, backbone
+from alignzoo.speed import attention, backbone, head
 from alignzoo.speed.backbone import share_prefixes, stop_sharing
 
 
@@ -30,6 +31,13 @@ def packed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(backbone.attention, "Trees", Counted)
     return sizes
+
+
+@pytest.fixture(autouse=True)
+def whole_head() -> Iterator[None]:
+    """Let TRL score as it does, whichever way a test ends."""
+    yield
+    head.score_all()
 
 
 def prepared(family: str, lora: bool = False, checkpointing: bool = False) -> Any:
@@ -148,9 +156,7 @@ def test_generation_goes_as_before(packed: list[int]) -> None:
     assert not packed
 
 
-def test_rows_longer_than_a_sliding_window_are_not_packed(
-    packed: list[int], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_rows_longer_than_a_sliding_window_are_not_packed(packed: list[int], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     model, inputs = prepared("mistral"), rows(longest=70)
     dense = log_probs(model, **inputs)
