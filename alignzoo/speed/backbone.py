@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from alignzoo.errors import UserError
 from alignzoo.speed import attention, head
-from alignzoo.speed.refusals import mismatch, reason_against
+from alignzoo.speed.refusals import backbone_of, mismatch, reason_against
 from alignzoo.speed.tree import Bin, Packing, pack
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ def share_prefixes(cfg: DictConfig, *models: Any) -> None:
     """
     choice = cfg.speed.shared_prefix
     if choice == "off":
-        return
+        return head.score_all()  # a run before this one may have ended early
     for model in models:
-        if model is None or isinstance(_backbone(model).__dict__.get("forward"), MethodType):
+        if model is None or isinstance(backbone_of(model).__dict__.get("forward"), MethodType):
             continue
         head.score_labels_only()
         reason = reason_against(model, measured_only=choice == "auto") or _unequal(model, cfg)
@@ -53,18 +53,14 @@ def stop_sharing(*models: Any) -> None:
     """Let these models run as they did before :func:`share_prefixes`; None is passed over."""
     head.score_all()
     for model in models:
-        if model is not None and hasattr(_backbone(model), "packing"):
-            del _backbone(model).forward, _backbone(model).packing
-
-
-def _backbone(model: Any) -> Any:
-    return getattr(model, "get_base_model", lambda: model)().base_model
+        if model is not None and hasattr(backbone_of(model), "packing"):
+            del backbone_of(model).forward, backbone_of(model).packing
 
 
 def _unequal(model: Any, cfg: DictConfig) -> str | None:
     """Start packing; stop again and return why, where a few tokens come out differently."""
     attention.register()
-    backbone = _backbone(model)
+    backbone = backbone_of(model)
     backbone.packing = _Settings(cfg.speed.bin_tokens, always=True)
     backbone.forward = MethodType(_forward, backbone)
     reason = mismatch(backbone)

@@ -1,4 +1,4 @@
-"""Scores only the positions that have a label: TRL does so on Triton devices, and elsewhere masks the rest afterwards."""
+"""Scores only the positions that have a label, as TRL does on Triton devices alone."""
 
 from __future__ import annotations
 

@@ -37,13 +37,14 @@ def reason_against(model: Any, measured_only: bool) -> str | None:
         f"the model attends to no more than {window} tokens": window and window < WIDTH,
         f"there are no attention kernels for it on {device}": device not in ("cpu", "cuda"),
         f"its speed was not measured on {device} (speed.shared_prefix=on tries)": measured_only and device != "cpu",
-        "its forward pass is another library's": "forward" in _inner(model).__dict__,
-        "the model has no backbone of its own": _inner(model) is model,
+        "its forward pass is another library's": "forward" in backbone_of(model).__dict__,
+        "the model has no backbone of its own": backbone_of(model) is model,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
-def _inner(model: Any) -> Any:
+def backbone_of(model: Any) -> Any:
+    """Return what a causal language model, or the one under an adapter, projects the hidden states of."""
     return getattr(model, "get_base_model", lambda: model)().base_model
 
 

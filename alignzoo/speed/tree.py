@@ -5,6 +5,7 @@ Pure arrays, no model: ``(rows, width)`` token ids in, the order of a packed row
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -93,7 +94,7 @@ def _trees(tokens: Sequence[Any], starts: Sequence[int]) -> list[_Branch]:
     keys = [(start, row.astype(">i8").tobytes()) for start, row in zip(starts, tokens, strict=True)]
     order = sorted(range(len(tokens)), key=keys.__getitem__)
     shared = [0]
-    for before, row in zip(order, order[1:], strict=False):
+    for before, row in itertools.pairwise(order):
         shared.append(_shared(tokens[before], tokens[row]) if starts[before] == starts[row] else 0)
     return _grown(order, shared, [len(row) for row in tokens], 0)
 
@@ -106,7 +107,7 @@ def _shared(a: Any, b: Any) -> int:
 
 
 def _grown(rows: list[int], shared: list[int], lengths: list[int], depth: int) -> list[_Branch]:
-    """Return the branches of sorted ``rows`` from token ``depth`` on; ``shared``: tokens in common with the row before."""
+    """Return the branches of sorted ``rows`` from token ``depth`` on; ``shared``: what each repeats of the one before."""
     branches = []
     for first, last in _runs(shared, depth + LEAST):
         stop = min(shared[first + 1 : last], default=lengths[rows[first]])
@@ -119,7 +120,7 @@ def _grown(rows: list[int], shared: list[int], lengths: list[int], depth: int) -
 def _runs(shared: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
     """Yield the bounds of the longest runs of neighbours that share at least so many tokens."""
     cuts = [0, *(place for place in range(1, len(shared)) if shared[place] < least), len(shared)]
-    return zip(cuts, cuts[1:], strict=False)
+    return itertools.pairwise(cuts)
 
 
 def _bins(trees: list[_Branch], budget: int) -> list[list[_Branch]]:

@@ -20,7 +20,6 @@ from alignzoo.data.tokens import Tokeniser
 from alignzoo.launch import quiet
 from alignzoo.method import Method
 from alignzoo.models import adapter_config, load_policy, load_tokenizer
-from alignzoo.registry import registry
 from alignzoo.rewards import as_function
 from alignzoo.speed import attention, backbone
 from alignzoo.speed.backbone import share_prefixes, stop_sharing
@@ -30,7 +29,30 @@ STEPS = 10
 
 Losses = Callable[..., list[float]]
 
-WORDS = "salt sea red rain the of is a cloud drop colour river stone bread why what name three two and not old".split()
+WORDS = [
+    "salt",
+    "sea",
+    "red",
+    "rain",
+    "the",
+    "of",
+    "is",
+    "a",
+    "cloud",
+    "drop",
+    "colour",
+    "river",
+    "stone",
+    "bread",
+    "why",
+    "what",
+    "name",
+    "three",
+    "two",
+    "and",
+    "not",
+    "old",
+]
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ def visible(packing: Packing) -> np.ndarray:
     return seen
 
 
-prefixes = st.sampled_from([[], PREFIX, PREFIX + [1], PREFIX * 2, PREFIX * 2 + [1, 2]])
+prefixes = st.sampled_from([[], PREFIX, [*PREFIX, 1], PREFIX * 2, PREFIX * 2 + [1, 2]])
 rows_of_tokens = st.lists(
     st.tuples(st.integers(0, 2), st.builds(list.__add__, prefixes, st.lists(st.integers(0, 2), max_size=20))),
     min_size=1,
@@ -87,10 +87,10 @@ def test_subtrees_lie_in_one_piece_and_parents_come_first(rows: Rows) -> None:
         ([(0, [5] * 20)], 20),  # one row
         ([(0, [5] * 20)] * 3, 20),  # equal rows
         ([(0, PREFIX + [1] * 4), (0, PREFIX), (0, PREFIX + [1] * 30)], LEAST + 4 + 30),  # rows that begin others
-        ([(0, PREFIX + [1]), (0, PREFIX + [2])], LEAST + 2),
-        ([(0, PREFIX[:-1] + [1]), (0, PREFIX[:-1] + [2])], 2 * LEAST),  # too little in common to share
-        ([(0, PREFIX + [1]), (1, PREFIX + [2])], 2 * LEAST + 2),  # elsewhere: other position ids
-        ([(0, PREFIX * 2 + [1]), (0, PREFIX * 2 + [2]), (0, PREFIX + [3])], 2 * LEAST + 3),  # a prefix of a prefix
+        ([(0, [*PREFIX, 1]), (0, [*PREFIX, 2])], LEAST + 2),
+        ([(0, [*PREFIX[:-1], 1]), (0, [*PREFIX[:-1], 2])], 2 * LEAST),  # too little in common to share
+        ([(0, [*PREFIX, 1]), (1, [*PREFIX, 2])], 2 * LEAST + 2),  # elsewhere: other position ids
+        ([(0, PREFIX * 2 + [1]), (0, PREFIX * 2 + [2]), (0, [*PREFIX, 3])], 2 * LEAST + 3),  # a prefix of a prefix
         ([(0, []), (0, [1, 2])], 2),  # a row without tokens
     ],
 )
