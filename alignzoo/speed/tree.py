@@ -107,7 +107,7 @@ def _shared(a: Any, b: Any) -> int:
 
 
 def _grown(rows: list[int], shared: list[int], lengths: list[int], depth: int) -> list[_Branch]:
-    """Return the branches of sorted ``rows`` from token ``depth`` on; ``shared``: what each repeats of the one before."""
+    """Return the branches of sorted ``rows`` from token ``depth`` on; ``shared``: what each has of the one before."""
     branches = []
     for first, last in _runs(shared, depth + LEAST):
         stop = min(shared[first + 1 : last], default=lengths[rows[first]])
