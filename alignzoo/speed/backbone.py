@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: With `auto`, a batch is packed where that leaves at most this share of its padded positions; packing itself costs
-#: about a hundredth of a step.
+#: With `auto`, a batch is packed where that leaves at most this share of its padded positions.
 PAYS = 0.97
 
 
@@ -37,9 +36,10 @@ def share_prefixes(cfg: DictConfig, *models: Any) -> None:
     """
     choice = cfg.speed.shared_prefix
     if choice == "off":
-        return head.score_all()  # a run before this one may have ended early
+        head.score_all()  # a run before this one may have ended early
+        return
     for model in models:
-        if model is None or isinstance(backbone_of(model).__dict__.get("forward"), MethodType):
+        if model is None or hasattr(backbone_of(model), "packing"):
             continue
         head.score_labels_only()
         reason = reason_against(model, measured_only=choice == "auto") or _unequal(model, cfg)
