@@ -41,10 +41,10 @@ def share_prefixes(cfg: DictConfig, *models: Any) -> None:
     for model in models:
         if model is None or hasattr(backbone_of(model), "packing"):
             continue
-        head.score_labels_only()
         reason = reason_against(model, measured_only=choice == "auto") or _unequal(model, cfg)
         if reason and choice == "on":
             raise UserError(f"speed.shared_prefix=on: {reason}. Use speed.shared_prefix=auto.")
+        head.score_labels_only()
         if reason:
             log.info("prompts shared by a batch's rows are computed for each row: %s.", reason)
 
