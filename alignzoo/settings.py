@@ -66,6 +66,8 @@ TYPES = {
     "strategy.grace": "int",
     "strategy.rendezvous": "str | None",
     "strategy.address": "str | None",
+    "speed.shared_prefix": "str",
+    "speed.bin_tokens": "int",
 }
 
 CHOICES = {
@@ -73,6 +75,7 @@ CHOICES = {
     "train.precision": ("auto", "fp32", "bf16", "fp16"),
     "model.dtype": ("auto", "float32", "bfloat16", "float16"),
     "dataset.bad_rows": ("stop", "drop"),
+    "speed.shared_prefix": ("auto", "on", "off"),
     "strategy.device": ("auto", "cpu", "cuda", "mps"),
     "evaluate.objective": tuple(NUMBERS),
 }
@@ -93,6 +96,7 @@ LEAST = {
     "dataset.first": 1,
     "dataset.heldout.fraction": 0,
     "evaluate.batch_size": 1,
+    "speed.bin_tokens": 1,
 }
 
 

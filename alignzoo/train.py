@@ -44,6 +44,8 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
 
     Where several processes train together, each runs this; the result is the main one's, the others' is empty.
     """
+    from alignzoo.speed.backbone import share_prefixes, stop_sharing
+
     ready = make_ready(cfg, method)
     data = fingerprints(ready.data.manifest)
     facts = resume.facts(cfg, ready, data)
@@ -64,11 +66,14 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
 
     with Watch() as training, listening() as notice:  # with the reference's pass
         trainer = method().build_trainer(train_parts(cfg, method, ready, args, rewards, model, record))
+        reference = getattr(trainer, "ref_model", None)
+        share_prefixes(cfg, reference)
         saving = Saving(trainer, record.folder / "checkpoints", facts, record.came)
         check_divided(cfg, trainer)
         unmoved = guards.fingerprint(trainer.model)
         time_limit = seconds(cfg.train.stop_before)
         train_until_told(trainer, saving, notice, time_limit and record.started + time_limit)
+        stop_sharing(model, reference)
         guards.check_trained(trainer, unmoved)
     record.model(trainer)
 
@@ -124,6 +129,9 @@ def train_parts(
     record: Record,
 ) -> TrainParts:
     """Return what the method builds its trainer from."""
+    from alignzoo.speed.backbone import share_prefixes
+
+    share_prefixes(cfg, model)
     heldout = None
     if args.eval_strategy != "no" and len(ready.data.heldout):  # asked for by +train.eval_strategy
         heldout = convert(ready.data.heldout, ready.data.kind, method.data, micro_batch(cfg), cfg.seed)

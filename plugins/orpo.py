@@ -13,13 +13,15 @@ The logged rewards are beta times mean log-probabilities, without a reference: n
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from types import MethodType
+from typing import TYPE_CHECKING, Any
 
-from alignzoo import Batch, DataFormat, Method, UserError, hookimpl
+from alignzoo import Batch, DataFormat, Method, TrainParts, UserError, hookimpl
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import Tensor
+    from transformers import Trainer
 
 
 class ORPO(Method):
@@ -40,6 +42,17 @@ class ORPO(Method):
                 f"method.beta={cfg.method.beta} must be 0 or above: below, ORPO prefers the rejected answer."
             )
 
+    def build_trainer(self, parts: TrainParts) -> Trainer:
+        """Score labels through the head that TRL's stable trainers have, so that no logits are kept."""
+        from trl.trainer.utils import add_fused_lm_head
+
+        trainer: Any = super().build_trainer(parts)
+        if not (trainer.is_encoder_decoder or trainer.aux_loss_enabled):
+            policy = trainer.model.get_base_model() if hasattr(trainer.model, "peft_config") else trainer.model
+            add_fused_lm_head(policy, outputs=("log_probs", "mean_logits"))
+            trainer.concatenated_forward = MethodType(concatenated_forward, trainer)
+        return trainer
+
     @classmethod
     def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
         """Hong et al., 2024, equations 6 and 7.
@@ -54,6 +67,28 @@ class ORPO(Method):
         means = [answers.policy.sum(-1) / answers.lengths for answers in (chosen, rejected)]
         odds = [mean - torch.log1p(-mean.exp()) for mean in means]
         return -likelihood - float(cfg.method.beta) * logsigmoid(odds[0] - odds[1]).mean()
+
+
+def concatenated_forward(trainer: Any, model: Any, batch: dict[str, Any]) -> tuple[Tensor, ...]:
+    """Replaces the method of TRL's trainer, which keeps logits of (rows, tokens, vocabulary).
+
+    Returns:
+        Mean log-probabilities of chosen and rejected answers, (pairs,) each; the mean logits of their scored positions,
+        which TRL averages again for its log; and the mean negative log-likelihood of prompts with chosen answers.
+    """
+    import torch
+
+    rows = trainer.concatenated_inputs(batch, padding_value=trainer.padding_value, device=trainer.accelerator.device)
+    ids, mask, answers = (rows[f"concatenated_{name}"] for name in ("input_ids", "attention_mask", "labels"))
+    pairs = len(batch["chosen_labels"])
+    labels = torch.cat([ids[:pairs].masked_fill(mask[:pairs] == 0, -100), answers[pairs:]])
+    outputs = model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False, fused_lm_head=True)
+
+    scored, answered = labels[:, 1:] != -100, answers[:, 1:] != -100
+    means = (outputs.log_probs * answered).sum(-1) / answered.sum(-1)
+    likelihood = outputs.log_probs[:pairs].sum() / scored[:pairs].sum()
+    chosen, rejected = outputs.mean_logits[:pairs][scored[:pairs]], outputs.mean_logits[pairs:][scored[pairs:]]
+    return means[:pairs], means[pairs:], chosen, rejected, -likelihood
 
 
 @hookimpl
