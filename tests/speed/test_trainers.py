@@ -12,7 +12,7 @@ import pytest
 from omegaconf import DictConfig
 from speed_models import FAMILIES, tiny
 
-from alignzoo import Reward, TrainParts, settings
+from alignzoo import TrainParts, settings
 from alignzoo.arguments import trl_config
 from alignzoo.data.formats import convert
 from alignzoo.data.prepare import prepare
@@ -20,7 +20,6 @@ from alignzoo.data.tokens import Tokeniser
 from alignzoo.launch import quiet
 from alignzoo.method import Method
 from alignzoo.models import adapter_config, load_policy, load_tokenizer
-from alignzoo.rewards import as_function
 from alignzoo.speed import attention, backbone
 from alignzoo.speed.backbone import share_prefixes, stop_sharing
 from alignzoo.tiny import VOCABULARY, make_tiny
@@ -119,7 +118,6 @@ def losses(
             tokenizer=tokenizer,
             train=convert(data.train, data.kind, plugin.data, batch, cfg.seed),
             peft_config=adapter_config(cfg.peft),
-            rewards=[as_function(Length(), [])] if plugin.uses_rewards else [],
         )
         trainer = (build or plugin.build_trainer)(plugin(), parts)
         reference = getattr(trainer, "ref_model", None)
@@ -131,13 +129,6 @@ def losses(
         return [line["loss"] for line in trainer.state.log_history if "loss" in line]
 
     return train
-
-
-class Length(Reward):
-    name = "length"
-
-    def __call__(self, prompts: list[str], answers: list[str], **columns: Any) -> list[float]:
-        return [float(len(answer)) for answer in answers]
 
 
 def same(packed: list[float], dense: list[float]) -> None:
@@ -165,13 +156,6 @@ def test_dpo_has_the_same_losses_in_every_family(losses: Losses, family: str, mo
 )
 def test_other_methods_have_the_same_losses(losses: Losses, method: str, more: tuple[str, ...]) -> None:
     same(losses(method, *more), losses(method, *more, choice="off"))
-
-
-def test_grpo_has_the_same_losses(losses: Losses) -> None:
-    words = ("++method.num_generations=4", "++method.max_completion_length=12", "++method.num_iterations=2")
-    words += ("train.per_device_batch_size=8", "train.global_batch_size=8", "reward=length")
-    packed, dense = losses("grpo", *words), losses("grpo", *words, choice="off")
-    assert [float(x) for x in packed] == pytest.approx([float(x) for x in dense], abs=1e-4, rel=0)
 
 
 @pytest.mark.parametrize("more", [(), ("peft=lora",)], ids=["full", "lora"])
