@@ -20,6 +20,7 @@ from alignzoo import settings
 from alignzoo.errors import UserError, complain
 from alignzoo.explain import explained
 from alignzoo.record import Record
+from alignzoo.speed import warm
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ def launch(cfg: DictConfig) -> float | None:
     hydra = HydraConfig.get()
     overrides: Any = OmegaConf.to_container(hydra.overrides.task)  # as typed: an interpolation may lead nowhere
     sweeping = hydra.mode == RunMode.MULTIRUN
+    warm.sweep(sweeping)
     record = None
     try:
         record = Record(Path(hydra.runtime.output_dir))

@@ -12,11 +12,16 @@ _sweeping = False
 
 
 def sweep(sweeping: bool) -> None:
-    """Say whether the run that begins is a member of a sweep. A run by itself keeps nothing."""
+    """Say whether the run that begins is a member of a sweep; if not, let go of everything."""
     global _sweeping
     _sweeping = sweeping
     if not sweeping:
         _kept.clear()
+
+
+def sweeping() -> bool:
+    """Return whether the run is a member of a sweep."""
+    return _sweeping
 
 
 def kept(name: str, key: str, make: Callable[[], Thing]) -> Thing:

@@ -71,7 +71,7 @@ def build(start: Path, tmp_path: Path, compose_config: Callable[..., DictConfig]
 
     def trainer(
         method: str,
-        *overrides: str,
+        *words: str,
         rows: list[int] | None = None,
         trl: bool = False,
         folder: Path = start,
