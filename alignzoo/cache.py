@@ -13,10 +13,10 @@ from alignzoo.errors import UserError
 
 #: What stands where, and so what `clear` removes unless told otherwise.
 HOLDS = {
-    "models": "start models made or converted to safetensors",
-    "rows": "tokenised rows of datasets",
-    "measured": "the yardstick's numbers of start models",
-    "reference": "reference log-probabilities of DPO, IPO and KTO",
+    "models": "start models",
+    "rows": "tokenised rows",
+    "measured": "start models' measurements",
+    "reference": "reference log-probabilities",
 }
 
 #: The folders that are kept below the limit. A model in use is read again at the end of a run, so models stay.

@@ -44,9 +44,9 @@ def _print(contents: list[cache.Kept]) -> None:
     for kept in contents:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.used)) if kept.files else ""
         table.add_row(kept.name, cache.HOLDS.get(kept.name, ""), f"{kept.files:,}", _told(kept.size), used)
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(table)
-    console.print(f"in {cache.root()}", soft_wrap=True)
+    console.print(f"in {cache.root()}")
     limited = ", ".join(cache.LIMITED)
     console.print(f"{limited}: at most {_told(cache.limit())} together (ALIGNZOO_CACHE_GB), oldest out first")
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alignzoo.speed.logprobs import KEY, LogProbs
-from alignzoo.speed.scoring import Scorer, quiet
+from alignzoo.speed.scoring import Scorer
 from alignzoo.speed.sequences import Column
 
 if TYPE_CHECKING:
@@ -58,14 +58,15 @@ class Reference:
 
     def values(self, rows: Dataset, column: Column) -> Values:
         """Return the log-probability of each row's sequence, (rows,)."""
-        facts = [(one.key, len(one.ids)) for one in column.sequences(rows)]
-        keys: Keys = np.array([key for key, _ in facts], KEY)
+        facts = ((one.key, len(one.ids)) for one in column.sequences(rows))
+        table = np.fromiter(facts, [("key", KEY), ("length", np.int32)], len(rows))
+        keys: Keys = np.ascontiguousarray(table["key"])
         found = _agreed(self.store.values(keys))
         missing = np.flatnonzero(np.isnan(found))
         if len(missing):
             unique = missing[np.unique(keys[missing], return_index=True)[1]]
-            order = sorted(unique.tolist(), key=lambda row: -facts[row][1])
-            self._compute(rows, column, keys, order)
+            longest_first = unique[np.argsort(-table["length"][unique], kind="stable")]
+            self._compute(rows, column, keys, longest_first.tolist())
             found[missing] = self.store.values(keys[missing])
         return found
 
@@ -77,7 +78,7 @@ class Reference:
 
         accelerator = self.trainer.accelerator
         console = Console(stderr=True)
-        shown = console.is_terminal and not quiet() and accelerator.is_main_process
+        shown = console.is_terminal and accelerator.is_main_process
         with Progress(console=console, transient=True, disable=not shown) as bar:
             task = bar.add_task("Reference log-probabilities", total=len(order))
             for start in range(0, len(order), PART):

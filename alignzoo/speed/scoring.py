@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ class Scorer:
     def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
         self.model = trainer.ref_model or trainer.model
+        self.chosen = trainer.args.precompute_ref_batch_size
         self.tokens = TOKENS if trainer.accelerator.device.type == "cuda" else 1
 
     def scores(self, sequences: Sequence[Tokens]) -> Iterator[Values]:
@@ -36,21 +36,21 @@ class Scorer:
 
         todo = list(sequences)
         while todo:
-            size = self._size(len(todo[0].ids))
+            batch = todo[: self._size(len(todo[0].ids))]
             try:
-                found = self._batch(todo[:size])
+                found = self._batch(batch)
             except torch.OutOfMemoryError:
-                if min(size, len(todo)) == 1:
+                if len(batch) == 1 or self.chosen:
                     raise
-                self.tokens = min(size, len(todo)) * len(todo[0].ids) // 2
+                self.tokens = len(batch) * len(batch[0].ids) // 2
                 torch.cuda.empty_cache()
                 continue
-            del todo[:size]
+            del todo[: len(batch)]
             yield found
 
     def _size(self, length: int) -> int:
         """Return the sequences of ``length`` tokens in a batch: what the user set, or as many as may fit."""
-        return int(self.trainer.args.precompute_ref_batch_size or max(1, self.tokens // length))
+        return int(self.chosen or max(1, self.tokens // length))
 
     def _batch(self, batch: Sequence[Tokens]) -> Values:
         import torch
@@ -94,8 +94,3 @@ def _as_reference(trainer: Any) -> Iterator[None]:
         if trainer.ref_model is None and isinstance(model, PeftModel):
             stack.enter_context(use_adapter(model, "ref" if "ref" in model.peft_config else None))
         yield
-
-
-def quiet() -> bool:
-    """Return whether progress bars are turned off, by tqdm's own variable."""
-    return bool(os.environ.get("TQDM_DISABLE"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -278,3 +280,48 @@ def test_a_trainer_with_a_pass_of_its_own_keeps_it(build: Build, monkeypatch: py
     plain = columns(build("dpo"), "dpo")
     monkeypatch.setattr(registry().method("dpo"), "trainer", f"{__name__}:OtherPass")
     np.testing.assert_allclose(columns(build("dpo"), "dpo"), 2 * plain, **WITHIN)
+
+
+SHARED = """
+import json, sys
+from pathlib import Path
+from alignzoo import models, settings
+from alignzoo.arguments import trl_config
+from alignzoo.compose import composed
+from alignzoo.launch import quiet
+from alignzoo.ready import make_ready
+from alignzoo.record import Record
+from alignzoo.rewards import Rewards
+from alignzoo.speed import scoring
+from alignzoo.train import train_parts
+
+scored, batch = [], scoring.Scorer._batch
+scoring.Scorer._batch = lambda self, sequences: (scored.extend(sequences), batch(self, sequences))[1]
+cfg = composed(["method=dpo", "model=tiny", "dataset.rows=16"])
+quiet(cfg)
+method = settings.check(cfg)
+ready = make_ready(cfg, method)
+out = Path(sys.argv[1])
+args = trl_config(cfg, method, out, "cpu", "fp32", ready.plan)
+model = models.load_policy(ready.start, cfg, "cpu", "fp32")
+trainer = method().build_trainer(train_parts(cfg, method, ready, args, Rewards([], [], []), model, Record(out)))
+columns = [trainer.train_dataset[name] for name in ("ref_chosen_logps", "ref_rejected_logps")]
+facts = {"scored": len(scored), "columns": columns}
+(out / f"rank-{trainer.args.process_index}.json").write_text(json.dumps(facts))
+"""
+
+
+def test_processes_share_the_pass_and_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {}
+    for processes in (2, 1):
+        monkeypatch.setenv("ALIGNZOO_CACHE", str(tmp_path / f"cache-{processes}"))
+        out = tmp_path / f"out-{processes}"
+        out.mkdir()
+        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--no-python"]
+        command += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", sys.executable, "-c", SHARED, str(out)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        found[processes] = [json.loads(file.read_text()) for file in sorted(out.glob("rank-*.json"))]
+    assert [rank["scored"] for rank in found[2]] == [16, 16]
+    assert [rank["scored"] for rank in found[1]] == [32]
+    assert found[2][0]["columns"] == found[2][1]["columns"] == found[1][0]["columns"]
