@@ -81,6 +81,7 @@ class Yardstick:
         key += json.dumps([VERSION, self.cfg.max_new_tokens, str(model.dtype)])
         file = cache.folder("measured") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
         if file.exists():
+            os.utime(file)  # the cache forgets what was used longest ago
             seen = [Seen(**row) for row in json.loads(file.read_text(encoding="utf-8"))]
         else:
             seen = self._read(model)
