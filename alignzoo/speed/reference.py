@@ -61,7 +61,7 @@ class Reference:
         facts = ((one.key, len(one.ids)) for one in column.sequences(rows))
         table = np.fromiter(facts, [("key", KEY), ("length", np.int32)], len(rows))
         keys: Keys = np.ascontiguousarray(table["key"])
-        found = _agreed(self.store.values(keys))
+        found: Values = _agreed(self.store.values(keys))
         missing = np.flatnonzero(np.isnan(found))
         if len(missing):
             unique = missing[np.unique(keys[missing], return_index=True)[1]]

@@ -195,7 +195,9 @@ def test_the_weights_count_and_not_their_folder(build: Build, passed: list[int],
     assert len(passed) == 20
 
 
-@pytest.mark.parametrize("words", [("model.dtype=bfloat16",), ("model.attn_implementation=eager",), (DECAYED,)])
+@pytest.mark.parametrize(
+    "words", [("model.dtype=bfloat16", "peft=lora"), ("model.attn_implementation=eager",), (DECAYED,)]
+)
 def test_another_arithmetic_is_another_number(build: Build, passed: list[int], words: tuple[str, ...]) -> None:
     plain = columns(build("dpo"), "dpo")
     passed.clear()
