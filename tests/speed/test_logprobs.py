@@ -50,10 +50,8 @@ def test_a_process_that_does_not_save_still_knows(own_cache: Path) -> None:
     assert list(own_cache.rglob("*.npz")) == []
 
 
-@pytest.mark.parametrize(
-    "harm", [lambda b: b"", lambda b: b[:40], lambda b: b[:60] + bytes(20) + b[80:], lambda b: b"x"]
-)
-def test_a_damaged_file_is_removed_and_computed_again(harm: object, own_cache: Path) -> None:
+@pytest.mark.parametrize("harm", ["empty", "cut", "overwritten", "other"])
+def test_a_damaged_file_is_removed_and_computed_again(harm: str, own_cache: Path) -> None:
     LogProbs("a").add(keys(1), values(-1.0))
     (file,) = own_cache.rglob("*.npz")
     whole = file.read_bytes()
@@ -67,7 +65,6 @@ def test_a_damaged_file_is_removed_and_computed_again(harm: object, own_cache: P
 
 def test_a_full_disk_or_a_cleared_cache_costs_no_run(own_cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = LogProbs("a")
-    store.folder.rmdir()
     store.folder.parent.rmdir()
     store.folder.parent.write_text("no folder")
     store.add(keys(1), values(-1.0))
