@@ -25,6 +25,7 @@ from alignzoo.explain import explained
 from alignzoo.lock import InUse, locked
 from alignzoo.notice import Preempted, listening
 from alignzoo.record import Record
+from alignzoo.speed import warm
 
 if TYPE_CHECKING:
     from alignzoo.method import Method
@@ -42,6 +43,7 @@ def launch(cfg: DictConfig) -> float | None:
     overrides: Any = OmegaConf.to_container(hydra.overrides.task)  # as typed: an interpolation may lead nowhere
     sweeping = hydra.mode == RunMode.MULTIRUN
     folder = Path(hydra.runtime.output_dir)
+    warm.sweep(sweeping)
     record = None
     try:
         with listening():

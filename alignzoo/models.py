@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,15 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from alignzoo import weights
 from alignzoo.chatml import CHATML
 from alignzoo.data.sources import hub_reason
 from alignzoo.errors import UserError
 from alignzoo.plain import plain
 from alignzoo.settings import ADAPTER_KEYS
+from alignzoo.speed import warm
 
 if TYPE_CHECKING:
     from peft import PeftConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+#: Sizes of a model that must be free in memory for a sweep to keep it beside its members: weights, gradients and Adam's
+#: two moments of the member, and a fifth for activations.
+ROOM = 5
 
 
 def load_tokenizer(folder: Path, cfg: DictConfig) -> PreTrainedTokenizerBase:
@@ -48,13 +57,35 @@ def _template(path: str) -> str:
 def load_policy(folder: Path, cfg: DictConfig, device: str, precision: str) -> PreTrainedModel:
     """Return the start model, ready to train: float32 where all weights train, unless ``model.dtype`` says otherwise.
 
+    The members of a sweep each get a copy of one that is read once, where memory allows.
+
     Raises:
         UserError: the folder has no safetensors, needs remote code, or holds weights that are not finite.
     """
+    dtype = weight_dtype(cfg.model.dtype, cfg.peft.name != "none", precision)
+    if warm.sweeping() and not cfg.peft.get("quantization"):
+        key = json.dumps([weights.identity(folder), plain(cfg.model), dtype])
+        model = _copied(warm.kept("model", key, lambda: _loaded(folder, cfg, dtype)))
+    else:
+        model = _loaded(folder, cfg, dtype)
+    _check_targets(model, cfg.peft.get("target_modules"))
+    return model
+
+
+def _copied(model: PreTrainedModel) -> PreTrainedModel:
+    """Return a copy of the model that is kept, or itself where there is no room to keep it."""
+    import psutil
+
+    if psutil.virtual_memory().available > ROOM * model.get_memory_footprint():
+        return copy.deepcopy(model)
+    warm.forget("model")
+    return model
+
+
+def _loaded(folder: Path, cfg: DictConfig, dtype: str) -> PreTrainedModel:
     import torch
     from transformers import AutoModelForCausalLM
 
-    dtype = weight_dtype(cfg.model.dtype, cfg.peft.name != "none", precision)
     arguments: dict[str, Any] = {"dtype": getattr(torch, dtype), "trust_remote_code": cfg.model.trust_remote_code}
     if cfg.model.attn_implementation:
         arguments["attn_implementation"] = cfg.model.attn_implementation
@@ -71,7 +102,6 @@ def load_policy(folder: Path, cfg: DictConfig, device: str, precision: str) -> P
             "first: they would be random."
         )
     _refuse_broken(model, cfg.model.name)
-    _check_targets(model, cfg.peft.get("target_modules"))
     return model
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignzoo import models, ranks, weights
 from alignzoo.data.formats import convert, with_pairs
 from alignzoo.data.prepare import Prepared, prepare
+from alignzoo.data.sources import heldout_source, training_sources
 from alignzoo.data.tokens import Tokeniser
 from alignzoo.device import check_peft, choose_device, choose_precision
 from alignzoo.evaluate.measure import Yardstick
+from alignzoo.plain import plain
 from alignzoo.plan import Plan, make_plan, mean_length
+from alignzoo.speed import warm
 from alignzoo.strategies import begin, micro_batch
 
 if TYPE_CHECKING:
@@ -82,7 +86,19 @@ def make_ready(cfg: DictConfig, method: type[Method]) -> Ready:
         start = weights.start_folder(cfg.model)
         tokenizer = models.load_tokenizer(start, cfg.model)
         stops = models.stop_ids(start, tokenizer)
-        data = prepare(cfg, Tokeniser(tokenizer, stops))
+        data = _prepared(cfg, Tokeniser(tokenizer, stops))
         rows = convert(data.train, data.kind, method.data, micro_batch(cfg), cfg.seed)
     plan = make_plan(cfg, rows, method.data, mean_length(data.train, "prompt_ids"))
     return Ready(device, precision, start, tokenizer, stops, data, rows, plan)
+
+
+def _prepared(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
+    """Return the prepared rows; the members of a sweep share them, as long as the files stay what they are."""
+    if not warm.sweeping():
+        return prepare(cfg, tokeniser)
+    sources = [*(source for source, _ in training_sources(cfg.dataset)), heldout_source(cfg.dataset)]
+    contents = [source.identity for source in sources if source]
+    drawn = cfg.seed if cfg.dataset.rows is not None else None  # what else depends on the seed is done later
+    key = json.dumps([tokeniser.identity, contents, plain(cfg.dataset), cfg.train.max_length, drawn])
+    data = warm.kept("rows", key, lambda: prepare(cfg, tokeniser))
+    return replace(data, manifest=data.manifest.copy())

@@ -9,6 +9,7 @@ from hydra.experimental.callback import Callback
 
 from alignzoo import folders
 from alignzoo.errors import UserError, complain
+from alignzoo.speed import warm
 
 if TYPE_CHECKING:
     from alignzoo.leaderboard.board import Leaderboard
@@ -33,6 +34,7 @@ class SweepCallback(Callback):
         from alignzoo.leaderboard.board import write_leaderboard
         from alignzoo.leaderboard.table import print_leaderboard
 
+        warm.sweep(False)
         folder = Path(config.hydra.sweep.dir)
         try:
             board = write_leaderboard([folder], folder)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import transformers
+
 from alignzoo import guards, models, ranks, resume, weights
 from alignzoo.arguments import trl_config
 from alignzoo.callbacks import standard_callbacks
@@ -65,6 +67,7 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
         before = yardstick.measure_start(model.to(ready.device), weights.identity(ready.start))
 
     with Watch() as training, listening() as notice:  # with the reference's pass
+        transformers.set_seed(cfg.seed)  # TRL makes an adapter's weights before it sets the seed
         trainer = method().build_trainer(train_parts(cfg, method, ready, args, rewards, model, record))
         reference = getattr(trainer, "ref_model", None)
         share_prefixes(cfg, reference)

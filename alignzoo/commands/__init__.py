@@ -15,6 +15,7 @@ COMMANDS = {
     "manifest": "whether two runs used the same rows and tokens",
     "chat": "talk to a result, and to what it was before",
     "verify-losses": "whether TRL's losses are those of the papers",
+    "cache": "what alignzoo keeps on disk, and how to clear it",
     "benchmark": "alignzoo against a plain TRL script, in one run",
 }
 

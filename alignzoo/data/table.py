@@ -50,6 +50,7 @@ def table(source: Source, tokeniser: Tokeniser, cfg: DictConfig) -> tuple[Datase
     file = cache.folder("rows") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.arrow"
     if not file.exists():
         _write(file, source, layout, tokeniser)
+        cache.trim()
     os.utime(file)  # the cache forgets what was used longest ago
     return datasets.Dataset.from_file(str(file)), layout
 
