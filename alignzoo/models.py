@@ -1,4 +1,4 @@
-"""Policy, tokenizer, adapter and reward model, each in the precision that the device supports."""
+"""Policy, tokenizer and adapter, each in the precision that the device supports."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from alignzoo.chatml import CHATML
-from alignzoo.data.sources import hub_reason
 from alignzoo.errors import UserError
+from alignzoo.method import ModelKind
 from alignzoo.plain import plain
 from alignzoo.settings import ADAPTER_KEYS
+from alignzoo.weights import is_scorer
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -49,25 +50,38 @@ def load_policy(folder: Path, cfg: DictConfig, device: str, precision: str) -> P
     """Return the start model, ready to train: float32 where all weights train, unless ``model.dtype`` says otherwise.
 
     Raises:
+        UserError: as :func:`load_weights`, or the folder holds a reward model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    if is_scorer(folder):  # with tied embeddings transformers would make a language model of it without a word
+        raise UserError(f"model={cfg.model.name} ({folder}) is a reward model: it gives scores, and no answers.")
+    return load_weights(AutoModelForCausalLM, folder, cfg, precision)
+
+
+def load_weights(
+    auto: Any, folder: Path, cfg: DictConfig, precision: str, new: tuple[str, ...] = (), **more: Any
+) -> PreTrainedModel:
+    """Return the model of class ``auto``; weights whose names begin as ``new`` says may be missing, and are random.
+
+    Raises:
         UserError: the folder has no safetensors, needs remote code, or holds weights that are not finite.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     adapter = cfg.peft.name != "none"
     dtype = cfg.model.dtype
     if dtype == "auto":
         dtype = "bfloat16" if adapter and precision == "bf16" else "float32"
-    arguments: dict[str, Any] = {"dtype": getattr(torch, dtype), "trust_remote_code": cfg.model.trust_remote_code}
+    arguments = {"dtype": getattr(torch, dtype), "trust_remote_code": cfg.model.trust_remote_code, **more}
     if cfg.model.attn_implementation:
         arguments["attn_implementation"] = cfg.model.attn_implementation
     if cfg.peft.get("quantization"):
         arguments |= {"quantization_config": _quantization(cfg.peft.quantization), "device_map": {"": 0}}
     with _explained(cfg.model.name, folder):
-        model, loaded = AutoModelForCausalLM.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, **arguments
-        )
-    missing = sorted([*loaded["missing_keys"], *(name for name, *_ in loaded["mismatched_keys"])])
+        model, loaded = auto.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **arguments)
+    absent = [name for name in loaded["missing_keys"] if not name.startswith(new or "?")]
+    missing = sorted([*absent, *(name for name, *_ in loaded["mismatched_keys"])])
     if missing:
         raise UserError(
             f"model={cfg.model.name} ({folder}): {len(missing)} weights are missing or of another shape, {missing[0]} "
@@ -75,7 +89,8 @@ def load_policy(folder: Path, cfg: DictConfig, device: str, precision: str) -> P
         )
     _refuse_broken(model, cfg.model.name)
     _check_targets(model, cfg.peft.get("target_modules"))
-    return model
+    loaded_model: PreTrainedModel = model
+    return loaded_model
 
 
 def load_trained(folder: Path, start: Path, cfg: DictConfig, device: str, precision: str) -> tuple[Any, bool]:
@@ -139,14 +154,14 @@ def _quantization(cfg: DictConfig) -> Any:
     return BitsAndBytesConfig(**plain(cfg))
 
 
-def adapter_config(cfg: DictConfig) -> PeftConfig | None:
-    """Return the LoRA configuration of ``peft``, or None where all weights train."""
+def adapter_config(cfg: DictConfig, kind: ModelKind = ModelKind.POLICY) -> PeftConfig | None:
+    """Return the LoRA configuration of ``peft``, or None where all weights train; a reward model's head trains too."""
     if cfg.name == "none":
         return None
     from peft import LoraConfig
 
     fields = {key: value for key, value in plain(cfg).items() if key not in ADAPTER_KEYS}
-    return LoraConfig(task_type="CAUSAL_LM", **fields)
+    return LoraConfig(task_type="SEQ_CLS" if kind is ModelKind.REWARD_MODEL else "CAUSAL_LM", **fields)
 
 
 def stop_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -159,22 +174,3 @@ def stop_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
             configured = GenerationConfig.from_pretrained(folder).eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
     return list(dict.fromkeys(i for i in [*ids, tokenizer.eos_token_id] if i is not None))
-
-
-def load_classifier(path: str, revision: str | None) -> tuple[Any, Any]:
-    """Return a sequence-classification model with one output, in evaluation mode, and its tokenizer."""
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
-        model = AutoModelForSequenceClassification.from_pretrained(path, revision=revision, use_safetensors=True)
-    except Exception as error:  # the hub's client raises a dozen kinds
-        raise UserError(f"reward.model.path={path}: {hub_reason(error)}") from error
-    if model.config.num_labels != 1:
-        raise UserError(f"reward.model.path={path} has {model.config.num_labels} outputs; a reward model has one.")
-    if tokenizer.pad_token is None:  # not EOS, in which a conversation may end: the head reads the last other token
-        tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
-        model.resize_token_embeddings(max(len(tokenizer), model.get_input_embeddings().num_embeddings))
-    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
-    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer

@@ -15,7 +15,7 @@ from alignzoo.data.manifest import fingerprints
 from alignzoo.disk import require_space
 from alignzoo.evaluate.values import told
 from alignzoo.judges import configured_judge, judged
-from alignzoo.method import Method, TrainParts
+from alignzoo.method import Method, ModelKind, TrainParts
 from alignzoo.ready import Ready, make_ready
 from alignzoo.record import Record
 from alignzoo.report.card import write_card
@@ -43,26 +43,27 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
     rewards = configured_rewards(cfg, method, ready.rows, ready.data.heldout, ready.stops)
     args = trl_config_of(cfg, method, ready, rewards, record.folder)  # before a weight is loaded: TRL may refuse it
 
-    model = models.load_policy(ready.start, cfg, ready.device, ready.precision)
+    model = ready.load(cfg)
     require_space(record.folder, model.get_memory_footprint(), "the trained model")
     yardstick = ready.yardstick(cfg, rewards)
     with Watch() as measuring:
-        before = yardstick.measure_start(model.to(ready.device), weights.identity(ready.start))
+        before = yardstick.measure_start(compared(cfg, ready, model), weights.identity(ready.against))
 
     with Watch() as training:  # with the reference's pass
         trainer = method().build_trainer(train_parts(cfg, method, ready, args, rewards, model, record))
         unmoved = guards.fingerprint(trainer.model)
         trainer.train()
         guards.check_trained(trainer, unmoved)
-    record.model(trainer)
+    record.model(trainer, whole=method.trains is ModelKind.REWARD_MODEL)
 
     with measuring:
         after = yardstick.measure(trainer.model, ready.start_model(cfg))
     lines = judged(yardstick.lines(before, after), judge)
     result = {
         "method": cfg.method.name,
-        "objective": cfg.evaluate.objective,
+        "objective": yardstick.objective,
         "start": {"folder": str(ready.start), "identity": weights.identity(ready.start)},
+        "against": {"folder": str(ready.against), "identity": weights.identity(ready.against)},
         "data": fingerprints(ready.data.manifest),
         "rows": ready.data.manifest["decision"].value_counts().to_dict(),
         "plan": vars(ready.plan),
@@ -85,6 +86,11 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
     print_answers(lines, cfg.evaluate.shown)
     print_result(result, record.folder)
     return result
+
+
+def compared(cfg: DictConfig, ready: Ready, model: PreTrainedModel) -> Any:
+    """Return the model to measure against: ``model`` before its training, or that of ``evaluate.against``."""
+    return (model if ready.against == ready.start else ready.load(cfg, ready.against)).to(ready.device)
 
 
 def trl_config_of(cfg: DictConfig, method: type[Method], ready: Ready, rewards: Rewards, folder: Path) -> Any:
@@ -114,7 +120,7 @@ def train_parts(
         tokenizer=ready.tokenizer,
         train=ready.rows,
         heldout=heldout,
-        peft_config=models.adapter_config(cfg.peft),
+        peft_config=models.adapter_config(cfg.peft, method.trains),
         rewards=rewards.functions,
         callbacks=standard_callbacks(cfg, method, record, ready.precision),
     )
