@@ -32,6 +32,10 @@ def launch(cfg: DictConfig) -> float | None:
     record = None
     try:
         record = Record(Path(hydra.runtime.output_dir))
+        if "pipeline" in cfg:
+            from alignzoo.pipeline.run import run_pipeline
+
+            return run_pipeline(cfg, record.folder, overrides, launch)
         method = settings.check(cfg)
         quiet(cfg)
         return _train(cfg, method, record, overrides, _sweep_name(hydra))
@@ -67,7 +71,7 @@ def _train(cfg: DictConfig, method: type, record: Record, overrides: list[str], 
             result = train(cfg, method, record, tracker)
         finally:
             _forget(variables)
-    value: float | None = result["after"].get(cfg.evaluate.objective)
+    value: float | None = result["after"].get(result["objective"])
     return value
 
 
