@@ -85,7 +85,7 @@ def test_messages_become_the_last_turns_text() -> None:
     function(
         prompts=[turns, "text"],
         completions=[answer, "more"],
-        completion_ids=[[5, 7], [5, 2, 9]],
+        completion_ids=[[5, 7], [5, 3, 9]],
         wanted=["a", "b"],
         trainer_state=None,
     )
@@ -93,7 +93,7 @@ def test_messages_become_the_last_turns_text() -> None:
     assert prompts == ["Hello?", "text"]
     assert answers == ["Hi.", "more"]
     assert columns["wanted"] == ["a", "b"]
-    assert columns["ended"] == [True, False], "the last token is a stop token, or not"
+    assert columns["ended"] == [True, False], "a stop token is among them, or not"
 
 
 def test_an_answer_without_a_token_has_not_ended() -> None:

@@ -20,7 +20,7 @@ from alignzoo.compose import composed
 from alignzoo.errors import UserError, complain
 from alignzoo.explain import explained
 from alignzoo.method import ModelKind
-from alignzoo.pipeline.stages import Stage, read_stages, settings_of, shared_words, stage_words
+from alignzoo.pipeline.stages import Stage, quoted, read_stages, settings_of, shared_words, stage_words
 
 FILE = "pipeline.yaml"  #: in the pipeline's folder: what was asked for
 
@@ -52,7 +52,7 @@ def run_pipeline(cfg: DictConfig, folder: Path, words: Sequence[str], launch: La
         if not stage.finished:
             _run(stage, stage_words(stage, shared, cfg.model, _handed(stage, stages)), launch)
         if not stage.finished:
-            _stop(stage, folder)
+            _end()
             return None
     _compare(folder)
     return _objective(stages[-1])
@@ -111,7 +111,7 @@ def whole_model(folder: Path) -> Path:
 def _check(stage: Stage, words: Sequence[str]) -> None:
     """Compose the stage and refuse what cannot work, or what is not what its finished run was."""
     try:
-        settings.check(composed(words))
+        settings.check(composed([*words, *_searched()]))
     except UserError as error:
         raise stage.error(error) from None
     except Exception as error:
@@ -129,13 +129,25 @@ def _run(stage: Stage, words: Sequence[str], launch: Launch) -> None:
     for name in ("error.txt", "metrics.jsonl"):  # of an attempt that was stopped
         (stage.folder / name).unlink(missing_ok=True)
     shutil.rmtree(stage.folder / "merged", ignore_errors=True)
-    job = composed(words, hydra=True)
+    job = composed([*words, *_searched()], hydra=True)
     with read_write(job.hydra), open_dict(job.hydra):
         job.hydra.mode = RunMode.MULTIRUN
         job.hydra.sweep.dir = str(stage.folder.parent)
         job.hydra.runtime.output_dir = str(stage.folder)
-    with _as_job(job):
-        launch(job)
+    try:
+        with _as_job(job):
+            launch(job)
+    finally:  # also after Ctrl-C
+        if not stage.finished:
+            how = f"the same command with hydra.run.dir={stage.folder.parent} goes on there"
+            complain(f"pipeline stage {stage.name} has no result: {how}.")
+
+
+def _searched() -> list[str]:
+    """Return the override by which a stage finds the options of the command's ``--config-dir`` too."""
+    sources = HydraConfig.get().runtime.config_sources
+    folders = [source.path for source in sources if source.provider == "command-line"]
+    return [f"hydra.searchpath=[{','.join(map(quoted, folders))}]"] if folders else []
 
 
 @contextmanager
@@ -152,8 +164,8 @@ def _as_job(job: DictConfig) -> Iterator[None]:
         running.cfg = before
 
 
-def _stop(stage: Stage, folder: Path) -> None:
-    complain(f"pipeline stage {stage.name} has no result: the same command with hydra.run.dir={folder} goes on there.")
+def _end() -> None:
+    """End the process, unless a sweep goes on with its next member."""
     if HydraConfig.get().mode != RunMode.MULTIRUN:
         raise SystemExit(1)
 

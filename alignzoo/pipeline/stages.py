@@ -159,7 +159,7 @@ def _handed_words(stage: Stage, model: DictConfig, handed: Mapping[str, Path]) -
     yield from (f"{key}={quoted(path)}" for key, path in handed.items())
 
 
-def quoted(path: Path) -> str:
+def quoted(path: Path | str) -> str:
     """Return a path as Hydra's grammar takes any text."""
     text = str(path).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{text}'"

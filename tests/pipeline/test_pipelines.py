@@ -184,6 +184,23 @@ def test_an_adapter_is_merged_before_it_is_handed_on(tmp_path: Path) -> None:
     assert (merged.get_parameter(name) - start.get_parameter(name)).abs().max() > 1e-4
 
 
+def test_a_pipeline_of_ones_own_finds_the_options_beside_it(tmp_path: Path) -> None:
+    """The file that the how-to shows, and an experiment in the same folder."""
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "pipelines.md").read_text()
+    own = tmp_path / "it's own"
+    for name, text in {
+        "pipeline/best.yaml": page.partition("```yaml\n")[2].partition("```")[0],
+        "experiment/short.yaml": "# @package _global_\ntrain: {max_steps: 1, num_train_epochs: 1}\n",
+    }.items():
+        (own / name).parent.mkdir(parents=True)
+        (own / name).write_text(text)
+    words = ("--config-dir", str(own), "+pipeline=best", "experiment=short", *QUICK, "evaluate.enabled=false")
+    done = run(tmp_path / "pipe", *words)
+    assert done.code == 0, done.err
+    names = ("1-sft", "2-scorer", "3-policy")
+    assert [result(tmp_path / "pipe" / name)["cost"]["steps"] for name in names] == [1, 1, 1]
+
+
 def test_a_sweep_runs_whole_pipelines_and_folds_their_seeds(tmp_path: Path) -> None:
     done = run(tmp_path / "sweep", "-m", "+pipeline=sft_dpo", *FAST, "seed=0,1", "evaluate.rows=2")
     assert done.code == 0, done.err
