@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,8 @@ def read_stages(pipeline: DictConfig, folder: Path) -> list[Stage]:
     named: Any = plain(pipeline).get("stages")
     if not isinstance(named, dict) or not named:
         raise UserError("pipeline.stages is empty: name at least one stage and its method.")
-    stages = [_read(name, keys, folder / f"{number}-{name}") for number, (name, keys) in enumerate(named.items(), 1)]
+    numbered = enumerate(named.items(), 1)
+    stages = [_read(str(name), keys, folder / f"{number}-{name}") for number, (name, keys) in numbered]
     for place, stage in enumerate(stages):
         _check_method(stage)
         earlier = {other.name: other for other in stages[:place]}
@@ -81,6 +83,8 @@ def read_stages(pipeline: DictConfig, folder: Path) -> list[Stage]:
 
 def _read(name: str, keys: Any, folder: Path) -> Stage:
     bare = Stage(name, folder, "")
+    if not re.fullmatch(r"[\w-]+", name):
+        raise bare.error("its name is also its folder's: letters, digits, - and _ only.")
     if not isinstance(keys, dict) or not keys.get("method"):
         raise bare.error(f"it has no method: add pipeline.stages.{name}.method=METHOD.")
     for key, value in keys.items():
@@ -88,16 +92,21 @@ def _read(name: str, keys: Any, folder: Path) -> Stage:
             raise bare.error(f"nothing reads {key}.{did_you_mean(key, KEYS)} A stage has {', '.join(KEYS)}.")
         if not fits(value, KEYS[key]):
             raise bare.error(f"{key}={value} takes {KEYS[key].replace(' | None', ' or null')}.")
-    words = tuple(str(word) for word in keys.pop("overrides", ()))
-    stage = Stage(name, folder, overrides=words, **keys)
-    for word in words:
-        own = {"method": "method"} | ({"model": "start", "model.path": "start"} if stage.start else {})
-        own |= {"reward": "reward"} if stage.reward else {}
+    stage = Stage(name, folder, **{**keys, "overrides": tuple(map(str, keys.get("overrides", ())))})
+    _check_words(stage)
+    return stage
+
+
+def _check_words(stage: Stage) -> None:
+    decided = {"method": "method"}  # key -> the stage's own key that sets it
+    decided |= {"model": "start", "model.path": "start"} if stage.start else {}
+    decided |= {"reward": "reward"} if stage.reward else {}
+    for word in stage.overrides:
         if "=" not in word and not word.startswith("~"):
             raise stage.error(f"its override {word!r} is no key=value.")
-        if key_of(word) in own:
-            raise stage.error(f"its override {word} is decided by pipeline.stages.{name}.{own[key_of(word)]}.")
-    return stage
+        if key_of(word) in decided:
+            own = f"pipeline.stages.{stage.name}.{decided[key_of(word)]}"
+            raise stage.error(f"its override {word} is decided by {own}.")
 
 
 def _check_method(stage: Stage) -> None:
@@ -114,12 +123,9 @@ def _check_source(stage: Stage, key: str, kind: ModelKind, earlier: Mapping[str,
     if name is None:
         return
     if name not in earlier:
+        group = {"start": "model", "reward": "reward"}[key]
         there = ", ".join(earlier) or "none"
-        raise stage.error(
-            f"{key}={name} is no stage before it (there: {there}); null takes the group `model`."
-            if key == "start"
-            else f"{key}={name} is no stage before it (there: {there})."
-        )
+        raise stage.error(f"{key}={name} is no stage before it (there: {there}); null takes the group `{group}`.")
     if earlier[name].trains is not kind:
         raise stage.error(f"{key}={name} needs a {kind}, and method={earlier[name].method} trains another model.")
 

@@ -40,6 +40,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         "pipeline stage one: method=ppoo: no installed plugin adds it. To add it: pip install alignzoo-ppoo. Or take "
         "another: pipeline.stages.one.method=METHOD.",
     ),
+    "a name that is no folder's": ({"a/b": {"method": "sft"}}, "pipeline stage a/b: its name is also its folder's"),
     "an unknown key": ({"one": {"method": "sft", "begin": "x"}}, "pipeline stage one: nothing reads begin."),
     "a wrong type": ({"one": {"method": "sft", "start": 1}}, "pipeline stage one: start=1 takes str or null."),
     "words that are no list": (
