@@ -133,7 +133,7 @@ def test_list_shows_the_method_with_its_distribution(either: Installed) -> None:
     lines = either.alignzoo("list", COLUMNS="200").stdout.splitlines()
     (line,) = (line for line in lines if line.startswith("simpo"))
     assert "Simple Preference Optimization (Meng et al., 2024)" in line
-    assert line.endswith("alignzoo-simpo 0.3.1")
+    assert line.rstrip().endswith("alignzoo-simpo 0.3.1")
     assert all(any(line.startswith(f"{method} ") for line in lines) for method in METHODS)
     assert "left out" not in "".join(lines)
 
