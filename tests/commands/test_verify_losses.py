@@ -186,7 +186,6 @@ TRL_ALTERED = [
     ("grpo", change_inputs(lambda inputs: {**inputs, "advantages": 1.001 * inputs["advantages"]})),
     *(("rloo", change) for change in (flipped, steeper)),
     ("rloo", set_before_loss("epsilon_low", lambda low: 1e9)),
-    ("rloo", set_before_loss("epsilon_high", lambda high: 1e9)),
     ("rloo", change_inputs(lambda inputs: {**inputs, "advantages": 1.001 * inputs["advantages"]})),
     ("rloo", change_inputs(lambda inputs: {**inputs, "old_logps": 0.999 * inputs["old_logps"]})),
 ]
