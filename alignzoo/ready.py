@@ -104,15 +104,15 @@ def make_ready(cfg: DictConfig, method: type[Method]) -> Ready:
     rows = convert(data.train, data.kind, method.data, cfg.train.per_device_batch_size, cfg.seed)
     plan = make_plan(cfg, rows, method.data, mean_length(data.train, "prompt_ids"))
     policy = method.trains is ModelKind.POLICY
-    against = _against(cfg, start, tokenizer) if policy else start
+    against = _against(cfg, start) if policy else start
     return Ready(device, precision, start, tokenizer, stops, data, rows, plan, against, method.trains)
 
 
-def _against(cfg: DictConfig, start: Path, tokenizer: PreTrainedTokenizerBase) -> Path:
+def _against(cfg: DictConfig, start: Path) -> Path:
     """Return the folder of ``evaluate.against``, which may name a run; ``start`` where it is null.
 
     Raises:
-        UserError: it is not there, or its tokenizer gives the tokens other ids than ``tokenizer``.
+        UserError: it is not there.
     """
     from omegaconf import OmegaConf
 
@@ -122,9 +122,6 @@ def _against(cfg: DictConfig, start: Path, tokenizer: PreTrainedTokenizerBase) -
     named = str(path) if (path / "config.json").is_file() else cfg.evaluate.against
     own = {"path": named, "revision": None, "wheel": None, "gguf_file": None}
     try:
-        folder = weights.start_folder(OmegaConf.merge(cfg.model, own))  # type: ignore[arg-type]
+        return weights.start_folder(OmegaConf.merge(cfg.model, own))  # type: ignore[arg-type]
     except UserError as error:
         raise UserError(str(error).replace("model.path", "evaluate.against")) from None
-    if models.load_tokenizer(folder, cfg.model).get_vocab() != tokenizer.get_vocab():
-        raise UserError(f"evaluate.against={cfg.evaluate.against} has another vocabulary than model={cfg.model.name}.")
-    return folder

@@ -28,20 +28,6 @@ def test_a_run_can_be_measured_against_another(tmp_path: Path, cache: Path) -> N
     assert result["after"]["kl"] > 0
 
 
-def test_a_model_with_other_tokens_is_refused(tmp_path: Path, cache: Path) -> None:
-    from transformers import AutoTokenizer
-
-    from alignzoo.tiny import make_tiny
-
-    make_tiny(tmp_path / "other")
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "other")
-    tokenizer.add_tokens(["<|more|>"])
-    tokenizer.save_pretrained(tmp_path / "other")
-    done = run(tmp_path / "run", "method=dpo", *FAST, f"evaluate.against={tmp_path / 'other'}")
-    assert done.code == 1
-    assert done.err.endswith("has another vocabulary than model=tiny.\n")
-
-
 def test_a_model_that_is_not_there_is_named_with_its_key(tmp_path: Path) -> None:
     done = run(tmp_path / "run", "method=dpo", *FAST, "evaluate.against=./nothing")
     assert (done.code, done.err) == (1, "alignzoo: evaluate.against=./nothing: no such folder.\n")
