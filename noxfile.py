@@ -13,7 +13,7 @@ nox.options.default_venv_backend = "virtualenv"  # uv would not see wheels that 
 ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 TESTED = ("-c", str(ROOT / "constraints.txt"))
-THIRD_PARTY = ROOT / "tests" / "packages" / "alignzoo_simpo"
+EXAMPLES = sorted(file.parent for file in (ROOT / "docs" / "examples").glob("*/pyproject.toml"))
 QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "WANDB_MODE": "offline"}
 #: One process a core, one thread each: many threads in several processes get into each other's way.
 PARALLEL = ("-n", "auto", "--dist", "loadfile")
@@ -56,11 +56,11 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Build the wheel, install it and a third-party method far from the checkout, and train with both."""
+    """Build the wheel, install it and the packages of docs/examples far from the checkout, and train with both."""
     session.install("build", "setuptools>=77", *TESTED)
     folder = Path(session.create_tmp())
-    session.run("python", "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT))
-    session.run("python", "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(THIRD_PARTY))
+    for package in (ROOT, *EXAMPLES):
+        session.run("python", "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(package))
     session.install(*map(str, folder.glob("*.whl")), *TESTED)
     session.chdir(folder)
     session.run("python", "-m", "alignzoo", "list", env=QUIET)

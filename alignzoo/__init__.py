@@ -6,8 +6,8 @@ What this module exports is the public interface for plugins.
 from alignzoo.errors import UserError
 from alignzoo.hookspecs import hookimpl
 from alignzoo.judge import Judge
-from alignzoo.method import DataFormat, Method, TrainParts
+from alignzoo.method import DataFormat, Method, ModelKind, TrainParts
 from alignzoo.reward import Reward
 from alignzoo.verify.batch import Batch
 
-__all__ = ["Batch", "DataFormat", "Judge", "Method", "Reward", "TrainParts", "UserError", "hookimpl"]
+__all__ = ["Batch", "DataFormat", "Judge", "Method", "ModelKind", "Reward", "TrainParts", "UserError", "hookimpl"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from alignzoo.errors import UserError
+from alignzoo.weights import is_scorer
 
 SAVED = ("config.json", "adapter_config.json")  #: one of them stands in the folder of a saved model or adapter
 
@@ -189,6 +190,8 @@ def load(label: str, folder: Path, system: str | None) -> Speaker:
 def _load(folder: Path) -> tuple[Any, Any]:
     from transformers import AutoTokenizer
 
+    if is_scorer(folder):
+        raise UserError(f"{folder} is a reward model: it gives scores, and no answers.")
     adapter = (folder / "adapter_config.json").is_file()
     base = _base(folder) if adapter else folder
     model = _weights(base)

@@ -11,10 +11,10 @@ from omegaconf import DictConfig
 from alignzoo import searchpath
 
 
-def composed(overrides: Sequence[str]) -> DictConfig:
-    """Return the config that ``python -m alignzoo OVERRIDES`` would run, without its ``hydra`` node."""
+def composed(overrides: Sequence[str], hydra: bool = False) -> DictConfig:
+    """Return the config that ``python -m alignzoo OVERRIDES`` would run; its ``hydra`` node only if asked for."""
     searchpath.install()
     GlobalHydra.instance().clear()
     with initialize_config_module("alignzoo_conf", version_base="1.3"):
-        cfg: DictConfig = compose("config", overrides=list(overrides))
+        cfg: DictConfig = compose("config", overrides=list(overrides), return_hydra_config=hydra)
     return cfg

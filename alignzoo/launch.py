@@ -52,6 +52,10 @@ def launch(cfg: DictConfig) -> float | None:
             if done is not None:
                 return _objective(cfg, done)
             record = Record(folder)
+            if "pipeline" in cfg:
+                from alignzoo.pipeline.run import run_pipeline
+
+                return run_pipeline(cfg, record.folder, overrides, launch)
             method = settings.check(cfg)
             strategies.check(cfg)
             quiet(cfg)
@@ -140,7 +144,7 @@ def train_here(job: Job) -> dict[str, Any]:
 
 
 def _objective(cfg: DictConfig, result: dict[str, Any]) -> float | None:
-    value: float | None = result["after"].get(cfg.evaluate.objective) if result else None
+    value: float | None = result["after"].get(result["objective"]) if result else None
     return value
 
 

@@ -37,6 +37,20 @@ class DataFormat(StrEnum):
     """Single answers with a ``score``, several to a prompt: only datasets hold these, and are paired from them."""
 
 
+class ModelKind(StrEnum):
+    """What a method trains: which class is loaded from the start model's folder, and what is measured of it."""
+
+    POLICY = "policy"
+    """A causal language model. Its yardstick is :class:`alignzoo.evaluate.measure.Yardstick`: answers, KL, margins."""
+
+    REWARD_MODEL = "reward model"
+    """A sequence classifier with one output, a score; a start model without that output gets a random one.
+
+    Its yardstick is :class:`alignzoo.evaluate.scores.RewardYardstick`: which of two held-out answers scores higher. An
+    adapter is merged before it is saved, so that ``reward=model reward.model.path=RUN`` takes the run.
+    """
+
+
 @dataclass(frozen=True)
 class TrainParts:
     """All that a trainer is built from. Made by the core, once a run."""
@@ -48,7 +62,7 @@ class TrainParts:
     """The method's TRL config, filled from ``method.*`` and ``train.*``."""
 
     model: PreTrainedModel
-    """The policy, in the precision that the device supports; its ``_name_or_path`` is the start model's folder."""
+    """What trains, of the method's :class:`ModelKind`; its ``_name_or_path`` is the start model's folder."""
 
     tokenizer: PreTrainedTokenizerBase
     """With a pad token and the chat template that tokenised the rows."""
@@ -86,6 +100,9 @@ class Method:
 
     trainer: ClassVar[str]
     """The TRL trainer it runs, ``"module:Class"``, such as ``"trl:DPOTrainer"``."""
+
+    trains: ClassVar[ModelKind] = ModelKind.POLICY
+    """What comes out of it: a policy, or a reward model."""
 
     needs_reference: ClassVar[bool] = False
     """Whether the loss compares with the start model: the first rewards are then checked to be zero."""

@@ -1,11 +1,11 @@
-"""Policy, tokenizer, adapter and reward model, each in the precision that the device supports."""
+"""Policy, tokenizer and adapter, each in the precision that the device supports."""
 
 from __future__ import annotations
 
 import copy
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,12 @@ from omegaconf import DictConfig
 
 from alignzoo import weights
 from alignzoo.chatml import CHATML
-from alignzoo.data.sources import hub_reason
 from alignzoo.errors import UserError
+from alignzoo.method import ModelKind
 from alignzoo.plain import plain
 from alignzoo.settings import ADAPTER_KEYS
 from alignzoo.speed import warm
+from alignzoo.weights import is_scorer
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -60,14 +61,33 @@ def load_policy(folder: Path, cfg: DictConfig, device: str, precision: str) -> P
     The members of a sweep each get a copy of one that is read once, where memory allows.
 
     Raises:
+        UserError: as :func:`load_weights`, or the folder holds a reward model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    if is_scorer(folder):  # with tied embeddings transformers would make a language model of it without a word
+        raise UserError(f"model={cfg.model.name} ({folder}) is a reward model: it gives scores, and no answers.")
+    return load_weights(AutoModelForCausalLM, folder, cfg, precision)
+
+
+def load_weights(
+    auto: Any, folder: Path, cfg: DictConfig, precision: str, new: tuple[str, ...] = (), **more: Any
+) -> PreTrainedModel:
+    """Return the model of class ``auto``; weights whose names begin as ``new`` says may be missing, and are random.
+
+    Raises:
         UserError: the folder has no safetensors, needs remote code, or holds weights that are not finite.
     """
     dtype = weight_dtype(cfg.model.dtype, cfg.peft.name != "none", precision)
+
+    def load() -> PreTrainedModel:
+        return _loaded(auto, folder, cfg, dtype, new, more)
+
     if warm.sweeping() and not cfg.peft.get("quantization"):
-        key = json.dumps([weights.identity(folder), plain(cfg.model), dtype])
-        model = _copied(warm.kept("model", key, lambda: _loaded(folder, cfg, dtype)))
+        key = json.dumps([auto.__name__, weights.identity(folder), plain(cfg.model), dtype, new, str(more)])
+        model = _copied(warm.kept("model", key, load))
     else:
-        model = _loaded(folder, cfg, dtype)
+        model = load()
     _check_targets(model, cfg.peft.get("target_modules"))
     return model
 
@@ -82,27 +102,28 @@ def _copied(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def _loaded(folder: Path, cfg: DictConfig, dtype: str) -> PreTrainedModel:
+def _loaded(
+    auto: Any, folder: Path, cfg: DictConfig, dtype: str, new: tuple[str, ...], more: Mapping[str, Any]
+) -> PreTrainedModel:
     import torch
-    from transformers import AutoModelForCausalLM
 
-    arguments: dict[str, Any] = {"dtype": getattr(torch, dtype), "trust_remote_code": cfg.model.trust_remote_code}
+    arguments = {"dtype": getattr(torch, dtype), "trust_remote_code": cfg.model.trust_remote_code, **more}
     if cfg.model.attn_implementation:
         arguments["attn_implementation"] = cfg.model.attn_implementation
     if cfg.peft.get("quantization"):
         arguments |= {"quantization_config": _quantization(cfg.peft.quantization), "device_map": {"": 0}}
     with _explained(cfg.model.name, folder), _whole():
-        model, loaded = AutoModelForCausalLM.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, **arguments
-        )
-    missing = sorted([*loaded["missing_keys"], *(name for name, *_ in loaded["mismatched_keys"])])
+        model, loaded = auto.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **arguments)
+    absent = [name for name in loaded["missing_keys"] if not name.startswith(new or "?")]
+    missing = sorted([*absent, *(name for name, *_ in loaded["mismatched_keys"])])
     if missing:
         raise UserError(
             f"model={cfg.model.name} ({folder}): {len(missing)} weights are missing or of another shape, {missing[0]} "
             "first: they would be random."
         )
     _refuse_broken(model, cfg.model.name)
-    return model
+    loaded_model: PreTrainedModel = model
+    return loaded_model
 
 
 def weight_dtype(wanted: str, adapter: bool, precision: str) -> str:
@@ -186,14 +207,14 @@ def _quantization(cfg: DictConfig) -> Any:
     return BitsAndBytesConfig(**plain(cfg))
 
 
-def adapter_config(cfg: DictConfig) -> PeftConfig | None:
-    """Return the LoRA configuration of ``peft``, or None where all weights train."""
+def adapter_config(cfg: DictConfig, kind: ModelKind = ModelKind.POLICY) -> PeftConfig | None:
+    """Return the LoRA configuration of ``peft``, or None where all weights train; a reward model's head trains too."""
     if cfg.name == "none":
         return None
     from peft import LoraConfig
 
     fields = {key: value for key, value in plain(cfg).items() if key not in ADAPTER_KEYS}
-    return LoraConfig(task_type="CAUSAL_LM", **fields)
+    return LoraConfig(task_type="SEQ_CLS" if kind is ModelKind.REWARD_MODEL else "CAUSAL_LM", **fields)
 
 
 def stop_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -206,22 +227,3 @@ def stop_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
             configured = GenerationConfig.from_pretrained(folder).eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
     return list(dict.fromkeys(i for i in [*ids, tokenizer.eos_token_id] if i is not None))
-
-
-def load_classifier(path: str, revision: str | None) -> tuple[Any, Any]:
-    """Return a sequence-classification model with one output, in evaluation mode, and its tokenizer."""
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
-        model = AutoModelForSequenceClassification.from_pretrained(path, revision=revision, use_safetensors=True)
-    except Exception as error:  # the hub's client raises a dozen kinds
-        raise UserError(f"reward.model.path={path}: {hub_reason(error)}") from error
-    if model.config.num_labels != 1:
-        raise UserError(f"reward.model.path={path} has {model.config.num_labels} outputs; a reward model has one.")
-    if tokenizer.pad_token is None:  # not EOS, in which a conversation may end: the head reads the last other token
-        tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
-        model.resize_token_embeddings(max(len(tokenizer), model.get_input_embeddings().num_embeddings))
-    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
-    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer

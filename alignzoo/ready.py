@@ -5,29 +5,49 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from alignzoo import models, ranks, weights
+from alignzoo import models, ranks, scorers, weights
 from alignzoo.data.formats import convert, with_pairs
 from alignzoo.data.prepare import Prepared, prepare
 from alignzoo.data.sources import heldout_source, training_sources
 from alignzoo.data.tokens import Tokeniser
 from alignzoo.device import check_peft, choose_device, choose_precision
+from alignzoo.errors import UserError
 from alignzoo.evaluate.measure import Yardstick
+from alignzoo.evaluate.scores import RewardYardstick
+from alignzoo.method import ModelKind
 from alignzoo.plain import plain
 from alignzoo.plan import Plan, make_plan, mean_length
 from alignzoo.speed import warm
 from alignzoo.strategies import begin, micro_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from datasets import Dataset
     from omegaconf import DictConfig
-    from transformers import PreTrainedTokenizerBase, Trainer
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
     from alignzoo.method import Method
     from alignzoo.rewards import Rewards
+
+
+class Measuring(Protocol):
+    """What the yardsticks of policies and of reward models have in common."""
+
+    @property
+    def objective(self) -> str:
+        """The run's number for sweeps and leaderboards."""
+
+    def measure_start(self, model: Any, identity: str) -> list[Any]:
+        """Measure the model to compare with, whose weights ``identity`` names."""
+
+    def measure(self, model: Any, start: Callable[[], Any] | None) -> list[Any]:
+        """Measure the trained model; ``start`` loads the one to compare with."""
+
+    def lines(self, before: Sequence[Any], after: Sequence[Any]) -> list[dict[str, Any]]:
+        """Return one line a held-out prompt, as ``answers.jsonl`` holds them."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +67,23 @@ class Ready:
 
     plan: Plan
 
-    def yardstick(self, cfg: DictConfig, rewards: Rewards) -> Yardstick:
+    against: Path
+    """The folder of the model that the result is measured against: the start model, or ``evaluate.against``."""
+
+    kind: ModelKind = ModelKind.POLICY
+
+    def load(self, cfg: DictConfig, folder: Path | None = None) -> PreTrainedModel:
+        """Return the start model, or the one in ``folder``, as the method trains it."""
+        folder = folder or self.start
+        if self.kind is ModelKind.REWARD_MODEL:
+            return scorers.load_scorer(folder, self.tokenizer, self.stops, cfg, self.precision)
+        return models.load_policy(folder, cfg, self.device, self.precision)
+
+    def yardstick(self, cfg: DictConfig, rewards: Rewards) -> Measuring:
         """Return the yardstick for the held-out rows, as pairs where they can be paired."""
         rows = with_pairs(self.data.heldout, self.data.kind)
+        if self.kind is ModelKind.REWARD_MODEL:
+            return RewardYardstick(cfg.evaluate, rows, self.tokenizer)
         return Yardstick(cfg.evaluate, rows, self.tokenizer, self.stops, rewards.score if rewards.functions else None)
 
     def trained_model(self, cfg: DictConfig, trainer: Trainer, folder: Path) -> Any:
@@ -60,16 +94,14 @@ class Ready:
         with ranks.first(ranks.rank() == 0):
             model, _ = models.load_trained(folder / "model", self.start, cfg, self.device, self.precision)
             if ranks.rank() == 0:
-                model.save_pretrained(
-                    folder / "model"
-                )  # the same file as without shards, which save tied weights twice
+                model.save_pretrained(folder / "model")  # as without shards, which save tied weights twice
         return model
 
     def start_model(self, cfg: DictConfig) -> Callable[[], Any] | None:
-        """Return what loads the start model to compare with; None where it is the model without its adapter."""
-        if cfg.peft.name != "none":
+        """Return what loads the model to compare with; None where it is the trained one without its adapter."""
+        if cfg.peft.name != "none" and self.against == self.start:
             return None
-        return lambda: models.load_policy(self.start, cfg, self.device, self.precision).to(self.device).eval()
+        return lambda: self.load(cfg, self.against).to(self.device).eval()
 
 
 def make_ready(cfg: DictConfig, method: type[Method]) -> Ready:
@@ -89,7 +121,9 @@ def make_ready(cfg: DictConfig, method: type[Method]) -> Ready:
         data = _prepared(cfg, Tokeniser(tokenizer, stops))
         rows = convert(data.train, data.kind, method.data, micro_batch(cfg), cfg.seed)
     plan = make_plan(cfg, rows, method.data, mean_length(data.train, "prompt_ids"))
-    return Ready(device, precision, start, tokenizer, stops, data, rows, plan)
+    policy = method.trains is ModelKind.POLICY
+    against = _against(cfg, start) if policy else start
+    return Ready(device, precision, start, tokenizer, stops, data, rows, plan, against, method.trains)
 
 
 def _prepared(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
@@ -102,3 +136,22 @@ def _prepared(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
     key = json.dumps([tokeniser.identity, contents, plain(cfg.dataset), cfg.train.max_length, drawn])
     data = warm.kept("rows", key, lambda: prepare(cfg, tokeniser))
     return replace(data, manifest=data.manifest.copy())
+
+
+def _against(cfg: DictConfig, start: Path) -> Path:
+    """Return the folder of ``evaluate.against``, which may name a run; ``start`` where it is null.
+
+    Raises:
+        UserError: it is not there.
+    """
+    from omegaconf import OmegaConf
+
+    if cfg.evaluate.against is None:
+        return start
+    path = Path(cfg.evaluate.against).expanduser() / "model"
+    named = str(path) if (path / "config.json").is_file() else cfg.evaluate.against
+    own = {"path": named, "revision": None, "wheel": None, "gguf_file": None}
+    try:
+        return weights.start_folder(OmegaConf.merge(cfg.model, own))  # type: ignore[arg-type]
+    except UserError as error:
+        raise UserError(str(error).replace("model.path", "evaluate.against")) from None

@@ -135,8 +135,13 @@ class Record:
         self._command(overrides)
         (self.folder / "error.txt").write_text(f"{reason}\n", encoding="utf-8")
 
-    def model(self, trainer: Any) -> None:
-        """Save model and tokenizer, and remove the folder for checkpoints if none was saved."""
+    def model(self, trainer: Any, whole: bool = False) -> None:
+        """Save model and tokenizer, and remove the folder for checkpoints if none was saved.
+
+        ``whole``: merge an adapter into its model first, since who loads a reward model looks for a whole one.
+        """
+        if whole and hasattr(trainer.model, "merge_and_unload"):
+            trainer.model = trainer.model.merge_and_unload()
         aside, model = self.folder / ".model", self.folder / "model"
         if ranks.rank() == 0:
             shutil.rmtree(aside, ignore_errors=True)

@@ -26,5 +26,6 @@ class Reward(ABC):
         Args:
             prompts: the last user turn of each prompt, or the text of a plain prompt.
             answers: the sampled answers, as text, without special tokens.
-            columns: the dataset's further columns, one value an answer, and ``ended``: whether it ended by itself.
+            columns: the dataset's further columns, one value an answer; ``ended``: whether it ended by itself; and
+                ``whole_prompts``: each prompt with all its turns, as messages, or the text of a plain prompt.
         """

@@ -92,11 +92,14 @@ def build_rewards(cfg: DictConfig, columns: set[str], stops: list[int]) -> Rewar
 def as_function(reward: Reward, stops: list[int]) -> RewardFunction:
     """Wrap ``reward`` in a function that has its name, since TRL names metrics after functions."""
 
+    ends = set(stops)
+
     def function(
         prompts: list[Any], completions: list[Any], completion_ids: list[list[int]], **columns: Any
     ) -> list[float]:
         answers = [_last_text(completion) for completion in completions]
-        columns["ended"] = [bool(ids) and ids[-1] in stops for ids in completion_ids]
+        columns["ended"] = [not ends.isdisjoint(ids) for ids in completion_ids]  # some trainers pad behind the stop
+        columns["whole_prompts"] = [_whole(prompt) for prompt in prompts]
         scores = reward([_last_text(prompt) for prompt in prompts], answers, **columns)
         if len(scores) != len(answers):
             raise UserError(f"reward={reward.name} returned {len(scores)} scores for {len(answers)} answers.")
@@ -110,6 +113,11 @@ def as_function(reward: Reward, stops: list[int]) -> RewardFunction:
     function.__name__ = reward.name
     function.reward = reward  # type: ignore[attr-defined]  # whose state a checkpoint holds
     return function
+
+
+def _whole(prompt: Any) -> Any:
+    """Return a prompt's messages, or its text where it is a plain one."""
+    return prompt if isinstance(prompt, str) or prompt[0]["role"] != "text" else str(prompt[0]["content"])
 
 
 def _last_text(turns: Any) -> str:

@@ -15,6 +15,7 @@ from alignzoo.arguments import trl_items
 from alignzoo.errors import UserError, did_you_mean
 from alignzoo.evaluate.numbers import NUMBERS
 from alignzoo.fields import config_fields, fits
+from alignzoo.method import ModelKind
 from alignzoo.notice import seconds
 from alignzoo.plain import plain
 from alignzoo.registry import registry
@@ -68,6 +69,7 @@ TYPES = {
     "strategy.address": "str | None",
     "speed.shared_prefix": "str",
     "speed.bin_tokens": "int",
+    "evaluate.against": "str | None",
 }
 
 CHOICES = {
@@ -122,8 +124,7 @@ def check(cfg: DictConfig) -> type[Method]:
     _check_strategy(cfg)
     _check_adapter(cfg)
     _check_rewards(cfg, method)
-    if cfg.judge.name != "none":
-        registry().judge(cfg.judge.name)
+    _check_judge(cfg, method)
     _check_low_precision(cfg)
     method.check(cfg)
     _warn_learning_rate(cfg)
@@ -132,7 +133,7 @@ def check(cfg: DictConfig) -> type[Method]:
 
 def _check_known(cfg: DictConfig) -> None:
     """Refuse what ``+key=value`` added and nothing reads; `method` and `train` are checked against the TRL config."""
-    known = {*_schema(), *(f"{group}" for group in ("method", "train", "peft", "tracker", "reward", "judge"))}
+    known = {*_schema(), "method", "train", "peft", "tracker", "reward", "judge", "pipeline"}
     for key, value in ((str(key), value) for key, value in cfg.items()):
         own = {name.split(".", 1)[1] for name in known if name.startswith(f"{key}.")}
         if key not in known and not own:
@@ -243,6 +244,14 @@ def _check_rewards(cfg: DictConfig, method: type[Method]) -> None:
             raise UserError(f"reward.{name}.weight={weight} is {_kind(weight)}; it takes a number.")
     if method.uses_rewards and not cfg.reward:
         raise UserError(f"method={method.name} learns from rewards: add reward=NAME ({', '.join(registry().rewards)}).")
+
+
+def _check_judge(cfg: DictConfig, method: type[Method]) -> None:
+    if cfg.judge.name == "none":
+        return
+    registry().judge(cfg.judge.name)
+    if method.trains is ModelKind.REWARD_MODEL:
+        raise UserError(f"judge={cfg.judge.name}: method={method.name} trains a reward model, which gives no answers.")
 
 
 def _check_low_precision(cfg: DictConfig) -> None:

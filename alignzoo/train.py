@@ -18,7 +18,7 @@ from alignzoo.disk import require_space
 from alignzoo.evaluate.values import told
 from alignzoo.judges import configured_judge, judged
 from alignzoo.memory.footprint import planned_peak
-from alignzoo.method import Method, TrainParts
+from alignzoo.method import Method, ModelKind, TrainParts
 from alignzoo.notice import listening, seconds
 from alignzoo.preempt import train_until_told
 from alignzoo.ready import Ready, make_ready
@@ -60,11 +60,11 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
     args = trl_config_of(cfg, method, ready, rewards, record.folder)  # before a weight is loaded: TRL may refuse it
 
     planned_memory = planned_peak(cfg, method, ready)
-    model = models.load_policy(ready.start, cfg, ready.device, ready.precision)
+    model = ready.load(cfg)
     require_space(record.folder, model.get_memory_footprint(), "the trained model")
     yardstick = ready.yardstick(cfg, rewards)
     with Watch() as measuring:
-        before = yardstick.measure_start(model.to(ready.device), weights.identity(ready.start))
+        before = yardstick.measure_start(compared(cfg, ready, model), weights.identity(ready.against))
 
     with Watch() as training, listening() as notice:  # with the reference's pass
         transformers.set_seed(cfg.seed)  # TRL makes an adapter's weights before it sets the seed
@@ -78,7 +78,7 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
         train_until_told(trainer, saving, notice, time_limit and record.started + time_limit)
         stop_sharing(model, reference)
         guards.check_trained(trainer, unmoved)
-    record.model(trainer)
+    record.model(trainer, whole=method.trains is ModelKind.REWARD_MODEL)
 
     with measuring:
         after = yardstick.measure(ready.trained_model(cfg, trainer, record.folder), ready.start_model(cfg))
@@ -88,8 +88,9 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
         lines = judged(yardstick.lines(before, after), judge)
     result = {
         "method": cfg.method.name,
-        "objective": cfg.evaluate.objective,
+        "objective": yardstick.objective,
         "start": {"folder": str(ready.start), "identity": weights.identity(ready.start)},
+        "against": {"folder": str(ready.against), "identity": weights.identity(ready.against)},
         "data": data,
         "rows": ready.data.manifest["decision"].value_counts().to_dict(),
         "plan": vars(ready.plan),
@@ -114,6 +115,11 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
     print_answers(lines, cfg.evaluate.shown)
     print_result(result, record.folder)
     return result
+
+
+def compared(cfg: DictConfig, ready: Ready, model: PreTrainedModel) -> Any:
+    """Return the model to measure against: ``model`` before its training, or that of ``evaluate.against``."""
+    return (model if ready.against == ready.start else ready.load(cfg, ready.against)).to(ready.device)
 
 
 def trl_config_of(cfg: DictConfig, method: type[Method], ready: Ready, rewards: Rewards, folder: Path) -> Any:
@@ -145,7 +151,7 @@ def train_parts(
         tokenizer=ready.tokenizer,
         train=ready.rows,
         heldout=heldout,
-        peft_config=models.adapter_config(cfg.peft),
+        peft_config=models.adapter_config(cfg.peft, method.trains),
         rewards=rewards.functions,
         callbacks=standard_callbacks(cfg, method, record, ready.precision),
     )

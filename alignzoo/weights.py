@@ -6,6 +6,7 @@ It always ends in a folder of safetensors: TRL's trainers reload the reference f
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -37,7 +38,7 @@ def start_folder(cfg: DictConfig) -> Path:
     Raises:
         UserError: it is not there, cannot be reached, or is not what its hash says.
     """
-    if cfg.name == "tiny":
+    if cfg.name == "tiny" and not cfg.path:
         from alignzoo.tiny import make_tiny
 
         seed = cfg.get("weights_seed", 0)
@@ -180,6 +181,16 @@ def _made(name: str, make: Callable[[Path], None], size: int) -> Path:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     return folder
+
+
+def is_scorer(folder: Path) -> bool:
+    """Tell whether a folder holds a sequence classifier, such as a reward model, and no language model."""
+    file = folder / "config.json"
+    try:
+        names = json.loads(file.read_text(encoding="utf-8")).get("architectures") or []
+    except (OSError, ValueError, AttributeError):
+        return False  # whoever loads it says what is wrong
+    return any(str(name).endswith("ForSequenceClassification") for name in names)
 
 
 def identity(folder: Path) -> str:

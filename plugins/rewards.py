@@ -89,27 +89,42 @@ class RewardModel(Reward):
     name = "model"
 
     def __init__(self, path: str, revision: str | None = None, batch_size: int = 8) -> None:
-        from alignzoo.models import load_classifier
+        from alignzoo.scorers import STOPS, load_classifier
 
         self.batch_size = batch_size
         self.scorer, self.tokenizer = load_classifier(path, revision)
+        self.stops: tuple[str, ...] = tuple(getattr(self.scorer.config, STOPS, ()))
 
     def __call__(self, prompts: list[str], answers: list[str], **columns: list[Any]) -> list[float]:
-        """Score prompt and answer as one conversation, or as plain text where the model has no chat template."""
-        texts = [self._text(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
+        """Score prompt and answer as one conversation, or as plain text where the model has no chat template.
+
+        A model that alignzoo trained reads what it was trained on: a plain prompt stays one, and the text ends in EOS.
+        """
+        chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
+        rows = zip(columns.get("whole_prompts", chats), prompts, answers, strict=True)
+        texts = [self._text(*row) for row in rows]
         batches = (texts[i : i + self.batch_size] for i in range(0, len(texts), self.batch_size))
         return [score for batch in batches for score in self._scores(batch)]
 
-    def _text(self, prompt: str, answer: str) -> str:
-        if not self.tokenizer.chat_template:
-            return f"{prompt}\n\n{answer}"
-        messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
-        return str(self.tokenizer.apply_chat_template(messages, tokenize=False))
+    def _text(self, whole: Any, prompt: str, answer: str) -> tuple[str, bool]:
+        """Return what is read, and whether the tokenizer adds its special tokens: a template writes its own."""
+        plain = isinstance(whole, str)
+        if not self.tokenizer.chat_template or (plain and self.stops):
+            return (self._ended(prompt + answer) if self.stops else f"{prompt}\n\n{answer}"), True
+        turns = [{"role": "user", "content": prompt}] if plain else list(whole)
+        messages = [*turns, {"role": "assistant", "content": answer}]
+        return self._ended(str(self.tokenizer.apply_chat_template(messages, tokenize=False))), False
 
-    def _scores(self, texts: list[str]) -> list[float]:
+    def _ended(self, text: str) -> str:
+        """Return the text as trained on: up to its stop token, with EOS appended where there is none."""
+        if not self.stops:
+            return text
+        return text.rstrip() if text.rstrip().endswith(self.stops) else text + self.tokenizer.eos_token
+
+    def _scores(self, rows: list[tuple[str, bool]]) -> list[float]:
         import torch
 
-        special = not self.tokenizer.chat_template  # a template writes its own special tokens
+        texts, special = [text for text, _ in rows], rows[0][1]
         batch = self.tokenizer(texts, return_tensors="pt", padding=True, truncation=True, add_special_tokens=special)
         with torch.inference_mode():
             logits = self.scorer(**batch.to(self.scorer.device)).logits

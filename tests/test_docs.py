@@ -7,6 +7,7 @@ import ast
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -125,10 +126,12 @@ def install(folder: Path) -> list[str]:
 
 @pytest.fixture
 def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], Path]]:
-    """Follow a page in an empty folder: its files are there, and the package that they make is installed."""
+    """Follow a page in an empty folder: its files are there, and the package that they make, or that it is about."""
     installed: list[str] = []
 
     def follow(page: Path) -> Path:
+        if page.is_relative_to(ROOT / "docs" / "examples"):
+            shutil.copytree(page.parent, tmp_path, dirs_exist_ok=True)
         lay_out(page, tmp_path)
         installed.extend(install(tmp_path))
         return tmp_path

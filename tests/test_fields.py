@@ -14,7 +14,7 @@ import pytest
 
 from alignzoo.fields import config_fields, fits
 
-#: The first-party methods' configs, and CPO's, which tests/packages/alignzoo_simpo fills.
+#: The first-party methods' configs, and CPO's, which docs/examples/alignzoo-simpo fills.
 CONFIGS = (
     "trl:DPOConfig",
     "trl:SFTConfig",

@@ -1,6 +1,6 @@
-"""A third party's method as its users meet it: built, installed beside alignzoo's wheel, run far from the checkout.
+"""Third parties' methods as their users meet them: built, installed beside alignzoo's wheel, run far from the checkout.
 
-Heavy dependencies come from this interpreter's own site-packages; alignzoo and alignzoo-simpo do not.
+Heavy dependencies come from this interpreter's own site-packages; alignzoo and the packages of docs/examples do not.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import yaml
 from conftest import QUICK
 
 ROOT = Path(__file__).parents[1]
-THIRD_PARTY = Path("tests", "packages", "alignzoo_simpo")
-METHODS = ("dpo", "grpo", "ipo", "kto", "orpo", "sft", "simpo")
+EXAMPLES = [Path("docs", "examples", name) for name in ("alignzoo-simpo", "alignzoo-online-dpo")]
+METHODS = ("dpo", "grpo", "ipo", "kto", "online_dpo", "orpo", "reward", "rloo", "sft", "simpo")
 
 #: Two updates (the first one's learning rate is 0), without measuring before and after.
 SHORT = (*QUICK, "train.max_steps=2", "evaluate.enabled=false")
@@ -30,7 +30,7 @@ SHORT = (*QUICK, "train.max_steps=2", "evaluate.enabled=false")
 
 @dataclass(frozen=True)
 class Installed:
-    """An environment with alignzoo and alignzoo-simpo, and a folder far from the checkout to work in."""
+    """An environment with alignzoo and the packages of docs/examples, and a folder far from the checkout to work in."""
 
     venv: Path
     folder: Path
@@ -51,7 +51,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of the checkout: a build leaves folders beside what it builds."""
     folder = tmp_path_factory.mktemp("sources") / "main"
     folder.mkdir()
-    for name in ("alignzoo", "conf", "plugins", THIRD_PARTY):
+    for name in ("alignzoo", "conf", "plugins", *EXAMPLES):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "build"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / name)
@@ -60,12 +60,11 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheels(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return the two wheels, by distribution."""
+    """Return the wheels, by distribution."""
     folder = tmp_path_factory.mktemp("wheels")
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder)]
-    done = subprocess.run(
-        [*command, str(sources), str(sources / THIRD_PARTY)], capture_output=True, text=True, check=False
-    )
+    packages = [str(sources), *(str(sources / package) for package in EXAMPLES)]
+    done = subprocess.run([*command, *packages], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return {file.name.split("-")[0]: file for file in folder.glob("*.whl")}
 
@@ -91,7 +90,8 @@ def installed(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="module")
 def editable(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    return environment(tmp_path_factory, "editable", "-e", str(sources), "-e", str(sources / THIRD_PARTY))
+    packages = [word for package in EXAMPLES for word in ("-e", str(sources / package))]
+    return environment(tmp_path_factory, "editable", "-e", str(sources), *packages)
 
 
 @pytest.fixture(params=["installed", "editable"])
@@ -133,7 +133,7 @@ def test_list_shows_the_method_with_its_distribution(either: Installed) -> None:
     lines = either.alignzoo("list", COLUMNS="200").stdout.splitlines()
     (line,) = (line for line in lines if line.startswith("simpo"))
     assert "Simple Preference Optimization (Meng et al., 2024)" in line
-    assert line.endswith("alignzoo-simpo 0.3.1")
+    assert line.rstrip().endswith("alignzoo-simpo 0.3.1")
     assert all(any(line.startswith(f"{method} ") for line in lines) for method in METHODS)
     assert "left out" not in "".join(lines)
 
@@ -203,6 +203,12 @@ def test_the_deny_list_takes_the_package_out(installed: Installed, disabled: str
     done = installed.alignzoo("method=simpo", check=False, ALIGNZOO_DISABLED_PLUGINS=disabled)
     assert done.returncode == 1
     assert "Plugin simpo (alignzoo-simpo 0.3.1) is left out: disabled by ALIGNZOO_DISABLED_PLUGINS." in done.stderr
+
+
+@pytest.mark.parametrize("package", EXAMPLES, ids=lambda package: package.name)
+def test_the_packages_own_tests_pass(installed: Installed, sources: Path, package: Path) -> None:
+    done = installed.run("-m", "pytest", "-q", "-p", "no:cacheprovider", str(sources / package / "tests"), check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def test_the_method_trains(installed: Installed) -> None:

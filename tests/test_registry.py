@@ -19,7 +19,7 @@ from alignzoo import DataFormat, Method, Reward, UserError, fields, hookspecs
 from alignzoo.registry import Registry, registry
 
 ROOT = Path(__file__).parents[1]
-METHODS = ("dpo", "grpo", "ipo", "kto", "orpo", "sft")
+METHODS = ("dpo", "grpo", "ipo", "kto", "orpo", "reward", "rloo", "sft")
 REWARDS = ("conciseness", "format", "length", "model", "verifiable")
 
 Install = Callable[..., None]

@@ -85,7 +85,7 @@ def test_messages_become_the_last_turns_text() -> None:
     function(
         prompts=[turns, "text"],
         completions=[answer, "more"],
-        completion_ids=[[5, 7], [5, 2, 9]],
+        completion_ids=[[5, 7], [5, 3, 9]],
         wanted=["a", "b"],
         trainer_state=None,
     )
@@ -93,7 +93,7 @@ def test_messages_become_the_last_turns_text() -> None:
     assert prompts == ["Hello?", "text"]
     assert answers == ["Hi.", "more"]
     assert columns["wanted"] == ["a", "b"]
-    assert columns["ended"] == [True, False], "the last token is a stop token, or not"
+    assert columns["ended"] == [True, False], "a stop token is among them, or not"
 
 
 def test_an_answer_without_a_token_has_not_ended() -> None:
@@ -113,6 +113,35 @@ def spy(seen: list[Any]) -> Any:
             return [0.0] * len(answers)
 
     return Spy()
+
+
+def test_an_answer_that_is_filled_up_behind_its_stop_has_ended() -> None:
+    seen: list[Any] = []
+    function = as_function(noting(seen), stops=[2])
+    function(["?"] * 3, ["a", "b", "c"], [[5, 2, 0, 0], [5, 6, 7, 8], [5, 2]])
+    assert seen[0]["ended"] == [True, False, True]
+
+
+def test_whole_prompts_have_all_turns() -> None:
+    seen: list[Any] = []
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
+    as_function(noting(seen), [])([turns], ["a"], [[]])
+    as_function(noting(seen), [])(["Why is"], ["a"], [[]])
+    as_function(noting(seen), [])([[{"role": "text", "content": "Why is"}]], ["a"], [[]])
+    assert [columns["whole_prompts"] for columns in seen] == [[turns], ["Why is"], ["Why is"]]
+
+
+def noting(seen: list[Any]) -> Any:
+    """Return a reward that notes the columns it is called with."""
+
+    class Noting:
+        name = "noting"
+
+        def __call__(self, prompts: list[str], answers: list[str], **columns: Any) -> list[float]:
+            seen.append(columns)
+            return [0.0] * len(answers)
+
+    return Noting()
 
 
 @pytest.mark.parametrize(

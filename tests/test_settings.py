@@ -18,7 +18,7 @@ from alignzoo.arguments import trl_arguments
 from alignzoo.fields import fits
 from alignzoo.registry import registry
 
-METHODS = ("dpo", "grpo", "ipo", "kto", "orpo", "sft")
+METHODS = ("dpo", "grpo", "ipo", "kto", "orpo", "reward", "rloo", "sft")
 
 Configured = Callable[..., DictConfig]
 

@@ -1,4 +1,4 @@
-"""One sweep over all six methods on random weights, and what must hold of its run folders; then single runs."""
+"""One sweep over all methods that train a policy, and what must hold of its run folders; then single runs."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ import yaml
 from conftest import QUICK
 from inprocess import run
 
-METHODS = ("dpo", "ipo", "orpo", "kto", "grpo", "sft")
+METHODS = ("dpo", "ipo", "orpo", "kto", "grpo", "rloo", "sft")
 
 #: Two updates of four pairs that can be seen in the weights. On random weights, answers differ in length.
 LITTLE = (*(word for word in QUICK if "dataset.rows" not in word), "dataset.rows=8", "train.warmup_steps=0")
 
 WORDS = (*LITTLE, "method.learning_rate=0.001", "reward=length", "reward.length.slack=200")
+
+OF_REWARD_MODELS = ("reward_accuracy", "reward_margin")
 
 SECRET = "marker-5f1c-of-a-secret"
 
@@ -80,7 +82,7 @@ def command(folder: Path, *words: str, **variables: str) -> subprocess.Completed
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory, hub: tuple[str, list[str]], cache: Path) -> Sweep:
-    """Train all six methods in one process, as a user would."""
+    """Train all methods in one process, as a user would."""
     folder, (address, asked) = tmp_path_factory.mktemp("sweep"), hub
     asked.clear()
     secrets = {"WANDB_API_KEY": SECRET, "HF_TOKEN": SECRET, "MY_PASSWORD": SECRET}
@@ -101,7 +103,7 @@ def weights(folder: Path) -> bytes:
     return (folder / "model" / "model.safetensors").read_bytes()
 
 
-def test_all_six_methods_train_in_one_sweep(sweep: Sweep) -> None:
+def test_all_methods_train_in_one_sweep(sweep: Sweep) -> None:
     assert sweep.code == 0, sweep.err
     members = sorted(path.name for path in sweep.folder.glob("[0-9]*"))
     assert members == [f"{number}-{method}-tiny-concise" for number, method in enumerate(METHODS)]
@@ -198,7 +200,7 @@ def test_every_method_trains_and_holds_out_the_same_rows(sweep: Sweep) -> None:
 
 
 #: 8 pairs in batches of 4: pairs, single answers, or the groups of 4 answers to each prompt.
-STEPS = {"dpo": 2, "ipo": 2, "orpo": 2, "kto": 4, "grpo": 8, "sft": 2}
+STEPS = {"dpo": 2, "ipo": 2, "orpo": 2, "kto": 4, "grpo": 8, "rloo": 8, "sft": 2}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -224,7 +226,7 @@ def test_result_has_start_numbers_before_and_after_and_cost(sweep: Sweep, method
 
     result = read(sweep.member(method) / "result.json")
     assert result["method"] == method
-    assert result["before"].keys() == result["after"].keys() == NUMBERS.keys() - {"win_rate"}
+    assert result["before"].keys() == result["after"].keys() == NUMBERS.keys() - {"win_rate", *OF_REWARD_MODELS}
     assert all(low <= result["after"][key] <= high for key, (low, high) in result["intervals"].items())
     assert result["before"]["preference_accuracy"] == 0.5
     assert result["before"]["margin"] == result["before"]["chosen_change"] == 0
@@ -242,8 +244,8 @@ def test_result_has_start_numbers_before_and_after_and_cost(sweep: Sweep, method
 def test_plots_are_pictures(sweep: Sweep, method: str) -> None:
     import matplotlib.image
 
-    own = {"dpo": "margin", "ipo": "margin", "orpo": "accuracy", "kto": "kl", "grpo": "reward", "sft": "token_accuracy"}
-    wanted = {"loss", own[method]}
+    own = {"dpo": "margin", "ipo": "margin", "orpo": "accuracy", "kto": "kl", "grpo": "reward", "rloo": "reward"}
+    wanted = {"loss", own.get(method, "token_accuracy")}
     found = {path.stem: path for path in (sweep.member(method) / "plots").iterdir()}
     assert wanted <= found.keys()
     for path in found.values():
@@ -309,7 +311,7 @@ def test_terminal_shows_progress_answers_and_numbers(sweep: Sweep, method: str) 
 
 def test_sweep_ends_in_a_table_of_its_members(sweep: Sweep) -> None:
     table = sweep.out.rsplit("\nsweep sweep\n", 1)[1].splitlines()
-    shown = {line.split()[0]: line for line in table[1:7]}
+    shown = {line.split()[0]: line for line in table[1 : 1 + len(METHODS)]}
     assert shown.keys() == set(METHODS)
     for method in METHODS:
         after = read(sweep.member(method) / "result.json")["after"]

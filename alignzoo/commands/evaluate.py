@@ -62,7 +62,6 @@ def measure(target: Target) -> tuple[list[dict[str, Any]], dict[str, str]]:
     from alignzoo.data.manifest import fingerprints
     from alignzoo.judges import configured_judge, judged
     from alignzoo.launch import quiet
-    from alignzoo.models import load_policy
     from alignzoo.ready import make_ready
     from alignzoo.rewards import configured_rewards
 
@@ -74,10 +73,10 @@ def measure(target: Target) -> tuple[list[dict[str, Any]], dict[str, str]]:
     judge = configured_judge(cfg.judge)
     rewards = configured_rewards(cfg, method, ready.rows, ready.data.heldout, ready.stops)
     yardstick = ready.yardstick(cfg, rewards)
-    start = load_policy(ready.start, cfg, ready.device, ready.precision).to(ready.device)
-    before = yardstick.measure_start(start, weights.identity(ready.start))
+    start = ready.load(cfg, ready.against).to(ready.device)
+    before = yardstick.measure_start(start, weights.identity(ready.against))
     model, adapted = _model(target, cfg, ready)
-    after = yardstick.measure(model, None if adapted else lambda: start)
+    after = yardstick.measure(model, None if adapted and ready.against == ready.start else lambda: start)
     return judged(yardstick.lines(before, after), judge), fingerprints(ready.data.manifest)
 
 
@@ -85,12 +84,18 @@ def _model(target: Target, cfg: DictConfig, ready: Ready) -> tuple[Any, bool]:
     from omegaconf import OmegaConf
 
     from alignzoo import weights
+    from alignzoo.method import ModelKind
     from alignzoo.models import load_trained
+    from alignzoo.weights import is_scorer
 
     folder = target.folder
     if folder is None:
         own = {"name": target.name, "path": target.name, "revision": None, "wheel": None, "gguf_file": None}
         folder = weights.start_folder(OmegaConf.merge(cfg.model, own))  # type: ignore[arg-type]
+    if ready.kind is ModelKind.REWARD_MODEL:
+        if not is_scorer(folder):
+            raise UserError(f"{target.name} is no reward model, and method={cfg.method.name} trains one.")
+        return ready.load(cfg, folder).to(ready.device), False
     return load_trained(folder, ready.start, cfg, ready.device, ready.precision)
 
 

@@ -58,6 +58,8 @@ def read_run(folder: Path) -> Run:
 
 
 def _checked(row: dict[str, Any]) -> dict[str, Any]:
+    if "chosen_score" in row["after"]:
+        raise UserError("a reward model's run has scores and no answers: compare runs that trained a policy.")
     for answer in (row["before"], row["after"]):
         if not isinstance(answer["text"], str):
             raise TypeError(f"the answer to {row['id']} is no text")

@@ -75,6 +75,11 @@ class Yardstick:
             len(self.rows) > 0 and "chosen_ids" in self.rows.column_names and self.rows["chosen_ids"][0] is not None
         )
 
+    @property
+    def objective(self) -> str:
+        """The run's number for sweeps and leaderboards."""
+        return str(self.cfg.objective)
+
     def measure_start(self, model: Any, identity: str) -> list[Seen]:
         """Measure the start model, or read its measurements from the cache: once per model, rows and settings."""
         key = json.dumps([identity, self.prompts, self._ids("chosen_ids"), self._ids("rejected_ids"), self.stops])

@@ -132,4 +132,20 @@ NUMBERS = {
         "different triples of words within an answer over all its triples (Li et al., 2016): low means repetition",
         "high",
     ),
+    "reward_accuracy": Number(
+        "chosen scored higher",
+        "RM right",
+        "{:.0%}",
+        "of a reward model: share of held-out pairs whose chosen answer it scores higher than the rejected one; ties "
+        "count half",
+        "high",
+        "share",
+    ),
+    "reward_margin": Number(
+        "margin of scores",
+        "score margin",
+        "{:+.2f}",
+        "of a reward model: mean over pairs of the chosen answer's score less the rejected one's; a margin of m means "
+        "that the model gives the chosen answer a chance of 1 / (1 + exp(-m)) (Bradley and Terry, 1952)",
+    ),
 }

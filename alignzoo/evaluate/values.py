@@ -1,7 +1,8 @@
 """The yardstick's numbers out of what was measured: one line a held-out prompt, as ``answers.jsonl`` holds them.
 
 A line has ``id``, ``prompt``, ``chosen_tokens``, ``rejected_tokens`` and, under ``before`` (the start model) and
-``after``, an :class:`alignzoo.evaluate.measure.Seen`. Every number is a sum over prompts divided by another, so that
+``after``, an :class:`alignzoo.evaluate.measure.Seen`; a reward model's has, besides ``id`` and ``prompt``, an
+:class:`alignzoo.evaluate.scores.Scored` on each side. Every number is a sum over prompts divided by another, so that
 its interval comes from drawing prompts again; shares have Wilson's, a median its own.
 """
 
@@ -75,7 +76,7 @@ def _columns(key: str, lines: Sequence[Line], side: str) -> tuple[Column, Column
 
 def _gains(line: Line, side: str) -> tuple[float, float] | None:
     """Return how much more likely the chosen and the rejected answer became since the start model, in nats."""
-    if line["chosen_tokens"] is None:
+    if line.get("chosen_tokens") is None:
         return None
     chosen, rejected = (line[side][answer] - line["before"][answer] for answer in ("chosen", "rejected"))
     return chosen, rejected
@@ -97,7 +98,7 @@ def _accuracy(each: bool) -> Value:
     """Compare log-probabilities under the model itself, summed or a token."""
 
     def value(line: Line, side: str) -> tuple[float, float] | None:
-        if line["chosen_tokens"] is None:
+        if line.get("chosen_tokens") is None:
             return None
         chosen, rejected = (line[side][a] / (line[f"{a}_tokens"] if each else 1) for a in ("chosen", "rejected"))
         return _wins(chosen, rejected), 1.0
@@ -111,7 +112,7 @@ def _chosen_change(line: Line, side: str) -> tuple[float, float] | None:
 
 
 def _of_answer(told: Callable[[Mapping[str, Any]], float]) -> Value:
-    return lambda line, side: (float(told(line[side])), 1.0)
+    return lambda line, side: (float(told(line[side])), 1.0) if "text" in line[side] else None
 
 
 def _given(name: str, over: str | None = None) -> Value:
@@ -119,12 +120,24 @@ def _given(name: str, over: str | None = None) -> Value:
 
     def value(line: Line, side: str) -> tuple[float, float] | None:
         seen = line[side]
-        return None if seen[name] is None else (seen[name], seen[over] if over else 1.0)
+        return None if seen.get(name) is None else (seen[name], seen[over] if over else 1.0)
 
     return value
 
 
-def _triples(line: Line, side: str) -> tuple[float, float]:
+def _of_scores(told: Callable[[float, float], float]) -> Value:
+    """Compare a reward model's scores of the two answers."""
+
+    def value(line: Line, side: str) -> tuple[float, float] | None:
+        seen = line[side]
+        return (told(seen["chosen_score"], seen["rejected_score"]), 1.0) if "chosen_score" in seen else None
+
+    return value
+
+
+def _triples(line: Line, side: str) -> tuple[float, float] | None:
+    if "text" not in line[side]:
+        return None
     words = line[side]["text"].split()
     triples = [tuple(words[i : i + 3]) for i in range(len(words) - 2)]
     return len(set(triples)), len(triples)
@@ -150,4 +163,6 @@ VALUES: dict[str, Value] = {
     "refusals": _of_answer(lambda seen: refuses(seen["text"])),
     "formatted": _of_answer(lambda seen: FORMATTED.search(seen["text"]) is not None),
     "distinct_3": _triples,
+    "reward_accuracy": _of_scores(_wins),
+    "reward_margin": _of_scores(lambda chosen, rejected: chosen - rejected),
 }

@@ -15,6 +15,7 @@ from alignzoo.evaluate.numbers import NUMBERS
 from alignzoo.leaderboard.collapse import Collapse, collapse
 from alignzoo.leaderboard.fold import fold
 from alignzoo.leaderboard.runs import Run
+from alignzoo.pipeline.stages import HANDED, SOURCES, key_of
 
 #: Keys of the configuration that change nothing about what is learnt or measured.
 NO_SETTING = ("seed", "telemetry", "evaluate.shown", "tracker.", "hydra.")
@@ -88,15 +89,21 @@ def label_runs(runs: Sequence[Run], seeds: bool) -> dict[Run, str]:
         run: " ".join(
             word.lstrip("+").removeprefix("method.")
             for word in run.overrides
-            if word not in shared and not word.startswith(dropped)
+            if word not in shared and not word.startswith(dropped) and not (run.is_stage and _is_handed(word))
         )
         for run in runs
     }
 
 
+def _is_handed(word: str) -> bool:
+    """Tell whether a word only says where the model of another stage lies, or where it does not come from."""
+    return key_of(word) in HANDED or word in [f"model.{source}=null" for source in SOURCES]
+
+
 def _identity(run: Run) -> str:
     """Return the same text for two runs that differ in nothing but the seed."""
-    settings: Any = {key: value for key, value in run.config.items() if not key.startswith(NO_SETTING)}
+    dropped = (*NO_SETTING, *HANDED) if run.is_stage else NO_SETTING
+    settings: Any = {key: value for key, value in run.config.items() if not key.startswith(dropped)}
     if not settings:
         settings = [word for word in run.overrides if not word.startswith(NO_SETTING)]
     return json.dumps([run.method, settings], sort_keys=True, default=str)

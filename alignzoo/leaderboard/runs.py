@@ -45,6 +45,11 @@ class Run:
         return str(known or (asked[-1] if asked else named))
 
     @property
+    def is_stage(self) -> bool:
+        """Whether it is a stage of a pipeline."""
+        return (self.folder.resolve().parent / "pipeline.yaml").is_file()
+
+    @property
     def seed(self) -> Any:
         """The run's seed, or None where it is not known."""
         asked = [word.partition("=")[2] for word in self.overrides if word.startswith("seed=")]

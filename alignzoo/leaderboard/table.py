@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 #: Numbers beside the one that the board is sorted by: what a high one may have been bought with.
-BESIDE = ("kl", "answer_tokens", "ended", "distinct_3")
+BESIDE = ("kl", "answer_tokens", "ended", "distinct_3", "reward_accuracy")
 
 
 def columns_of(board: Leaderboard) -> list[str]:

@@ -41,7 +41,7 @@ def print_plan(data: Prepared, wanted: DataFormat, plan: Plan, found: Sequence[F
 
 def print_answers(answers: Sequence[Mapping[str, Any]], shown: int) -> None:
     """Print the first ``shown`` held-out prompts, each with its answer before and after, side by side."""
-    if not answers or not shown:
+    if not answers or not shown or "text" not in answers[0]["after"]:  # a reward model has none
         return
     console = Console()
     table = Table(

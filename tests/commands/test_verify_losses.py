@@ -17,7 +17,7 @@ from alignzoo import UserError
 from alignzoo.commands.verify_losses import main
 from alignzoo.registry import registry
 
-METHODS = ("dpo", "grpo", "ipo", "kto", "orpo", "sft")
+METHODS = ("dpo", "grpo", "ipo", "kto", "orpo", "rloo", "sft")
 
 Verify = Callable[..., tuple[int, dict[str, dict[str, Any]]]]
 
@@ -97,6 +97,7 @@ TRAINERS = {
     "orpo": "trl.experimental.orpo:ORPOTrainer",
     "sft": "trl:SFTTrainer",
     "grpo": "trl:GRPOTrainer",
+    "rloo": "trl:RLOOTrainer",
 }
 
 
@@ -183,6 +184,10 @@ TRL_ALTERED = [
     ("grpo", set_before_loss("epsilon_high", lambda high: 1e9)),
     ("grpo", change_inputs(lambda inputs: {**inputs, "old_per_token_logps": None})),
     ("grpo", change_inputs(lambda inputs: {**inputs, "advantages": 1.001 * inputs["advantages"]})),
+    *(("rloo", change) for change in (flipped, steeper)),
+    ("rloo", set_before_loss("epsilon_low", lambda low: 1e9)),
+    ("rloo", change_inputs(lambda inputs: {**inputs, "advantages": 1.001 * inputs["advantages"]})),
+    ("rloo", change_inputs(lambda inputs: {**inputs, "old_logps": 0.999 * inputs["old_logps"]})),
 ]
 
 

@@ -141,8 +141,16 @@ def test_every_number_is_described_and_every_description_has_a_number() -> None:
         {**line, **{side: line[side] | {k: v[0] for k, v in more.items()} for side in ("before", "after")}}
         for line in pairs()
     ]
-    found = numbers(lines)
+    scores = [
+        {
+            "id": "0",
+            "prompt": "?",
+            **{side: {"chosen_score": 1.0, "rejected_score": 0.0} for side in ("before", "after")},
+        }
+    ]
+    found = numbers(lines) | numbers(scores)
     assert found.keys() == NUMBERS.keys()
+    assert numbers(lines).keys().isdisjoint(numbers(scores))
     for key, number in NUMBERS.items():
         assert number.form.format(found[key].value)
         assert number.label
@@ -150,6 +158,21 @@ def test_every_number_is_described_and_every_description_has_a_number() -> None:
         assert number.better in ("high", "low", "")
         assert number.kind in ("mean", "share", "median")
         assert found[key].low <= found[key].value <= found[key].high
+
+
+def test_numbers_of_a_reward_model() -> None:
+    """Margins of 2, -0.5, 0 (a tie) and 1."""
+    pairs = [(1.0, -1.0), (0.0, 0.5), (3.0, 3.0), (-1.0, -2.0)]
+    lines = [
+        {"id": str(n), "prompt": "?", side: {"chosen_score": c, "rejected_score": r}}
+        for n, (c, r) in enumerate(pairs)
+        for side in ("after",)
+    ]
+    assert value("reward_accuracy", lines) == (1 + 0 + 0.5 + 1) / 4
+    assert value("reward_margin", lines) == (2 - 0.5 + 0 + 1) / 4
+    found = estimate("reward_accuracy", lines)
+    assert found is not None
+    assert (found.low, found.high) == wilson(2.5, 4)
 
 
 def test_shares_have_wilsons_interval() -> None:

@@ -1,0 +1,65 @@
+"""Reward models.
+
+Ouyang et al., 2022, "Training language models to follow instructions with human feedback",
+https://arxiv.org/abs/2203.02155, section 3.5, equation 1, with two answers a prompt: the model of Bradley and Terry.
+Loss: -log sigmoid(score of chosen - score of rejected). Since adding a number to all scores changes nothing in it, a
+term keeps them around zero: coefficient x (score of chosen + score of rejected)^2 (Eisenstein et al., 2023,
+https://arxiv.org/abs/2312.09244, equation 2).
+
+Data: pairs. Learning rates: 9e-6 (InstructGPT, 6B), 1e-5 and 5e-6 (Llama 2, 70B), ten times that with adapters. One
+epoch: a second one overfits (InstructGPT, appendix C.2). What comes out is no language model: `reward=model
+reward.model.path=RUN` scores answers with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from alignzoo import DataFormat, Method, ModelKind, TrainParts, UserError, hookimpl
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from omegaconf import DictConfig
+
+
+class RewardModeling(Method):
+    """Reward modeling (Ouyang et al., 2022): a score for answers, so that the better of two has the higher one."""
+
+    name = "reward"
+    data = DataFormat.PREFERENCE
+    trains = ModelKind.REWARD_MODEL
+    config = "trl:RewardConfig"
+    trainer = "trl:RewardTrainer"
+    headline = {"accuracy": "accuracy", "margin": "margin"}
+
+    @classmethod
+    def check(cls, cfg: DictConfig) -> None:
+        """Refuse a term that would push scores away from zero."""
+        weight = cfg.method.center_rewards_coefficient
+        if weight is not None and weight < 0:
+            raise UserError(f"method.center_rewards_coefficient={weight} must be 0 or above: below, scores run away.")
+
+    def trainer_arguments(self, parts: TrainParts) -> dict[str, Any]:
+        """Join each answer to its prompt, as TRL's collator takes them."""
+        heldout = parts.heldout and joined(parts.heldout)
+        return super().trainer_arguments(parts) | {"train_dataset": joined(parts.train), "eval_dataset": heldout}
+
+
+def joined(rows: Dataset) -> Dataset:
+    """Return ``chosen_ids`` and ``rejected_ids`` with the prompt's ids before them."""
+
+    def join(batch: dict[str, list[list[int]]]) -> dict[str, list[list[int]]]:
+        columns = ("chosen_ids", "rejected_ids")
+        return {name: [p + a for p, a in zip(batch["prompt_ids"], batch[name], strict=True)] for name in columns}
+
+    whole: Dataset = rows.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"]).map(
+        join, batched=True, remove_columns=["prompt_ids"]
+    )
+    return whole
+
+
+@hookimpl
+def alignzoo_methods() -> Iterable[type[Method]]:
+    """Return :class:`RewardModeling`."""
+    return [RewardModeling]

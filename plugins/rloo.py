@@ -1,0 +1,77 @@
+"""REINFORCE Leave-One-Out.
+
+Ahmadian et al., 2024, "Back to Basics: Revisiting REINFORCE Style Optimization for Learning from Human Feedback in
+LLMs", https://arxiv.org/abs/2402.14740, section 2.3. For each prompt several answers are sampled and rewarded; each
+answer's advantage is its reward less the mean of the others'. The KL penalty towards the start model stands in the
+reward, summed over the answer, which counts as one action. TRL adds PPO's clip, which acts where a batch of answers
+serves several updates.
+
+Data: prompts, and rewards (`reward=...`). Beta: 0.03 in the paper (appendix C). Answers a prompt: 2 and 4 there.
+Learning rate: 1e-6 (appendix C, 7B). Its loss says little: watch the reward and the KL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from alignzoo import Batch, DataFormat, Method, TrainParts, UserError, hookimpl
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from torch import Tensor
+
+
+class RLOO(Method):
+    """REINFORCE Leave-One-Out (Ahmadian et al., 2024): an answer's reward less the mean of its group's others."""
+
+    name = "rloo"
+    data = DataFormat.PROMPTS
+    config = "trl:RLOOConfig"
+    trainer = "trl:RLOOTrainer"
+    uses_rewards = True
+    headline = {"reward": "reward", "reward_std": "spread", "kl": "KL", "completions/mean_length": "tokens"}
+
+    @classmethod
+    def check(cls, cfg: DictConfig) -> None:
+        """Refuse an answer that has no others to be compared with, and groups that do not fill a batch."""
+        group = cfg.method.num_generations
+        if group < 2:
+            raise UserError(f"method.num_generations={group} must be at least 2: each is compared with the others.")
+        if cfg.train.global_batch_size % group:
+            raise UserError(
+                f"train.global_batch_size={cfg.train.global_batch_size} must be a multiple of "
+                f"method.num_generations={group}: a batch holds whole groups."
+            )
+        if cfg.method.beta < 0:
+            raise UserError(f"method.beta={cfg.method.beta} must be 0 (no KL penalty) or above.")
+
+    @classmethod
+    def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
+        """Ahmadian et al., 2024, section 2.3.
+
+        The KL penalty stands in the reward, as in section 2; since the paper, TRL clips the whole answer's ratio as PPO
+        does each token's.
+        """
+        import torch
+
+        answers, clip = batch["completion"], cfg.method.get("epsilon", 0.2)
+        if cfg.method.get("normalize_advantages"):
+            return None
+        returns = batch.rewards - cfg.method.beta * (answers.old - answers.reference).sum(-1)
+        groups = batch.groups[:, None] == batch.groups[None, :]
+        others = groups.float() - torch.eye(len(returns))
+        advantages = returns - others @ returns / others.sum(-1)
+        ratio = (answers.policy - answers.old).sum(-1).exp()
+        gains: Tensor = torch.min(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
+        return -gains.mean()
+
+    def trainer_arguments(self, parts: TrainParts) -> dict[str, Any]:
+        """Add the rewards; each has its own name, so that no two share a metric."""
+        return super().trainer_arguments(parts) | {"reward_funcs": list(parts.rewards)}
+
+
+@hookimpl
+def alignzoo_methods() -> Iterable[type[Method]]:
+    """Return :class:`RLOO`."""
+    return [RLOO]
