@@ -31,6 +31,7 @@ RANGES = {
     "num_generations": (1, float("inf")),
     "generation_batch_size": (2, float("inf")),
 }
+KL_ESTIMATORS = ("k1", "k2", "k3")
 POSITIVE = ("epsilon", "cliprange_value", "temperature", "value_learning_rate")
 
 
@@ -62,6 +63,8 @@ class PPO(Method):
         for key in POSITIVE:
             if method.get(key, 1) <= 0:
                 raise UserError(f"method.{key}={method[key]} must be above 0.")
+        if method.kl_estimator not in KL_ESTIMATORS:
+            raise UserError(f"method.kl_estimator={method.kl_estimator} is none of {', '.join(KL_ESTIMATORS)}.")
         sampled, group = method.generation_batch_size, method.get("num_generations", 1)
         for size, name in ((batch, "train.global_batch_size"), (group, "method.num_generations")):
             if sampled % size:

@@ -126,7 +126,7 @@ class PPOTrainer(RLOOTrainer):
         return {f"{name}_ids": ids.to(device), f"{name}_mask": mask.to(device)}
 
     def _log_probabilities(self, model: Any, batch: Batch, entropy: bool = False) -> tuple[Tensor, Tensor]:
-        """Return each answer token's log-probability, at the sampling temperature, and the entropy there if asked for."""
+        """Return each answer token's log-probability, at the sampling temperature, and the entropy if asked for."""
         found = self._get_per_token_logps_and_entropies(
             model,
             torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
@@ -167,6 +167,7 @@ class PPOTrainer(RLOOTrainer):
             total = total.clamp(*self.reward_clip_range)
         unfinished = torch.tensor([row[-1] not in self.eos_token_ids for row in ids], device=device)
         scores = total - self.args.missing_eos_penalty * unfinished
+        self._round["score"] = float(scores.mean())
         self.constant_scores.look(scores)
         return scores
 

@@ -36,7 +36,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_trainer(start: Path, tmp_path: Path) -> Callable[..., PPOTrainer]:
     """Return what builds a trainer: 16 prompts, rollouts of 8 answers of at most 12 tokens, mini-batches of 4."""
 
-    def make(reward: Reward = low_ids, peft_config: Any = None, **settings: Any) -> PPOTrainer:
+    def make(reward: Reward = low_ids, peft_config: Any = None, prompts: int = 16, **settings: Any) -> PPOTrainer:
         basis = {
             "output_dir": str(tmp_path / "run"),
             "use_cpu": True,
@@ -57,7 +57,7 @@ def make_trainer(start: Path, tmp_path: Path) -> Callable[..., PPOTrainer]:
             model=AutoModelForCausalLM.from_pretrained(start),
             args=PPOConfig(**basis | settings),
             reward_funcs=[reward],
-            train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in PROMPTS * 4]),
+            train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in PROMPTS * (prompts // 4)]),
             processing_class=AutoTokenizer.from_pretrained(start, padding_side="left"),
             peft_config=peft_config,
         )
