@@ -7,6 +7,7 @@ import ast
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -129,6 +130,8 @@ def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
     installed: list[str] = []
 
     def follow(page: Path) -> Path:
+        if (page.parent / "pyproject.toml").is_file() and page.parent != ROOT:  # the page of a package that is there
+            shutil.copytree(page.parent, tmp_path, dirs_exist_ok=True)
         lay_out(page, tmp_path)
         installed.extend(install(tmp_path))
         return tmp_path
