@@ -41,6 +41,8 @@ class PPOTrainer(RLOOTrainer):
     _name = "PPO"
     _paper = {"title": "Proximal Policy Optimization Algorithms", "id": "1707.06347", "citation": ""}
 
+    _buffered_inputs: list[Batch]  # TRL's: the round's micro-batches
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take what :class:`trl.RLOOTrainer` takes, ``args`` being a :class:`alignzoo_ppo.config.PPOConfig`."""
         super().__init__(*args, **kwargs)
@@ -73,10 +75,9 @@ class PPOTrainer(RLOOTrainer):
         """Return the next micro-batch, sampled first where a round begins; each PPO epoch shuffles the answers anew."""
         chunks = self.args.steps_per_generation
         number, epoch = self._step % chunks, self._step // chunks % self.num_iterations
-        if self.model.training and number == 0 and epoch and self._buffered_inputs is not None:
-            answers = {
-                key: torch.cat([chunk[key] for chunk in self._buffered_inputs]) for key in self._buffered_inputs[0]
-            }
+        if self.model.training and number == 0 and epoch and self._buffered_inputs:
+            parts = self._buffered_inputs
+            answers = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
             self._buffered_inputs = split_tensor_dict(shuffle_sequence_dict(answers), chunks)
         batch: Batch = super()._prepare_inputs(generation_batch)
         return {**batch, "tokens": self._tokens(number)} if self.model.training else batch
@@ -166,7 +167,7 @@ class PPOTrainer(RLOOTrainer):
         if self.reward_clip_range:
             total = total.clamp(*self.reward_clip_range)
         unfinished = torch.tensor([row[-1] not in self.eos_token_ids for row in ids], device=device)
-        scores = total - self.args.missing_eos_penalty * unfinished
+        scores: Tensor = total - self.args.missing_eos_penalty * unfinished
         self._round["score"] = float(scores.mean())
         self.constant_scores.look(scores)
         return scores
