@@ -137,6 +137,12 @@ def test_the_saved_model_is_a_plain_policy_with_the_value_head_aside(make_traine
     assert torch.equal(fresh.value_head.linear.weight, trainer.value_head.linear.weight)
 
 
+def test_a_checkpoint_holds_the_value_head(make_trainer: Make, tmp_path: Path) -> None:
+    make_trainer(max_steps=2, save_strategy="steps", save_steps=2).train()
+    names = {file.name for file in (tmp_path / "run" / "checkpoint-2").iterdir()}
+    assert {FILE, "model.safetensors", "optimizer.pt"} <= names
+
+
 def test_the_value_head_learns_at_its_own_rate(make_trainer: Make) -> None:
     trainer = make_trainer(learning_rate=0.0, value_learning_rate=1e-2, max_steps=4)
     before = {name: weight.clone() for name, weight in trainer.model.named_parameters()}
