@@ -28,7 +28,7 @@ class PPOConfig(RLOOConfig):
     lam: float = field(default=0.95, metadata={"help": "GAE's lambda: 0 trusts the values, 1 the rewards."})
     vf_coef: float = field(default=0.1, metadata={"help": "Weight of the value loss."})
     cliprange_value: float = field(default=0.2, metadata={"help": "How far an update may move a value in its loss."})
-    value_learning_rate: float = field(default=1e-3, metadata={"help": "Peak learning rate of the value head."})
+    value_learning_rate: float = field(default=1e-4, metadata={"help": "Peak learning rate of the value head."})
     missing_eos_penalty: float = field(default=1.0, metadata={"help": "Taken from the score of an unfinished answer."})
     kl_estimator: str = field(default="k1", metadata={"help": "k1, k2 or k3, as Schulman (2020) calls them."})
 

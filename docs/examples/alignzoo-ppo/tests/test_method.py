@@ -78,9 +78,9 @@ def test_it_is_listed_with_its_package(tmp_path: Path) -> None:
 
 
 def test_a_mistyped_key_is_answered(tmp_path: Path) -> None:
-    done = run(tmp_path, *QUICK, "method.vf_coeff=0.5")
+    done = run(tmp_path, *QUICK, "method.lamda=0.9")
     assert done.returncode == 1
-    assert done.stderr == "alignzoo: method.vf_coeff: there is no such key. Did you mean method.vf_coef?\n"
+    assert done.stderr == "alignzoo: method.lamda: there is no such key. Did you mean method.lam or method.gamma?\n"
 
 
 @pytest.mark.parametrize(
