@@ -91,16 +91,21 @@ class Epoch:
 
 
 def _epoch(cfg: DictConfig, rows: int, data: DataFormat) -> Epoch:
-    """TRL's trainers keep a short last batch, except GRPO's: it leaves out prompts whose groups do not fill one."""
+    """TRL's trainers keep a short last batch, except the on-policy ones: they leave out prompts that do not fill one.
+
+    These sample ``method.generation_batch_size`` answers at a time, one batch's where it is not set.
+    """
     batch = cfg.train.global_batch_size
     if data is not DataFormat.PROMPTS:
         return Epoch(math.ceil(rows / batch), rows * SEQUENCES[data], batch * SEQUENCES[data])
-    prompts = batch // cfg.method.get("num_generations", 1)
-    updates = rows // prompts * cfg.method.get("num_iterations", 1)
+    sampled = cfg.method.get("generation_batch_size") or batch
+    prompts = sampled // cfg.method.get("num_generations", 1)
+    updates = rows // prompts * (sampled // batch) * cfg.method.get("num_iterations", 1)
     if not updates:
+        size = "train.global_batch_size" if sampled == batch else "method.generation_batch_size"
         raise UserError(
-            f"the dataset has {rows} prompts, and one batch takes {prompts} (train.global_batch_size over "
-            "method.num_generations).\nLower train.global_batch_size, or take more rows."
+            f"the dataset has {rows} prompts, and one batch takes {prompts} ({size} over "
+            f"method.num_generations).\nLower {size}, or take more rows."
         )
     return Epoch(updates, updates * batch, batch)
 

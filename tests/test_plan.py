@@ -83,6 +83,22 @@ def test_a_group_is_sampled_for_each_prompt() -> None:
     assert plan(Q, batch=8, group=4) == Plan(12, updates=6, sequences=48, tokens=48 * 23, exact=False)
 
 
+@pytest.mark.parametrize(("sampled", "updates"), [(None, 3), (4, 3), (8, 2), (12, 3)])
+def test_answers_are_sampled_for_several_updates_at_a_time(sampled: int | None, updates: int) -> None:
+    """Of 12 prompts, 8 at a time leave 4 out; the 8 make two updates of 4 answers."""
+    cfg = config(batch=4)
+    cfg.method.generation_batch_size = sampled
+    found = make_plan(cfg, rows(Q, 12), Q, prompt_tokens=3.0)
+    assert (found.updates, found.sequences) == (updates, 4 * updates)
+
+
+def test_fewer_prompts_than_are_sampled_at_a_time_are_refused() -> None:
+    cfg = config(batch=4)
+    cfg.method.generation_batch_size = 16
+    with pytest.raises(UserError, match=r"one batch takes 16 \(method.generation_batch_size over"):
+        make_plan(cfg, rows(Q, 12), Q, prompt_tokens=3.0)
+
+
 def test_lengths_are_means_over_the_rows() -> None:
     mixed = Dataset.from_list(
         [

@@ -1,0 +1,1 @@
+"""Hydra's config group `method`, to which this package adds `ppo`."""
