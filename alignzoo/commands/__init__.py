@@ -14,6 +14,7 @@ COMMANDS = {
     "manifest": "whether two runs used the same rows and tokens",
     "chat": "talk to a result, and to what it was before",
     "verify-losses": "whether TRL's losses are those of the papers",
+    "new-plugin": "a package for a method of your own, ready to install and test",
     "benchmark": "alignzoo against a plain TRL script, in one run",
 }
 
