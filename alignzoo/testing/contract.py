@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from alignzoo.errors import UserError
 from alignzoo.method import DataFormat, Method
-from alignzoo.registry import Plugin, registry
+from alignzoo.registry import registry
 from alignzoo.testing.finding import NotConforming
 
 #: Formats that a trainer's rows can have; datasets hold others too.
@@ -18,10 +18,10 @@ TRAINED = (DataFormat.PREFERENCE, DataFormat.UNPAIRED, DataFormat.SUPERVISED, Da
 HEAVY = ("torch", "transformers", "datasets", "trl")  #: packages that take seconds to import
 
 
-def registered(name: str) -> tuple[type[Method], Plugin]:
-    """Return the method and the plugin that adds it, if it is found as users find it."""
+def registered(name: str) -> type[Method]:
+    """Return the method, if it is found as users find it."""
     try:
-        return registry().method(name), registry().methods[name][1]
+        return registry().method(name)
     except UserError as error:
         fix = (
             'pyproject.toml needs an entry point in the group "alignzoo" that names the module, and the module '
@@ -81,9 +81,9 @@ for words in (["list"], ["method=" + {name!r}, "--help"], ["method=" + {name!r},
 """
 
 
-def imports_nothing_heavy(method: type[Method], plugin: Plugin) -> None:
+def imports_nothing_heavy(method: type[Method]) -> None:
     """Refuse a plugin that makes ``list``, ``--help`` and every mistake on the command line take seconds."""
-    code = PROBE.format(heavy=set(HEAVY), module=plugin.module, name=method.name)
+    code = PROBE.format(heavy=set(HEAVY), module=registry().methods[method.name][1].module, name=method.name)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     for line in done.stderr.splitlines():
         step, *found = line.split(",")

@@ -19,15 +19,20 @@ UPDATES = 24  #: after which a method has to have learned them
 #: Nats by which the chosen answer has to come ahead of the rejected one in :data:`UPDATES`.
 MARGIN = 0.5
 
-#: By how much the mean reward, of 0 to 1, has to rise between the first and the last quarter of the samples.
-RISE = 0.02
+#: By how much the mean reward, of 0 to 1, has to rise between the first and the last quarter of the samples. GRPO's
+#: went from 0.53 to 0.82, that of answers without any training from 0.55 to 0.55.
+RISE = 0.1
+
+#: A sampled reward says less than a pair: more answers an update, and a rate that would wreck a real model.
+SAMPLED = ("train.global_batch_size=16", "train.per_device_batch_size=16", "++method.learning_rate=1e-2")
 
 
 def learned(method: type[Method], folder: Path, words: Sequence[str] = ()) -> Run:
     """Return a run that has taken :data:`UPDATES` updates on pairs that differ in the same words."""
     layout = "prompts" if method.data is DataFormat.PROMPTS else "pairs-of-messages"
+    more = SAMPLED if method.uses_rewards else ()
     with refused_with(method.name, f"training on {layout}", RUNS), undisturbed():
-        run = build(method, layout, folder, [*FAST, f"train.max_steps={UPDATES}", *words])
+        run = build(method, layout, folder, [*FAST, f"train.max_steps={UPDATES}", *more, *words])
         run.trainer.train()
     return run
 

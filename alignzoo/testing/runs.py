@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from alignzoo.ready import Ready
 
-BATCH = 4  #: rows of one update: of sampled answers two groups of two would hardly ever differ
+BATCH = 4  #: rows of one update; of sampled answers one group
 
 #: Keys of on-policy configs, with what keeps sampling short; a config without the key keeps its own default.
 SHORT = {"num_generations": BATCH, "max_completion_length": 8}
