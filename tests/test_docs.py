@@ -100,8 +100,8 @@ def test_every_code_block_parses(page: Path) -> None:
         PARSERS.get(block.language, str)(block.text)
 
 
-def lay_out(page: Path, folder: Path) -> None:
-    """Make the files that the page shows, with its own shell commands for the others, as a reader would."""
+def lay_out(page: Path, folder: Path) -> Path:
+    """Make the files that the page shows, with its own shell commands for the others; return where a reader ends up."""
     for block in blocks(page):
         if block.file:
             (folder / block.file).parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +109,11 @@ def lay_out(page: Path, folder: Path) -> None:
         for line in block.commands:
             if line.split(" ")[0] in ("mkdir", "touch", "cp"):
                 subprocess.run(line, shell=True, check=True, cwd=folder)
+            if line.startswith("python -m alignzoo new-plugin"):
+                assert run_command([*shlex.split(line)[3:], "--folder", str(folder)]) == 0
+            if line.startswith("cd ") and (folder / line[3:]).is_dir():
+                folder /= line[3:]
+    return folder
 
 
 def install(folder: Path) -> list[str]:
@@ -132,12 +137,14 @@ def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
     installed: list[str] = []
 
     def follow(page: Path) -> Path:
-        lay_out(page, tmp_path)
-        installed.extend(install(tmp_path))
-        return tmp_path
+        folder = lay_out(page, tmp_path)
+        monkeypatch.chdir(folder)
+        monkeypatch.syspath_prepend(folder)
+        installed.extend(install(folder))
+        registry.registry.cache_clear()
+        return folder
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "argv", ["alignzoo"])
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     registry.registry.cache_clear()
