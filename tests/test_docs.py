@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import inspect
+import io
 import json
 import re
 import shlex
@@ -110,7 +112,9 @@ def lay_out(page: Path, folder: Path) -> Path:
             if line.split(" ")[0] in ("mkdir", "touch", "cp"):
                 subprocess.run(line, shell=True, check=True, cwd=folder)
             if line.startswith("python -m alignzoo new-plugin"):
-                assert run_command([*shlex.split(line)[3:], "--folder", str(folder)]) == 0
+                words = shlex.split(line, comments=True)[3:]
+                with contextlib.redirect_stdout(io.StringIO()):
+                    assert run_command([*words, "--folder", str(folder)]) == 0
             if line.startswith("cd ") and (folder / line[3:]).is_dir():
                 folder /= line[3:]
     return folder

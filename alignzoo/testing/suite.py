@@ -14,16 +14,6 @@ from alignzoo.testing.rows import LAYOUTS, layouts_for
 from alignzoo.testing.runs import Run
 
 
-def conformance(method: str, *words: str) -> type[Conformance]:
-    """Return the tests of the method called ``method``, to be bound to a name that begins with ``Test``.
-
-    Args:
-        method: its name, as after ``method=``.
-        words: overrides for each training, as on the command line, where the method needs some to train at all.
-    """
-    return type("Conformance", (Conformance,), {"name": method, "words": words, "__test__": True})
-
-
 class Conformance:
     """The checks, from the quickest to the slowest. Subclass it, or call :func:`conformance`."""
 
@@ -99,3 +89,19 @@ class Conformance:
         reason = training.follows_its_equation(alignzoo_method)
         if reason:
             pytest.skip(reason)
+
+
+def conformance(method: str, *overrides: str) -> type[Conformance]:
+    """Return the tests of the method called ``method``, to be bound to a name that begins with ``Test``.
+
+    Args:
+        method: its name, as after ``method=``.
+        overrides: words for each training, as on the command line, where the method needs some to train at all.
+    """
+
+    class Bound(Conformance):
+        __test__ = True
+        name = method
+        words = overrides
+
+    return Bound
