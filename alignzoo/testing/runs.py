@@ -88,7 +88,7 @@ def overrides(method: type[Method], rows: Path, words: Sequence[str]) -> list[st
     from alignzoo.fields import config_fields
 
     fields = config_fields(method.config)
-    data = ["dataset=local", f"dataset.path={rows}", "dataset.heldout.fraction=0", "reward=conciseness"]
+    data = ["dataset=local", f"dataset.path={rows}", "dataset.heldout.fraction=0"]
     size = [f"train.global_batch_size={BATCH}", f"train.per_device_batch_size={BATCH}"]
     short = [f"++method.{key}={value}" for key, value in SHORT.items() if key in fields]
     quick = ["model=tiny", "strategy.device=cpu", "train.precision=fp32", "train.warmup_steps=0"]
