@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
+import inspect
+import io
 import json
 import re
 import shlex
@@ -21,11 +24,13 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from alignzoo import UserError, registry, settings
+import alignzoo
+from alignzoo import Method, UserError, hookspecs, registry, settings
 from alignzoo.cli import main
 from alignzoo.commands import COMMANDS, run_command
 from alignzoo.evaluate.numbers import NUMBERS
 from alignzoo.record import Record
+from alignzoo.testing import Conformance
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -98,8 +103,8 @@ def test_every_code_block_parses(page: Path) -> None:
         PARSERS.get(block.language, str)(block.text)
 
 
-def lay_out(page: Path, folder: Path) -> None:
-    """Make the files that the page shows, with its own shell commands for the others, as a reader would."""
+def lay_out(page: Path, folder: Path) -> Path:
+    """Make the files that the page shows, with its own shell commands for the others; return where a reader ends up."""
     for block in blocks(page):
         if block.file:
             (folder / block.file).parent.mkdir(parents=True, exist_ok=True)
@@ -107,6 +112,13 @@ def lay_out(page: Path, folder: Path) -> None:
         for line in block.commands:
             if line.split(" ")[0] in ("mkdir", "touch", "cp"):
                 subprocess.run(line, shell=True, check=True, cwd=folder)
+            if line.startswith("python -m alignzoo new-plugin"):
+                words = shlex.split(line, comments=True)[3:]
+                with contextlib.redirect_stdout(io.StringIO()):
+                    assert run_command([*words, "--folder", str(folder)]) == 0
+            if line.startswith("cd ") and (folder / line[3:]).is_dir():
+                folder /= line[3:]
+    return folder
 
 
 def install(folder: Path) -> list[str]:
@@ -132,12 +144,14 @@ def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
     def follow(page: Path) -> Path:
         if page.is_relative_to(ROOT / "docs" / "examples"):
             shutil.copytree(page.parent, tmp_path, dirs_exist_ok=True)
-        lay_out(page, tmp_path)
-        installed.extend(install(tmp_path))
-        return tmp_path
+        folder = lay_out(page, tmp_path)
+        monkeypatch.chdir(folder)
+        monkeypatch.syspath_prepend(folder)
+        installed.extend(install(folder))
+        registry.registry.cache_clear()
+        return folder
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "argv", ["alignzoo"])
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     registry.registry.cache_clear()
@@ -277,6 +291,42 @@ def test_the_how_tos_packages_ship_their_configs() -> None:
         assert tool["package-data"][f"{package}.conf"] == ["**/*.yaml"]
         assert f"{package}/__init__.py" in files
         assert f'["{package}.conf"]' in files[f"{package}/__init__.py"]
+
+
+def hooks() -> dict[str, Callable[..., object]]:
+    return {name: hook for name, hook in vars(hookspecs).items() if hasattr(hook, "alignzoo_spec")}
+
+
+@pytest.mark.parametrize("name", list(hooks()))
+def test_every_hook_is_described_with_its_arguments_and_what_it_returns(name: str) -> None:
+    signature = inspect.signature(hooks()[name])
+    text = (REFERENCE / "plugins.md").read_text()
+    section = text.partition(f"\n### `{name}({', '.join(signature.parameters)})`\n")[2].partition("\n##")[0]
+    assert f"`{signature.return_annotation}`" in section
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == set(signature.parameters)
+
+
+def test_no_hook_is_described_that_is_not_there() -> None:
+    text = (REFERENCE / "plugins.md").read_text()
+    assert re.findall(r"^### `(\w+)\(", text, re.MULTILINE) == list(hooks())
+
+
+def test_what_a_method_may_declare_is_described() -> None:
+    table = (REFERENCE / "plugins.md").read_text().partition("\n## What a method declares\n")[2].partition("\n## ")[0]
+    described = re.findall(r"^\| `(\w+)", table, re.MULTILINE)
+    declared = {*Method.__annotations__, *(name for name in vars(Method) if not name.startswith("_"))}
+    assert sorted(described) == sorted(declared)
+
+
+def test_every_check_of_the_kit_is_described() -> None:
+    table = (REFERENCE / "plugins.md").read_text().partition("\n## The kit\n")[2]
+    described = re.findall(r"^\| `(test_\w+)` \|", table, re.MULTILINE)
+    assert described == [name for name in vars(Conformance) if name.startswith("test_")]
+
+
+def test_what_plugins_may_import_is_described() -> None:
+    text = (REFERENCE / "plugins.md").read_text().partition("\n## ")[0]
+    assert all(f"`{name}`" in text for name in alignzoo.__all__)
 
 
 def test_every_method_and_its_keys_are_described() -> None:

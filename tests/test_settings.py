@@ -43,11 +43,6 @@ def configured(compose_config: Configured, composed: dict[tuple[str, ...], DictC
     return make
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_passes_with_its_defaults(configured: Configured, method: str) -> None:
-    assert settings.check(configured(f"method={method}")) is registry().methods[method][0]
-
-
 @pytest.mark.parametrize(
     "path", sorted((Path(__file__).parents[1] / "conf" / "experiment").glob("*.yaml")), ids=lambda path: path.stem
 )

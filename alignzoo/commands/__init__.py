@@ -16,6 +16,7 @@ COMMANDS = {
     "chat": "talk to a result, and to what it was before",
     "verify-losses": "whether TRL's losses are those of the papers",
     "cache": "what alignzoo keeps on disk, and how to clear it",
+    "new-plugin": "a package for a method of your own, ready to install and test",
     "benchmark": "alignzoo against a plain TRL script, in one run",
 }
 

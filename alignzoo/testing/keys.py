@@ -1,0 +1,84 @@
+"""The keys that a method offers its users, checked without torch: its YAML and pinned fields, beside its TRL config."""
+
+from __future__ import annotations
+
+import importlib.resources
+from importlib.resources.abc import Traversable
+from typing import Any
+
+import yaml
+
+from alignzoo.errors import did_you_mean
+from alignzoo.method import Method
+from alignzoo.registry import registry
+from alignzoo.testing.finding import NotConforming, refused_with
+
+
+def sets_known_fields(method: type[Method]) -> None:
+    """Refuse pinned fields and keys of the YAML that the TRL config does not have."""
+    from alignzoo.arguments import OWN_METHOD_KEYS
+    from alignzoo.fields import config_fields
+
+    fields = config_fields(method.config)
+    if not fields:
+        fix = "name the config's class and its module as they are defined; its bases have to be imported by name."
+        raise NotConforming(method.name, f"config={method.config!r}: no field of it can be read", fix)
+    for key in method.pinned:
+        if key not in fields:
+            fix = f"take it out of `pinned`.{did_you_mean(key, fields)}"
+            raise NotConforming(method.name, f"pinned: {method.config} has no field {key!r}", fix)
+    for key in keys_of(method):
+        if key not in fields and key not in method.options | OWN_METHOD_KEYS:
+            fix = f"rename it, or add it to `options` if the method reads it itself.{did_you_mean(key, fields)}"
+            raise NotConforming(method.name, f"method/{method.name}.yaml: {method.config} has no field {key!r}", fix)
+
+
+def keys_of(method: type[Method]) -> dict[str, Any]:
+    """Return the top-level keys of the method's YAML, ``defaults`` left out, if it is found and named as it should."""
+    path = f"method/{method.name}.yaml"
+    with refused_with(method.name, path, "mend the YAML."):
+        loaded = yaml.safe_load(option_file(method).read_text(encoding="utf-8"))
+    if not isinstance(loaded, dict) or loaded.get("name") != method.name:
+        raise NotConforming(method.name, f"{path} does not say `name: {method.name}`", "begin it with that key.")
+    if "learning_rate" not in loaded and "defaults" not in loaded:
+        fix = "add the key, or TRL's own rate, which fits no method in particular, is used unseen."
+        raise NotConforming(method.name, f"{path} sets no learning_rate", fix)
+    return {key: value for key, value in loaded.items() if key != "defaults"}
+
+
+def option_file(method: type[Method]) -> Traversable:
+    """Return the YAML that ``method=NAME`` reads."""
+    packages = ["alignzoo_conf", *(package for _, package in registry().call("alignzoo_config_packages"))]
+    for package in packages:
+        with refused_with(method.name, f"config package {package}", "give it an __init__.py, and name it right."):
+            file = importlib.resources.files(package).joinpath("method", f"{method.name}.yaml")
+        if file.is_file():
+            return file
+    fix = (
+        f"write conf/method/{method.name}.yaml, return its package from alignzoo_config_packages, and name the YAML in "
+        "package-data, or it is missing from the wheel."
+    )
+    raise NotConforming(method.name, f"method/{method.name}.yaml is in no config package ({', '.join(packages)})", fix)
+
+
+def explains_its_keys(method: type[Method]) -> None:
+    """Refuse keys without a comment above them: it is all that users read about them."""
+    keys = keys_of(method)
+    above = ""
+    for line in option_file(method).read_text(encoding="utf-8").splitlines():
+        key = line.partition(":")[0]
+        derived = key == "learning_rate" and "${" in line  # from learning_rates, which has the comment
+        if key in keys and not derived and not above.startswith("#"):
+            fix = "write above it what it does, in which unit, and over which range."
+            raise NotConforming(method.name, f"method/{method.name}.yaml: no comment stands above {key!r}", fix)
+        above = line
+
+
+def composes(method: type[Method], words: tuple[str, ...] = ()) -> None:
+    """Refuse a method that its own defaults do not pass."""
+    from alignzoo import settings
+    from alignzoo.compose import composed
+
+    fix = "correct the YAML, `pinned` or `check`, so that the defaults can be run."
+    with refused_with(method.name, f"method={method.name}", fix):
+        settings.check(composed([f"method={method.name}", "model=tiny", *words]))

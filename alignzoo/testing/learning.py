@@ -1,0 +1,138 @@
+"""What a method has to learn: pairs that differ in the same words, or to earn a reward that any sampler can earn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alignzoo.method import DataFormat, Method
+from alignzoo.testing.finding import NotConforming, refused_with
+from alignzoo.testing.runs import Run, build, undisturbed
+from alignzoo.testing.training import FAST, RUNS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+UPDATES = 24  #: after which a method has to have learned them
+
+#: Nats by which the chosen answer has to come ahead of the rejected one in :data:`UPDATES`.
+MARGIN = 0.5
+
+#: By how much the mean reward, of 0 to 1, has to rise between the first and the last quarter of the samples. GRPO's
+#: went from 0.53 to 0.82, that of answers without any training from 0.55 to 0.55.
+RISE = 0.1
+
+#: A sampled reward says less than a pair: more answers an update, and a rate that would wreck a real model.
+SAMPLED = ("train.global_batch_size=16", "train.per_device_batch_size=16", "++method.learning_rate=1e-2")
+
+
+def learned(method: type[Method], folder: Path, words: Sequence[str] = ()) -> Run:
+    """Return a run that has taken :data:`UPDATES` updates on pairs that differ in the same words."""
+    layout = "prompts" if method.data is DataFormat.PROMPTS else "pairs-of-messages"
+    more = SAMPLED if method.uses_rewards else ()
+    with refused_with(method.name, f"training on {layout}", RUNS), undisturbed():
+        run = build(method, layout, folder, [*FAST, f"train.max_steps={UPDATES}", *more, *words])
+        run.trainer.train()
+    return run
+
+
+def has_a_gradient(method: type[Method], run: Run) -> None:
+    """Refuse a loss that no weight, or not every weight, follows."""
+    import torch
+
+    after = run.weights
+    still = [name for name, weight in run.start.items() if name in after and torch.equal(weight, after[name])]
+    if len(still) == len(run.start):
+        fix = "see that the loss is not detached or computed under torch.no_grad(), and that its data are not empty."
+        raise NotConforming(method.name, f"{len(run.losses)} updates moved no weight: the loss has no gradient", fix)
+    if still:
+        fix = "see that the loss depends on the model's output alone, and that no part of the model is frozen."
+        raise NotConforming(method.name, f"{len(still)} weights never move, {still[0]} first", fix)
+
+
+def learns(method: type[Method], run: Run) -> None:
+    """Refuse a method whose loss does not fall, or that makes the wrong answers likelier.
+
+    Of a method that learns from rewards, the reward has to rise: its loss says little.
+    """
+    if method.uses_rewards:
+        _earns(method, run.rewards)
+    else:
+        _prefers(method, run)
+
+
+def _prefers(method: type[Method], run: Run) -> None:
+    first, last = _quarters(run.losses)
+    if not last < first:
+        fix = "look at the sign of the loss, and whether chosen and rejected (or the labels) are swapped."
+        raise NotConforming(method.name, f"the loss rises from {first:.4f} to {last:.4f} on a separable set", fix)
+    margin = _margin_gained(run)
+    if margin is not None and not margin > MARGIN:
+        fix = "swap chosen and rejected (or the labels) back, or see whether the loss ignores the answers."
+        wrong = (
+            f"{UPDATES} updates bring the chosen answer {margin:+.2f} nats ahead of the rejected, on a separable set"
+        )
+        raise NotConforming(method.name, wrong, fix)
+
+
+def _earns(method: type[Method], rewards: list[float]) -> None:
+    if not rewards:
+        fix = 'hand them to the trainer: `trainer_arguments` returns {..., "reward_funcs": list(parts.rewards)}.'
+        raise NotConforming(method.name, "uses_rewards is True, and the trainer never asks for a reward", fix)
+    first, last = _quarters(rewards)
+    if not last > first + RISE:
+        fix = "look at the sign of the advantages, and whether each answer gets its own reward."
+        raise NotConforming(method.name, f"the mean reward goes from {first:.3f} to {last:.3f}, and should rise", fix)
+
+
+def _quarters(values: Sequence[float]) -> tuple[float, float]:
+    """Return the means of the first and of the last quarter."""
+    size = max(1, len(values) // 4)
+    return sum(values[:size]) / size, sum(values[-size:]) / size
+
+
+def _margin_gained(run: Run) -> float | None:
+    """Return the nats by which chosen answers have come ahead of rejected ones, or None without a vocabulary."""
+    import torch
+
+    from alignzoo import models
+    from alignzoo.verify.likelihood import token_log_probs
+
+    if run.trainer.model.get_output_embeddings() is None:
+        return None
+    model = models.load_policy(run.ready.start, run.cfg, "cpu", "fp32").eval()  # TRL patches the trainer's own
+    rows = [row for row in run.ready.data.train if "chosen_ids" in row][:4]
+
+    def margins() -> Tensor:
+        ahead = [
+            token_log_probs(model, row["prompt_ids"], row["chosen_ids"]).sum()
+            - token_log_probs(model, row["prompt_ids"], row["rejected_ids"]).sum()
+            for row in rows
+        ]
+        return torch.stack(ahead)
+
+    with torch.no_grad():
+        before = margins()
+        model.load_state_dict(run.weights)
+        return float((margins() - before).mean())
+
+
+def declares_its_reference(method: type[Method], run: Run) -> None:
+    """Refuse ``needs_reference`` where the first logged rewards, 0 under a reference that is the policy, say otherwise.
+
+    That they are 0 where it is declared is checked in every run (:class:`alignzoo.guards.FirstLoss`).
+    """
+    first = run.trainer.state.log_history[0]
+    rewards = [float(first[key]) for key in ("rewards/chosen", "rewards/rejected") if key in first]
+    if rewards and not method.needs_reference and not any(rewards):
+        fix = "set needs_reference = True: the first rewards are then checked in every run."
+        raise NotConforming(method.name, "the first rewards are 0, as under a reference, and none is declared", fix)
+
+
+def starts_at_its_first_loss(method: type[Method], run: Run) -> None:
+    """Refuse a ``first_loss`` other than that which the first update logs."""
+    expected = method.first_loss(run.cfg)
+    if expected is not None and abs(run.losses[0] - expected) > 1e-3 * max(1.0, abs(expected)):
+        fix = "correct first_loss; None, where nothing follows from the formula."
+        raise NotConforming(method.name, f"the first loss is {run.losses[0]:.4f}, first_loss {expected:.4f}", fix)

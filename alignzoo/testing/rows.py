@@ -1,0 +1,79 @@
+"""Pairs that any method can tell apart, in each layout that datasets have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from alignzoo.data.formats import MEANING
+from alignzoo.method import DataFormat
+
+Row = dict[str, Any]
+
+NAMES = ("salt", "rain", "iron", "snow", "wind", "clay", "moss", "rust")
+PROMPTS = [f"{verb} {name}?" for name in NAMES for verb in ("What is", "Why do we need")]
+CHOSEN, REJECTED = "Ask me more.", "No."  #: the same in every row, so that a few steps tell them apart
+
+
+def _turn(role: str, text: str) -> list[dict[str, str]]:
+    return [{"role": role, "content": text}]
+
+
+def _conversation(prompt: str, answer: str) -> list[dict[str, str]]:
+    return _turn("user", prompt) + _turn("assistant", answer)
+
+
+def _messages(prompt: str) -> list[Row]:
+    chosen, rejected = (_turn("assistant", text) for text in (CHOSEN, REJECTED))
+    return [{"prompt": _turn("user", prompt), "chosen": chosen, "rejected": rejected}]
+
+
+def _text(prompt: str) -> list[Row]:
+    return [{"prompt": prompt, "chosen": CHOSEN, "rejected": REJECTED}]
+
+
+def _implicit(prompt: str) -> list[Row]:
+    return [{"chosen": _conversation(prompt, CHOSEN), "rejected": _conversation(prompt, REJECTED)}]
+
+
+def _marked(prompt: str) -> list[Row]:
+    return [{"prompt": prompt, "completion": text, "label": text == CHOSEN} for text in (CHOSEN, REJECTED)]
+
+
+def _scored(prompt: str) -> list[Row]:
+    return [{"prompt": prompt, "completion": text, "score": float(text == CHOSEN)} for text in (CHOSEN, REJECTED)]
+
+
+def _answers(prompt: str) -> list[Row]:
+    return [{"messages": _conversation(prompt, CHOSEN)}]
+
+
+def _prompts(prompt: str) -> list[Row]:
+    return [{"prompt": _turn("user", prompt)}]
+
+
+#: Name -> what such a dataset holds, and the rows that it has for a prompt.
+LAYOUTS: dict[str, tuple[DataFormat, Callable[[str], list[Row]]]] = {
+    "pairs-of-messages": (DataFormat.PREFERENCE, _messages),
+    "pairs-of-text": (DataFormat.PREFERENCE, _text),
+    "pairs-of-conversations": (DataFormat.PREFERENCE, _implicit),
+    "marked-answers": (DataFormat.UNPAIRED, _marked),
+    "scored-answers": (DataFormat.SCORED, _scored),
+    "good-answers": (DataFormat.SUPERVISED, _answers),
+    "prompts": (DataFormat.PROMPTS, _prompts),
+}
+
+
+def layouts_for(wanted: DataFormat) -> list[str]:
+    """Return the layouts from which rows of the format ``wanted`` can be made: those that such a method claims."""
+    return [name for name, (kind, _) in LAYOUTS.items() if kind is wanted or (kind, wanted) in MEANING]
+
+
+def write_rows(layout: str, folder: Path) -> Path:
+    """Write a dataset of :data:`PROMPTS` in that layout as JSON lines, and return the file."""
+    file = folder / f"{layout}.jsonl"
+    lines = [json.dumps(row) for prompt in PROMPTS for row in LAYOUTS[layout][1](prompt)]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file

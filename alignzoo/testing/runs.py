@@ -1,0 +1,127 @@
+"""The short trainings of the kit: the method's real trainer, built as a run builds it, on the tiny model."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignzoo.method import Method
+from alignzoo.testing.rows import write_rows
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from torch import Tensor
+
+    from alignzoo.ready import Ready
+
+BATCH = 4  #: rows of one update; of sampled answers one group
+
+#: Keys of on-policy configs, with what keeps sampling short; a config without the key keeps its own default.
+SHORT = {"num_generations": BATCH, "max_completion_length": 8}
+
+Weights = dict[str, "Tensor"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: what it was built from, its trainer, and the rewards that it asked for."""
+
+    cfg: DictConfig
+    ready: Ready
+    trainer: Any
+    start: Weights
+    """The start model's weights."""
+
+    rewards: list[float] = field(default_factory=list)
+    """The mean reward of each call, in order; empty where the method does not ask for rewards."""
+
+    @property
+    def losses(self) -> list[float]:
+        """The logged losses, one an update."""
+        return [float(line["loss"]) for line in self.trainer.state.log_history if "loss" in line]
+
+    @property
+    def weights(self) -> Weights:
+        """The policy's weights as they are now, copied."""
+        return {name: weight.detach().clone() for name, weight in self.trainer.model.state_dict().items()}
+
+
+def build(method: type[Method], layout: str, folder: Path, words: Sequence[str] = ()) -> Run:
+    """Return a run on rows of that layout, ready to train, below ``folder``.
+
+    Args:
+        words: further overrides, as on the command line.
+
+    Raises:
+        UserError: the configuration, the data or the method refuses it.
+    """
+    from alignzoo import settings
+    from alignzoo.compose import composed
+    from alignzoo.launch import quiet
+    from alignzoo.ready import make_ready
+    from alignzoo.record import Record
+    from alignzoo.rewards import configured_rewards
+    from alignzoo.train import train_parts, trl_config_of
+
+    cfg = composed(overrides(method, write_rows(layout, folder), words))
+    settings.check(cfg)
+    quiet(cfg)
+    ready, record = make_ready(cfg, method), Record(folder)
+    rewards = configured_rewards(cfg, method, ready.rows, ready.data.heldout, ready.stops)
+    args = trl_config_of(cfg, method, ready, rewards, folder)
+    model = ready.load(cfg)
+    start = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
+    parts = train_parts(cfg, method, ready, args, rewards, model, record)
+    given: list[float] = []
+    if method.uses_rewards:
+        parts = dataclasses.replace(parts, rewards=[_reward(given) for _ in parts.rewards])
+    return Run(cfg, ready, method().build_trainer(parts), start, given)
+
+
+def overrides(method: type[Method], rows: Path, words: Sequence[str]) -> list[str]:
+    """Return the words that compose a short training on ``rows``."""
+    from alignzoo.fields import config_fields
+
+    fields = config_fields(method.config)
+    data = ["dataset=local", f"dataset.path={rows}", "dataset.heldout.fraction=0"]
+    size = [f"train.global_batch_size={BATCH}", f"train.per_device_batch_size={BATCH}"]
+    short = [f"++method.{key}={value}" for key, value in SHORT.items() if key in fields]
+    quick = ["model=tiny", "strategy.device=cpu", "train.precision=fp32", "train.warmup_steps=0"]
+    return [f"method={method.name}", *quick, *data, *size, *short, *words]
+
+
+def _reward(given: list[float]) -> Callable[..., list[float]]:
+    """Return a reward as TRL calls it: the share of a sampled answer's token ids that are even.
+
+    Dense, so that answers differ from the first step; it notes its mean of each call in ``given``.
+    """
+
+    def even_ids(
+        prompts: list[Any], completions: list[Any], completion_ids: list[list[int]], **columns: Any
+    ) -> list[float]:
+        scores = [sum(i % 2 == 0 for i in ids) / max(1, len(ids)) for ids in completion_ids]
+        given.append(sum(scores) / max(1, len(scores)))
+        return scores
+
+    return even_ids
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Train on one thread, which is faster for a model this small, and take back what a run sets in the process."""
+    import torch
+
+    variables, threads = dict(os.environ), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        os.environ.clear()
+        os.environ.update(variables)

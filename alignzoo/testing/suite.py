@@ -1,0 +1,107 @@
+"""The kit as pytest sees it: a class with a test for each check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from alignzoo.method import Method
+from alignzoo.registry import registry
+from alignzoo.testing import contract, keys, learning, training
+from alignzoo.testing.rows import LAYOUTS, layouts_for
+from alignzoo.testing.runs import Run
+
+
+class Conformance:
+    """The checks, from the quickest to the slowest. Subclass it, or call :func:`conformance`."""
+
+    __test__ = False
+    name: ClassVar[str]
+    words: ClassVar[tuple[str, ...]] = ()
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Train once in each layout that the method's format can be made from."""
+        if "layout" in metafunc.fixturenames:
+            known = registry().methods.get(self.name)
+            data = getattr(known[0], "data", None) if known else None
+            metafunc.parametrize("layout", layouts_for(data) if data in contract.TRAINED else list(LAYOUTS))
+
+    def test_is_registered(self) -> None:
+        """It is found through the package's entry point, as users find it."""
+        contract.registered(self.name)
+
+    def test_declares_what_it_is(self, alignzoo_method: type[Method]) -> None:
+        """Data format, TRL classes, reference and rewards are given, each in its kind."""
+        contract.declares(alignzoo_method)
+
+    def test_names_its_source(self, alignzoo_method: type[Method]) -> None:
+        """The docstrings name the paper and where to find it."""
+        contract.names_its_source(alignzoo_method)
+
+    def test_sets_fields_that_its_config_has(self, alignzoo_method: type[Method]) -> None:
+        """Pinned fields and the YAML's keys are fields of the TRL config."""
+        keys.sets_known_fields(alignzoo_method)
+
+    def test_explains_each_key(self, alignzoo_method: type[Method]) -> None:
+        """A comment stands above each key of the YAML."""
+        keys.explains_its_keys(alignzoo_method)
+
+    def test_composes_with_its_defaults(self, alignzoo_method: type[Method]) -> None:
+        """``method=NAME`` composes, and passes the checks before a run."""
+        keys.composes(alignzoo_method, self.words)
+
+    def test_list_and_help_import_nothing_heavy(self, alignzoo_method: type[Method]) -> None:
+        """Neither the plugin's module nor ``list`` and ``--help`` import torch or TRL."""
+        contract.imports_nothing_heavy(alignzoo_method)
+
+    def test_trains_on(self, alignzoo_method: type[Method], layout: str, tmp_path: Path) -> None:
+        """It trains on datasets of each layout that its data format can be made from."""
+        training.trains_on(alignzoo_method, layout, tmp_path, self.words)
+
+    def test_every_weight_has_a_gradient(self, alignzoo_method: type[Method], alignzoo_learned: Run) -> None:
+        """The loss moves each weight of the model."""
+        learning.has_a_gradient(alignzoo_method, alignzoo_learned)
+
+    def test_learns_a_separable_set(self, alignzoo_method: type[Method], alignzoo_learned: Run) -> None:
+        """The loss falls and the chosen answers come ahead; or the rewards rise."""
+        learning.learns(alignzoo_method, alignzoo_learned)
+
+    def test_declares_its_reference(self, alignzoo_method: type[Method], alignzoo_learned: Run) -> None:
+        """``needs_reference`` is what the first rewards show."""
+        learning.declares_its_reference(alignzoo_method, alignzoo_learned)
+
+    def test_starts_at_its_first_loss(self, alignzoo_method: type[Method], alignzoo_learned: Run) -> None:
+        """``first_loss``, where given, is what the first update logs."""
+        learning.starts_at_its_first_loss(alignzoo_method, alignzoo_learned)
+
+    def test_trains_an_adapter(self, alignzoo_method: type[Method], tmp_path: Path) -> None:
+        """``peft=lora`` trains an adapter and leaves the model below it alone."""
+        training.trains_an_adapter(alignzoo_method, tmp_path, self.words)
+
+    def test_resumes_to_the_same_weights(self, alignzoo_method: type[Method], tmp_path: Path) -> None:
+        """A training broken off and resumed ends with the weights of one without a break."""
+        training.resumes(alignzoo_method, tmp_path, self.words)
+
+    def test_follows_its_equation(self, alignzoo_method: type[Method]) -> None:
+        """TRL's loss and gradient are those of the method's equation, where it gives one."""
+        reason = training.follows_its_equation(alignzoo_method)
+        if reason:
+            pytest.skip(reason)
+
+
+def conformance(method: str, *overrides: str) -> type[Conformance]:
+    """Return the tests of the method called ``method``, to be bound to a name that begins with ``Test``.
+
+    Args:
+        method: its name, as after ``method=``.
+        overrides: words for each training, as on the command line, where the method needs some to train at all.
+    """
+
+    class Bound(Conformance):
+        __test__ = True
+        name = method
+        words = overrides
+
+    return Bound

@@ -1,0 +1,91 @@
+"""What a method has to bear, checked by trainings of seconds: each layout, an adapter, a break; and its equation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from alignzoo.method import Method
+from alignzoo.testing.finding import NotConforming, refused_with
+from alignzoo.testing.rows import layouts_for
+from alignzoo.testing.runs import Run, Weights, build, undisturbed
+
+FAST = ("++method.learning_rate=1e-3", "train.lr_scheduler_type=constant")  #: a rate that moves a tiny model in them
+
+RUNS = "see that the trainer is built from all of `parts`, and that `data` names the columns that it reads."
+
+
+def trains_on(method: type[Method], layout: str, folder: Path, words: Sequence[str] = ()) -> Run:
+    """Refuse a method that cannot take two updates on a dataset of that layout, which it claims by its ``data``."""
+    from alignzoo import guards
+
+    with refused_with(method.name, f"training on {layout}", RUNS), undisturbed():
+        run = build(method, layout, folder, [*FAST, "train.max_steps=2", *words])
+        before = guards.fingerprint(run.trainer.model)
+        run.trainer.train()
+        guards.check_trained(run.trainer, before)
+    return run
+
+
+def trains_an_adapter(method: type[Method], folder: Path, words: Sequence[str] = ()) -> None:
+    """Refuse a method that does not train LoRA, or moves the frozen weights below it."""
+    import torch
+    from peft import PeftModel
+
+    fix = 'hand parts.peft_config to the trainer, as the default `trainer_arguments` does under "peft_config".'
+    run = trains_on(method, layouts_for(method.data)[0], folder, ["peft=lora", *words])
+    if not isinstance(run.trainer.model, PeftModel):
+        raise NotConforming(method.name, "peft=lora trains all weights: the trainer's model has no adapter", fix)
+    frozen = {name.replace(".base_layer.", "."): weight for name, weight in _base(run.trainer.model).items()}
+    moved = [name for name, weight in frozen.items() if name in run.start and not torch.equal(weight, run.start[name])]
+    if moved:
+        raise NotConforming(method.name, f"peft=lora moves {len(moved)} frozen weights, {moved[0]} first", fix)
+
+
+def _base(model: Any) -> Weights:
+    weights: Weights = model.get_base_model().state_dict()
+    return weights
+
+
+def resumes(method: type[Method], folder: Path, words: Sequence[str] = ()) -> None:
+    """Refuse a method that, resumed from a checkpoint in the middle, ends with other weights than without a break.
+
+    The check is TRL's own ``trainer.train(resume_from_checkpoint=...)``, within one epoch.
+    """
+    import torch
+
+    saving = ["train.max_steps=4", "train.save_strategy=steps", "train.save_steps=2", "train.save_total_limit=2"]
+    layout = layouts_for(method.data)[0]
+    fix = "save with the checkpoint whatever the trainer keeps beside model, optimizer and random state."
+    with refused_with(method.name, "resuming from a checkpoint", fix), undisturbed():
+        whole = build(method, layout, folder, [*FAST, *saving, *words])
+        whole.trainer.train()
+        expected = whole.weights
+        resumed = build(method, layout, folder, [*FAST, *saving, *words])
+        resumed.trainer.train(resume_from_checkpoint=str(folder / "checkpoints" / "checkpoint-2"))
+    found = resumed.weights
+    apart = [name for name, weight in expected.items() if not torch.equal(weight, found[name])]
+    if apart:
+        wrong = (
+            f"resumed after 2 of 4 updates, {len(apart)} weights differ from those without a break, {apart[0]} first"
+        )
+        raise NotConforming(method.name, wrong, fix)
+
+
+def follows_its_equation(method: type[Method]) -> str | None:
+    """Refuse a trainer that computes another loss than ``equation``; return why nothing can be said, or None."""
+    from alignzoo.verify.measure import compare, has_equation
+
+    if not has_equation(method):
+        return "the method gives no equation: see `alignzoo verify-losses`"
+    with refused_with(method.name, "equation", "mend the equation; `verify-losses` runs it alone."):
+        found = compare(method)
+    if found is None:
+        return "the equation does not cover the method's own settings"
+    if not found.agrees:
+        losses = f"the trainer's loss is {found.trl:.6f}, the equation's {found.equation:.6f}"
+        wrong = f"{losses}, and their gradients {found.gradient:.1e} apart"
+        fix = "mend the equation, written from the paper; or `pinned`, if the trainer computes another loss."
+        raise NotConforming(method.name, wrong, fix)
+    return None

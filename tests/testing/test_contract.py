@@ -1,0 +1,211 @@
+"""Each way of breaking the contract that the kit knows, found and answered with what mends it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from alignzoo import DataFormat, Method
+from alignzoo.registry import registry
+from alignzoo.testing import NotConforming, contract, keys
+
+Install = Callable[..., None]
+
+#: A method that keeps the contract.
+CODE = '''
+"""Fake, https://arxiv.org/abs/2309.06657."""
+from alignzoo import DataFormat, Method, hookimpl
+
+class Fake(Method):
+    """Hinge loss (Liu et al., 2023)."""
+    name = "fake_hinge"
+    data = DataFormat.PREFERENCE
+    needs_reference = True
+    config = "trl:DPOConfig"
+    trainer = "trl:DPOTrainer"
+    pinned = {"loss_type": ["hinge"]}
+
+@hookimpl
+def alignzoo_methods():
+    return [Fake]
+
+@hookimpl
+def alignzoo_config_packages():
+    return ["fake_hinge.conf"]
+'''
+
+OPTION = """# What it is.
+name: fake_hinge
+
+# Strength.
+beta: 0.1
+
+# Peak rates.
+learning_rates: {full: 1e-6, small: 1e-6, adapter: 1e-6}
+
+learning_rate: ${method.learning_rates.${peft.rate}}
+"""
+
+
+@pytest.fixture
+def fake(fake_package: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., type[Method]]:
+    """Install the method with this code and this YAML, and return it."""
+    monkeypatch.chdir(tmp_path)  # where a fresh interpreter finds it too
+
+    def install(code: str = CODE, option: str = OPTION) -> type[Method]:
+        fake_package("fake_hinge", code, {"method/fake_hinge.yaml": option} if option else {})
+        return contract.registered("fake_hinge")
+
+    return install
+
+
+def changed(old: str, new: str, text: str = CODE) -> str:
+    assert old in text
+    return text.replace(old, new)
+
+
+def refusal(check: Callable[[type[Method]], object], method: type[Method]) -> str:
+    """Return what the check says, which is one finding and its fix."""
+    with pytest.raises(NotConforming) as refused:
+        check(method)
+    text = str(refused.value)
+    assert text.startswith("fake_hinge: ")
+    assert text.splitlines()[-1].startswith("Fix: ")
+    return text
+
+
+def test_a_method_that_keeps_the_contract_passes(fake: Callable[..., type[Method]]) -> None:
+    method = fake()
+    for check in (contract.declares, contract.names_its_source, contract.imports_nothing_heavy):
+        check(method)
+    for check in (keys.sets_known_fields, keys.explains_its_keys, keys.composes):
+        check(method)
+
+
+def test_a_method_that_is_not_found(fake_package: Install) -> None:
+    with pytest.raises(
+        NotConforming, match=r"^fake_hinge: method=fake_hinge: no installed plugin adds it(.|\n)*\nFix: py"
+    ):
+        contract.registered("fake_hinge")
+    fake_package("fake_hinge", "import nothing_of_that_name")
+    with pytest.raises(NotConforming, match="No module named 'nothing_of_that_name'"):
+        contract.registered("fake_hinge")
+
+
+DECLARED = {
+    "no data": (
+        "    data = DataFormat.PREFERENCE\n",
+        "",
+        "data is missing\nFix: set data to one of DataFormat.",
+    ),
+    "data as text": ("DataFormat.PREFERENCE", "'pairs'", "data is pairs\n"),
+    "data of datasets only": ("DataFormat.PREFERENCE", "DataFormat.SCORED", "data is scored\n"),
+    "no trainer": ('    trainer = "trl:DPOTrainer"\n', "", "trainer is None\nFix: name a class as"),
+    "config without a module": ('"trl:DPOConfig"', '"DPOConfig"', "config is 'DPOConfig'\n"),
+    "a config that is a class": ('"trl:DPOConfig"', "dict", "config is <class 'dict'>\n"),
+    "a reference that is no bool": ("needs_reference = True", "needs_reference = 'yes'", "needs_reference is 'yes'\n"),
+    "rewards that are no bool": ("needs_reference = True", "uses_rewards = 1", "uses_rewards is 1\n"),
+    "pinned that is no dict": ('{"loss_type": ["hinge"]}', '["loss_type"]', "pinned is ['loss_type']\n"),
+    "not a Method": ("class Fake(Method)", "class Fake", "Fake is no Method\nFix: write `class ...(Method)`"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "said"), DECLARED.values(), ids=DECLARED)
+def test_a_declaration_of_another_kind_is_refused(
+    fake: Callable[..., type[Method]], old: str, new: str, said: str
+) -> None:
+    assert said in refusal(contract.declares, fake(changed(old, new)))
+
+
+def test_a_first_line_without_a_paper_is_refused(fake: Callable[..., type[Method]]) -> None:
+    said = refusal(contract.names_its_source, fake(changed(" (Liu et al., 2023)", "")))
+    assert "cites no paper: 'Hinge loss.'" in said
+
+
+def test_a_docstring_without_an_address_is_refused(fake: Callable[..., type[Method]]) -> None:
+    said = refusal(contract.names_its_source, fake(changed("https://arxiv.org/abs/2309.06657", "a paper")))
+    assert "no docstring has the address of the paper" in said
+    assert "into the docstring of fake_hinge." in said
+
+
+@pytest.mark.parametrize("place", ["from alignzoo import", "def alignzoo_methods():\n"])
+def test_a_heavy_import_is_named_with_the_step_that_does_it(fake: Callable[..., type[Method]], place: str) -> None:
+    inside = place.startswith("def")
+    new = f"{place}    import datasets\n" if inside else f"import datasets\n{place}"
+    method = fake(changed(place, new))
+    said = refusal(contract.imports_nothing_heavy, method)
+    assert "`list` imports datasets" in said if inside else "`import fake_hinge` imports datasets" in said
+    assert "if TYPE_CHECKING" in said
+
+
+KEYS = {
+    "pinned": (CODE, '"loss_type": ["hinge"]', '"los_type": 1', "no field 'los_type'\nFix: take it out", "loss_type"),
+    "an unknown config": (CODE, "trl:DPOConfig", "trl:NoConfig", "config='trl:NoConfig': no field of it", "its module"),
+    "a key": (OPTION, "beta:", "betta:", "yaml: trl:DPOConfig has no field 'betta'", "Did you mean beta"),
+    "no rate": (OPTION, "learning_rate: $", "beta_2: $", "sets no learning_rate", "TRL's own rate"),
+    "another name": (OPTION, "name: fake_hinge", "name: fake", "does not say `name: fake_hinge`", "begin it"),
+    "no mapping": (OPTION, OPTION, "- fake_hinge", "does not say `name: fake_hinge`", "begin it"),
+    "broken YAML": (OPTION, "name:", "name: [", "method/fake_hinge.yaml: ParserError", "mend the YAML"),
+}
+
+
+@pytest.mark.parametrize(("text", "old", "new", "said", "fix"), KEYS.values(), ids=KEYS)
+def test_keys_that_no_config_has_are_refused(
+    fake: Callable[..., type[Method]], text: str, old: str, new: str, said: str, fix: str
+) -> None:
+    code, option = (changed(old, new, text) if text is given else given for given in (CODE, OPTION))
+    told = refusal(keys.sets_known_fields, fake(code, option))
+    assert said in told
+    assert fix in told.splitlines()[-1]
+
+
+def test_a_key_of_the_methods_own_is_one_of_its_options(fake: Callable[..., type[Method]]) -> None:
+    keys.sets_known_fields(
+        fake(
+            changed("    pinned", '    options = frozenset({"betta"})\n    pinned'), changed("beta:", "betta:", OPTION)
+        )
+    )
+
+
+def test_a_yaml_that_is_not_there_is_refused(fake: Callable[..., type[Method]]) -> None:
+    said = refusal(keys.explains_its_keys, fake(option=""))
+    assert "method/fake_hinge.yaml is in no config package (alignzoo_conf, fake_hinge.conf)" in said
+    assert "package-data" in said
+
+
+def test_a_config_package_that_is_not_there_is_refused(fake: Callable[..., type[Method]]) -> None:
+    said = refusal(keys.explains_its_keys, fake(changed("fake_hinge.conf", "fake_hinge.config")))
+    assert "config package fake_hinge.config: ModuleNotFoundError" in said
+
+
+@pytest.mark.parametrize("key", ["name", "beta", "learning_rates"])
+def test_a_key_without_a_comment_is_named(fake: Callable[..., type[Method]], key: str) -> None:
+    lines = OPTION.splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith(f"{key}:"))
+    option = "\n".join(lines[: place - 1] + lines[place:])
+    assert f"no comment stands above '{key}'" in refusal(keys.explains_its_keys, fake(option=option))
+
+
+def test_a_rate_that_is_not_derived_needs_a_comment(fake: Callable[..., type[Method]]) -> None:
+    option = OPTION.replace("${method.learning_rates.${peft.rate}}", "1e-6")
+    assert "above 'learning_rate'" in refusal(keys.explains_its_keys, fake(option=option))
+
+
+def test_defaults_that_the_method_refuses_itself_are_refused(fake: Callable[..., type[Method]]) -> None:
+    assert "method.beta=big is text; DPOConfig takes float" in refusal(
+        keys.composes, fake(option=OPTION.replace("0.1", "big"))
+    )
+
+
+def test_the_formats_are_those_that_a_plan_can_be_made_for() -> None:
+    from alignzoo.plan import SEQUENCES
+
+    assert set(contract.TRAINED) == set(SEQUENCES) == set(DataFormat) - {DataFormat.SCORED}
+
+
+def test_nothing_of_the_kit_is_imported_by_alignzoo() -> None:
+    assert "fake_hinge" not in registry().methods
+    assert "alignzoo.testing" in sys.modules

@@ -1,0 +1,110 @@
+"""The kit in pytest: one test a check, findings without the kit's own frames, and no cost where it is not used."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+BROKEN = '''
+"""Fake, https://arxiv.org/abs/2309.06657."""
+from alignzoo import DataFormat, Method, hookimpl
+
+class Fake(Method):
+    """Hinge loss."""
+    name = "fake_broken"
+    data = DataFormat.UNPAIRED
+    config = "trl:DPOConfig"
+    trainer = "trl:DPOTrainer"
+    def build_trainer(self, parts):
+        raise RuntimeError("no GPU for you")
+
+@hookimpl
+def alignzoo_methods():
+    return [Fake]
+
+@hookimpl
+def alignzoo_config_packages():
+    return ["fake_broken.conf"]
+'''
+
+KIT = """
+from alignzoo.testing import conformance
+
+TestFake = conformance("fake_broken")
+TestLost = conformance("fake_lost")
+"""
+
+
+def run_pytest(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run pytest in ``folder``, with no configuration but the environment's plugins."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-v", *words]
+    environment = {**os.environ, "PYTEST_ADDOPTS": "", "COLUMNS": "200"}
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
+
+
+def test_each_check_is_a_test_and_ends_in_its_fix(fake_package: Callable[..., None], tmp_path: Path) -> None:
+    fake_package("fake_broken", BROKEN, {"method/fake_broken.yaml": "name: fake_broken\nlearning_rate: 1e-6\n"})
+    (tmp_path / "test_fake.py").write_text(KIT)
+    done = run_pytest(tmp_path, "test_fake.py")
+    assert done.returncode == 1
+    report = done.stdout
+    for line in (
+        "::TestFake::test_is_registered PASSED",
+        "::TestFake::test_names_its_source FAILED",
+        "::TestFake::test_trains_on[marked-answers] FAILED",
+        "::TestLost::test_is_registered FAILED",
+        "::TestLost::test_trains_an_adapter SKIPPED (see test_is_registered)",
+    ):
+        assert line in report
+    assert "::TestFake::test_trains_on[good-answers]" not in report
+    assert "the docstring's first line cites no paper: 'Hinge loss.'\nFix: begin the docstring of Fake" in report
+    assert "fake_lost: method=fake_lost: no installed plugin adds it." in report
+    assert "raise RuntimeError" in report, "the author's own line is shown"
+    assert "fake_broken: method/fake_broken.yaml: no comment stands above 'name'\nFix: " in report
+    assert "fake_broken: training on marked-answers: RuntimeError: no GPU for you\nFix: " in report
+    assert "raise NotConforming" not in report
+    last = report.splitlines()[-1]
+    failed, errors = (int(re.search(rf"(\d+) {what}", last)[1]) for what in ("failed", "error"))
+    assert report.count("\nFix: ") == failed + errors
+
+
+def test_the_plugin_costs_nothing_where_it_is_not_used(tmp_path: Path) -> None:
+    (tmp_path / "test_plain.py").write_text(
+        "import sys\n\ndef test_plain():\n"
+        "    heavy = {'torch', 'transformers', 'trl', 'datasets', 'pandas', 'alignzoo.registry', 'alignzoo.testing'}\n"
+        "    assert 'alignzoo.pytest_plugin' in sys.modules\n"
+        "    assert not heavy & sys.modules.keys()\n"
+    )
+    done = run_pytest(tmp_path, "test_plain.py", "-p", "no:hypothesispytest", "-p", "no:anyio")
+    assert done.returncode == 0, done.stdout
+
+
+def test_importing_the_kit_imports_nothing_heavy() -> None:
+    code = "import sys, alignzoo.testing; print({'torch', 'transformers', 'trl', 'datasets'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_words_reach_each_training(tmp_path: Path) -> None:
+    (tmp_path / "test_words.py").write_text(
+        'from alignzoo.testing import conformance\n\nTestDPO = conformance("dpo", "method.beta=-1")\n'
+    )
+    done = run_pytest(tmp_path, "test_words.py", "-k", "composes or declares_its_reference")
+    assert "method=dpo: method.beta=-1 must be above 0" in done.stdout
+    assert "training on pairs-of-messages: method.beta=-1 must be above 0" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["dpo"])
+def test_a_subclass_is_the_same(tmp_path: Path, name: str) -> None:
+    (tmp_path / "test_sub.py").write_text(
+        "from alignzoo.testing import Conformance\n\n"
+        f"class TestMine(Conformance):\n    __test__ = True\n    name = {name!r}\n"
+    )
+    done = run_pytest(tmp_path, "test_sub.py", "-k", "declares_what or names_its_source")
+    assert "2 passed" in done.stdout, done.stdout
