@@ -306,7 +306,7 @@ def test_a_method_declares_what_can_be_listed_without_trl(name: str) -> None:
     assert method.pinned.keys() <= found.keys()
     module, _, trainer = method.trainer.partition(":")
     assert trainer.removesuffix("Trainer") == method.config.partition(":")[2].removesuffix("Config")
-    assert fields._find_class(module, trainer)
+    assert fields.find_class(module, trainer)
     assert "arxiv.org" in str(sys.modules[plugin.module].__doc__)
 
 
