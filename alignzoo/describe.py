@@ -144,7 +144,7 @@ def _class(option: Option) -> Description | None:
     found: dict[str, Any] = getattr(registry(), f"{option.group}s")
     if option.name not in found:
         return None
-    item, plugin = found[option.name]
+    item, _ = found[option.name]
     columns = ", ".join(sorted(getattr(item, "columns", ())))
     facts = {"needs the columns": columns} if columns else {}
     text = "\n\n".join(part for part in (heading(option.text), _body(item)) if part)
@@ -168,9 +168,10 @@ def _body(item: Any) -> str:
 
 
 def _text(item: Any, module: str) -> str:
-    """Return what the class says below its first line, and what its module says, where it describes that class alone."""
+    """Return what the class says below its first line, and what its module does; a paragraph is one line."""
     about = inspect.cleandoc(sys.modules[module].__doc__ or "").partition("\n")[2].strip()
-    return "\n\n".join(part for part in (_body(item), about) if part)
+    paragraphs = "\n\n".join(part for part in (_body(item), about) if part).split("\n\n")
+    return "\n\n".join(part if part.startswith(" ") else " ".join(part.split()) for part in paragraphs)
 
 
 def _typed(option: Option) -> str:

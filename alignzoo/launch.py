@@ -20,6 +20,7 @@ from alignzoo import settings
 from alignzoo.errors import UserError, complain
 from alignzoo.explain import explained
 from alignzoo.record import Record
+from alignzoo.supported import say_untested_trl
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ def launch(cfg: DictConfig) -> float | None:
     sweeping = hydra.mode == RunMode.MULTIRUN
     record = None
     try:
+        say_untested_trl()
         record = Record(Path(hydra.runtime.output_dir))
         method = settings.check(cfg)
         quiet(cfg)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 
 from alignzoo.plugin import OWN
-from alignzoo.registry import registry
+from alignzoo.registry import Registry, registry
 
 
 @dataclass(frozen=True)
@@ -30,22 +30,26 @@ class Option:
         return self.file.read_text(encoding="utf-8")
 
 
-@functools.cache
 def config_options() -> dict[str, dict[str, Option]]:
     """Return the options by group and name. Alignzoo's come first, then the plugins' in the order of their names.
 
     An option of a plugin that somebody before it has already is not used, as in Hydra; the plugin gets a remark.
     """
+    return _options_of(registry())
+
+
+@functools.cache
+def _options_of(plugins: Registry) -> dict[str, dict[str, Option]]:
     found: dict[str, dict[str, Option]] = {}
     own = f"{OWN} {importlib.metadata.version(OWN)}"
     for option in _below(importlib.resources.files("alignzoo_conf"), own):
         found.setdefault(option.group, {})[option.name] = option
-    for plugin, package in registry().config_packages:
+    for plugin, package in plugins.config_packages:
         for option in _below(importlib.resources.files(package), plugin.origin):
             taken = found.setdefault(option.group, {}).setdefault(option.name, option)
             if taken is not option:
                 words = f"{option.group}={option.name}"
-                registry().remark(plugin, f"its {words} is not used: {taken.origin} has an option of that name")
+                plugins.remark(plugin, f"its {words} is not used: {taken.origin} has an option of that name")
     return found
 
 

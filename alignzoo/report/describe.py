@@ -41,7 +41,8 @@ def print_description(found: Description) -> None:
 def markdown(found: Description) -> str:
     """Return the page of a method; TRL's own words are left to ``describe``, which reads the installed version's."""
     lines = [f"# {found.option.name}", "", *_notice(found), "", *_wrapped(found.summary), ""]
-    lines += [found.text, ""] if found.text else []
+    for paragraph in filter(None, found.text.split("\n\n")):
+        lines += [*_wrapped(paragraph), ""]
     lines += ["| | |", "| --- | --- |", *(f"| {name} | {_cell(fact)} |" for name, fact in found.facts.items()), ""]
     lines += ["## Keys", "", "| key | default | meaning |", "| --- | --- | --- |", *map(_row, found.keys), ""]
     lines += list(_more(found))
