@@ -27,6 +27,10 @@ DATA = {
 }
 
 
+#: What every method's file leaves unsaid.
+RATE = "Peak learning rate: one of the three above, as `peft.rate` and `model.rate` say."
+
+
 @dataclass(frozen=True)
 class Key:
     """One key as it is typed, the value that it has unless it is set, and what is said of it."""
@@ -131,8 +135,10 @@ def _method(option: Option) -> Description | None:
 def _facts(method: type[Method]) -> dict[str, str]:
     facts = {"data": DATA[method.data]}
     facts["trainer"] = f"{method.trainer.replace(':', '.')}, filled from {method.config.replace(':', '.')}"
-    facts["reference model"] = "the start model" if method.needs_reference else "none"
-    facts["rewards"] = "the group reward" if method.uses_rewards else "none"
+    if method.needs_reference:
+        facts["reference model"] = "the start model"
+    if method.uses_rewards:
+        facts["rewards"] = "the group reward"
     if method.pinned:
         facts["fixed"] = ", ".join(f"{key}={value}" for key, value in method.pinned.items())
     facts["watch"] = ", ".join(method.headline)
@@ -188,6 +194,7 @@ def _keys(option: Option, fields: dict[str, Field] | None = None) -> Iterator[Ke
         comment = "" if place == 0 and key.comment == heading(text) else key.comment
         if key.path in ("name", "defaults"):
             continue
+        comment = comment or RATE if path == "method.learning_rate" else comment
         trl = fields.get(key.path, Field("", "")).text if fields else ""
         yield Key(path, key.value, comment or shared.get(path, ""), trl)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from alignzoo.registry import Registry
 
@@ -175,6 +176,17 @@ def test_two_strangers_lose_a_common_name_and_nothing_else(fake_package: Callabl
     assert "fake_one (fake_one 1.0)" in str(refused.value)
     assert "fake_two (fake_two 1.0)" in str(refused.value)
     assert not any(plugin.problem for plugin in found.plugins.values())
+
+
+def test_what_is_no_callback_is_left_out(fake_package: Callable[..., None]) -> None:
+    from alignzoo.callbacks import plugin_callbacks
+    from alignzoo.registry import registry
+
+    code = "from alignzoo import hookimpl\n@hookimpl\ndef alignzoo_callbacks(cfg): return [3]\n"
+    fake_package("fake_broken", code)
+    assert list(plugin_callbacks(OmegaConf.create())) == []
+    problem = "alignzoo_callbacks returned 3, which is no transformers.TrainerCallback"
+    assert registry().plugins["fake_broken"].problem == problem
 
 
 def test_a_callback_hook_that_exits_leaves_the_run(fake_package: Callable[..., None]) -> None:

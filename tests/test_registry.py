@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib.metadata
 import inspect
 import logging
@@ -16,6 +17,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from alignzoo import DataFormat, Method, Reward, UserError, fields, hookspecs
+from alignzoo.options import config_options
 from alignzoo.registry import Registry, registry
 
 ROOT = Path(__file__).parents[1]
@@ -267,6 +269,27 @@ def test_a_callback_hook_that_raises_leaves_the_others(fake_package: Install) ->
     assert "alignzoo_callbacks raised" in str(found.plugins["fake_bad"].problem)
 
 
+def test_plugins_are_looked_for_and_imported_once(
+    fake_package: Install, compose_config: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What 50 plugins cost at each start grows with this."""
+    fake_package("fake_good", "import builtins\nbuiltins.fake_imports = getattr(builtins, 'fake_imports', 0) + 1\n")
+    scans: list[str] = []
+    real = importlib.metadata.entry_points
+
+    def counted(**wanted: str) -> importlib.metadata.EntryPoints:
+        scans.append(wanted.get("group", ""))
+        return real(**wanted)
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", counted)
+    monkeypatch.setattr(builtins, "fake_imports", 0, raising=False)
+    for _ in range(2):
+        compose_config("method=ipo")
+        assert config_options()["method"].keys() == registry().methods.keys()
+    assert scans.count("alignzoo") == 1
+    assert vars(builtins)["fake_imports"] == 1
+
+
 # What is first-party.
 
 
@@ -387,6 +410,7 @@ def test_what_trains_nothing_imports_nothing_heavy(tmp_path: Path, words: str, c
 
 def test_importing_alignzoo_or_a_plugin_imports_nothing_heavy() -> None:
     modules = ["alignzoo", "alignzoo.cli", "alignzoo.registry", "alignzoo.searchpath", "alignzoo.commands.list"]
+    modules += ["alignzoo.commands.describe", "alignzoo.commands.doctor", "alignzoo.supported"]
     modules += ["alignzoo.sweep", "alignzoo.launch"]
     modules += [entry.value for entry in importlib.metadata.entry_points(group="alignzoo")]
     code = f"""

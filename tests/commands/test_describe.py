@@ -112,7 +112,8 @@ def alignzoo_config_packages(): return ["fake_theirs.conf"]
 
 
 def test_the_comment_above_a_key_is_its_meaning() -> None:
-    text = "# A file.\n# Of two lines.\nname: x\n\n# One.\n# More.\na: [1, 2]  # not this\n\nb:\n  # Below.\n  c: 'd'\n\n  e: 1\n"
+    top = "# A file.\n# Of two lines.\nname: x\n\n"
+    text = f"{top}# One.\n# More.\na: [1, 2]  # not this\n\nb:\n  # Below.\n  c: 'd'\n\n  e: 1\n"
     assert heading(text) == "A file. Of two lines."
     assert [(key.path, key.value, key.comment) for key in keys(text)][1:] == [
         ("a", "[1, 2]", "One. More."),
@@ -136,8 +137,9 @@ def test_the_keys_are_those_that_yaml_reads(file: Path) -> None:
 
 
 def test_a_docstring_is_taken_apart() -> None:
-    text = "A config.\n\nParameters:\n    > Group\n\n    a (`int`, *optional*):\n        One\n        [`~x.Y`].\n    b(`str`):\n        Two.\n\n    > [!NOTE]\n    > c:\n"
-    assert parameters(text) == {"a": "One Y.", "b": "Two."}
+    lines = ["A config.", "", "Parameters:", "    > Group", "", "    a (`int`, *optional*):", "        One"]
+    lines += ["        [`~x.Y`].", "    b(`str`):", "        Two.", "", "    > [!NOTE]", "    > c:", ""]
+    assert parameters("\n".join(lines)) == {"a": "One Y.", "b": "Two."}
 
 
 def test_writing_pages(tmp_path: Path) -> None:
