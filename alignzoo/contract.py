@@ -25,7 +25,7 @@ def fault(hook: str, item: Any) -> str | None:
     if not isinstance(getattr(item, "name", None), str):
         return f"{item.__name__}, which has no name"
     if inspect.isabstract(item):
-        return f"{item.__name__}, which lacks {', '.join(sorted(item.__abstractmethods__))}"
+        return f"{item.__name__}, which lacks {', '.join(sorted(vars(item).get('__abstractmethods__', ())))}"
     return _method_fault(item) if base is Method else None
 
 

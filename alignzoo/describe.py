@@ -93,8 +93,8 @@ def find_option(word: str) -> Option:
     groups = config_options()
     group, equals, name = word.partition("=")
     if not equals:
-        near = [f"{g}={word}" for g, options in groups.items() if word in options]
-        hint = f" Did you mean {' or '.join(near)}?" if near else " Write group=option, as in method=dpo."
+        meant = [f"{g}={word}" for g, options in groups.items() if word in options]
+        hint = f" Did you mean {' or '.join(meant)}?" if meant else " Write group=option, as in method=dpo."
         raise UserError(f"{word}: no option.{hint}")
     if group not in groups:
         raise UserError(f"{word}: no such group.{did_you_mean(group, groups)}\nThere are: {', '.join(groups)}.")

@@ -81,8 +81,6 @@ def _chosen(torch: Any) -> Iterator[Check]:
         fix = "train.precision=fp16 is faster here, and overflows more easily: bf16 needs an Ampere GPU or newer"
         yield warning(SECTION, "a run uses", found, fix)
     elif device == "cpu":
-        yield ok(
-            SECTION, "a run uses", f"{found}, {torch.get_num_threads()} threads: enough for models up to some 100M"
-        )
+        yield ok(SECTION, "a run uses", f"{found}: enough for models of some 100M parameters")
     else:
         yield ok(SECTION, "a run uses", found)

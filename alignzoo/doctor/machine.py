@@ -7,7 +7,7 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from alignzoo import cache
@@ -62,10 +62,11 @@ def memory(root: Path = Path("/")) -> tuple[float | None, float | None]:
 
 
 def _disk() -> Iterator[Check]:
-    for name, find, key in (
-        ("cache", lambda: cache.folder("."), "ALIGNZOO_CACHE"),
-        ("runs", Path.cwd, "hydra.run.dir"),
-    ):
+    places: dict[str, tuple[Callable[[], Path], str]] = {
+        "cache": (lambda: cache.folder("."), "ALIGNZOO_CACHE"),
+        "runs": (Path.cwd, "hydra.run.dir"),
+    }
+    for name, (find, key) in places.items():
         try:
             folder = find()
             writable, free = os.access(folder, os.W_OK), shutil.disk_usage(folder).free

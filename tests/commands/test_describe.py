@@ -76,7 +76,7 @@ def test_a_key_that_every_model_has_is_explained_by_the_whole_configuration() ->
     [
         ("dpo", "dpo: no option. Did you mean method=dpo?"),
         ("nonsense", "Write group=option"),
-        ("metod=dpo", "no such group. Did you mean method?"),
+        ("metod=dpo", "no such group. Did you mean method or model?"),
         ("method=dqo", "method=dqo: no installed plugin adds it. Did you mean dpo?"),
         ("dataset=hhh", "dataset=hhh: no such option. Did you mean hh?"),
     ],

@@ -7,10 +7,11 @@ import resource
 import shutil
 from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from alignzoo.doctor import machine
+from alignzoo.doctor import device, machine
 from alignzoo.doctor.check import Check, Verdict
 from alignzoo.doctor.device import check_device, check_driver
 
@@ -105,9 +106,32 @@ def test_a_torch_that_cannot_be_imported_is_broken(monkeypatch: pytest.MonkeyPat
     assert (check.name, check.verdict) == ("torch", Verdict.BROKEN)
 
 
+def faked_torch(capability: tuple[int, int], free: int) -> SimpleNamespace:
+    """A torch that sees one GPU of 80 GiB."""
+    gpu = SimpleNamespace(name="NVIDIA Some", total_memory=80 * 2**30)
+    cuda = SimpleNamespace(
+        is_available=lambda: True,
+        device_count=lambda: 1,
+        get_device_properties=lambda index: gpu,
+        mem_get_info=lambda index: (free, gpu.total_memory),
+        get_device_capability=lambda: capability,
+    )
+    mps = SimpleNamespace(is_available=lambda: False)
+    return SimpleNamespace(cuda=cuda, backends=SimpleNamespace(mps=mps))
+
+
+def test_a_gpu_in_use_and_one_without_bf16_are_warned_of() -> None:
+    gpu, uses = device._chosen(faked_torch((9, 0), 79 * 2**30))
+    assert (gpu.found, gpu.verdict) == ("NVIDIA Some, 80 GiB, 79 GiB free", Verdict.OK)
+    assert (uses.found, uses.verdict) == ("cuda, in bf16", Verdict.OK)
+    gpu, uses = device._chosen(faked_torch((7, 5), 2**30))
+    assert gpu.verdict is uses.verdict is Verdict.WARNING
+    assert uses.found == "cuda, in fp32"
+
+
 def test_the_device_is_the_one_that_a_run_would_choose() -> None:
     from alignzoo.device import choose_device, choose_precision
 
-    device = choose_device("auto")
+    chosen = choose_device("auto")
     (check,) = [check for check in check_device() if check.name == "a run uses"]
-    assert check.found.startswith(f"{device}, in {choose_precision('auto', device)}")
+    assert check.found.startswith(f"{chosen}, in {choose_precision('auto', chosen)}")
