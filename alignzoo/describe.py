@@ -109,7 +109,7 @@ def find_option(word: str) -> Option:
 def _method(option: Option) -> Description | None:
     if option.name not in registry().methods:
         return None
-    method, plugin = registry().methods[option.name]
+    method, _ = registry().methods[option.name]
     name = method.config.partition(":")[2]
     fields = own_fields(method.config)
     listed = list(_keys(option, fields))
@@ -119,7 +119,7 @@ def _method(option: Option) -> Description | None:
     return Description(
         option,
         _summary(method),
-        _text(method, plugin.module),
+        _text(method),
         _facts(method),
         listed,
         name,
@@ -173,9 +173,9 @@ def _body(item: Any) -> str:
     return (inspect.getdoc(item) or "").partition("\n")[2].strip()
 
 
-def _text(item: Any, module: str) -> str:
+def _text(item: type) -> str:
     """Return what the class says below its first line, and what its module does; a paragraph is one line."""
-    about = inspect.cleandoc(sys.modules[module].__doc__ or "").partition("\n")[2].strip()
+    about = inspect.cleandoc(sys.modules[item.__module__].__doc__ or "").partition("\n")[2].strip()
     paragraphs = "\n\n".join(part for part in (_body(item), about) if part).split("\n\n")
     return "\n\n".join(part if part.startswith(" ") else " ".join(part.split()) for part in paragraphs)
 

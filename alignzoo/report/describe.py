@@ -52,8 +52,8 @@ def markdown(found: Description) -> str:
 
 def _notice(found: Description) -> list[str]:
     return _wrapped(
-        f"Written by `python -m alignzoo describe --write`, from the method's module and its YAML: change those. "
-        f"`python -m alignzoo describe {found.typed}` shows the same, with what TRL says of each field."
+        "Written by `nox -s reference` from the method's module and its YAML: change those. `describe "
+        f"{found.typed}` shows the same, with what TRL says of each field."
     )
 
 
