@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +87,8 @@ def test_a_trl_outside_the_range_is_no_reason_to_stop() -> None:
 
 def test_an_extra_is_not_required() -> None:
     assert list(unmet_requirements(faked(**{"hydra-joblib-launcher": None, "bitsandbytes": None}))) == []
+
+
+def test_every_bad_combination_is_documented_with_its_source() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "doctor.md").read_text()
+    assert all(bad.source in page for bad in KNOWN_BAD)
