@@ -106,10 +106,8 @@ def find_option(word: str) -> Option:
     return groups[group][name]
 
 
-def _method(option: Option) -> Description | None:
-    if option.name not in registry().methods:
-        return None
-    method, _ = registry().methods[option.name]
+def _method(option: Option) -> Description:
+    method = registry().method(option.name)  # or why there is a file and no method
     name = method.config.partition(":")[2]
     fields = own_fields(method.config)
     listed = list(_keys(option, fields))

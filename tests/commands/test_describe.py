@@ -148,3 +148,11 @@ def test_writing_pages(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
         command.main(["--write", str(tmp_path / "file"), "method=kto"])
+
+
+def test_a_file_whose_method_is_missing_is_refused_with_the_plugins_reason(fake_package: Callable[..., None]) -> None:
+    code = 'from alignzoo import hookimpl\n@hookimpl\ndef alignzoo_config_packages(): return ["fake_yaml.conf"]\n'
+    fake_package("fake_yaml", code, {"method/lost.yaml": "name: lost\n"})
+    fake_package("fake_lost", "import nothing_of_that_name")
+    with pytest.raises(UserError, match=r"^method=lost: no installed plugin adds it.*\nPlugin fake_lost .*ModuleNotF"):
+        describe("method=lost")
