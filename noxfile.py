@@ -92,6 +92,14 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def reference(session: nox.Session) -> None:
+    """Write the reference's page of each method anew, and the golden file of the public interface."""
+    session.install("-e.", *TESTED)
+    session.run("python", "-m", "alignzoo", "describe", "--write", "docs/reference/methods", env=QUIET)
+    session.run("python", "tests/public_api.py", "--write")
+
+
+@nox.session
 def minimums(session: nox.Session) -> None:
     """Run the test suite against the oldest versions that pyproject.toml allows."""
     session.install("-e.", *group("test"), "-c", str(ROOT / "constraints-minimums.txt"))

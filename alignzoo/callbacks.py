@@ -11,6 +11,8 @@ from alignzoo.progress import ProgressBar
 from alignzoo.registry import registry
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from omegaconf import DictConfig
 
     from alignzoo.method import Method
@@ -25,8 +27,18 @@ def standard_callbacks(cfg: DictConfig, method: type[Method], record: Record, pr
         guards.Finite(),
         guards.RewardsDiffer(),
         ProgressBar(cfg.method.name, method.headline),
-        *(callback for _, callback in registry().call("alignzoo_callbacks", cfg=cfg)),
+        *plugin_callbacks(cfg),
     ]
+
+
+def plugin_callbacks(cfg: DictConfig) -> Iterator[TrainerCallback]:
+    """Yield the plugins' callbacks; a plugin that returns something else is left out."""
+    for plugin, callback in registry().call("alignzoo_callbacks", cfg=cfg):
+        if isinstance(callback, TrainerCallback):
+            yield callback
+        else:
+            problem = f"alignzoo_callbacks returned {callback!r}, which is no transformers.TrainerCallback"
+            registry().leave_out(plugin, problem)
 
 
 class Metrics(TrainerCallback):

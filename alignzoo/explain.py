@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import re
 import traceback
 from typing import Any
@@ -13,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alignzoo.errors import did_you_mean, nearest
 from alignzoo.fields import config_fields
+from alignzoo.options import config_options
 from alignzoo.registry import registry
 
 
@@ -56,9 +56,8 @@ def _missing_option(error: MissingConfigException) -> str:
 
 
 def _options(group: str) -> list[str]:
-    """Return the names of our own YAML files in a group."""
-    folder = importlib.resources.files("alignzoo_conf").joinpath(group)
-    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir()) if folder.is_dir() else []
+    """Return the names of a group's options."""
+    return sorted(config_options().get(group, {}))
 
 
 def _left_out(group: str) -> str:

@@ -22,7 +22,7 @@ def config_fields(spec: str) -> Fields:
     nearest to its top first. Empty if the source cannot be found, in which case the constructor itself has to complain.
     """
     module, _, name = spec.partition(":")
-    found = _find_class(module, name)
+    found = find_class(module, name)
     if found is None:
         return {}
     node, tree = found
@@ -55,7 +55,8 @@ def _base_fields(base: ast.expr, package: str, tree: ast.Module) -> Fields | Non
     return {} if base.id in dir(builtins) else None
 
 
-def _find_class(module: str, name: str) -> tuple[ast.ClassDef, ast.Module] | None:
+def find_class(module: str, name: str) -> tuple[ast.ClassDef, ast.Module] | None:
+    """Return the source of a class of ``module``, or of a file below it, and of the file; None if there is none."""
     pattern = re.compile(rf"^class {re.escape(name)}\b", re.MULTILINE)
     for file in _sources(module):
         text = file.read_text(encoding="utf-8", errors="replace")

@@ -26,6 +26,7 @@ from alignzoo.lock import InUse, locked
 from alignzoo.notice import Preempted, listening
 from alignzoo.record import Record
 from alignzoo.speed import warm
+from alignzoo.supported import say_untested_trl
 
 if TYPE_CHECKING:
     from alignzoo.method import Method
@@ -56,6 +57,7 @@ def launch(cfg: DictConfig) -> float | None:
                 from alignzoo.pipeline.run import run_pipeline
 
                 return run_pipeline(cfg, record.folder, overrides, launch)
+            say_untested_trl()
             method = settings.check(cfg)
             strategies.check(cfg)
             quiet(cfg)

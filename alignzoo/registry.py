@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import importlib.metadata
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from alignzoo import hookspecs
+from alignzoo.contract import fault
 from alignzoo.errors import UserError, did_you_mean
+from alignzoo.plugin import DISABLED, OWN, Plugin, contained, load, said
 
 if TYPE_CHECKING:
     from alignzoo.judge import Judge
@@ -22,22 +24,6 @@ if TYPE_CHECKING:
     from alignzoo.reward import Reward
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """An installed plugin: its entry point, where it comes from, and what keeps it out (None: it is in use)."""
-
-    name: str
-    module: str
-    distribution: str
-    version: str
-    problem: str | None = None
-
-    @property
-    def origin(self) -> str:
-        """The distribution and its version, as pip names them."""
-        return f"{self.distribution} {self.version}"
 
 
 class Registry:
@@ -48,6 +34,8 @@ class Registry:
         self.manager = pluggy.PluginManager(hookspecs.PROJECT)
         self.manager.add_hookspecs(hookspecs)
         self.plugins: dict[str, Plugin] = {}
+        self.remarks: dict[str, list[str]] = {}  #: by plugin: what is wrong with it although it is in use
+        self.clashes: dict[tuple[str, str], str] = {}  #: (kind, name) -> who adds it, where several plugins do
         blocked = {name.strip() for name in disabled.split(",")}
         # Sorted: entry points come in the order of sys.path otherwise, which differs between machines.
         for entry in sorted(importlib.metadata.entry_points(group=hookspecs.PROJECT), key=lambda e: e.name):
@@ -59,38 +47,74 @@ class Registry:
         if taken and (taken.module, taken.distribution) == (entry.value, origin[0]):
             return  # one distribution found twice on sys.path
         name = entry.name if not taken else f"{entry.name} ({origin[0]})"
-        problem = "disabled by ALIGNZOO_DISABLED_PLUGINS" if blocked else self._load(entry, name)
-        if problem and not blocked:
-            log.warning("plugin %s (%s %s) is left out: %s", name, *origin, problem)
-        self.plugins[name] = Plugin(name, entry.value, *origin, problem)
+        self.plugins[name] = Plugin(name, entry.value, *origin, DISABLED if blocked else None)
+        if not blocked:
+            self._register(entry, self.plugins[name])
 
-    def _load(self, entry: importlib.metadata.EntryPoint, name: str) -> str | None:
-        """Register the plugin; return why that failed, or None."""
+    def _register(self, entry: importlib.metadata.EntryPoint, plugin: Plugin) -> None:
         try:
-            self.manager.register(entry.load(), name=name)
+            module, remarks = load(entry)
+            self.manager.register(module, name=plugin.name)
             self.manager.check_pending()  # a hook that this version does not have
-        except (Exception, SystemExit) as error:  # a plugin may raise anything, and must not end the program
-            if self.manager.has_plugin(name):
-                self.manager.unregister(name=name)
-            return f"{type(error).__name__}: {error}".splitlines()[0]
-        return None
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin may raise anything, and must not end the program
+            self.leave_out(plugin, said(error))
+        else:
+            self.remarks[plugin.name] = remarks
 
     def call(self, hook: str, **arguments: Any) -> Iterator[tuple[Plugin, Any]]:
-        """Yield, plugin by plugin, each item that the hook returns; a plugin whose hook raises is left out."""
+        """Yield, plugin by plugin, each item that the hook returns; a plugin whose hook fails is left out."""
         for impl in getattr(self.manager.hook, hook).get_hookimpls():
             plugin = self.plugins[impl.plugin_name]
             try:
-                items = list(impl.function(**{name: arguments[name] for name in impl.argnames}))
-            except (Exception, SystemExit) as error:
-                self._leave_out(plugin, f"{hook} raised {type(error).__name__}: {error}")
+                with contained():
+                    returned = impl.function(**{name: arguments[name] for name in impl.argnames})
+                    items = [] if isinstance(returned, str) else list(returned)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                self.leave_out(plugin, f"{hook} raised {said(error)}")
+                continue
+            faults = [text for text in (fault(hook, item) for item in items) if text]
+            faults += [f"the text {returned!r} and not a list"] if isinstance(returned, str) else []
+            if faults:
+                self.leave_out(plugin, f"{hook} returned {faults[0]}")
                 continue
             yield from ((plugin, item) for item in items)
 
-    def _leave_out(self, plugin: Plugin, problem: str) -> None:
+    def leave_out(self, plugin: Plugin, problem: str) -> None:
+        """Take the plugin out of use, and say so once."""
         log.warning("plugin %s (%s) is left out: %s", plugin.name, plugin.origin, problem)
         self.plugins[plugin.name] = dataclasses.replace(plugin, problem=problem)
+        self.remarks.pop(plugin.name, None)
         if self.manager.has_plugin(plugin.name):
             self.manager.unregister(name=plugin.name)
+
+    def remark(self, plugin: Plugin, text: str) -> None:
+        """Note what is wrong with a plugin that stays in use; ``list`` and ``doctor`` show it."""
+        remarks = self.remarks.setdefault(plugin.name, [])
+        remarks += [text] if text not in remarks else []
+
+    @property
+    def faults(self) -> list[tuple[Plugin, str]]:
+        """What is wrong with plugins, broken or in use; those that the user disabled are not meant."""
+        broken = [(plugin, f"left out: {plugin.problem}") for plugin in self.plugins.values() if plugin.broken]
+        return broken + [(self.plugins[name], text) for name, texts in self.remarks.items() for text in texts]
+
+    @functools.cached_property
+    def config_packages(self) -> list[tuple[Plugin, str]]:
+        """The import names of the plugins' config packages that are there, each with its plugin."""
+        found = []
+        for plugin, package in self.call("alignzoo_config_packages"):
+            problem = _import_problem(package)
+            if problem:
+                text = f"its config package {package} is not there ({problem})"
+                log.warning("plugin %s (%s): %s", plugin.name, plugin.origin, text)
+                self.remark(plugin, text)
+            else:
+                found.append((plugin, package))
+        return found
 
     @functools.cached_property
     def methods(self) -> dict[str, tuple[type[Method], Plugin]]:
@@ -108,58 +132,81 @@ class Registry:
         return self._named("alignzoo_judges", "judge")
 
     def _named(self, hook: str, kind: str) -> dict[str, tuple[Any, Plugin]]:
-        found: dict[str, tuple[Any, Plugin]] = {}
+        """Return what the hook's plugins add, by name; alignzoo keeps its names, two strangers lose a common one."""
+        owners: dict[str, list[tuple[Any, Plugin]]] = {}
         for plugin, item in self.call(hook):
-            if not _has_name(item):
-                self._leave_out(plugin, f"{hook} returned {item!r}, which is no {kind} class with a name")
-                continue
-            if item.name in found:
-                owners = " and ".join(f"{p.name} ({p.origin})" for p in (found[item.name][1], plugin))
-                raise UserError(
-                    f"{kind} {item.name!r} is added by both {owners}.\n"
-                    f"Uninstall one of them, or set ALIGNZOO_DISABLED_PLUGINS={plugin.name}."
-                )
-            found[item.name] = (item, plugin)
+            owners.setdefault(item.name, []).append((item, plugin))
+        found = {}
+        for name, adding in owners.items():
+            own = [pair for pair in adding if pair[1].distribution == OWN]
+            if len(adding) == 1 or own:
+                found[name] = (own or adding)[0]
+            if len(adding) > 1:
+                self._clash(kind, name, [plugin for _, plugin in adding], bool(own))
         return found
+
+    def _clash(self, kind: str, name: str, plugins: list[Plugin], ours: bool) -> None:
+        strangers = [plugin for plugin in plugins if plugin.distribution != OWN or not ours]
+        adding = " and ".join(f"{plugin.name} ({plugin.origin})" for plugin in plugins)
+        outcome = f"alignzoo's is used. To be rid of this, uninstall {strangers[0].distribution}"
+        if not ours:
+            outcome = "neither is used. Uninstall one of them"
+        text = (
+            f"{kind} {name!r} is added by {adding}: {outcome}, or set ALIGNZOO_DISABLED_PLUGINS={strangers[-1].name}."
+        )
+        log.warning("%s", text)
+        self.clashes[kind, name] = text
+        for plugin in strangers:
+            self.remark(plugin, text)
 
     def method(self, name: str) -> type[Method]:
         """Return the method called ``name``.
 
         Raises:
-            UserError: no plugin that works adds it.
+            UserError: no plugin that works adds it, or several do.
         """
-        if name not in self.methods:
-            raise UserError(f"method={name}: no installed plugin adds it.{self._why_missing(name, self.methods)}")
-        return self.methods[name][0]
+        found: type[Method] = self._get("method", name, self.methods)
+        return found
 
     def reward(self, name: str) -> type[Reward]:
         """Return the reward called ``name``.
 
         Raises:
-            UserError: no plugin that works adds it.
+            UserError: no plugin that works adds it, or several do.
         """
-        if name not in self.rewards:
-            raise UserError(f"reward={name}: no installed plugin adds it.{self._why_missing(name, self.rewards)}")
-        return self.rewards[name][0]
+        found: type[Reward] = self._get("reward", name, self.rewards)
+        return found
 
     def judge(self, name: str) -> type[Judge]:
         """Return the judge called ``name``.
 
         Raises:
-            UserError: no plugin that works adds it.
+            UserError: no plugin that works adds it, or several do.
         """
-        if name not in self.judges:
-            raise UserError(f"judge={name}: no installed plugin adds it.{self._why_missing(name, self.judges)}")
-        return self.judges[name][0]
+        found: type[Judge] = self._get("judge", name, self.judges)
+        return found
 
-    def _why_missing(self, name: str, known: dict[str, Any]) -> str:
-        broken = [p for p in self.plugins.values() if p.problem]
-        left_out = "".join(f"\nPlugin {p.name} ({p.origin}) is left out: {p.problem}" for p in broken)
-        return did_you_mean(name, known) + left_out
+    def _get(self, kind: str, name: str, known: dict[str, tuple[Any, Plugin]]) -> Any:
+        if name in known:
+            return known[name][0]
+        if (kind, name) in self.clashes:
+            raise UserError(self.clashes[kind, name])
+        left_out = [
+            f"\nPlugin {p.name} ({p.origin}) is left out: {p.problem}" for p in self.plugins.values() if p.problem
+        ]
+        raise UserError(f"{kind}={name}: no installed plugin adds it.{did_you_mean(name, known)}{''.join(left_out)}")
 
 
-def _has_name(item: Any) -> bool:
-    return isinstance(item, type) and isinstance(getattr(item, "name", None), str)
+def _import_problem(package: str) -> str | None:
+    """Return why Hydra could not import a config package, or None."""
+    try:
+        with contained():
+            importlib.import_module(package)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the packages above it run too, and are as free to fail as a plugin is
+        return said(error)
+    return None
 
 
 @functools.cache

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import logging
 from typing import TYPE_CHECKING
 
 from hydra.core.plugins import Plugins
@@ -13,8 +11,6 @@ from alignzoo.registry import registry
 
 if TYPE_CHECKING:
     from hydra.core.config_search_path import ConfigSearchPath
-
-log = logging.getLogger(__name__)
 
 
 class PluginConfigs(SearchPathPlugin):
@@ -26,18 +22,8 @@ class PluginConfigs(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Append, in the order of the plugins' names."""
-        for plugin, package in registry().call("alignzoo_config_packages"):
-            if not _there(package):
-                log.warning("plugin %s (%s): its config package %s is not there", plugin.name, plugin.origin, package)
-                continue
+        for plugin, package in registry().config_packages:
             search_path.append(provider=plugin.origin, path=f"pkg://{package}")
-
-
-def _there(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except (ImportError, ValueError):
-        return False
 
 
 def install() -> None:

@@ -73,7 +73,7 @@ def _start_wandb(cfg: DictConfig, folder: Path, group: str | None) -> Any:
 
     mode: Any = os.environ.get("WANDB_MODE") or cfg.tracker.mode
     if mode == "auto":
-        mode = "online" if _logged_in() else "offline"
+        mode = "online" if logged_in() else "offline"
         if mode == "offline":
             print("Not logged in to Weights & Biases: writing offline (`wandb login`, then `wandb sync`).", flush=True)
     os.environ["WANDB_LOG_MODEL"] = "false"
@@ -90,7 +90,7 @@ def _start_wandb(cfg: DictConfig, folder: Path, group: str | None) -> Any:
     )
 
 
-def _logged_in() -> bool:
+def logged_in() -> bool:
     """Tell whether wandb would find a key without asking for one."""
     if os.environ.get("WANDB_API_KEY"):
         return True

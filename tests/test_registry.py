@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib.metadata
 import inspect
 import logging
@@ -16,6 +17,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from alignzoo import Reward, UserError, hookspecs
+from alignzoo.options import config_options
 from alignzoo.registry import Registry, registry
 
 ROOT = Path(__file__).parents[1]
@@ -175,20 +177,21 @@ def test_a_disabled_plugin_does_not_fail_the_list(fake_package: Install, alignzo
     assert "left out: fake_broken (fake_broken 1.0): disabled by ALIGNZOO_DISABLED_PLUGINS" in done.stdout
 
 
-def test_two_methods_of_one_name_name_both_owners(fake_package: Install, alignzoo: Run) -> None:
+def test_a_method_with_a_name_of_ours_is_not_used(fake_package: Install, alignzoo: Run) -> None:
     fake_package("fake_dpo", GOOD.format(name="dpo"))
     version = importlib.metadata.version("alignzoo")
-    with pytest.raises(UserError) as refused:
-        _ = Registry().methods
-    text = str(refused.value)
-    assert f"method 'dpo' is added by both dpo (alignzoo {version}) and fake_dpo (fake_dpo 1.0)." in text
-    assert "ALIGNZOO_DISABLED_PLUGINS=fake_dpo" in text
-    done = alignzoo("method=ipo")
-    assert (done.returncode, done.stderr) == (1, f"alignzoo: {text}\n")
+    found = Registry()
+    assert found.methods["dpo"][1].distribution == "alignzoo"
+    (remark,) = found.remarks["fake_dpo"]
+    assert "method 'dpo' is added by " in remark
+    assert f"dpo (alignzoo {version})" in remark
+    assert "fake_dpo (fake_dpo 1.0)" in remark
+    assert "ALIGNZOO_DISABLED_PLUGINS=fake_dpo" in remark
+    assert alignzoo("list").returncode == 1
     assert alignzoo("list", ALIGNZOO_DISABLED_PLUGINS="fake_dpo").returncode == 0
 
 
-def test_two_rewards_of_one_name_name_both_owners(fake_package: Install) -> None:
+def test_a_reward_with_a_name_of_ours_names_both_owners(fake_package: Install) -> None:
     code = """
 from alignzoo import Reward, hookimpl
 
@@ -202,10 +205,12 @@ def alignzoo_rewards():
     return [Length]
 """
     fake_package("fake_rewards", code)
-    with pytest.raises(UserError, match=r"^reward 'length' is added by both ") as refused:
-        _ = Registry().rewards
-    assert "fake_rewards (fake_rewards 1.0)" in str(refused.value)
-    assert f"rewards (alignzoo {importlib.metadata.version('alignzoo')})" in str(refused.value)
+    found = Registry()
+    assert found.rewards["length"][1].distribution == "alignzoo"
+    (remark,) = found.remarks["fake_rewards"]
+    assert remark.startswith("reward 'length' is added by ")
+    assert "fake_rewards (fake_rewards 1.0)" in remark
+    assert f"rewards (alignzoo {importlib.metadata.version('alignzoo')})" in remark
 
 
 def test_two_distributions_may_give_their_entry_points_one_name(fake_package: Install, tmp_path: Path) -> None:
@@ -262,6 +267,27 @@ def test_a_callback_hook_that_raises_leaves_the_others(fake_package: Install) ->
     found = Registry()
     assert [item for _, item in found.call("alignzoo_callbacks", cfg=cfg)] == [7]
     assert "alignzoo_callbacks raised" in str(found.plugins["fake_bad"].problem)
+
+
+def test_plugins_are_looked_for_and_imported_once(
+    fake_package: Install, compose_config: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What 50 plugins cost at each start grows with this."""
+    fake_package("fake_good", "import builtins\nbuiltins.fake_imports = getattr(builtins, 'fake_imports', 0) + 1\n")
+    scans: list[str] = []
+    real = importlib.metadata.entry_points
+
+    def counted(**wanted: str) -> importlib.metadata.EntryPoints:
+        scans.append(wanted.get("group", ""))
+        return real(**wanted)
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", counted)
+    monkeypatch.setattr(builtins, "fake_imports", 0, raising=False)
+    for _ in range(2):
+        compose_config("method=ipo")
+        assert config_options()["method"].keys() == registry().methods.keys()
+    assert scans.count("alignzoo") == 1
+    assert vars(builtins)["fake_imports"] == 1
 
 
 # What is first-party.
@@ -351,6 +377,8 @@ print("code", code, "heavy", sorted(set({HEAVY}) & sys.modules.keys()), file=sys
         ("--info searchpath", 0),
         ("-sc install=bash", 0),
         ("list", 0),
+        ("describe method=grpo reward=length model=tiny", 0),
+        ("describe method=dqo", 1),
         ("method.bta=1", 1),
         ("+method.nonsense=1", 1),
         ("method.beta=big", 1),
@@ -367,6 +395,7 @@ def test_what_trains_nothing_imports_nothing_heavy(tmp_path: Path, words: str, c
 
 def test_importing_alignzoo_or_a_plugin_imports_nothing_heavy() -> None:
     modules = ["alignzoo", "alignzoo.cli", "alignzoo.registry", "alignzoo.searchpath", "alignzoo.commands.list"]
+    modules += ["alignzoo.commands.describe", "alignzoo.commands.doctor", "alignzoo.supported"]
     modules += ["alignzoo.sweep", "alignzoo.launch"]
     modules += [entry.value for entry in importlib.metadata.entry_points(group="alignzoo")]
     code = f"""

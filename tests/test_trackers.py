@@ -17,7 +17,7 @@ from conftest import QUICK
 from inprocess import run
 from omegaconf import DictConfig
 
-from alignzoo.trackers import _logged_in, tracking
+from alignzoo.trackers import logged_in, tracking
 
 LITTLE = (*(word for word in QUICK if "dataset.rows" not in word), "dataset.rows=8", "train.warmup_steps=0")
 
@@ -106,7 +106,7 @@ def members(folder: Path, sweep: subprocess.CompletedProcess[str]) -> list[Path]
     return sorted((folder / "my-sweep").glob("[0-9]*"))
 
 
-def test_who_is_not_logged_in_is_told_and_not_asked(sweep: subprocess.CompletedProcess[str]) -> None:
+def test_who_is_notlogged_in_is_told_and_not_asked(sweep: subprocess.CompletedProcess[str]) -> None:
     assert sweep.returncode == 1, "one member failed"
     assert "Not logged in to Weights & Biases: writing offline" in sweep.stdout
     assert "Traceback" not in sweep.stderr
@@ -202,20 +202,20 @@ def test_wandb_can_be_switched_off(
     assert "Not logged in" not in capsys.readouterr().out
 
 
-def test_who_is_logged_in(away: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not _logged_in()
+def test_who_islogged_in(away: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not logged_in()
     (away / "netrc").write_text("machine example.org\n  login user\n  password x\n")
-    assert not _logged_in(), "elsewhere"
+    assert not logged_in(), "elsewhere"
     (away / "netrc").write_text("machine api.wandb.ai\n  login user\n  password x\n")
-    assert _logged_in()
+    assert logged_in()
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org/")
-    assert not _logged_in(), "to the public server, which is not the one in use"
+    assert not logged_in(), "to the public server, which is not the one in use"
     (away / "netrc").write_text("machine wandb.example.org\n  login user\n  password x\n")
-    assert _logged_in()
+    assert logged_in()
     (away / "netrc").write_text("machine machine machine\n")
-    assert not _logged_in(), "the file cannot be read"
+    assert not logged_in(), "the file cannot be read"
     monkeypatch.setenv("WANDB_API_KEY", "key")
-    assert _logged_in()
+    assert logged_in()
 
 
 def test_the_leaderboard_is_a_table_of_the_same_group(folder: Path, members: list[Path]) -> None:

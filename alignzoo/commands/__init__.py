@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "list": "what is installed, from which distribution, and what failed",
+    "describe": "what an option is, and what its keys mean",
+    "doctor": "whether this machine and its packages can run alignzoo",
     "check": "what is in the data, before any training",
     "plan": "memory and time of a run on any devices, before any training",
     "evaluate": "the yardstick for a run, a checkpoint or any model",

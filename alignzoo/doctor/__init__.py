@@ -1,0 +1,1 @@
+"""Whether a machine and what is installed on it can run alignzoo."""
