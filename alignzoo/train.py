@@ -46,7 +46,7 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
 
     Where several processes train together, each runs this; the result is the main one's, the others' is empty.
     """
-    from alignzoo.speed.backbone import share_prefixes, stop_sharing
+    from alignzoo.speed.backbone import share_prefixes, sharing_ends
 
     ready = make_ready(cfg, method)
     data = fingerprints(ready.data.manifest)
@@ -66,17 +66,15 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
     with Watch() as measuring:
         before = yardstick.measure_start(compared(cfg, ready, model), weights.identity(ready.against))
 
-    with Watch() as training, listening() as notice:  # with the reference's pass
+    with Watch() as training, listening() as notice, sharing_ends():  # with the reference's pass
         transformers.set_seed(cfg.seed)  # TRL makes an adapter's weights before it sets the seed
         trainer = method().build_trainer(train_parts(cfg, method, ready, args, rewards, model, record))
-        reference = getattr(trainer, "ref_model", None)
-        share_prefixes(cfg, reference)
+        share_prefixes(cfg, getattr(trainer, "ref_model", None))
         saving = Saving(trainer, record.folder / "checkpoints", facts, record.came)
         check_divided(cfg, trainer)
         unmoved = guards.fingerprint(trainer.model)
         time_limit = seconds(cfg.train.stop_before)
         train_until_told(trainer, saving, notice, time_limit and record.started + time_limit)
-        stop_sharing(model, reference)
         guards.check_trained(trainer, unmoved)
     record.model(trainer, whole=method.trains is ModelKind.REWARD_MODEL)
 

@@ -111,6 +111,7 @@ def _target(cfg: DictConfig, method: type[Method], options: argparse.Namespace) 
     from alignzoo.memory.footprint import idle_memory
     from alignzoo.memory.survey import Target
     from alignzoo.method import load
+    from alignzoo.strategies import processes
 
     elsewhere = options.memory or options.devices or options.tflops
     device = cfg.strategy.device
@@ -126,7 +127,7 @@ def _target(cfg: DictConfig, method: type[Method], options: argparse.Namespace) 
         load(method.trainer)  # what a run has imported before its first weight
         fixed = idle_memory()
     memory = options.memory * 2**30 if options.memory else _memory(device)
-    return Target(device, precision, options.devices or cfg.strategy.processes, memory, fixed)
+    return Target(device, precision, options.devices or processes(cfg), memory, fixed)
 
 
 def _here(device: str) -> bool:

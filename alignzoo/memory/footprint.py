@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignzoo.strategies import processes
+
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
@@ -53,7 +55,7 @@ def planned_peak(cfg: DictConfig, method: type[Method], ready: Ready) -> int | N
     from alignzoo.memory.sharding import sharding_of
     from alignzoo.memory.workload import read_lengths, workload
 
-    devices = cfg.strategy.processes
+    devices = processes(cfg)
     try:
         config = AutoConfig.from_pretrained(ready.start, trust_remote_code=cfg.model.trust_remote_code)
         work = workload(cfg, method, read_lengths(cfg, method, ready), devices)

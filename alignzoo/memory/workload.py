@@ -89,7 +89,7 @@ def longest(rows: Dataset, prompt: str, answers: Sequence[str]) -> int:
 def workload(cfg: DictConfig, method: type[Method], lengths: Lengths, devices: int) -> Workload:
     """Return what one of ``devices`` puts through the model."""
     sampled = method.data is DataFormat.PROMPTS
-    each = cfg.train.per_device_batch_size
+    each = min(cfg.train.per_device_batch_size, max(1, cfg.train.global_batch_size // devices))
     rows = min(each, lengths.rows or each) if not sampled else each
     batches = max(1, cfg.train.global_batch_size // (each * devices))
     tokens, sample = lengths.trained, None

@@ -7,8 +7,11 @@ that (adapters, DDP, FSDP2, checkpointing of its layers) stays as it is, and so 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import MethodType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -26,6 +29,8 @@ log = logging.getLogger(__name__)
 
 #: With `auto`, a batch is packed where that leaves at most this share of its padded positions.
 PAYS = 0.97
+
+_sharing: WeakSet[Any] = WeakSet()  #: models whose batches are packed now
 
 
 def share_prefixes(cfg: DictConfig, *models: Any) -> None:
@@ -47,6 +52,17 @@ def share_prefixes(cfg: DictConfig, *models: Any) -> None:
         head.score_labels_only()
         if reason:
             log.info("prompts shared by a batch's rows are computed for each row: %s.", reason)
+        else:
+            _sharing.add(model)
+
+
+@contextmanager
+def sharing_ends() -> Iterator[None]:
+    """Let every model run as before when the block is left, also by an error."""
+    try:
+        yield
+    finally:
+        stop_sharing(*_sharing)
 
 
 def stop_sharing(*models: Any) -> None:

@@ -69,7 +69,7 @@ class PPO(Method):
         for size, name in ((batch, "train.global_batch_size"), (group, "method.num_generations")):
             if sampled % size:
                 raise UserError(f"method.generation_batch_size={sampled} must be a multiple of {name}={size}.")
-        if cfg.strategy.processes > 1:
+        if cfg.strategy.processes not in (1, "auto"):
             raise UserError(
                 f"strategy.processes={cfg.strategy.processes}: ppo trains in one process, its value head is not shared."
             )
