@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": "the yardstick for a run, a checkpoint or any model",
     "compare": "the held-out answers of several runs, side by side",
     "report": "the leaderboard of a sweep or of several runs",
+    "sweep": "how far a sweep is, and finishing what is missing of it",
     "manifest": "whether two runs used the same rows and tokens",
     "chat": "talk to a result, and to what it was before",
     "verify-losses": "whether TRL's losses are those of the papers",
