@@ -19,7 +19,7 @@ from alignzoo.method import ModelKind
 from alignzoo.notice import seconds
 from alignzoo.plain import plain
 from alignzoo.registry import registry
-from alignzoo.strategies import micro_batch
+from alignzoo.strategies import may_have_gpus, micro_batch
 
 if TYPE_CHECKING:
     from alignzoo.method import Method
@@ -219,7 +219,7 @@ def _check_strategy(cfg: DictConfig) -> None:
     count = cfg.strategy.processes
     if isinstance(count, str) and count not in ("auto", "gpus"):
         raise UserError(f"strategy.processes={count} is text; it takes a number, auto or gpus.")
-    if isinstance(count, int):  # else it is known once torch is imported
+    if isinstance(count, int) or (count == "auto" and not may_have_gpus()):  # else torch, imported later, counts them
         micro_batch(cfg)
 
 

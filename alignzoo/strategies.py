@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignzoo import ranks
@@ -40,9 +42,17 @@ def per_machine(cfg: DictConfig) -> int:
 
 def _gpus() -> int:
     """Count the visible ones without using one."""
+    if not may_have_gpus():
+        return 0
     import torch
 
     return torch.cuda.device_count()
+
+
+def may_have_gpus() -> bool:
+    """Tell, without torch's seconds of import, whether there may be any: on Linux their drivers leave a file."""
+    drivers = [Path("/dev").glob(name) for name in ("nvidia[0-9]*", "kfd", "dxg")]
+    return sys.platform != "linux" or any(file for files in drivers for file in files)
 
 
 def micro_batch(cfg: DictConfig) -> int:

@@ -106,7 +106,7 @@ LIGHT = {
     "a misspelt option of another group": ("dataset=cncise", "dataset=cncise", "Did you mean concise?"),
     "a misspelt option in a list": ("method=grpo reward=[format,lenght]", "reward=lenght", "length"),
     "a misspelt key": ("method.bta=0.1", "method.bta: there is no such key", "Did you mean method.beta?"),
-    "a misspelt key at the top": ("sed=1", "sed: there is no such key", "Did you mean seed?"),
+    "a misspelt key at the top": ("sed=1", "sed: there is no such key", "Did you mean seed or speed?"),
     "a misspelt key below a key": ("dataset.heldout.row=5", "dataset.heldout.rows"),
     "a misspelt key with a plus": ("+evaluate.rowz=5", "evaluate.rowz: nothing reads this key", "Did you mean rows?"),
     "a key of TRL's without the plus": ("method.sync_ref_model=true", "write +method.sync_ref_model="),

@@ -11,6 +11,8 @@ TestKTO = conformance("kto")
 TestORPO = conformance("orpo")
 TestGRPO = conformance("grpo")
 TestSFT = conformance("sft")
+TestRLOO = conformance("rloo")
+TestReward = conformance("reward")
 
 
 def test_every_first_party_method_is_among_these() -> None:
