@@ -24,8 +24,11 @@ def explanation(compose_config: Composed, *overrides: str) -> str:
 
 
 OPTIONS = [
-    ("method=dqo", "method=dqo: no such option. Did you mean dpo?\nThere are: dpo, grpo, ipo, kto, orpo, sft."),
-    ("strategy=zzz", "strategy=zzz: no such option.\nThere are: auto, single."),
+    (
+        "method=dqo",
+        "method=dqo: no such option. Did you mean dpo?\nThere are: dpo, grpo, ipo, kto, orpo, reward, rloo, sft.",
+    ),
+    ("strategy=zzz", "strategy=zzz: no such option.\nThere are: auto, ddp, fsdp, multinode, single, zero2, zero3."),
     ("hydra/launcher=jobib", "hydra/launcher=jobib: no such option. Did you mean joblib?"),
     ("experiment=zephir-dpo", "experiment=zephir-dpo: no such option. Did you mean zephyr-dpo"),
     ("model=qwen-0.5b", "model=qwen-0.5b: no such option. Did you mean qwen0.5b"),
@@ -35,7 +38,7 @@ OPTIONS = [
 
 KEYS = [
     ("methd=dpo", "methd: there is no such key. Did you mean method?"),
-    ("seeed=1", "seeed: there is no such key. Did you mean seed?"),
+    ("seeed=1", "seeed: there is no such key. Did you mean seed or speed?"),
     ("datset.rows=3", "datset: there is no such key. Did you mean dataset?"),
     ("dataset.rowz=3", "dataset.rowz: there is no such key. Did you mean dataset.rows?"),
     ("dataset.heldout.row=3", "dataset.heldout.row: there is no such key. Did you mean dataset.heldout.rows?"),

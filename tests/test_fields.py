@@ -20,6 +20,8 @@ CONFIGS = (
     "trl:SFTConfig",
     "trl:KTOConfig",
     "trl:GRPOConfig",
+    "trl:RLOOConfig",
+    "trl:RewardConfig",
     "trl.experimental.orpo:ORPOConfig",
     "trl.experimental.cpo:CPOConfig",
 )
