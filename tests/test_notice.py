@@ -93,10 +93,13 @@ def test_a_forked_process_ends_as_it_always_did() -> None:
     """Pools and data loaders end their workers with SIGTERM."""
     with listening() as found:
         found.waits = True
+        ready, told = os.pipe()
         child = os.fork()
         if not child:
-            for _ in range(300):  # signal.pause() would miss one that came a moment before it
+            os.write(told, b".")  # Python forgets signals that come while it still forks
+            for _ in range(300):
                 time.sleep(0.1)
             os._exit(0)
+        os.read(ready, 1)
         os.kill(child, signal.SIGTERM)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
