@@ -32,6 +32,7 @@ class ORPO(Method):
     config = "trl.experimental.orpo:ORPOConfig"
     trainer = "trl.experimental.orpo:ORPOTrainer"
     pinned = {"remove_unused_columns": False}
+    whole_logits = False
     headline = {"rewards/accuracies": "accuracy", "log_odds_chosen": "log-odds"}
 
     @classmethod

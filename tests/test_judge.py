@@ -129,5 +129,5 @@ def test_a_judge_without_yaml(fake_package: Callable[..., None]) -> None:
 def test_two_plugins_with_one_judge(fake_package: Callable[..., None]) -> None:
     fake_package("fake_letters", LETTERS, YAML)
     fake_package("fake_more", LETTERS)
-    with pytest.raises(UserError, match=r"judge 'letters' is added by fake_letters .* and fake_more .*: neither is used"):
+    with pytest.raises(UserError, match=r"judge 'letters' is added by fake_letters .* and fake_more .*: neither"):
         registry().judge("letters")

@@ -56,7 +56,9 @@ def print_survey(survey: Survey, time: UpdateTime | None, rate: Rate | None) -> 
         f"{survey.method.name}, {target.precision} on {target.devices} x {target.device} of "
         f"{target.memory / GIB:.0f} GiB, {passes.work.batches} batch(es) of {passes.work.train} an update"
     )
-    whole = survey.cfg.train.per_device_batch_size * target.devices
+    train = survey.cfg.train
+    each = min(train.per_device_batch_size, max(1, train.global_batch_size // target.devices))
+    whole = each * target.devices
     if survey.cfg.train.global_batch_size % whole:
         console.print(
             f"note: {target.devices} devices need a train.global_batch_size that is a multiple of {whole}; "

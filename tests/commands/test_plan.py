@@ -29,8 +29,8 @@ def test_a_table_of_strategies_and_adapters(capsys: pytest.CaptureFixture[str]) 
     assert rows["ddp"][1:3] == ["(this", "run)"], "the strategy auto, on several devices"
     assert rows["single"].count("fits") == 3
     assert rows["zero3"][-1] == "-", "weights in 4 bits are not divided"
-    assert "dpo, bf16 on 8 x cuda of 80 GiB, 1 batch(es) of 8 sequences of 64 tokens an update" in out
-    assert "note: 8 devices need a train.global_batch_size that is a multiple of 32; it is 4." in out
+    assert "dpo, bf16 on 8 x cuda of 80 GiB, 1 batch(es) of 2 sequences of 64 tokens an update" in out
+    assert "note: 8 devices need a train.global_batch_size that is a multiple of 8; it is 4." in out
     assert "s an update, at half of 400.00 TFLOP/s, as given" in out
 
 
