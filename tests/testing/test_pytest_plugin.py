@@ -45,6 +45,8 @@ def run_pytest(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run pytest in ``folder``, with no configuration but the environment's plugins."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-v", *words]
     environment = {**os.environ, "PYTEST_ADDOPTS": "", "COLUMNS": "200"}
+    for name in ("CI", "BUILD_NUMBER"):  # pytest would repeat every message whole in its summary
+        environment.pop(name, None)
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
 
 
