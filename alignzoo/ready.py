@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -84,7 +85,10 @@ class Ready:
         rows = with_pairs(self.data.heldout, self.data.kind)
         if self.kind is ModelKind.REWARD_MODEL:
             return RewardYardstick(cfg.evaluate, rows, self.tokenizer)
-        return Yardstick(cfg.evaluate, rows, self.tokenizer, self.stops, rewards.score if rewards.functions else None)
+        from alignzoo.speed.backbone import prefixes_shared
+
+        score = rewards.score if rewards.functions else None
+        return Yardstick(cfg.evaluate, rows, self.tokenizer, self.stops, score, partial(prefixes_shared, cfg))
 
     def trained_model(self, cfg: DictConfig, trainer: Trainer, folder: Path) -> Any:
         """Return what was trained, whole; where processes hold a share of each weight, it is read from ``folder``."""

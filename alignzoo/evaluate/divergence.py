@@ -6,14 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.evaluate.answers import generate, in_batches
-from alignzoo.evaluate.likelihood import padded
+from alignzoo.evaluate.answers import ANSWERED, generate, in_batches
+from alignzoo.evaluate.likelihood import CHUNK, logits_of, padded
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
-
-CHUNK = 64  #: positions whose distributions over the vocabulary are in memory at once
 
 
 def own_sample_kl(
@@ -37,9 +35,11 @@ def own_sample_kl(
         asked = [prompts[i] for i in chosen]
         with _seeded(chosen[0]):
             answers = generate(model, tokenizer, asked, stops, max_new_tokens, sample=True)
-        return _kl(model, start, asked, [_until_stop(a, stops) for a in answers], int(tokenizer.pad_token_id))
+        pairs = list(zip(asked, answers, strict=True))
+        parts = (pairs[first : first + batch_size] for first in range(0, len(pairs), batch_size))
+        return [found for part in parts for found in _kl(model, start, part, int(tokenizer.pad_token_id))]
 
-    return in_batches(measured, order, batch_size)
+    return in_batches(measured, order, ANSWERED * batch_size)
 
 
 @contextmanager
@@ -52,30 +52,23 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _until_stop(answer: list[int], stops: Sequence[int]) -> list[int]:
-    end = next((place for place, token in enumerate(answer) if token in stops), len(answer))
-    return answer[: end + 1]
-
-
-def _kl(
-    model: Any, start: Any, prompts: list[list[int]], answers: list[list[int]], pad: int
-) -> list[tuple[float, int]]:
+def _kl(model: Any, start: Any, pairs: list[tuple[list[int], list[int]]], pad: int) -> list[tuple[float, int]]:
+    """Return the KL over each answer, in nats, and the answer's tokens."""
     import torch
 
-    ids, mask, places = padded(list(zip(prompts, answers, strict=True)), pad, model.device)
-    with torch.inference_mode():
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        with model.disable_adapter() if start is None else nullcontext():
-            others = (model if start is None else start)(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        return [(_row_kl(*row), int(row[2].sum())) for row in zip(logits, others, places, strict=True)]
+    ids, mask, wanted = padded(pairs, pad, model.device)
+    logits = logits_of(model, ids, mask, wanted)
+    with model.disable_adapter() if start is None else nullcontext():
+        others = logits_of(model if start is None else start, ids, mask, wanted)
+    parts = zip(torch.split(logits, CHUNK), torch.split(others, CHUNK), strict=True)
+    values = torch.cat([_divergences(*part) for part in parts])
+    lengths = wanted.sum(1).tolist()
+    return [(float(part.sum()), length) for part, length in zip(torch.split(values, lengths), lengths, strict=True)]
 
 
-def _row_kl(logits: torch.Tensor, others: torch.Tensor, places: torch.Tensor) -> float:
-    """Sum KL(p || q) over the positions that predict the answer's tokens."""
+def _divergences(logits: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Return KL(p || q) at each position, (positions,), of logits of (positions, vocabulary)."""
     import torch
 
-    total = 0.0
-    for positions in torch.split(places[1:].nonzero()[:, 0], CHUNK):
-        p, q = (torch.log_softmax(part[positions].float(), -1) for part in (logits, others))
-        total += float((p.exp() * (p - q)).sum())
-    return total
+    p, q = (torch.log_softmax(part.float(), -1) for part in (logits, others))
+    return (p.exp() * (p - q)).sum(-1)

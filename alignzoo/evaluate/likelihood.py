@@ -10,6 +10,8 @@ from alignzoo.evaluate.answers import in_batches
 if TYPE_CHECKING:
     import torch
 
+CHUNK = 64  #: positions whose distributions over the vocabulary are in memory in float32 at once
+
 
 def answer_logprobs(model: Any, pairs: Sequence[tuple[list[int], list[int]]], batch_size: int, pad: int) -> list[float]:
     """Return the summed log-probability, in nats, of each answer given its prompt.
@@ -17,48 +19,57 @@ def answer_logprobs(model: Any, pairs: Sequence[tuple[list[int], list[int]]], ba
     Args:
         model: a causal language model, in evaluation mode.
         pairs: (prompt ids, answer ids).
-        batch_size: sequences in one forward pass; they are sorted by length first.
+        batch_size: sequences in one forward pass; those with one prompt go together, and prompts of like length.
         pad: token id to fill up with.
     """
-    order = sorted(range(len(pairs)), key=lambda i: -sum(map(len, pairs[i])))
+    order = sorted(range(len(pairs)), key=lambda i: (-len(pairs[i][0]), pairs[i][0]))
     return in_batches(lambda chosen: _batch(model, [pairs[i] for i in chosen], pad), order, batch_size)
 
 
 def _batch(model: Any, pairs: list[tuple[list[int], list[int]]], pad: int) -> list[float]:
     import torch
 
-    ids, mask, answer_mask = padded(pairs, pad, model.device)
-    with torch.inference_mode():
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        values = _answer_sums(logits, ids, answer_mask)
-    return [float(value) for value in values]
+    ids, mask, wanted = padded(pairs, pad, model.device)
+    logits, tokens = logits_of(model, ids, mask, wanted), ids[:, 1:][wanted]
+    parts = zip(torch.split(logits, CHUNK), torch.split(tokens, CHUNK), strict=True)
+    found = torch.cat([torch.log_softmax(some.float(), -1).gather(-1, of[:, None])[:, 0] for some, of in parts])
+    return [float(part.sum()) for part in torch.split(found, wanted.sum(1).tolist())]
+
+
+def logits_of(model: Any, ids: torch.Tensor, mask: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Return the logits of the ``wanted`` tokens, one row behind the other, (wanted tokens, vocabulary).
+
+    Only their positions are projected on the vocabulary. ``wanted`` is (rows, width - 1): nothing predicts the first.
+    """
+    import torch
+
+    places = torch.nn.functional.pad(wanted, (0, 1))
+    head = model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda module, inputs: (inputs[0][places][None],))
+    try:
+        with torch.inference_mode():
+            logits: torch.Tensor = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[0]
+    finally:
+        hook.remove()
+    return logits
 
 
 def padded(
     pairs: list[tuple[list[int], list[int]]], pad: int, device: Any
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return token ids, attention mask, and where the answers stand, each (pairs, longest), filled up on the right."""
+    """Return token ids and attention mask, (pairs, longest), filled up on the right, and which tokens are answers'.
+
+    The last is (pairs, longest - 1), without the first tokens.
+    """
     import torch
 
     longest = max(len(prompt) + len(answer) for prompt, answer in pairs)
     ids = torch.full((len(pairs), longest), pad)
     mask = torch.zeros_like(ids)
-    answer_mask = torch.zeros_like(ids, dtype=torch.bool)
+    answers = torch.zeros_like(ids, dtype=torch.bool)
     for row, (prompt, answer) in enumerate(pairs):
         length = len(prompt) + len(answer)
         ids[row, :length] = torch.tensor(prompt + answer)
         mask[row, :length] = 1
-        answer_mask[row, len(prompt) : length] = True
-    return ids.to(device), mask.to(device), answer_mask.to(device)
-
-
-def _answer_sums(logits: torch.Tensor, ids: torch.Tensor, answer_mask: torch.Tensor) -> torch.Tensor:
-    """Sum log p(token | what precedes it) over each answer; row by row, so that only one row is in float32."""
-    import torch
-
-    sums = []
-    for row in range(len(ids)):
-        places = answer_mask[row, 1:].nonzero()[:, 0]
-        log_probs = torch.log_softmax(logits[row, places].float(), -1)
-        sums.append(log_probs.gather(-1, ids[row, places + 1][:, None]).sum())
-    return torch.stack(sums)
+        answers[row, len(prompt) : length] = True
+    return ids.to(device), mask.to(device), answers[:, 1:].to(device)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from alignzoo.evaluate.likelihood import answer_logprobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from datasets import Dataset
     from omegaconf import DictConfig
@@ -63,12 +65,15 @@ class Yardstick:
         tokenizer: PreTrainedTokenizerBase,
         stops: Sequence[int],
         score: Callable[[Dataset, Sequence[Seen]], list[float]] | None = None,
+        sharing: Callable[[Any], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         """``cfg`` is the group ``evaluate``; ``rows`` are canonical, tokenised, held-out rows.
 
-        ``score`` returns the reward of each greedy answer; None where none is configured.
+        ``score`` returns the reward of each greedy answer; None where none is configured. Within ``sharing(model)``, a
+        model computes once what a batch's rows have in common.
         """
         self.cfg, self.tokenizer, self.stops, self.score = cfg, tokenizer, list(stops), score
+        self.sharing = sharing
         self.rows = rows.select(range(min(cfg.rows, len(rows)) if cfg.enabled else 0))
         self.prompts: list[list[int]] = list(self.rows["prompt_ids"])
         self.has_pairs = (
@@ -107,7 +112,9 @@ class Yardstick:
         model.eval()
         try:
             settings = (self.stops, self.cfg.max_new_tokens, self.cfg.batch_size)
-            found = own_sample_kl(model, start and start(), self.tokenizer, self.prompts, *settings)
+            other = start and start()
+            with self.sharing(model), self.sharing(other):
+                found = own_sample_kl(model, other, self.tokenizer, self.prompts, *settings)
         finally:
             model.train(training)
         return [replace(row, kl=kl, kl_tokens=tokens) for row, (kl, tokens) in zip(seen, found, strict=True)]
@@ -128,7 +135,8 @@ class Yardstick:
         try:
             settings = (self.stops, self.cfg.max_new_tokens, self.cfg.batch_size)
             answers = answer(model, self.tokenizer, self.prompts, *settings) if self.prompts else []
-            scored = [self._logprobs(model, f"{name}_ids") for name in ("chosen", "rejected")]
+            with self.sharing(model):
+                scored = self._logprobs(model)
         finally:
             model.train(training)
         rows = zip(answers, *scored, strict=True)
@@ -141,11 +149,15 @@ class Yardstick:
     def _ids(self, column: str) -> list[list[int]]:
         return list(self.rows[column]) if self.has_pairs else []
 
-    def _logprobs(self, model: Any, column: str) -> list[float] | list[None]:
+    def _logprobs(self, model: Any) -> tuple[Sequence[float | None], Sequence[float | None]]:
+        """Return the log-probabilities of the chosen and of the rejected answers."""
         if not self.has_pairs:
-            return [None] * len(self.rows)
-        pairs = list(zip(self.prompts, self._ids(column), strict=True))
-        return answer_logprobs(model, pairs, self.cfg.batch_size, int(self.tokenizer.pad_token_id))
+            return ([None] * len(self.rows),) * 2
+        pairs = [
+            pair for name in ("chosen_ids", "rejected_ids") for pair in zip(self.prompts, self._ids(name), strict=True)
+        ]
+        found = answer_logprobs(model, pairs, self.cfg.batch_size, int(self.tokenizer.pad_token_id))
+        return found[: len(self.rows)], found[len(self.rows) :]
 
 
-VERSION = 2  #: raised whenever the same model is measured otherwise
+VERSION = 3  #: raised whenever the same model is measured otherwise

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 PAYS = 0.97
 
 _sharing: WeakSet[Any] = WeakSet()  #: models whose batches are packed now
+_tried: dict[tuple[Any, ...], str | None] = {}  #: what the trial found on a model of the same kind
 
 
 def share_prefixes(cfg: DictConfig, *models: Any) -> None:
@@ -57,6 +58,17 @@ def share_prefixes(cfg: DictConfig, *models: Any) -> None:
 
 
 @contextmanager
+def prefixes_shared(cfg: DictConfig, model: Any) -> Iterator[None]:
+    """Pack what goes through ``model`` within the block; None, and what is packed already, is passed over."""
+    fresh = None if model is None or hasattr(backbone_of(model), "packing") else model
+    share_prefixes(cfg, fresh)
+    try:
+        yield
+    finally:
+        stop_sharing(fresh)
+
+
+@contextmanager
 def sharing_ends() -> Iterator[None]:
     """Let every model run as before when the block is left, also by an error."""
     try:
@@ -79,7 +91,9 @@ def _unequal(model: Any, cfg: DictConfig) -> str | None:
     backbone = backbone_of(model)
     backbone.packing = _Settings(cfg.speed.bin_tokens, always=True)
     backbone.forward = MethodType(_forward, backbone)
-    reason = mismatch(backbone)
+    weight = next(backbone.parameters())
+    kind = (type(backbone), backbone.config.to_json_string(), weight.dtype, weight.device.type)
+    reason = _tried[kind] = _tried[kind] if kind in _tried else mismatch(backbone)
     if reason:
         del backbone.forward, backbone.packing
     else:

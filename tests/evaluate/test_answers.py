@@ -87,6 +87,25 @@ def test_an_answer_ends_at_a_stop_token_which_is_not_counted(
     assert not all(item.ended for item in found), "the others of the batch go on"
 
 
+def test_an_answer_that_has_ended_leaves_the_batch(
+    loaded: tuple[Any, Any], prompts: list[list[int]], greedy: list[list[int]]
+) -> None:
+    from alignzoo.evaluate.answers import STRETCH, generate
+
+    model, tokenizer = loaded
+    rows: list[int] = []
+    hook = model.get_input_embeddings().register_forward_hook(lambda module, inputs, _: rows.append(len(inputs[0])))
+    try:
+        found = generate(model, tokenizer, prompts, [greedy[1][3]], 3 * STRETCH)
+    finally:
+        hook.remove()
+    going = sum(greedy[1][3] not in ids[:STRETCH] for ids in greedy)
+    assert 0 < going < len(prompts)
+    assert rows[:STRETCH] == [len(prompts)] * STRETCH
+    assert rows[STRETCH] == going
+    assert found[1] == greedy[1][:4]
+
+
 def test_a_stop_token_at_once_is_an_empty_answer(
     loaded: tuple[Any, Any], prompts: list[list[int]], greedy: list[list[int]]
 ) -> None:

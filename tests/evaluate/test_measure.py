@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,6 +81,38 @@ def test_a_model_is_answered_and_scored(loaded: tuple[Any, Any]) -> None:
         assert [getattr(row, name) for row in found] == pytest.approx(
             answer_logprobs(model, pairs, 1, tokenizer.pad_token_id), abs=1e-4
         )
+
+
+def test_packed_rows_are_measured_alike(loaded: tuple[Any, Any]) -> None:
+    """With a prompt that its two answers share, and one that two rows share."""
+    from datasets import Dataset
+
+    from alignzoo.evaluate.measure import Yardstick
+    from alignzoo.speed import backbone
+
+    model, tokenizer = loaded
+    rows = Dataset.from_dict({**ROWS, "prompt_ids": [list(range(5, 30 + extra)) for extra in (0, 0, 1, 20)]})
+    moved = copy.deepcopy(model)
+    moved.lm_head.weight.data.mul_(1.1)
+    cfg = OmegaConf.create({"enabled": True, "rows": 10, "max_new_tokens": 6, "batch_size": 3})
+    speed = OmegaConf.create({"speed": {"shared_prefix": "on", "bin_tokens": 1024}})
+    packed_batches: list[int] = []
+    run = backbone._packed
+
+    def counted(*arguments: Any) -> Any:
+        packed_batches.append(1)
+        return run(*arguments)
+
+    plain = Yardstick(cfg, rows, tokenizer, [2]).measure(moved, lambda: model)
+    sharing = functools.partial(backbone.prefixes_shared, speed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backbone, "_packed", counted)
+        packed = Yardstick(cfg, rows, tokenizer, [2], None, sharing).measure(moved, lambda: model)
+    assert alike(packed, plain)
+    assert [row.kl for row in packed] == pytest.approx([row.kl for row in plain], abs=1e-4)
+    assert sum(row.kl for row in packed) > 0
+    assert packed_batches
+    assert not hasattr(backbone.backbone_of(moved), "packing"), "the model is as it was"
 
 
 def test_only_the_first_rows_are_measured(loaded: tuple[Any, Any]) -> None:
