@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.arguments import trl_items
 from alignzoo.errors import UserError, did_you_mean
-from alignzoo.evaluate.numbers import NUMBERS
 from alignzoo.fields import config_fields, fits
+from alignzoo.keys import CHOICES, LEAST, TYPES
 from alignzoo.method import ModelKind
 from alignzoo.notice import seconds
 from alignzoo.plain import plain
@@ -25,82 +25,6 @@ if TYPE_CHECKING:
     from alignzoo.method import Method
 
 log = logging.getLogger(__name__)
-
-#: Keys of ours, with the type that each takes; what else stands in `method` and `train` is TRL's and has TRL's types.
-TYPES = {
-    "seed": "int",
-    "telemetry": "bool",
-    "train.global_batch_size": "int",
-    "train.per_device_batch_size": "int",
-    "train.max_length": "int",
-    "train.precision": "str",
-    "train.gradient_checkpointing": "bool | str",
-    "dataset.rows": "int | None",
-    "dataset.split": "str",
-    "dataset.path": "str | list | None",
-    "dataset.mix": "list",
-    "dataset.first": "int | None",
-    "dataset.layout": "str | None",
-    "train.max_steps": "int",
-    "train.num_train_epochs": "float",
-    "train.budget": "dict",
-    "train.stop_before": "str | None",
-    "train.budget.pairs": "int | None",
-    "train.budget.sequences": "int | None",
-    "train.budget.tokens": "int | None",
-    "dataset.columns": "dict | None",
-    "dataset.chat": "bool",
-    "dataset.bad_rows": "str",
-    "dataset.heldout.fraction": "float",
-    "dataset.heldout.rows": "int",
-    "model.path": "str | None",
-    "model.trust_remote_code": "bool",
-    "model.weights_seed": "int | None",
-    "evaluate.enabled": "bool",
-    "evaluate.rows": "int",
-    "evaluate.max_new_tokens": "int",
-    "evaluate.batch_size": "int",
-    "evaluate.shown": "int",
-    "strategy.processes": "int | str",
-    "strategy.nodes": "int",
-    "strategy.restarts": "int",
-    "strategy.grace": "int",
-    "strategy.rendezvous": "str | None",
-    "strategy.address": "str | None",
-    "speed.shared_prefix": "str",
-    "speed.bin_tokens": "int",
-    "evaluate.against": "str | None",
-}
-
-CHOICES = {
-    "resume": ("no", "auto"),
-    "train.precision": ("auto", "fp32", "bf16", "fp16"),
-    "model.dtype": ("auto", "float32", "bfloat16", "float16"),
-    "dataset.bad_rows": ("stop", "drop"),
-    "speed.shared_prefix": ("auto", "on", "off"),
-    "strategy.device": ("auto", "cpu", "cuda", "mps"),
-    "evaluate.objective": tuple(NUMBERS),
-}
-
-LEAST = {
-    "train.global_batch_size": 1,
-    "train.per_device_batch_size": 1,
-    "train.max_length": 2,
-    "dataset.rows": 1,
-    "dataset.heldout.rows": 0,
-    "evaluate.max_new_tokens": 1,
-    "evaluate.rows": 0,
-    "evaluate.shown": 0,
-    "strategy.processes": 1,
-    "strategy.nodes": 1,
-    "strategy.restarts": 0,
-    "strategy.grace": 1,
-    "dataset.first": 1,
-    "dataset.heldout.fraction": 0,
-    "evaluate.batch_size": 1,
-    "speed.bin_tokens": 1,
-}
-
 
 ADAPTER_KEYS = frozenset({"name", "rate", "quantization"})  #: keys of `peft` that LoraConfig does not have
 

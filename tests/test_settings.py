@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from alignzoo import UserError, settings
+from alignzoo import UserError, keys, settings
 from alignzoo.arguments import trl_arguments
 from alignzoo.fields import fits
 from alignzoo.registry import registry
@@ -55,7 +55,7 @@ KINDS = (("abc", "text"), (1.5, "a number"), (3, "a whole number"), (True, "true
 
 WRONG_TYPE = [
     (key, value, kind)
-    for key, annotation in settings.TYPES.items()
+    for key, annotation in keys.TYPES.items()
     for value, kind in (*KINDS, ([4], "a list"), ({"a": 1}, "a mapping"))
     if not fits(value, annotation)
 ]
@@ -69,7 +69,7 @@ def test_a_value_of_the_wrong_type_is_named_with_the_right_one(
         settings.check(configured(values={key: value}))
     text = str(refused.value)
     assert text.startswith(f"{key}={value} is {kind}; it takes ")
-    takes = settings.TYPES[key].replace(" | ", " or ")
+    takes = keys.TYPES[key].replace(" | ", " or ")
     assert text.endswith(f"it takes {'keys of its own' if takes == 'dict' else takes}.")
 
 
@@ -91,14 +91,14 @@ def test_a_value_of_the_wrong_type_is_named_with_the_right_one(
     ],
 )
 def test_these_mistakes_are_among_those(key: str, value: Any) -> None:
-    assert not fits(value, settings.TYPES[key])
+    assert not fits(value, keys.TYPES[key])
 
 
 def test_every_key_with_a_type_is_in_the_config(configured: Configured) -> None:
     cfg = configured()
     missing = object()
-    assert [key for key in settings.TYPES if OmegaConf.select(cfg, key, default=missing) is missing] == []
-    assert settings.CHOICES.keys() | settings.LEAST.keys() <= settings.TYPES.keys() | settings.CHOICES.keys()
+    assert [key for key in keys.TYPES if OmegaConf.select(cfg, key, default=missing) is missing] == []
+    assert keys.CHOICES.keys() | keys.LEAST.keys() <= keys.TYPES.keys() | keys.CHOICES.keys()
 
 
 @pytest.mark.parametrize("value", ["path", ["a.jsonl", "b.jsonl"]])
@@ -127,7 +127,7 @@ def test_a_number_out_of_range_is_refused(configured: Configured, key: str, valu
         settings.check(configured(values={key: value}))
 
 
-@pytest.mark.parametrize(("key", "least"), settings.LEAST.items())
+@pytest.mark.parametrize(("key", "least"), keys.LEAST.items())
 def test_the_least_value_passes(configured: Configured, key: str, least: int) -> None:
     batch = {"train.global_batch_size": least, "train.per_device_batch_size": least} if "batch_size" in key else {}
     settings.check(configured(values={**batch, key: least}))
@@ -151,10 +151,10 @@ def test_a_misspelt_choice_is_answered_with_the_nearest(
     text = str(refused.value)
     assert text.startswith(f"{key}={value} is none of ")
     assert f"Did you mean {meant}" in text
-    assert all(choice in text for choice in settings.CHOICES[key])
+    assert all(choice in text for choice in keys.CHOICES[key])
 
 
-@pytest.mark.parametrize(("key", "choices"), settings.CHOICES.items())
+@pytest.mark.parametrize(("key", "choices"), keys.CHOICES.items())
 def test_every_choice_passes(configured: Configured, key: str, choices: tuple[str, ...]) -> None:
     for choice in choices:
         settings.check(configured(values={"method.learning_rate": 1e-3, key: choice}))
