@@ -15,8 +15,9 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 TESTED = ("-c", str(ROOT / "constraints.txt"))
 EXAMPLES = sorted(file.parent for file in (ROOT / "docs" / "examples").glob("*/pyproject.toml"))
 QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "WANDB_MODE": "offline"}
-#: One process a core, one thread each: many threads in several processes get into each other's way.
-PARALLEL = ("-n", "auto", "--dist", "loadfile")
+#: One process a core, one thread each: many threads in several processes get into each other's way. A file stays in one
+#: process, for what its tests share; tests/conftest.py puts the long files first.
+PARALLEL = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
 
 
 def group(name: str) -> list[str]:

@@ -23,6 +23,14 @@ os.environ["WANDB_MODE"] = "offline"
 QUICK = ("model=tiny", "dataset.rows=16", "evaluate.rows=4", "evaluate.max_new_tokens=8")
 
 
+#: Files that take a minute or more begin first, so that the last one to end is a short one.
+LONG = ("test_several_processes", "test_resume", "test_warm", "test_machines", "test_killed", "test_pipelines")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults", "what tests/faults injects (pytest tests/faults -m faults)")
     group.addoption("--faults", type=int, default=24, help="how many, over all methods")
