@@ -1,4 +1,4 @@
-"""What the yardstick costs beside the training that it measures: the default run's, on one model."""
+"""What the yardstick costs beside the training that it measures: a default run's, on one model."""
 
 from __future__ import annotations
 
@@ -16,29 +16,36 @@ if TYPE_CHECKING:
 
 
 def measure_yardstick(model: str, rounds: int, steps: int) -> dict[str, float]:
-    """Return the seconds of all updates of a default run, of measuring start and trained model, and their ratio.
+    """Return the seconds of a default run's updates, of measuring what it trained and its start, and their shares.
 
-    The updates' time is that of ``steps`` of them. The reference's pass is left out, and the model that is measured
-    last is the start model again, whose answers are longer than a default run's: the true ratio is lower.
+    One default run is trained whole; its model is what is measured. Each round then times ``steps`` updates, of which
+    the run has ``train.max_steps``. The reference's pass is left out: the true shares are lower. The start model is
+    measured once per sweep: ``first`` is the share of the run that does it.
     """
     from alignzoo.rewards import Rewards
 
-    updates, measures = [], []
+    rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        side = Side(model, [f"train.max_steps={steps}"], Path(scratch))
-        planned = Side(model, [], Path(scratch)).ready.plan.updates
-        yardstick = side.ready.yardstick(side.cfg, Rewards([], [], side.ready.stops))
+        whole, side = (Side(model, more, Path(scratch)) for more in ([], [f"train.max_steps={steps}"]))
+        trainer = whole.alignzoo()
+        trainer.train()
+        trained, updates = trainer.model, whole.ready.plan.updates
+        yardstick = whole.ready.yardstick(whole.cfg, Rewards([], [], whole.ready.stops))
         for turn in range(rounds + 1):
-            trainer = side.alignzoo()
-            seconds, _ = timed(trainer)
-            measured = _seconds(lambda: yardstick.measure(side.policy(), side.policy))
-            measured += _without_cache(lambda: yardstick.measure_start(side.policy(), "benchmark"))
+            train = timed(side.alignzoo())[0] * updates
+            measure = _seconds(lambda: yardstick.measure(trained, whole.policy))
+            start = _without_cache(lambda: yardstick.measure_start(whole.policy(), "benchmark"))
             if turn:  # the first round warms up
-                updates.append(seconds)
-                measures.append(measured)
-    train, measure = statistics.median(updates) * planned, statistics.median(measures)
-    ratio = statistics.median(m / (u * planned) for m, u in zip(measures, updates, strict=True))
-    return {"train": train, "measure": measure, "ratio": ratio}
+                rows.append(
+                    {
+                        "train": train,
+                        "measure": measure,
+                        "start": start,
+                        "ratio": measure / train,
+                        "first": (measure + start) / train,
+                    }
+                )
+    return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
 
 
 def _seconds(measure: Callable[[], object]) -> float:

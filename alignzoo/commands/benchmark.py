@@ -97,9 +97,12 @@ def _steps(found: dict[str, dict[str, float]]) -> Table:
 
 
 def _yardstick(found: dict[str, dict[str, float]]) -> Table:
-    table = _table("the default run", "its updates", "its yardstick", "share")
+    table = _table(
+        "the default run", "its updates", "its yardstick", "share", "the start model's", "share of the first"
+    )
     for name, row in found.items():
-        table.add_row(name, f"{row['train']:.1f} s", f"{row['measure']:.1f} s", f"{row['ratio']:.1%}")
+        shares = f"{row['ratio']:.1%}", f"{row['start']:.1f} s", f"{row['first']:.1%}"
+        table.add_row(name, f"{row['train']:.1f} s", f"{row['measure']:.1f} s", *shares)
     return table
 
 

@@ -2,54 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.evaluate.answers import ANSWERED, generate, in_batches
+from alignzoo.evaluate.answers import in_batches
 from alignzoo.evaluate.likelihood import CHUNK, logits_of, padded
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedTokenizerBase
 
 
 def own_sample_kl(
-    model: Any,
-    start: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[list[int]],
-    stops: Sequence[int],
-    max_new_tokens: int,
-    batch_size: int,
+    model: Any, start: Any, sampled: Sequence[tuple[list[int], list[int]]], batch_size: int, pad: int
 ) -> list[tuple[float, int]]:
-    """Sample an answer to each prompt (ids) at temperature 1, and return its KL to the start model and its tokens.
+    """Return the KL to the start model over each answer, and its tokens.
 
     The KL, in nats, is summed over the answer's tokens, the stop token included; at each it is exact, over the whole
     vocabulary, and so has less variance than the log-ratio of the sampled token (Amini et al., 2025, "Better Estimation
-    of the KL Divergence Between Language Models"). ``start`` None: the model without its adapter.
+    of the KL Divergence Between Language Models").
+
+    Args:
+        model: a causal language model, in evaluation mode.
+        start: the start model; None: ``model`` without its adapter.
+        sampled: prompt ids, and the ids of an answer that ``model`` gave at temperature 1.
+        batch_size: sequences in one forward pass.
+        pad: token id to fill up with.
     """
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-
-    def measured(chosen: list[int]) -> list[tuple[float, int]]:
-        asked = [prompts[i] for i in chosen]
-        with _seeded(chosen[0]):
-            answers = generate(model, tokenizer, asked, stops, max_new_tokens, sample=True)
-        pairs = list(zip(asked, answers, strict=True))
-        parts = (pairs[first : first + batch_size] for first in range(0, len(pairs), batch_size))
-        return [found for part in parts for found in _kl(model, start, part, int(tokenizer.pad_token_id))]
-
-    return in_batches(measured, order, ANSWERED * batch_size)
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Sample the same answers whenever the same model is measured, and leave torch's generators as they were."""
-    import torch
-
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
+    order = sorted(range(len(sampled)), key=lambda i: sum(map(len, sampled[i])))
+    return in_batches(lambda chosen: _kl(model, start, [sampled[i] for i in chosen], pad), order, batch_size)
 
 
 def _kl(model: Any, start: Any, pairs: list[tuple[list[int], list[int]]], pad: int) -> list[tuple[float, int]]:

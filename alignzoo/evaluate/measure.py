@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from alignzoo import cache, ranks
-from alignzoo.evaluate.answers import answer
+from alignzoo.evaluate.answers import Answer, answer, answer_and_sample
 from alignzoo.evaluate.divergence import own_sample_kl
 from alignzoo.evaluate.likelihood import answer_logprobs
 
@@ -94,7 +94,8 @@ class Yardstick:
         if known:
             file.touch()  # the cache forgets what was used longest ago
             return self._rewarded([Seen(**row) for row in json.loads(known)])
-        seen = self._read(model)
+        with evaluating(model):
+            seen = self._seen(model, answer(model, *self._asked))
         aside = file.with_suffix(f".{os.getpid()}")
         aside.write_text(json.dumps([asdict(row) for row in seen]), encoding="utf-8")
         aside.replace(file)
@@ -107,16 +108,13 @@ class Yardstick:
         """
         if not self.prompts:
             return []
-        seen = self._rewarded(self._read(model))
-        training = model.training
-        model.eval()
-        try:
-            settings = (self.stops, self.cfg.max_new_tokens, self.cfg.batch_size)
+        with evaluating(model):
+            answers, samples = zip(*answer_and_sample(model, *self._asked), strict=True)
+            seen = self._rewarded(self._seen(model, answers))
             other = start and start()
             with self.sharing(model), self.sharing(other):
-                found = own_sample_kl(model, other, self.tokenizer, self.prompts, *settings)
-        finally:
-            model.train(training)
+                sampled = list(zip(self.prompts, samples, strict=True))
+                found = own_sample_kl(model, other, sampled, *self._scoring)
         return [replace(row, kl=kl, kl_tokens=tokens) for row, (kl, tokens) in zip(seen, found, strict=True)]
 
     def lines(self, before: Sequence[Seen], after: Sequence[Seen]) -> list[dict[str, Any]]:
@@ -129,16 +127,18 @@ class Yardstick:
         names = ("id", "prompt", "chosen_tokens", "rejected_tokens", "before", "after")
         return [dict(zip(names, (*row[:4], *map(asdict, row[4:])), strict=True)) for row in rows]
 
-    def _read(self, model: Any) -> list[Seen]:
-        training = model.training
-        model.eval()  # also turns activation checkpointing off, which only acts in training mode
-        try:
-            settings = (self.stops, self.cfg.max_new_tokens, self.cfg.batch_size)
-            answers = answer(model, self.tokenizer, self.prompts, *settings) if self.prompts else []
-            with self.sharing(model):
-                scored = self._logprobs(model)
-        finally:
-            model.train(training)
+    @property
+    def _asked(self) -> tuple[Any, ...]:
+        """What answers depend on, beside the model."""
+        return self.tokenizer, self.prompts, self.stops, self.cfg.max_new_tokens, self.cfg.batch_size
+
+    @property
+    def _scoring(self) -> tuple[int, int]:
+        return self.cfg.batch_size, int(self.tokenizer.pad_token_id)
+
+    def _seen(self, model: Any, answers: Sequence[Answer]) -> list[Seen]:
+        with self.sharing(model):
+            scored = self._logprobs(model)
         rows = zip(answers, *scored, strict=True)
         return [Seen(a.text, a.tokens, a.ended, chosen, rejected) for a, chosen, rejected in rows]
 
@@ -156,8 +156,19 @@ class Yardstick:
         pairs = [
             pair for name in ("chosen_ids", "rejected_ids") for pair in zip(self.prompts, self._ids(name), strict=True)
         ]
-        found = answer_logprobs(model, pairs, self.cfg.batch_size, int(self.tokenizer.pad_token_id))
+        found = answer_logprobs(model, pairs, *self._scoring)
         return found[: len(self.rows)], found[len(self.rows) :]
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Have dropout off, and activations kept rather than computed again; then the model is in the mode it came in."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 VERSION = 3  #: raised whenever the same model is measured otherwise

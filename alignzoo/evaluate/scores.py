@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.evaluate.likelihood import padded
+from alignzoo.evaluate.measure import evaluating
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -46,12 +47,8 @@ class RewardYardstick:
 
     def measure(self, model: Any, start: Callable[[], Any] | None) -> list[Scored]:
         """Score the pairs; the model is left in the mode it came in, and ``start`` is not needed."""
-        training = model.training
-        model.eval()
-        try:
+        with evaluating(model):
             chosen, rejected = (self._scores(model, column) for column in ("chosen_ids", "rejected_ids"))
-        finally:
-            model.train(training)
         return [Scored(*pair) for pair in zip(chosen, rejected, strict=True)]
 
     def lines(self, before: Sequence[Scored], after: Sequence[Scored]) -> list[dict[str, Any]]:

@@ -71,6 +71,7 @@ def test_the_yardstick_is_measured_beside_the_whole_default_run(cache: Path) -> 
     before = sorted((cache / "measured").glob("*"))
     found = measure_yardstick("tiny", rounds=1, steps=3)
     assert found["ratio"] == pytest.approx(found["measure"] / found["train"])
+    assert found["first"] == pytest.approx((found["measure"] + found["start"]) / found["train"])
     assert min(found.values()) > 0
     assert os.environ["ALIGNZOO_CACHE"] == str(cache)
     assert sorted((cache / "measured").glob("*")) == before

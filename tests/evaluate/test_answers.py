@@ -90,7 +90,7 @@ def test_an_answer_ends_at_a_stop_token_which_is_not_counted(
 def test_an_answer_that_has_ended_leaves_the_batch(
     loaded: tuple[Any, Any], prompts: list[list[int]], greedy: list[list[int]]
 ) -> None:
-    from alignzoo.evaluate.answers import STRETCH, generate
+    from alignzoo.evaluate.generation import STRETCH, generate
 
     model, tokenizer = loaded
     rows: list[int] = []
@@ -104,6 +104,47 @@ def test_an_answer_that_has_ended_leaves_the_batch(
     assert rows[:STRETCH] == [len(prompts)] * STRETCH
     assert rows[STRETCH] == going
     assert found[1] == greedy[1][:4]
+
+
+def test_samples_beside_greedy_answers_change_nothing_of_these(
+    loaded: tuple[Any, Any], prompts: list[list[int]], greedy: list[list[int]]
+) -> None:
+    """And they are the same every time, are drawn from the model, and leave torch's generator alone."""
+    import torch
+
+    from alignzoo.evaluate.answers import answer, answer_and_sample
+
+    model, tokenizer = loaded
+    settings = (tokenizer, prompts, [greedy[1][3]], LIMIT, 1)
+    torch.manual_seed(11)
+    expected = torch.rand(3)
+    torch.manual_seed(11)
+    found, again = (answer_and_sample(model, *settings) for _ in range(2))
+    assert torch.equal(torch.rand(3), expected)
+    assert found == again
+    assert [item for item, _ in found] == answer(model, *settings)
+    samples = [ids for _, ids in found]
+    assert all(1 <= len(ids) <= LIMIT for ids in samples)
+    assert all(ids[: len(new)] != new[: len(ids)] for ids, new in zip(samples, greedy, strict=True))
+
+
+def test_samples_follow_the_models_distribution(loaded: tuple[Any, Any], prompts: list[list[int]]) -> None:
+    """At temperature 1, of the whole vocabulary: the surest token comes about as often as it is probable."""
+    import torch
+
+    from alignzoo.evaluate.generation import generate
+
+    model, tokenizer = loaded
+    with torch.no_grad():
+        wanted = model(torch.tensor([prompts[0]])).logits[0, -1].softmax(-1)
+    torch.manual_seed(0)
+    first = [ids[0] for ids in generate(model, tokenizer, prompts[:1] * 4000, [-1], 1, [True] * 4000)]
+    counts = torch.bincount(torch.tensor(first), minlength=len(wanted))
+    surest = int(wanted.argmax())
+    assert len(set(first)) > 0.6 * len(wanted)
+    assert float(counts[surest] / 4000) == pytest.approx(
+        float(wanted[surest]), abs=4 * float(wanted[surest]) ** 0.5 / 63
+    )
 
 
 def test_a_stop_token_at_once_is_an_empty_answer(
