@@ -58,13 +58,13 @@ def answer_and_sample(
     """Return the greedy answer to each prompt, and the token ids of one sampled at temperature 1, its stop token too.
 
     Samples are the same whenever the same model is asked, and leave torch's generators as they were. Both kinds are
-    generated together: the longest answers, which take as many passes as they have tokens, are waited for once.
+    generated together: prompts are read once, and the longest answers, a pass for each token, are waited for once.
     """
 
     def answered(chosen: list[int]) -> list[tuple[Answer, list[int]]]:
         asked, half = [prompts[i] for i in chosen], len(chosen)
         with _seeded(chosen[0]):
-            new = generate(model, tokenizer, asked * 2, stops, max_new_tokens, [False] * half + [True] * half)
+            new = generate(model, tokenizer, asked, stops, max_new_tokens, ways=(False, True))
         return [(_read(ids, tokenizer, stops), sample) for ids, sample in zip(new[:half], new[half:], strict=True)]
 
     return in_batches(answered, _by_length(prompts), ANSWERED * batch_size)

@@ -18,39 +18,52 @@ def generate(
     prompts: list[list[int]],
     stops: Sequence[int],
     limit: int,
-    sampled: Sequence[bool] | None = None,
+    ways: Sequence[bool] = (False,),
 ) -> list[list[int]]:
     """Return new token ids for each prompt (token ids): ``limit``, or up to a stop token, which is the last of them.
 
     The prompts are answered together, and answers that have ended leave the batch: a long one does not hold them up.
 
     Args:
-        sampled: which answers are sampled, at temperature 1; the others, and all if None, are greedy.
+        ways: an answer a prompt for each, sampled at temperature 1 where true, else greedy; all of the first way first.
     """
     import torch
     from torch.nn import functional
 
     batch = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
-    ids, mask, cache = batch["input_ids"], batch["attention_mask"], None
-    greedy = ~torch.tensor(sampled or [False] * len(prompts), device=ids.device)
-    width, rows = ids.shape[1], list(range(len(prompts)))
-    answers: list[list[int]] = [[] for _ in prompts]
+    copies = torch.arange(len(prompts), device=model.device).repeat(len(ways))
+    greedy = ~torch.tensor(ways, device=model.device).repeat_interleave(len(prompts))
+    ends = stops, tokenizer.pad_token_id
+    cache = _read(model, batch, copies, ends) if len(ways) > 1 else None
+    ids, mask = batch["input_ids"][copies], batch["attention_mask"][copies]
+    width, rows = ids.shape[1], list(range(len(copies)))
+    answers: list[list[int]] = [[] for _ in rows]
     while rows and ids.shape[1] < width + limit:
         more = min(STRETCH, width + limit - ids.shape[1])
-        ids, cache = _continued(model, ids, mask, cache, more, stops, tokenizer.pad_token_id, greedy[rows])
+        ids, cache = _continued(model, ids, mask, cache, more, ends, greedy[rows])
         for row, new in zip(rows, ids[:, width:].tolist(), strict=True):
             answers[row] = _until_stop(new, stops)
         going = [place for place, row in enumerate(rows) if answers[row][-1] not in stops]
         rows, ids = [rows[place] for place in going], ids[going]
         mask = functional.pad(mask[going], (0, ids.shape[1] - mask.shape[1]), value=1)
         if cache is not None:
-            kept = torch.tensor(going, dtype=torch.long, device=ids.device)
-            cache.reorder_cache(kept)  # made for beams; here it leaves rows out
+            cache.reorder_cache(torch.tensor(going, dtype=torch.long, device=ids.device))  # for beams; here rows leave
     return answers
 
 
+def _read(model: Any, batch: Any, copies: Tensor, ends: tuple[Sequence[int], int]) -> Any:
+    """Return the cache of all of the prompts but their last token, read once and then copied; None if there is none."""
+    ids, mask = batch["input_ids"][:, :-1], batch["attention_mask"][:, :-1]
+    if not ids.shape[1] or not bool(mask.any(-1).all()):
+        return None
+    _, cache = _continued(model, ids, mask, None, 1, ends, greedy=ids.new_ones(len(ids)).bool())
+    if cache is not None:
+        cache.reorder_cache(copies)
+    return cache
+
+
 def _continued(
-    model: Any, ids: Tensor, mask: Tensor, cache: Any, more: int, stops: Sequence[int], pad: int, greedy: Tensor
+    model: Any, ids: Tensor, mask: Tensor, cache: Any, more: int, ends: tuple[Sequence[int], int], greedy: Tensor
 ) -> tuple[Tensor, Any]:
     """Return the rows with up to ``more`` new tokens, and the cache that the next call goes on from, if any."""
     import torch
@@ -76,8 +89,8 @@ def _continued(
             synced_gpus=False,  # each process has a whole model, and batches of its own
             use_cache=True,
             max_new_tokens=more,
-            eos_token_id=list(stops),
-            pad_token_id=pad,
+            eos_token_id=list(ends[0]),
+            pad_token_id=ends[1],
             return_dict_in_generate=True,
         )
     return output.sequences, getattr(output, "past_key_values", None)

@@ -138,7 +138,7 @@ def test_samples_follow_the_models_distribution(loaded: tuple[Any, Any], prompts
     with torch.no_grad():
         wanted = model(torch.tensor([prompts[0]])).logits[0, -1].softmax(-1)
     torch.manual_seed(0)
-    first = [ids[0] for ids in generate(model, tokenizer, prompts[:1] * 4000, [-1], 1, [True] * 4000)]
+    first = [ids[0] for ids in generate(model, tokenizer, prompts[:1] * 4000, [-1], 1, (True,))]
     counts = torch.bincount(torch.tensor(first), minlength=len(wanted))
     surest = int(wanted.argmax())
     assert len(set(first)) > 0.6 * len(wanted)
