@@ -89,9 +89,10 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 #: A reward that differs between random answers.
 LENGTH = ("reward=length", "reward.length.words=1", "reward.length.slack=10")
-MORE = {"grpo": ("method.num_generations=2", "method.max_completion_length=16", *LENGTH)}
+SAMPLED = ("grpo", "rloo")  #: their answers come from each process's own generator
+MORE = dict.fromkeys(SAMPLED, ("method.num_generations=2", "method.max_completion_length=16", *LENGTH))
 STRATEGIES = ("ddp", "fsdp", "zero2", "zero3")
-METHODS = ("dpo", "ipo", "kto", "orpo", "sft", "grpo")
+METHODS = ("dpo", "ipo", "kto", "orpo", "sft", "reward", *SAMPLED)
 QUICK_ONES = {("dpo", "ddp"), ("kto", "fsdp"), ("grpo", "ddp")}  #: in every suite; the others by `nox -s strategies`
 COMBINATIONS = [
     pytest.param(method, strategy, marks=() if (method, strategy) in QUICK_ONES else pytest.mark.strategies)
@@ -106,7 +107,7 @@ def test_two_processes_train_what_one_does(
 ) -> None:
     """The same rows in the same batches: losses and weights agree, and what is saved is one plain folder.
 
-    GRPO samples its answers from each process's own generator: only that it trains, and saves the same kind of folder.
+    Of methods that sample their answers: only that they train, and save the same kind of folder.
     """
     if strategy.startswith("zero"):
         pytest.importorskip("deepspeed")
@@ -117,7 +118,7 @@ def test_two_processes_train_what_one_does(
     run, other = tmp_path / "run", single(method)
     names = {file.name for file in (run / "model").iterdir()}
     assert names == {file.name for file in (other / "model").iterdir()}
-    if method == "grpo":
+    if method in SAMPLED:
         assert len(losses(run)) == len(losses(other))
         assert difference(run, other) < 1e-2
         return
