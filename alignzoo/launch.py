@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alignzoo import elastic, folders, ranks, resume, settings, strategies
 from alignzoo.device import choose_device
+from alignzoo.disk import filling
 from alignzoo.errors import UserError, complain
 from alignzoo.explain import explained
 from alignzoo.lock import InUse, locked
@@ -136,7 +137,7 @@ def train_here(job: Job) -> dict[str, Any]:
     cfg, record, variables = job.cfg, job.record, dict(os.environ)
     with locked(record.folder) if ranks.rank() == 0 else nullcontext():
         record.came = resume.find(cfg, record.folder) if ranks.rank() == 0 else None
-        with tracking(cfg, record.folder, job.group) as tracker:
+        with filling(record.folder, "this run"), tracking(cfg, record.folder, job.group) as tracker:
             try:
                 record.cut_back()
                 record.describe(cfg, job.overrides)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Keys, and groups of them, that may differ from the checkpoint's: they do not change what is trained. On which machines
+#: Keys, and groups of them, that may differ from the checkpoint: they do not change what is trained. On which machines
 #: the processes are does not; how many there are does, and is compared in :func:`check`.
 MAY_DIFFER = frozenset(
     {
