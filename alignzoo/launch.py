@@ -35,8 +35,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def launch(cfg: DictConfig) -> float | None:
+def launch(cfg: DictConfig, stage: bool = False) -> float | None:
     """Run one job and return its ``evaluate.objective``; a sweep's member that fails is None, and the others go on.
+
+    ``stage``: it is a pipeline's, which tells how to go on itself.
 
     Raises:
         Preempted: the run was told to stop; a sweep ends with it.
@@ -64,7 +66,8 @@ def launch(cfg: DictConfig) -> float | None:
             quiet(cfg)
             return _objective(cfg, _train(Job(cfg, method, record, overrides, _sweep_name(hydra))))
     except Preempted as preempted:
-        _say_how_to_go_on(hydra, preempted)
+        if not stage:
+            _say_how_to_go_on(hydra, preempted)
         raise
     except (UserError, OmegaConfBaseException) as error:
         text = str(error) if isinstance(error, UserError) else str(explained(error))
@@ -151,6 +154,7 @@ def _objective(cfg: DictConfig, result: dict[str, Any]) -> float | None:
     return value
 
 
+@ranks.on_main
 def _say_how_to_go_on(hydra: DictConfig, preempted: Preempted) -> None:
     """Print the command that was typed, with the folder and ``resume=auto``."""
     kind = "sweep" if hydra.mode == RunMode.MULTIRUN else "run"

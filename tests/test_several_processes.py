@@ -16,6 +16,8 @@ import psutil
 import pytest
 from conftest import QUICK
 
+from alignzoo.notice import EXIT_CODE
+
 SHIM = Path(__file__).parent / "shims" / "cpu_fsdp"
 TWO = ("strategy=ddp", "strategy.processes=2")
 
@@ -40,6 +42,8 @@ def alignzoo_callbacks(cfg):
                 raise RuntimeError("the moon is full")
             if way == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if way == "tell":
+                os.kill(os.getpid(), signal.SIGUSR1)
             if way == "wait":
                 open(os.environ["HERE"], "a").write("waiting")
                 time.sleep(600)
@@ -127,6 +131,29 @@ def test_two_processes_train_what_one_does(
     results = [json.loads((folder / "result.json").read_text()) for folder in (run, other)]
     assert results[0]["after"] == pytest.approx(results[1]["after"], abs=1e-4)
     assert results[0]["plan"] == results[1]["plan"]
+
+
+@pytest.mark.strategies
+@pytest.mark.parametrize("strategy", ["fsdp", "zero2", "zero3"])
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_divided_weights_go_on_where_they_stopped(
+    alignzoo: Any, tmp_path: Path, single: Callable[[str], Path], stopping: dict[str, str], method: str, strategy: str
+) -> None:
+    """One process is told to stop, all save; then they go on. With whole weights: tests/faults."""
+    if strategy.startswith("zero"):
+        pytest.importorskip("deepspeed")
+    paths = [stopping["PYTHONPATH"], *([str(SHIM)] if strategy == "fsdp" else [])]
+    variables = {**stopping, "PYTHONPATH": os.pathsep.join(paths)}
+    words = [f"method={method}", *SETTING, f"strategy={strategy}", "strategy.processes=2", "hydra.run.dir=run"]
+    stopped = alignzoo(*words, **variables, STOP="tell:1")
+    assert stopped.returncode == EXIT_CODE, stopped.stderr
+    assert "alignzoo: stopped by SIGUSR1 at update 2 of 4. To go on:" in stopped.stderr
+    done = alignzoo(*words, "resume=auto", **variables)
+    assert done.returncode == 0, done.stderr
+    run, other = tmp_path / "run", single(method)
+    assert json.loads((run / "result.json").read_text())["cost"]["resumed"] == [2]
+    assert losses(run) == pytest.approx(losses(other), abs=1e-5)
+    assert difference(run, other) < 1e-6
 
 
 def test_the_terminal_is_the_main_process_alone(alignzoo: Any, tmp_path: Path) -> None:
