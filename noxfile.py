@@ -50,9 +50,10 @@ def strategies(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Kill, signal and damage runs at random and resume them: ``-- --faults 100 --seed 7``."""
+    """Kill, signal and damage runs of one and two processes at random and resume them: ``-- --faults 100 --seed 7``."""
     session.install("-e.", *group("test"), *TESTED)
-    session.run("pytest", "tests/faults", "-m", "faults", *session.posargs, env={**QUIET, "OMP_NUM_THREADS": "1"})
+    tests = ("tests/faults", "tests/test_resume.py")
+    session.run("pytest", *tests, "-m", "faults", *session.posargs, env={**QUIET, "OMP_NUM_THREADS": "1"})
 
 
 @nox.session

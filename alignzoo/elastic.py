@@ -50,6 +50,7 @@ def start(cfg: DictConfig, folder: Path, overrides: Sequence[str], group: str | 
     """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous.api import RendezvousError
     from torch.distributed.launcher.api import elastic_launch
 
     _use_address(cfg.strategy.address)
@@ -64,6 +65,9 @@ def start(cfg: DictConfig, folder: Path, overrides: Sequence[str], group: str | 
             elastic_launch(_config(cfg, scratch), sys.executable)("-m", "alignzoo.worker", str(job))
         except SignalException as error:  # an Exception: Hydra would take it for one failed job and start the next
             raise _ended(error.sigval, job) from None
+        except RendezvousError as error:
+            lost = f"the machines have lost each other: {str(error).splitlines()[0]}"
+            raise WorkerFailed(f"{lost}\nStart the command on each of them again, with resume=auto.") from None
         except ChildFailedError as error:
             raise _failure(error, folder, job) from None
 

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alignzoo import elastic, folders, ranks, resume, settings, strategies
 from alignzoo.device import choose_device
+from alignzoo.disk import filling
 from alignzoo.errors import UserError, complain
 from alignzoo.explain import explained
 from alignzoo.lock import InUse, locked
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def launch(cfg: DictConfig) -> float | None:
+def launch(cfg: DictConfig, stage: bool = False) -> float | None:
     """Run one job and return its ``evaluate.objective``; a sweep's member that fails is None, and the others go on.
+
+    ``stage``: it is a pipeline's, which tells how to go on itself.
 
     Raises:
         Preempted: the run was told to stop; a sweep ends with it.
@@ -63,7 +66,8 @@ def launch(cfg: DictConfig) -> float | None:
             quiet(cfg)
             return _objective(cfg, _train(Job(cfg, method, record, overrides, _sweep_name(hydra))))
     except Preempted as preempted:
-        _say_how_to_go_on(hydra, preempted)
+        if not stage:
+            _say_how_to_go_on(hydra, preempted)
         raise
     except (UserError, OmegaConfBaseException) as error:
         text = str(error) if isinstance(error, UserError) else str(explained(error))
@@ -136,7 +140,7 @@ def train_here(job: Job) -> dict[str, Any]:
     cfg, record, variables = job.cfg, job.record, dict(os.environ)
     with locked(record.folder) if ranks.rank() == 0 else nullcontext():
         record.came = resume.find(cfg, record.folder) if ranks.rank() == 0 else None
-        with tracking(cfg, record.folder, job.group) as tracker:
+        with filling(record.folder, "this run"), tracking(cfg, record.folder, job.group) as tracker:
             try:
                 record.cut_back()
                 record.describe(cfg, job.overrides)
@@ -150,6 +154,7 @@ def _objective(cfg: DictConfig, result: dict[str, Any]) -> float | None:
     return value
 
 
+@ranks.on_main
 def _say_how_to_go_on(hydra: DictConfig, preempted: Preempted) -> None:
     """Print the command that was typed, with the folder and ``resume=auto``."""
     kind = "sweep" if hydra.mode == RunMode.MULTIRUN else "run"

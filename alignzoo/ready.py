@@ -96,10 +96,15 @@ class Ready:
             return trainer.model
         ranks.wait()
         with ranks.first(ranks.rank() == 0):
-            model, _ = models.load_trained(folder / "model", self.start, cfg, self.device, self.precision)
+            model = self._saved(cfg, folder / "model")
             if ranks.rank() == 0:
                 model.save_pretrained(folder / "model")  # as without shards, which save tied weights twice
         return model
+
+    def _saved(self, cfg: DictConfig, folder: Path) -> Any:
+        if self.kind is ModelKind.REWARD_MODEL:
+            return self.load(cfg, folder).to(self.device).eval()
+        return models.load_trained(folder, self.start, cfg, self.device, self.precision)[0]
 
     def start_model(self, cfg: DictConfig) -> Callable[[], Any] | None:
         """Return what loads the model to compare with; None where it is the trained one without its adapter."""

@@ -131,9 +131,10 @@ class Record:
 
     @ranks.on_main
     def fail(self, reason: str, overrides: Sequence[str]) -> None:
-        """Write why the run failed, beside its command."""
-        self._command(overrides)
-        (self.folder / "error.txt").write_text(f"{reason}\n", encoding="utf-8")
+        """Write why the run failed, beside its command, if the disk has room for that."""
+        with contextlib.suppress(OSError):
+            self._command(overrides)
+            (self.folder / "error.txt").write_text(f"{reason}\n", encoding="utf-8")
 
     def model(self, trainer: Any, whole: bool = False) -> None:
         """Save model and tokenizer, and remove the folder for checkpoints if none was saved.

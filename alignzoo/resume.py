@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignzoo import checkpoint
+from alignzoo import checkpoint, ranks
 from alignzoo.errors import UserError
 from alignzoo.plain import plain
 
@@ -22,12 +22,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Keys, and groups of them, that may differ from the checkpoint's: they do not change what is trained.
+#: Keys, and groups of them, that may differ from the checkpoint: they do not change what is trained. On which machines
+#: the processes are does not; how many there are does, and is compared in :func:`check`.
 MAY_DIFFER = frozenset(
     {
         "evaluate",
         "judge",
         "resume",
+        "strategy.address",
+        "strategy.grace",
+        "strategy.name",
+        "strategy.nodes",
+        "strategy.processes",
+        "strategy.rendezvous",
+        "strategy.restarts",
         "telemetry",
         "tracker",
         "train.logging_steps",
@@ -96,7 +104,7 @@ def facts(cfg: DictConfig, ready: Ready, data: Mapping[str, str]) -> dict[str, A
         "config": config(cfg),
         "data": dict(data),
         "start": {path.name: path.stat().st_size for path in sorted(files)},  # not their times: a cache is made anew
-        "device": {"device": ready.device, "precision": ready.precision},
+        "device": {"device": ready.device, "precision": ready.precision, "processes": ranks.world_size()},
         "versions": _versions(),
     }
 
@@ -107,7 +115,11 @@ def check(found: Checkpoint | None, now: Mapping[str, Any]) -> None:
     Raises:
         Refused: it names what differs.
     """
-    for kind, what in (("data", "rows"), ("start", "start model"), ("device", "device or precision")):
+    for kind, what in (
+        ("data", "rows"),
+        ("start", "start model"),
+        ("device", "device, precision or number of processes"),
+    ):
         if found is not None and found.facts[kind] != now[kind]:
             keys = ", ".join(f"{kind}.{key}" for key, *_ in differences(found.facts[kind], now[kind]))
             raise Refused(

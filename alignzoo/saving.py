@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback
 
 from alignzoo import checkpoint
-from alignzoo.disk import require_space
-from alignzoo.errors import UserError
+from alignzoo.disk import filling, require_space
 from alignzoo.leftout import load_rest, save_rest
 
 if TYPE_CHECKING:
@@ -74,13 +73,15 @@ class Saving(TrainerCallback):
         aside = checkpoint.folder_of(scratch, step)
         trainer._get_output_dir = lambda trial=None: str(scratch)
         try:
-            self._write(model, trial)
-            save_rest(trainer, aside)
-            trainer.accelerator.wait_for_everyone()
+            with filling(self.root, f"checkpoint {step}"):
+                self._write(model, trial)
+                save_rest(trainer, aside)
+                trainer.accelerator.wait_for_everyone()
+                if self.main:
+                    self._finish(aside, step)
+        except Exception:
             if self.main:
-                self._finish(aside, step)
-        except Exception as error:
-            self._explain(error, scratch, step)
+                shutil.rmtree(scratch, ignore_errors=True)  # the part
             raise
         finally:
             del trainer._get_output_dir
@@ -97,17 +98,6 @@ class Saving(TrainerCallback):
         checkpoint.place(aside, target)
         shutil.rmtree(aside.parent)
         checkpoint.prune(self.root, self.limit, best)
-
-    def _explain(self, error: Exception, scratch: Path, step: int) -> None:
-        """Take the part back; raise a :class:`UserError` where the disk was full, which libraries call many names."""
-        full = "No space left" in str(error) or shutil.disk_usage(self.root).free < 1_000_000
-        if self.main:
-            shutil.rmtree(scratch, ignore_errors=True)
-        if full:
-            raise UserError(
-                f"the disk of {self.root} is full: checkpoint {step} was not saved, the ones before are whole.\n"
-                "Free some, and go on with resume=auto."
-            ) from error
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Bring back what transformers does not, now that it has set up all else; a run may log and save otherwise."""

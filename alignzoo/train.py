@@ -69,7 +69,7 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
     with Watch() as training, listening() as notice, sharing_ends():  # with the reference's pass
         transformers.set_seed(cfg.seed)  # TRL makes an adapter's weights before it sets the seed
         trainer = method().build_trainer(train_parts(cfg, method, ready, args, rewards, model, record))
-        share_prefixes(cfg, getattr(trainer, "ref_model", None))
+        share_prefixes(cfg, reference_of(trainer))
         saving = Saving(trainer, record.folder / "checkpoints", facts, record.came)
         check_divided(cfg, trainer)
         unmoved = guards.fingerprint(trainer.model)
@@ -118,6 +118,12 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
 def compared(cfg: DictConfig, ready: Ready, model: PreTrainedModel) -> Any:
     """Return the model to measure against: ``model`` before its training, or that of ``evaluate.against``."""
     return (model if ready.against == ready.start else ready.load(cfg, ready.against)).to(ready.device)
+
+
+def reference_of(trainer: Any) -> Any:
+    """Return the reference model that the trainer holds, out of what a strategy has wrapped it in, or None."""
+    reference = getattr(trainer, "ref_model", None)
+    return None if reference is None else trainer.accelerator.unwrap_model(reference)
 
 
 def trl_config_of(cfg: DictConfig, method: type[Method], ready: Ready, rewards: Rewards, folder: Path) -> Any:

@@ -33,9 +33,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults", "what tests/faults injects (pytest tests/faults -m faults)")
-    group.addoption("--faults", type=int, default=24, help="how many, over all methods")
+    group.addoption("--faults", type=int, default=24, help="how many, over all methods and strategies")
     group.addoption("--seed", type=int, default=0, help="which, and when")
-    group.addoption("--strategies", default="single", help="into runs with which strategies, as a,b")
+    group.addoption("--strategies", default="single,ddp", help="into runs with which strategies, as a,b")
 
 
 @pytest.fixture(scope="session", autouse=True)

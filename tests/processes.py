@@ -19,12 +19,12 @@ PATIENCE = 240  #: seconds for what takes two on a quiet machine
 class Started:
     """A run in a process of its own; what it prints goes into a file."""
 
-    def __init__(self, folder: Path, *words: str, output: Path | None = None) -> None:
+    def __init__(self, folder: Path, *words: str, output: Path | None = None, **variables: str) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(IMPORTED)
         self.folder, self.output = folder, output or folder.with_suffix(".out")
         line = [*words, f"hydra.run.dir={folder}", "resume=auto"]
-        self.process = context.Process(target=_run, args=(line, dict(os.environ), self.output), daemon=True)
+        self.process = context.Process(target=_run, args=(line, {**os.environ, **variables}, self.output), daemon=True)
         self.process.start()
         assert self.process.pid
         self.pid = self.process.pid

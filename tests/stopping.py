@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 #: At each update that $STOPS names, the run gets $SIGNAL, as a scheduler would send it. The reward scores an answer by
 #: how many it has seen.
 PLUGIN = '''
@@ -73,6 +75,21 @@ def same(folder: Path, other: Path) -> None:
     assert (folder / "answers.jsonl").read_bytes() == (other / "answers.jsonl").read_bytes()
     assert result(folder)["after"] == result(other)["after"]
     assert files(folder) == files(other)
+
+
+def near(folder: Path, other: Path, within: float) -> float:
+    """Check the same of runs of several processes, numbers ``within`` of each other; return the weights' difference."""
+    from safetensors.torch import load
+
+    ours, theirs = load(weights(folder)), load(weights(other))
+    assert ours.keys() == theirs.keys()
+    furthest = max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
+    assert furthest <= within
+    for line, expected in zip(metrics(folder), metrics(other), strict=True):
+        assert line == pytest.approx(expected, abs=within)
+    assert result(folder)["after"] == pytest.approx(result(other)["after"], abs=100 * within)
+    assert files(folder) == files(other)
+    return furthest
 
 
 def files(folder: Path) -> set[str]:

@@ -16,6 +16,8 @@ import psutil
 import pytest
 from conftest import QUICK
 
+from alignzoo.notice import EXIT_CODE
+
 SHIM = Path(__file__).parent / "shims" / "cpu_fsdp"
 TWO = ("strategy=ddp", "strategy.processes=2")
 
@@ -40,6 +42,8 @@ def alignzoo_callbacks(cfg):
                 raise RuntimeError("the moon is full")
             if way == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if way == "tell":
+                os.kill(os.getpid(), signal.SIGUSR1)
             if way == "wait":
                 open(os.environ["HERE"], "a").write("waiting")
                 time.sleep(600)
@@ -89,9 +93,10 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 #: A reward that differs between random answers.
 LENGTH = ("reward=length", "reward.length.words=1", "reward.length.slack=10")
-MORE = {"grpo": ("method.num_generations=2", "method.max_completion_length=16", *LENGTH)}
+SAMPLED = ("grpo", "rloo")  #: their answers come from each process's own generator
+MORE = dict.fromkeys(SAMPLED, ("method.num_generations=2", "method.max_completion_length=16", *LENGTH))
 STRATEGIES = ("ddp", "fsdp", "zero2", "zero3")
-METHODS = ("dpo", "ipo", "kto", "orpo", "sft", "grpo")
+METHODS = ("dpo", "ipo", "kto", "orpo", "sft", "reward", *SAMPLED)
 QUICK_ONES = {("dpo", "ddp"), ("kto", "fsdp"), ("grpo", "ddp")}  #: in every suite; the others by `nox -s strategies`
 COMBINATIONS = [
     pytest.param(method, strategy, marks=() if (method, strategy) in QUICK_ONES else pytest.mark.strategies)
@@ -106,7 +111,7 @@ def test_two_processes_train_what_one_does(
 ) -> None:
     """The same rows in the same batches: losses and weights agree, and what is saved is one plain folder.
 
-    GRPO samples its answers from each process's own generator: only that it trains, and saves the same kind of folder.
+    Of methods that sample their answers: only that they train, and save the same kind of folder.
     """
     if strategy.startswith("zero"):
         pytest.importorskip("deepspeed")
@@ -117,7 +122,7 @@ def test_two_processes_train_what_one_does(
     run, other = tmp_path / "run", single(method)
     names = {file.name for file in (run / "model").iterdir()}
     assert names == {file.name for file in (other / "model").iterdir()}
-    if method == "grpo":
+    if method in SAMPLED:
         assert len(losses(run)) == len(losses(other))
         assert difference(run, other) < 1e-2
         return
@@ -126,6 +131,29 @@ def test_two_processes_train_what_one_does(
     results = [json.loads((folder / "result.json").read_text()) for folder in (run, other)]
     assert results[0]["after"] == pytest.approx(results[1]["after"], abs=1e-4)
     assert results[0]["plan"] == results[1]["plan"]
+
+
+@pytest.mark.strategies
+@pytest.mark.parametrize("strategy", ["fsdp", "zero2", "zero3"])
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_divided_weights_go_on_where_they_stopped(
+    alignzoo: Any, tmp_path: Path, single: Callable[[str], Path], stopping: dict[str, str], method: str, strategy: str
+) -> None:
+    """One process is told to stop, all save; then they go on. With whole weights: tests/faults."""
+    if strategy.startswith("zero"):
+        pytest.importorskip("deepspeed")
+    paths = [stopping["PYTHONPATH"], *([str(SHIM)] if strategy == "fsdp" else [])]
+    variables = {**stopping, "PYTHONPATH": os.pathsep.join(paths)}
+    words = [f"method={method}", *SETTING, f"strategy={strategy}", "strategy.processes=2", "hydra.run.dir=run"]
+    stopped = alignzoo(*words, **variables, STOP="tell:1")
+    assert stopped.returncode == EXIT_CODE, stopped.stderr
+    assert "alignzoo: stopped by SIGUSR1 at update 2 of 4. To go on:" in stopped.stderr
+    done = alignzoo(*words, "resume=auto", **variables)
+    assert done.returncode == 0, done.stderr
+    run, other = tmp_path / "run", single(method)
+    assert json.loads((run / "result.json").read_text())["cost"]["resumed"] == [2]
+    assert losses(run) == pytest.approx(losses(other), abs=1e-5)
+    assert difference(run, other) < 1e-6
 
 
 def test_the_terminal_is_the_main_process_alone(alignzoo: Any, tmp_path: Path) -> None:

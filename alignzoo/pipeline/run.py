@@ -20,11 +20,12 @@ from alignzoo.compose import composed
 from alignzoo.errors import UserError, complain
 from alignzoo.explain import explained
 from alignzoo.method import ModelKind
+from alignzoo.notice import Preempted
 from alignzoo.pipeline.stages import Stage, quoted, read_stages, settings_of, shared_words, stage_words
 
 FILE = "pipeline.yaml"  #: in the pipeline's folder: what was asked for
 
-Launch = Callable[[DictConfig], float | None]
+Launch = Callable[..., float | None]  #: :func:`alignzoo.launch.launch`
 
 
 def run_pipeline(cfg: DictConfig, folder: Path, words: Sequence[str], launch: Launch) -> float | None:
@@ -134,9 +135,10 @@ def _run(stage: Stage, words: Sequence[str], launch: Launch) -> None:
         job.hydra.runtime.output_dir = str(stage.folder)
     try:
         with _as_job(job):
-            launch(job)
+            launch(job, stage=True)
     finally:  # also after Ctrl-C
-        if not stage.finished:
+        told = isinstance(sys.exception(), Preempted)  # whoever catches it prints the whole command
+        if not (stage.finished or told):
             how = f"the same command with hydra.run.dir={stage.folder.parent} goes on there"
             complain(f"pipeline stage {stage.name} has no result: {how}.")
 

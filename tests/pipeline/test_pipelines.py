@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ import pandas as pd
 import pytest
 from conftest import QUICK
 from inprocess import Outcome, run
+from stopping import PLUGIN
+
+from alignzoo.notice import EXIT_CODE
 
 FAST = (*QUICK, "evaluate.shown=0", "train.max_steps=2", "train.warmup_steps=0")
 RLHF = (
@@ -89,8 +94,6 @@ def test_the_stages_stand_on_one_leaderboard(rlhf: Outcome) -> None:
 
 
 def test_a_stages_command_runs_it_by_itself(rlhf: Outcome, tmp_path: Path) -> None:
-    import shlex
-
     words = shlex.split((rlhf.folder / "3-ppo" / "command.txt").read_text())[3:]
     again = run(tmp_path / "again", *words)
     assert again.code == 0, again.err
@@ -166,6 +169,23 @@ def test_a_stage_that_fails_keeps_the_others_and_says_how_to_go_on(tmp_path: Pat
     done = run(tmp_path / "pipe", *words)
     assert done.code == 0, done.err
     assert not (tmp_path / "pipe" / "2-dpo" / "error.txt").exists()
+
+
+def test_a_pipeline_that_is_told_to_stop_goes_on_in_the_middle_of_a_stage(
+    tmp_path: Path, fake_package: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says its own command, once, and not that of a sweep, as which it runs its stages."""
+    fake_package("fake_stop", PLUGIN)
+    monkeypatch.setenv("STOPS", "1")
+    words = ("+pipeline=sft_dpo", *FAST)
+    done = run(tmp_path / "pipe", *words)
+    assert done.code == EXIT_CODE
+    said = f"alignzoo: stopped by SIGTERM at update 1 of 2. To go on:\n    python -m alignzoo {shlex.join(words)} "
+    assert done.err == f"{said}hydra.run.dir={tmp_path / 'pipe'} resume=auto\n"
+    monkeypatch.delenv("STOPS")
+    done = run(tmp_path / "pipe", *words, "resume=auto")
+    assert done.code == 0, done.err
+    assert result(tmp_path / "pipe" / "1-sft")["cost"]["resumed"] == [1]
 
 
 def test_an_adapter_is_merged_before_it_is_handed_on(tmp_path: Path) -> None:
