@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from alignzoo import notice, strategies
+from alignzoo import notice, slurm, strategies
 from alignzoo.errors import UserError
 from alignzoo.lock import InUse
 from alignzoo.plain import plain
@@ -120,21 +119,10 @@ def _meeting(cfg: DictConfig) -> dict[str, Any]:
     if cfg.strategy.nodes == 1:
         return {"rdzv_endpoint": "localhost:0", "run_id": f"alignzoo-{os.getpid()}-{os.urandom(4).hex()}"}
     if not cfg.strategy.rendezvous:
-        return _slurm()
+        return slurm.meeting()
     host = cfg.strategy.rendezvous.partition(":")[0]
     known = {"is_host": host == cfg.strategy.address} if cfg.strategy.address else {}
     return {"rdzv_endpoint": cfg.strategy.rendezvous, "run_id": "alignzoo", "rdzv_configs": known}
-
-
-def _slurm() -> dict[str, Any]:
-    job, again = os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_RESTART_COUNT", "0")
-    names = ["scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]]
-    first = subprocess.run(names, capture_output=True, text=True, check=True).stdout.split()[0]
-    return {
-        "rdzv_endpoint": f"{first}:{20_000 + int(job) % 20_000}",
-        "run_id": f"slurm-{job}-{again}",
-        "rdzv_configs": {"is_host": os.environ["SLURM_NODEID"] == "0"},
-    }
 
 
 def reason(job: Path) -> Path:

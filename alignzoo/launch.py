@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import shlex
 import sys
 import traceback
 import warnings
@@ -18,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alignzoo import elastic, folders, ranks, resume, settings, strategies
+from alignzoo import elastic, folders, ranks, resume, settings, slurm, strategies, submitted
 from alignzoo.device import choose_device
 from alignzoo.errors import UserError, complain
 from alignzoo.explain import explained
@@ -49,6 +50,8 @@ def launch(cfg: DictConfig) -> float | None:
     try:
         with listening():
             folder = _agreed(cfg, folder)
+            if slurm.restarted() and "resume" in cfg:
+                cfg.resume = "auto"
             done = resume.finished(cfg, folder)
             if done is not None:
                 return _objective(cfg, done)
@@ -63,6 +66,7 @@ def launch(cfg: DictConfig) -> float | None:
             quiet(cfg)
             return _objective(cfg, _train(Job(cfg, method, record, overrides, _sweep_name(hydra))))
     except Preempted as preempted:
+        submitted.queue_again(preempted.reason)
         _say_how_to_go_on(hydra, preempted)
         raise
     except (UserError, OmegaConfBaseException) as error:
@@ -151,10 +155,12 @@ def _objective(cfg: DictConfig, result: dict[str, Any]) -> float | None:
 
 
 def _say_how_to_go_on(hydra: DictConfig, preempted: Preempted) -> None:
-    """Print the command that was typed, with the folder and ``resume=auto``."""
+    """Print the command that was typed, with the folder and ``resume=auto``; in a launcher's process, another that will do."""
     kind = "sweep" if hydra.mode == RunMode.MULTIRUN else "run"
     folder = Path(hydra.sweep.dir if kind == "sweep" else hydra.runtime.output_dir)
-    again = resume.command(sys.argv[1:], folder, kind)
+    typed = kind == "run" or hydra.launcher._target_.endswith(".BasicLauncher")
+    words = ["sweep", "resume", str(folder)]
+    again = resume.command(sys.argv[1:], folder, kind) if typed else shlex.join(["python", "-m", "alignzoo", *words])
     print(f"alignzoo: stopped by {preempted.reason}. To go on:\n    {again}", file=sys.stderr, flush=True)
 
 
