@@ -54,7 +54,6 @@ def start(cfg: DictConfig, folder: Path, overrides: Sequence[str], group: str | 
     _use_address(cfg.strategy.address)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // strategies.per_machine(cfg))))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says is said below, in short
-    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = ",".join(number.name for number in SIGNALS)
     with _handlers_kept(), tempfile.TemporaryDirectory() as scratch:
         job = Path(scratch) / "job.yaml"
         content = {"folder": str(folder), "overrides": list(overrides), "group": group, "config": plain(cfg)}
@@ -83,6 +82,7 @@ def _config(cfg: DictConfig, scratch: str) -> LaunchConfig:
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.launcher.api import LaunchConfig
 
+    heard = ",".join(number.name for number in SIGNALS)
     return LaunchConfig(
         min_nodes=cfg.strategy.nodes,  # never fewer: a smaller world would change the batch
         max_nodes=cfg.strategy.nodes,
@@ -93,6 +93,7 @@ def _config(cfg: DictConfig, scratch: str) -> LaunchConfig:
         shutdown_timeout=cfg.strategy.grace,
         logs_specs=DefaultLogsSpecs(log_dir=scratch),
         local_addr=cfg.strategy.address,
+        **({"signals_to_handle": heard} if hasattr(LaunchConfig, "signals_to_handle") else {}),  # not in torch 2.8
         **_meeting(cfg),
     )
 

@@ -149,7 +149,10 @@ def _start_accounting(stack: contextlib.ExitStack, folder: Path) -> None:
     _start(stack, folder, "mariadbd", "--no-defaults", data, "--user=root", "--skip-grant-tables", *own)
     _wait("mariadbd", lambda: _answers(port))
     _start(stack, folder, "slurmdbd", "-D")
-    _wait("slurmdbd", lambda: "one" in said("sacctmgr", "-i", "add", "cluster", "one") + said("sacctmgr", "show", "cluster"))
+    _wait(
+        "slurmdbd",
+        lambda: "one" in said("sacctmgr", "-i", "add", "cluster", "one") + said("sacctmgr", "show", "cluster"),
+    )
 
 
 def _start(stack: contextlib.ExitStack, folder: Path, *command: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 import slurm
+import yaml
 from conftest import QUICK
 
 pytestmark = pytest.mark.clusters
@@ -78,7 +80,11 @@ def left() -> list[list[str]]:
     """Return the command lines of processes that belong to a job."""
     found = psutil.process_iter(["environ", "cmdline"])
     own = [process for process in found if "SLURM_JOB_ID" in (process.info["environ"] or {})]
-    return [process.info["cmdline"] for process in own if process.info["environ"].get("SLURM_CONF") == os.environ["SLURM_CONF"]]
+    return [
+        process.info["cmdline"]
+        for process in own
+        if process.info["environ"].get("SLURM_CONF") == os.environ["SLURM_CONF"]
+    ]
 
 
 def test_a_sweep_of_two_processes_each_makes_one_leaderboard(alignzoo: Alignzoo, tmp_path: Path) -> None:
@@ -126,4 +132,23 @@ def test_members_that_are_killed_leave_a_sweep_that_resume_finishes(
     resumed = [found["cost"]["resumed"] for _, found in sorted(results(tmp_path / "sweep").items())]
     assert resumed[0] == []
     assert all(len(member) == 1 for member in resumed[1:]), resumed
+    assert left() == []
+
+
+def test_two_nodes_train_one_run(alignzoo: Alignzoo, disturbing: dict[str, str], tmp_path: Path) -> None:
+    """The nodes are those of the job; warned in the middle, it queues itself again and goes on."""
+    words = ("strategy=multinode", "strategy.processes=1", *SETTING, "hydra.run.dir=run", "resume=auto")
+    script = ["#!/bin/bash", "#SBATCH --nodes=2 --ntasks-per-node=1 --open-mode=append --output=job.out"]
+    script += [f"srun {sys.executable} -m alignzoo {' '.join(words)}"]
+    script += ['if [ $? -eq 138 ]; then scontrol requeue "$SLURM_JOB_ID"; fi']
+    (tmp_path / "job.sh").write_text("\n".join(script))
+    variables = {**os.environ, **disturbing, "DISTURB": json.dumps({"0.1": ["--signal=USR1"]})}
+    subprocess.run(["sbatch", "--wait", "job.sh"], cwd=tmp_path, env=variables, timeout=900, check=True)
+    output = (tmp_path / "job.out").read_text()
+    assert "stopped by SIGUSR1 at update 3 of 6" in output, output
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["cost"]["resumed"] == [3], output
+    assert yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())["strategy"]["nodes"] == 2
+    assert (tmp_path / "run" / "logs" / "rank1.log").exists()
+    assert alignzoo(*SETTING, "hydra.run.dir=single").returncode == 0
+    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "single"), abs=1e-5)
     assert left() == []
