@@ -155,7 +155,7 @@ def _objective(cfg: DictConfig, result: dict[str, Any]) -> float | None:
 
 
 def _say_how_to_go_on(hydra: DictConfig, preempted: Preempted) -> None:
-    """Print the command that was typed, with the folder and ``resume=auto``, or ``sweep resume`` in a launcher's process."""
+    """Print the command that was typed, with the folder and ``resume=auto``; in a launcher's process, ``sweep resume``."""
     kind = "sweep" if hydra.mode == RunMode.MULTIRUN else "run"
     folder = Path(hydra.sweep.dir if kind == "sweep" else hydra.runtime.output_dir)
     typed = kind == "run" or hydra.launcher._target_.endswith(".BasicLauncher")

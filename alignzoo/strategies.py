@@ -91,8 +91,8 @@ def check(cfg: DictConfig) -> None:
         return
     if not slurm.in_step():
         raise UserError(
-            "strategy.nodes: add strategy.rendezvous=HOST:PORT, where HOST is the first machine's; in a Slurm job, start "
-            "it with srun."
+            "strategy.nodes: add strategy.rendezvous=HOST:PORT, where HOST is the first machine's; "
+            "in a Slurm job, start it with srun."
         )
     slurm.check(strategy.nodes)
 

@@ -16,6 +16,8 @@ import psutil
 import pytest
 from conftest import QUICK
 
+from alignzoo import elastic, notice
+
 SHIM = Path(__file__).parent / "shims" / "cpu_fsdp"
 TWO = ("strategy=ddp", "strategy.processes=2")
 
@@ -231,6 +233,12 @@ def test_a_signal_ends_everything(
     assert waiting.returncode == code, out
     assert gone(tmp_path, 5)
     assert "Traceback" not in out
+
+
+def test_the_launcher_hears_what_a_run_listens_to(compose_config: Callable[..., Any]) -> None:
+    """Its own default leaves out SIGUSR1 and SIGUSR2, by which Slurm warns."""
+    heard = elastic._config(compose_config(*TWO), "scratch").signals_to_handle.split(",")
+    assert {number.name for number in notice.SIGNALS} <= set(heard)
 
 
 def test_torchrun_may_start_it(tmp_path: Path, single: Callable[[str], Path]) -> None:

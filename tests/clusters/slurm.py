@@ -149,10 +149,12 @@ def _start_accounting(stack: contextlib.ExitStack, folder: Path) -> None:
     _start(stack, folder, "mariadbd", "--no-defaults", data, "--user=root", "--skip-grant-tables", *own)
     _wait("mariadbd", lambda: _answers(port))
     _start(stack, folder, "slurmdbd", "-D")
-    _wait(
-        "slurmdbd",
-        lambda: "one" in said("sacctmgr", "-i", "add", "cluster", "one") + said("sacctmgr", "show", "cluster"),
-    )
+    _wait("slurmdbd", _knows_the_cluster)
+
+
+def _knows_the_cluster() -> bool:
+    said("sacctmgr", "-i", "add", "cluster", "one")
+    return "one" in said("sacctmgr", "-n", "show", "cluster", "format=cluster").split()
 
 
 def _start(stack: contextlib.ExitStack, folder: Path, *command: str) -> None:

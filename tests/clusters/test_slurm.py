@@ -79,12 +79,9 @@ def losses(folder: Path) -> list[float]:
 def left() -> list[list[str]]:
     """Return the command lines of processes that belong to a job."""
     found = psutil.process_iter(["environ", "cmdline"])
-    own = [process for process in found if "SLURM_JOB_ID" in (process.info["environ"] or {})]
-    return [
-        process.info["cmdline"]
-        for process in own
-        if process.info["environ"].get("SLURM_CONF") == os.environ["SLURM_CONF"]
-    ]
+    cluster = {"SLURM_CONF": os.environ["SLURM_CONF"]}.items()
+    jobs = [each for each in found if cluster <= (each.info["environ"] or {}).items()]
+    return [each.info["cmdline"] for each in jobs if "SLURM_JOB_ID" in each.info["environ"]]
 
 
 def test_a_sweep_of_two_processes_each_makes_one_leaderboard(alignzoo: Alignzoo, tmp_path: Path) -> None:
