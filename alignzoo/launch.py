@@ -63,6 +63,7 @@ def launch(cfg: DictConfig) -> float | None:
             say_untested_trl()
             method = settings.check(cfg)
             strategies.check(cfg)
+            _check_folder(cfg, hydra)
             quiet(cfg)
             return _objective(cfg, _train(Job(cfg, method, record, overrides, _sweep_name(hydra))))
     except Preempted as preempted:
@@ -110,6 +111,13 @@ class Job:
     """The sweep that it belongs to."""
 
 
+def _check_folder(cfg: DictConfig, hydra: DictConfig) -> None:
+    """Refuse a run on several machines whose folder was not named: each would have its own, with its own time."""
+    named = any(word.startswith("hydra.run.dir=") for word in hydra.overrides.hydra)
+    if cfg.strategy.nodes > 1 and hydra.mode == RunMode.RUN and not named and not ranks.joined():
+        raise UserError(f"strategy.nodes={cfg.strategy.nodes}: add hydra.run.dir=FOLDER, one that all machines see.")
+
+
 def _agreed(cfg: DictConfig, folder: Path) -> Path:
     """Return the run folder; where others started several processes, the main one's."""
     if ranks.world_size() == 1:
@@ -155,7 +163,7 @@ def _objective(cfg: DictConfig, result: dict[str, Any]) -> float | None:
 
 
 def _say_how_to_go_on(hydra: DictConfig, preempted: Preempted) -> None:
-    """Print the command that was typed, with the folder and ``resume=auto``; in a launcher's process, ``sweep resume``."""
+    """Print the command that was typed, with folder and ``resume=auto``; in a launcher's process, ``sweep resume``."""
     kind = "sweep" if hydra.mode == RunMode.MULTIRUN else "run"
     folder = Path(hydra.sweep.dir if kind == "sweep" else hydra.runtime.output_dir)
     typed = kind == "run" or hydra.launcher._target_.endswith(".BasicLauncher")
