@@ -134,7 +134,14 @@ def test_members_that_are_killed_leave_a_sweep_that_resume_finishes(
 
 def test_two_nodes_train_one_run(alignzoo: Alignzoo, disturbing: dict[str, str], tmp_path: Path) -> None:
     """The nodes are those of the job; warned in the middle, it queues itself again and goes on."""
-    words = ("strategy=multinode", "strategy.processes=1", *SETTING, "hydra.run.dir=run", "resume=auto")
+    words = (
+        "method.beta=0.1",
+        *SETTING,
+        "strategy=multinode",
+        "strategy.processes=1",
+        "hydra.run.dir=run",
+        "resume=auto",
+    )
     script = ["#!/bin/bash", "#SBATCH --nodes=2 --ntasks-per-node=1 --open-mode=append --output=job.out"]
     script += [f"srun {sys.executable} -m alignzoo {' '.join(words)}"]
     script += ['if [ $? -eq 138 ]; then scontrol requeue "$SLURM_JOB_ID"; fi']
@@ -146,6 +153,6 @@ def test_two_nodes_train_one_run(alignzoo: Alignzoo, disturbing: dict[str, str],
     assert json.loads((tmp_path / "run" / "result.json").read_text())["cost"]["resumed"] == [3], output
     assert yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())["strategy"]["nodes"] == 2
     assert (tmp_path / "run" / "logs" / "rank1.log").exists()
-    assert alignzoo(*SETTING, "hydra.run.dir=single").returncode == 0
+    assert alignzoo("method.beta=0.1", *SETTING, "hydra.run.dir=single").returncode == 0
     assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "single"), abs=1e-5)
     assert left() == []
