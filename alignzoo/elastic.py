@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from alignzoo import notice, strategies
+from alignzoo import notice, slurm, strategies
 from alignzoo.errors import UserError
 from alignzoo.lock import InUse
 from alignzoo.plain import plain
@@ -56,7 +55,6 @@ def start(cfg: DictConfig, folder: Path, overrides: Sequence[str], group: str | 
     _use_address(cfg.strategy.address)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // strategies.per_machine(cfg))))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says is said below, in short
-    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = ",".join(number.name for number in SIGNALS)
     with _handlers_kept(), tempfile.TemporaryDirectory() as scratch:
         job = Path(scratch) / "job.yaml"
         content = {"folder": str(folder), "overrides": list(overrides), "group": group, "config": plain(cfg)}
@@ -88,6 +86,7 @@ def _config(cfg: DictConfig, scratch: str) -> LaunchConfig:
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.launcher.api import LaunchConfig
 
+    heard = ",".join(number.name for number in SIGNALS)
     return LaunchConfig(
         min_nodes=cfg.strategy.nodes,  # never fewer: a smaller world would change the batch
         max_nodes=cfg.strategy.nodes,
@@ -98,6 +97,7 @@ def _config(cfg: DictConfig, scratch: str) -> LaunchConfig:
         shutdown_timeout=cfg.strategy.grace,
         logs_specs=DefaultLogsSpecs(log_dir=scratch),
         local_addr=cfg.strategy.address,
+        **({"signals_to_handle": heard} if hasattr(LaunchConfig, "signals_to_handle") else {}),  # not in torch 2.8
         **_meeting(cfg),
     )
 
@@ -124,21 +124,10 @@ def _meeting(cfg: DictConfig) -> dict[str, Any]:
     if cfg.strategy.nodes == 1:
         return {"rdzv_endpoint": "localhost:0", "run_id": f"alignzoo-{os.getpid()}-{os.urandom(4).hex()}"}
     if not cfg.strategy.rendezvous:
-        return _slurm()
+        return slurm.meeting()
     host = cfg.strategy.rendezvous.partition(":")[0]
     known = {"is_host": host == cfg.strategy.address} if cfg.strategy.address else {}
     return {"rdzv_endpoint": cfg.strategy.rendezvous, "run_id": "alignzoo", "rdzv_configs": known}
-
-
-def _slurm() -> dict[str, Any]:
-    job, again = os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_RESTART_COUNT", "0")
-    names = ["scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]]
-    first = subprocess.run(names, capture_output=True, text=True, check=True).stdout.split()[0]
-    return {
-        "rdzv_endpoint": f"{first}:{20_000 + int(job) % 20_000}",
-        "run_id": f"slurm-{job}-{again}",
-        "rdzv_configs": {"is_host": os.environ["SLURM_NODEID"] == "0"},
-    }
 
 
 def reason(job: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import shlex
 import sys
 import traceback
 import warnings
@@ -18,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alignzoo import elastic, folders, ranks, resume, settings, strategies
+from alignzoo import elastic, folders, ranks, resume, settings, slurm, strategies, submitted
 from alignzoo.device import choose_device
 from alignzoo.disk import filling
 from alignzoo.errors import UserError, complain
@@ -52,6 +53,8 @@ def launch(cfg: DictConfig, stage: bool = False) -> float | None:
     try:
         with listening():
             folder = _agreed(cfg, folder)
+            if slurm.restarted() and "resume" in cfg:
+                cfg.resume = "auto"
             done = resume.finished(cfg, folder)
             if done is not None:
                 return _objective(cfg, done)
@@ -63,9 +66,11 @@ def launch(cfg: DictConfig, stage: bool = False) -> float | None:
             say_untested_trl()
             method = settings.check(cfg)
             strategies.check(cfg)
+            _check_folder(cfg, hydra)
             quiet(cfg)
             return _objective(cfg, _train(Job(cfg, method, record, overrides, _sweep_name(hydra))))
     except Preempted as preempted:
+        submitted.queue_again(preempted.reason)
         if not stage:
             _say_how_to_go_on(hydra, preempted)
         raise
@@ -108,6 +113,13 @@ class Job:
 
     group: str | None
     """The sweep that it belongs to."""
+
+
+def _check_folder(cfg: DictConfig, hydra: DictConfig) -> None:
+    """Refuse a run on several machines whose folder was not named: each would have its own, with its own time."""
+    named = any(word.startswith("hydra.run.dir=") for word in hydra.overrides.hydra)
+    if cfg.strategy.nodes > 1 and hydra.mode == RunMode.RUN and not named and not ranks.joined():
+        raise UserError(f"strategy.nodes={cfg.strategy.nodes}: add hydra.run.dir=FOLDER, one that all machines see.")
 
 
 def _agreed(cfg: DictConfig, folder: Path) -> Path:
@@ -156,10 +168,12 @@ def _objective(cfg: DictConfig, result: dict[str, Any]) -> float | None:
 
 @ranks.on_main
 def _say_how_to_go_on(hydra: DictConfig, preempted: Preempted) -> None:
-    """Print the command that was typed, with the folder and ``resume=auto``."""
+    """Print the command that was typed, with folder and ``resume=auto``; in a launcher's process, ``sweep resume``."""
     kind = "sweep" if hydra.mode == RunMode.MULTIRUN else "run"
     folder = Path(hydra.sweep.dir if kind == "sweep" else hydra.runtime.output_dir)
-    again = resume.command(sys.argv[1:], folder, kind)
+    typed = kind == "run" or hydra.launcher._target_.endswith(".BasicLauncher")
+    words = ["sweep", "resume", str(folder)]
+    again = resume.command(sys.argv[1:], folder, kind) if typed else shlex.join(["python", "-m", "alignzoo", *words])
     print(f"alignzoo: stopped by {preempted.reason}. To go on:\n    {again}", file=sys.stderr, flush=True)
 
 

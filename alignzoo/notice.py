@@ -15,7 +15,8 @@ from typing import Any
 from alignzoo.errors import UserError
 
 #: SIGTERM: schedulers, clouds and `kill`. SIGUSR1: Slurm's `--signal=USR1@300`, so many seconds before the end.
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+#: SIGUSR2: the same, as submitit asks for it.
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 #: 128 + SIGUSR1: what Kubeflow takes as retryable (128 to 255), and neither an error's code (1) nor Ctrl-C's (130).
 EXIT_CODE = 138

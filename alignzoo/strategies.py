@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignzoo import ranks
+from alignzoo import ranks, slurm
 from alignzoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -87,9 +87,14 @@ def check(cfg: DictConfig) -> None:
             "or take strategy=single."
         )
     micro_batch(cfg)
-    known = strategy.rendezvous or "SLURM_JOB_NODELIST" in os.environ or ranks.joined()
-    if strategy.nodes > 1 and not known:
-        raise UserError("strategy.nodes: add strategy.rendezvous=HOST:PORT, where HOST is the first machine's.")
+    if strategy.nodes == 1 or strategy.rendezvous or ranks.joined():
+        return
+    if not slurm.in_step():
+        raise UserError(
+            "strategy.nodes: add strategy.rendezvous=HOST:PORT, where HOST is the first machine's; "
+            "in a Slurm job, start it with srun."
+        )
+    slurm.check(strategy.nodes)
 
 
 def begin(cfg: DictConfig, device: str) -> None:

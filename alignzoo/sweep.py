@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
 
-from alignzoo import folders
+from alignzoo import folders, submitted
 from alignzoo.errors import UserError, complain
 from alignzoo.speed import warm
 
@@ -28,6 +28,8 @@ class SweepCallback(Callback):
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
         """Make the sweep's."""
         _make(config.hydra.sweep.dir)
+        if "submitit" in config.hydra.launcher._target_:
+            submitted.wait_for_all()
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
         """Print and write the leaderboard."""
@@ -44,7 +46,7 @@ class SweepCallback(Callback):
         print_leaderboard(board)
         print(f"page: {folder / 'leaderboard.html'}")
         _track(board, folder)
-        if board.failed:
+        if board.failed or submitted.lost:
             raise SystemExit(1)
 
 

@@ -89,11 +89,13 @@ def fake_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
 def alignzoo(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run ``python -m alignzoo`` in an empty folder, as a user would."""
 
-    def run(*words: str, cwd: Path = tmp_path, **variables: Any) -> subprocess.CompletedProcess[str]:
+    def run(
+        *words: str, cwd: Path = tmp_path, timeout: float = 300, **variables: Any
+    ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "alignzoo", *words]
         environment = {**os.environ, **variables}
         return subprocess.run(
-            command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300, check=False
+            command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=timeout, check=False
         )
 
     return run

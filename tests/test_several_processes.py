@@ -16,7 +16,7 @@ import psutil
 import pytest
 from conftest import QUICK
 
-from alignzoo.notice import EXIT_CODE
+from alignzoo import elastic, notice
 
 SHIM = Path(__file__).parent / "shims" / "cpu_fsdp"
 TWO = ("strategy=ddp", "strategy.processes=2")
@@ -146,7 +146,7 @@ def test_divided_weights_go_on_where_they_stopped(
     variables = {**stopping, "PYTHONPATH": os.pathsep.join(paths)}
     words = [f"method={method}", *SETTING, f"strategy={strategy}", "strategy.processes=2", "hydra.run.dir=run"]
     stopped = alignzoo(*words, **variables, STOP="tell:1")
-    assert stopped.returncode == EXIT_CODE, stopped.stderr
+    assert stopped.returncode == notice.EXIT_CODE, stopped.stderr
     assert "alignzoo: stopped by SIGUSR1 at update 2 of 4. To go on:" in stopped.stderr
     done = alignzoo(*words, "resume=auto", **variables)
     assert done.returncode == 0, done.stderr
@@ -259,6 +259,12 @@ def test_a_signal_ends_everything(
     assert waiting.returncode == code, out
     assert gone(tmp_path, 5)
     assert "Traceback" not in out
+
+
+def test_the_launcher_hears_what_a_run_listens_to(compose_config: Callable[..., Any]) -> None:
+    """Its own default leaves out SIGUSR1 and SIGUSR2, by which Slurm warns."""
+    heard = elastic._config(compose_config(*TWO), "scratch").signals_to_handle.split(",")
+    assert {number.name for number in notice.SIGNALS} <= set(heard)
 
 
 def test_torchrun_may_start_it(tmp_path: Path, single: Callable[[str], Path]) -> None:

@@ -113,3 +113,44 @@ def test_one_process_does_all_batches() -> None:
     assert ranks.shared(str, [3, 1, 2]) == ["3", "1", "2"]
     assert ranks.shared(str, []) == []
     assert ranks.from_main("x") == "x"
+
+
+@pytest.fixture
+def step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """Make this process one of a Slurm step of so many tasks on so many machines."""
+
+    def have(machines: int, tasks: int) -> None:
+        for name, value in {"NODELIST": "n1", "NUM_NODES": machines, "NUM_TASKS": tasks}.items():
+            monkeypatch.setenv(f"SLURM_STEP_{name}", str(value))
+
+    return have
+
+
+def test_under_slurm_the_machines_are_those_of_the_step(compose_config: Composed, step: Any) -> None:
+    assert compose_config("strategy=multinode").strategy.nodes == 2
+    step(3, 3)
+    cfg = compose_config("strategy=multinode", "strategy.processes=1", "train.global_batch_size=3")
+    assert strategies.processes(cfg) == 3
+    strategies.check(cfg)
+
+
+@pytest.mark.parametrize(
+    ("machines", "tasks", "words", "told"),
+    [
+        (2, 8, ["strategy=multinode"], "srun starts 8 tasks on 2 machines: add --ntasks-per-node=1"),
+        (4, 4, ["strategy=ddp", "strategy.nodes=2"], "strategy.nodes=2, and srun starts on 4: take srun --nodes=2"),
+    ],
+)
+def test_a_step_that_starts_something_else_is_refused(
+    compose_config: Composed, step: Any, machines: int, tasks: int, words: list[str], told: str
+) -> None:
+    step(machines, tasks)
+    with pytest.raises(UserError, match=told):
+        strategies.check(compose_config(*words, "strategy.processes=1"))
+
+
+def test_a_batch_script_without_srun_is_refused(compose_config: Composed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs on the first machine alone."""
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "n[1-2]")
+    with pytest.raises(UserError, match="in a Slurm job, start it with srun"):
+        strategies.check(compose_config("strategy=multinode", "strategy.processes=1"))
