@@ -25,8 +25,8 @@ def measure_yardstick(model: str, rounds: int, steps: int) -> dict[str, float]:
 
     updates, measures = [], []
     with tempfile.TemporaryDirectory() as scratch:
-        side = Side(model, [f"train.max_steps={steps}"], Path(scratch))
-        planned = Side(model, [], Path(scratch)).ready.plan.updates
+        side = Side([f"model={model}", f"train.max_steps={steps}"], Path(scratch))
+        planned = Side([f"model={model}"], Path(scratch)).ready.plan.updates
         yardstick = side.ready.yardstick(side.cfg, Rewards([], [], side.ready.stops))
         for turn in range(rounds + 1):
             trainer = side.alignzoo()
