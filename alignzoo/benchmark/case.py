@@ -32,10 +32,10 @@ class Case:
     pairs: int = 4
     """Of a batch, which is an update; KTO takes twice as many single answers, GRPO one group of ``GROUP`` answers."""
 
-    prompt: int = 96
+    prompt: int = 64
     """Words of a prompt."""
 
-    answer: int = 48
+    answer: int = 32
     """Words of an answer."""
 
     @property
@@ -58,7 +58,7 @@ class Case:
         ]
 
 
-def cases(model: str, prompt: int = 96, answer: int = 48) -> list[Case]:
+def cases(model: str, prompt: int = 64, answer: int = 32) -> list[Case]:
     """Return every method on one batch, and DPO on other batches and lengths."""
     base = Case("method", model, prompt=prompt, answer=answer)
     total = prompt + 2 * answer
@@ -72,7 +72,7 @@ def cases(model: str, prompt: int = 96, answer: int = 48) -> list[Case]:
 
 def quick_cases() -> list[Case]:
     """Return those for the tiny model, which take seconds: every method, a single pair, and long answers."""
-    return [case for case in cases("tiny") if case.pairs < 8 and case.prompt < 150]
+    return [case for case in cases("tiny") if case.pairs < 8 and case.prompt <= case.answer * 2]
 
 
 def gpu_cases() -> list[Case]:

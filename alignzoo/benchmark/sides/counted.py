@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +15,33 @@ from alignzoo.speed.scoring import Scorer
 
 
 def main() -> None:
-    """Run the command line, counting alignzoo's own pass and TRL's."""
-    file, computed = Path(sys.argv[1]), [0]
+    """Run the command line, and write the count also where it fails."""
+    with counting() as computed:
+        try:
+            cli.main(sys.argv[2:])
+        finally:
+            Path(sys.argv[1]).write_text(str(sum(computed)), encoding="utf-8")
+
+
+@contextmanager
+def counting() -> Iterator[list[int]]:
+    """Yield the sequences of each batch that goes through DPO's reference, in alignzoo's pass or in TRL's."""
+    computed: list[int] = []
     ours, trls = Scorer._batch, DPOTrainer.compute_ref_log_probs
 
     def counted(scorer: Scorer, batch: Any) -> Any:
-        computed[0] += len(batch)
+        computed.append(len(batch))
         return ours(scorer, batch)
 
     def counted_by_trl(trainer: Any, inputs: dict[str, Any]) -> Any:
-        computed[0] += len(inputs["input_ids"])
+        computed.append(len(inputs["input_ids"]))
         return trls(trainer, inputs)
 
-    Scorer._batch = counted  # type: ignore[method-assign]
-    DPOTrainer.compute_ref_log_probs = counted_by_trl
+    Scorer._batch, DPOTrainer.compute_ref_log_probs = counted, counted_by_trl  # type: ignore[method-assign]
     try:
-        cli.main(sys.argv[2:])
+        yield computed
     finally:
-        file.write_text(str(computed[0]), encoding="utf-8")
+        Scorer._batch, DPOTrainer.compute_ref_log_probs = ours, trls  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
