@@ -58,15 +58,13 @@ class Case:
         ]
 
 
-def cases(model: str, prompt: int = 64, answer: int = 32) -> list[Case]:
-    """Return every method on one batch, and DPO on other batches and lengths."""
-    base = Case("method", model, prompt=prompt, answer=answer)
-    total = prompt + 2 * answer
+def cases(model: str) -> list[Case]:
+    """Return every method on one batch, and DPO on other batches and lengths of as many words."""
+    base = Case("method", model)
     return [
         *(replace(base, method=method) for method in METHODS),
         *(replace(base, varied="batch", pairs=pairs) for pairs in (1, 8)),
-        replace(base, varied="lengths", prompt=total // 12, answer=total * 11 // 24),
-        replace(base, varied="lengths", prompt=total * 5 // 6, answer=total // 12),
+        *(replace(base, varied="lengths", prompt=128 - 2 * answer, answer=answer) for answer in (56, 12)),
     ]
 
 

@@ -17,6 +17,9 @@ SIDES = "alignzoo.benchmark.sides"
 
 QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "TRL_EXPERIMENTAL_SILENCE": "1", "TQDM_DISABLE": "1"}
 
+#: A process that is to be forked may ask whether there is a GPU, and must not begin to use it.
+FORKED = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+
 #: Lines of what a program wrote that are shown when it fails.
 TAIL = 12
 
@@ -28,7 +31,7 @@ class Peer:
         """Start it; what it prints goes into ``log``."""
         self.name, self.log = name, log
         read, write = os.pipe()
-        variables = {**os.environ, **QUIET, "BENCHMARK_ANSWERS": str(write)}
+        variables = {**os.environ, **QUIET, **FORKED, "BENCHMARK_ANSWERS": str(write)}
         with log.open("w", encoding="utf-8") as written, os.fdopen(write):
             self.process = subprocess.Popen(
                 command,
