@@ -40,8 +40,13 @@ class Case:
 
     @property
     def name(self) -> str:
-        """One line that tells it from the others."""
-        return f"{self.method} {self.model}, {self.pairs} x ({self.prompt} + 2 x {self.answer} words)"
+        """Method, model and words of a batch: it tells the case from the others."""
+        words = {
+            "kto": f"{self.rows} x ({self.prompt} + {self.answer})",
+            "grpo": f"{self.prompt} + {GROUP} x {self.answer}",
+        }
+        pairs = f"{self.pairs} x ({self.prompt} + 2 x {self.answer})"
+        return f"{self.method} {self.model} {words.get(self.method, pairs)}"
 
     @property
     def rows(self) -> int:
