@@ -16,7 +16,7 @@ def make_tiny(folder: Path, seed: int = 0) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = _tokenizer()
+    tokenizer = tiny_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
@@ -37,7 +37,7 @@ def make_tiny(folder: Path, seed: int = 0) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _tokenizer() -> Any:
+def tiny_tokenizer() -> Any:
     """Return a byte-level BPE trained on the project's own dataset, with ChatML."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from alignzoo.benchmark.scratch import with_models
+
 WORDS = [
     "water",
     "light",
@@ -54,8 +56,8 @@ def measure_data(rows: int, model: str) -> dict[str, float]:
     }
 
 
-def write_pairs(file: Path, rows: int) -> None:
-    """Write made-up pairs, of about 35 words in a prompt and 50 in an answer, batch by batch."""
+def write_pairs(file: Path, rows: int, prompt: int = 35, answer: int = 50) -> None:
+    """Write made-up pairs, of about so many words in a prompt and in an answer, batch by batch."""
     import pyarrow as pa
     import pyarrow.parquet
 
@@ -68,7 +70,10 @@ def write_pairs(file: Path, rows: int) -> None:
     with pyarrow.parquet.ParquetWriter(file, schema) as writer:
         for start in range(0, rows, BATCH):
             numbers = range(start, min(start + BATCH, rows))
-            lines = [{"prompt": f"{n}: {text(35)}", "chosen": f"{text(50)} {n}", "rejected": text(50)} for n in numbers]
+            lines = [
+                {"prompt": f"{n}: {text(prompt)}", "chosen": f"{text(answer)} {n}", "rejected": text(answer)}
+                for n in numbers
+            ]
             writer.write_table(pa.Table.from_pylist(lines, schema))
 
 
@@ -90,7 +95,7 @@ def check_file(file: str, model: str, cache: str) -> None:
     cfg = composed([f"model={model}", "dataset=local", f"dataset.path={file}", "dataset.chat=true"])
     models.load_tokenizer(weights.start_folder(cfg.model), cfg.model)
     import_all()
-    os.environ["ALIGNZOO_CACHE"] = _with_models(cache)
+    os.environ["ALIGNZOO_CACHE"] = str(with_models(Path(cache)))
     with Memory() as memory:
         began = time.perf_counter()
         report: dict[str, Any] = check(cfg)
@@ -103,17 +108,6 @@ def import_all() -> None:
     import datasets  # noqa: F401
     import pandas  # noqa: F401
     import torch  # noqa: F401
-
-
-def _with_models(cache: str) -> str:
-    """Return ``cache`` with the real cache's models in it: only rows are to be made anew."""
-    from alignzoo import cache as real
-
-    link = Path(cache) / "models"
-    if not link.exists():
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(real.folder("models"))
-    return cache
 
 
 class Memory:

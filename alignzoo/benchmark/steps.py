@@ -7,15 +7,17 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 def measure_steps(model: str, rounds: int, steps: int) -> dict[str, float]:
     """Return median seconds an update of both, their ratio, and the largest difference between their losses."""
-    from alignzoo.speed.backbone import stop_sharing
-
     with tempfile.TemporaryDirectory() as scratch:
-        side = Side(model, [f"dataset.rows={4 * steps}", f"train.max_steps={steps}"], Path(scratch))
+        same = "speed.shared_prefix=off"  # what is asked here is the cost of what alignzoo puts around TRL
+        side = Side([f"model={model}", f"dataset.rows={4 * steps}", f"train.max_steps={steps}", same], Path(scratch))
         builders = {"alignzoo": side.alignzoo, "trl": side.trl}
         times: dict[str, list[float]] = {name: [] for name in builders}
         losses: dict[str, list[float]] = {}
@@ -23,7 +25,6 @@ def measure_steps(model: str, rounds: int, steps: int) -> dict[str, float]:
             for name, build in builders.items():
                 trainer = build()
                 seconds, losses[name] = timed(trainer)
-                stop_sharing(trainer.model)  # what is left of it would make TRL's head faster too
                 if turn:  # the first round warms up
                     times[name].append(seconds)
     medians = {name: statistics.median(values) for name, values in times.items()}
@@ -50,15 +51,15 @@ def timed(trainer: Any) -> tuple[float, list[float]]:
 
 
 class Side:
-    """One setting of DPO, and two functions that build a fresh trainer for it: alignzoo's, and TRL's own."""
+    """One setting, and functions that build a fresh trainer for it: alignzoo's, and for DPO TRL's own."""
 
-    def __init__(self, model: str, overrides: Sequence[str], folder: Path) -> None:
+    def __init__(self, overrides: Sequence[str], folder: Path) -> None:
         """Compose the config and prepare the rows; ``folder`` is written by the trainers."""
         from alignzoo import launch, settings
         from alignzoo.compose import composed
         from alignzoo.ready import make_ready
 
-        self.cfg = composed([f"model={model}", *overrides])
+        self.cfg = composed(overrides)
         launch.quiet(self.cfg)
         self.method = settings.check(self.cfg)
         self.ready = make_ready(self.cfg, self.method)
@@ -73,11 +74,13 @@ class Side:
     def alignzoo(self) -> Any:
         """Return the trainer that ``python -m alignzoo`` builds."""
         from alignzoo.record import Record
-        from alignzoo.rewards import Rewards
-        from alignzoo.train import train_parts
+        from alignzoo.rewards import configured_rewards
+        from alignzoo.train import train_parts, trl_config_of
 
-        rewards, record = Rewards([], [], self.ready.stops), Record(self.folder)
-        parts = train_parts(self.cfg, self.method, self.ready, self._args(), rewards, self.policy(), record)
+        ready = self.ready
+        rewards = configured_rewards(self.cfg, self.method, ready.rows, ready.data.heldout, ready.stops)
+        args = trl_config_of(self.cfg, self.method, ready, rewards, self.folder)
+        parts = train_parts(self.cfg, self.method, ready, args, rewards, self.policy(), Record(self.folder))
         return self.method().build_trainer(parts)
 
     def trl(self) -> Any:
@@ -85,12 +88,18 @@ class Side:
         from transformers import PrinterCallback
         from trl import DPOTrainer
 
-        tokenizer, columns = self.ready.tokenizer, ("prompt_ids", "chosen_ids", "rejected_ids")
-        texts = self.ready.rows.map(lambda row: {column[:-4]: tokenizer.decode(row[column]) for column in columns})
-        texts = texts.select_columns(["prompt", "chosen", "rejected"])
-        trainer = DPOTrainer(self.policy(), args=self._args(), train_dataset=texts, processing_class=tokenizer)
+        tokenizer = self.ready.tokenizer
+        trainer = DPOTrainer(self.policy(), args=self._args(), train_dataset=self.texts(), processing_class=tokenizer)
         trainer.remove_callback(PrinterCallback)
         return trainer
+
+    def texts(self) -> Dataset:
+        """Return the rows as texts that TRL turns into the same token ids, with the label where there is one."""
+        tokenizer, rows = self.ready.tokenizer, self.ready.rows
+        columns = [name for name in rows.column_names if name.endswith("_ids") and not name.startswith("KL_")]
+        texts = rows.map(lambda row: {name.removesuffix("_ids"): tokenizer.decode(row[name]) for name in columns})
+        kept = [name.removesuffix("_ids") for name in columns]
+        return texts.select_columns([*kept, *(["label"] if "label" in rows.column_names else [])])
 
     def _args(self) -> Any:
         from alignzoo.arguments import trl_config

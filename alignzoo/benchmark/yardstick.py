@@ -26,7 +26,7 @@ def measure_yardstick(model: str, rounds: int, steps: int) -> dict[str, float]:
 
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        whole, side = (Side(model, more, Path(scratch)) for more in ([], [f"train.max_steps={steps}"]))
+        whole, side = (Side([f"model={model}", *more], Path(scratch)) for more in ([], [f"train.max_steps={steps}"]))
         trainer = whole.alignzoo()
         trainer.train()
         trained, updates = trainer.model, whole.ready.plan.updates

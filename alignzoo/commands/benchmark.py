@@ -1,9 +1,10 @@
 """``python -m alignzoo benchmark``: what alignzoo costs, measured in one interleaved run.
 
-Four questions. Start: the time of ``--help``, ``list`` and a misspelt key beside ``python -c "import hydra"``. Steps:
-the time of one update beside a plain TRL script's, with the losses compared. Yardstick: the time of measuring the
-start and the trained model as a share of a default training. Data: time and memory of checking pairs, and how they
-grow with their number.
+Start: the time of ``--help``, ``list`` and a misspelt key beside ``python -c "import hydra"``. Steps: the time of one
+update beside TRL's own trainer, without what makes it faster, with the losses compared. Yardstick: the time of
+measuring the start and the trained model as a share of a default training. Data: time and memory of checking pairs, and
+how they grow with their number. Speed: updates, memory and losses beside a plain TRL script and LLaMA-Factory. Sweep:
+five betas beside five runs of that script.
 """
 
 from __future__ import annotations
@@ -20,47 +21,102 @@ if TYPE_CHECKING:
 SIZES = (10_000, 100_000, 1_000_000)
 
 
+#: Losses that differ by more are another computation, and its time says nothing: nats, in float32.
+SAME = 1e-4
+
+
 def main(words: Sequence[str]) -> int:
-    """Measure, print tables, and write ``benchmark.json`` into ``--out``."""
+    """Measure, print tables, and write ``benchmark.json`` and the speed's plot into ``--out``.
+
+    The exit code is 1 where a loss in the part ``speed`` differs from TRL's by more than :data:`SAME`.
+    """
+    options = _parser().parse_args(words)
+    wanted = (
+        [options.only] if options.only else [name for name, part in PARTS.items() if part.quick or not options.quick]
+    )
+    options.out.mkdir(parents=True, exist_ok=True)
+    file = options.out / "benchmark.json"
+    earlier = json.loads(file.read_text(encoding="utf-8")) if options.add and file.exists() else {}
+    result = {name: PARTS[name].measure(options) for name in wanted}
+    _print(result)
+    if "speed" in result:
+        result["speed"] = [*earlier.get("speed", []), *result["speed"]]
+        from alignzoo.benchmark.chart import write_speed
+
+        write_speed(result["speed"], options.out)
+    file.write_text(json.dumps({**earlier, **result}, indent=2) + "\n", encoding="utf-8")
+    return _differ(result.get("speed", []))
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="alignzoo benchmark", description="What alignzoo costs, in one run.")
-    parser.add_argument("--quick", action="store_true", help="the tiny model and few rows: about a minute")
+    parser.add_argument("--quick", action="store_true", help="the tiny model and few rows: under a minute")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds; medians are reported (default 5)")
     parser.add_argument("--only", choices=PARTS, help="one part")
-    parser.add_argument("--out", type=Path, default=Path("."), help="folder for benchmark.json (default: this one)")
-    options = parser.parse_args(words)
-    wanted = [options.only] if options.only else list(PARTS)
-    result = {name: PARTS[name].measure(options.rounds, options.quick) for name in wanted}
-    _print(result)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "benchmark.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    return 0
+    parser.add_argument("--out", type=Path, default=Path("."), help="folder for what is written (default: this one)")
+    parser.add_argument("--add", action="store_true", help="add to the benchmark.json that is there")
+    speed = parser.add_argument_group("the part speed")
+    speed.add_argument("--cases", choices=("method", "batch", "lengths", "gpu"), help="those alone that differ in this")
+    speed.add_argument(
+        "--llamafactory", metavar="PYTHON", help="a Python that has LLaMA-Factory (default: this, if so)"
+    )
+    return parser
 
 
-def _measure_start(rounds: int, quick: bool) -> dict[str, float]:
+def _differ(rows: Sequence[dict[str, Any]]) -> int:
+    """Return 1, and say where, if alignzoo's losses are not TRL's; those in bf16 are only shown."""
+    exact = [row for row in rows if row["program"] == "trl" and row["precision"] == "fp32"]
+    wrong = [row for row in exact if not row["loss_difference"] <= SAME]  # a NaN too
+    for row in wrong:
+        print(f"{row['case']}: the losses differ by {row['loss_difference']:.1e}, which is more than {SAME:g}.")
+    return int(bool(wrong))
+
+
+def _measure_start(options: argparse.Namespace) -> dict[str, float]:
     from alignzoo.benchmark.start import measure_start
 
-    return measure_start(rounds)
+    return measure_start(_rounds(options))
 
 
-def _measure_steps(rounds: int, quick: bool) -> dict[str, dict[str, float]]:
+def _measure_steps(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     from alignzoo.benchmark.steps import measure_steps
 
-    models = {"tiny": 20} if quick else {"tiny": 20, "bundled": 4}
-    return {model: measure_steps(model, rounds, steps) for model, steps in models.items()}
+    models = {"tiny": 20} if options.quick else {"tiny": 20, "bundled": 4}
+    return {model: measure_steps(model, _rounds(options), steps) for model, steps in models.items()}
 
 
-def _measure_yardstick(rounds: int, quick: bool) -> dict[str, dict[str, float]]:
+def _measure_yardstick(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     from alignzoo.benchmark.yardstick import measure_yardstick
 
-    models = {"tiny": 20} if quick else {"bundled": 4}
-    return {model: measure_yardstick(model, rounds, steps) for model, steps in models.items()}
+    models = {"tiny": 20} if options.quick else {"bundled": 4}
+    return {model: measure_yardstick(model, _rounds(options), steps) for model, steps in models.items()}
 
 
-def _measure_data(rounds: int, quick: bool) -> dict[str, dict[str, float]]:
+def _measure_data(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     from alignzoo.benchmark.data import measure_data
 
-    sizes, model = (SIZES[:1], "tiny") if quick else (SIZES, "bundled")
+    sizes, model = (SIZES[:1], "tiny") if options.quick else (SIZES, "bundled")
     return {f"{rows:,}": measure_data(rows, model) for rows in sizes}
+
+
+def _measure_speed(options: argparse.Namespace) -> list[dict[str, Any]]:
+    from alignzoo.benchmark.case import chosen_cases
+    from alignzoo.benchmark.peer import llamafactory
+    from alignzoo.benchmark.speed import measure_speed
+
+    cases = chosen_cases(options.quick, options.cases)
+    return measure_speed(cases, options.rounds, llamafactory(options.llamafactory))
+
+
+def _measure_sweep(options: argparse.Namespace) -> dict[str, float]:
+    from alignzoo.benchmark.case import Case
+    from alignzoo.benchmark.sweep import measure_sweep
+
+    return measure_sweep(Case("sweep", "tiny" if options.quick else "bundled"), updates=4)
+
+
+def _rounds(options: argparse.Namespace) -> int:
+    return min(2, options.rounds) if options.quick else int(options.rounds)
 
 
 def _print(result: dict[str, Any]) -> None:
@@ -114,13 +170,28 @@ def _data(found: dict[str, dict[str, float]]) -> Table:
     return table
 
 
+def _speed(found: list[dict[str, Any]]) -> Table:
+    from alignzoo.benchmark.chart import speed_table
+
+    return speed_table(found)
+
+
+def _sweep(found: dict[str, float]) -> Table:
+    from alignzoo.benchmark.chart import sweep_table
+
+    return sweep_table(found)
+
+
 class Part(NamedTuple):
     """One question that the benchmark answers."""
 
-    measure: Callable[[int, bool], dict[str, Any]]
-    """Takes the number of rounds, and whether to be quick."""
+    measure: Callable[[argparse.Namespace], Any]
+    """Takes the command's options."""
 
     table: Callable[[Any], Table]
+
+    quick: bool = True
+    """Whether ``--quick`` includes it."""
 
 
 PARTS = {
@@ -128,4 +199,6 @@ PARTS = {
     "steps": Part(_measure_steps, _steps),
     "yardstick": Part(_measure_yardstick, _yardstick),
     "data": Part(_measure_data, _data),
+    "speed": Part(_measure_speed, _speed),
+    "sweep": Part(_measure_sweep, _sweep, quick=False),  # seven programs that each import torch
 }

@@ -47,7 +47,7 @@ def test_memory_is_that_of_the_process_and_not_of_mapped_files(tmp_path: Path) -
 def test_both_sides_of_the_step_benchmark_train_the_same(cache: Path) -> None:
     """The same token ids, settings and start weights: the losses are TRL's own."""
     found = measure_steps("tiny", rounds=1, steps=3)
-    assert found["loss_difference"] < 1e-5  # packed rows add up in another order
+    assert found["loss_difference"] < 1e-6
     assert found["ratio"] == pytest.approx(found["alignzoo"] / found["trl"])
 
 

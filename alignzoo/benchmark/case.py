@@ -1,0 +1,99 @@
+"""What the speed benchmark compares on: a method, a batch, lengths and a model, of which one differs at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from alignzoo.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+#: Answers to a prompt in GRPO's and RLOO's groups.
+GROUP = 8
+
+METHODS = ("dpo", "ipo", "orpo", "kto", "grpo")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison. The rows are made-up words: half to one and a half times as many as stated, evenly spread."""
+
+    varied: str
+    """What it shows beside the other cases: method, batch, lengths, or gpu."""
+
+    model: str
+    """An option of the group ``model``, or a size of :data:`alignzoo.benchmark.random_models.SIZES`."""
+
+    method: str = "dpo"
+
+    pairs: int = 4
+    """Of a batch, which is an update; KTO takes twice as many single answers, GRPO one group of ``GROUP`` answers."""
+
+    prompt: int = 64
+    """Words of a prompt."""
+
+    answer: int = 32
+    """Words of an answer."""
+
+    @property
+    def name(self) -> str:
+        """Method, model and words of a batch: it tells the case from the others."""
+        words = {
+            "kto": f"{self.rows} x ({self.prompt} + {self.answer})",
+            "grpo": f"{self.prompt} + {GROUP} x {self.answer}",
+        }
+        pairs = f"{self.pairs} x ({self.prompt} + 2 x {self.answer})"
+        return f"{self.method} {self.model} {words.get(self.method, pairs)}"
+
+    @property
+    def rows(self) -> int:
+        """What the method counts as rows of a batch."""
+        return {"kto": 2 * self.pairs, "grpo": GROUP}.get(self.method, self.pairs)
+
+    def overrides(self, file: Path, model: Sequence[str], updates: int) -> list[str]:
+        """Return the words of the command line that trains on the pairs in ``file``."""
+        short = {"grpo": [f"method.num_generations={GROUP}", "method.beta=0"]}
+        return [
+            *(f"method={self.method}", *model, "dataset=local", f"dataset.path={file}", "dataset.chat=true"),
+            *("dataset.heldout.fraction=0", f"train.max_steps={updates}", *short.get(self.method, [])),
+            *(f"train.global_batch_size={self.rows}", f"train.per_device_batch_size={self.rows}"),
+        ]
+
+
+def cases(model: str) -> list[Case]:
+    """Return every method on one batch, and DPO on other batches and lengths of as many words."""
+    base = Case("method", model)
+    return [
+        *(replace(base, method=method) for method in METHODS),
+        *(replace(base, varied="batch", pairs=pairs) for pairs in (1, 8)),
+        *(replace(base, varied="lengths", prompt=128 - 2 * answer, answer=answer) for answer in (56, 12)),
+    ]
+
+
+def quick_cases() -> list[Case]:
+    """Return those for the tiny model, which take seconds: every method, a single pair, and long answers."""
+    return [case for case in cases("tiny") if case.pairs < 8 and case.prompt <= case.answer * 2]
+
+
+def gpu_cases() -> list[Case]:
+    """Return those for a GPU, in bf16 on random weights: DPO by model and batch; a word is some tokens there."""
+    base = Case("gpu", "0.5b", prompt=160, answer=90)
+    return [base, replace(base, model="1.5b"), replace(base, pairs=1)]
+
+
+def chosen_cases(quick: bool, varied: str | None) -> list[Case]:
+    """Return the quick cases, or those that differ in ``varied``, or all that this machine can run.
+
+    Raises:
+        UserError: there is no GPU for those of a GPU.
+    """
+    from alignzoo.device import choose_device
+
+    gpu = choose_device("auto") == "cuda"
+    if varied == "gpu" and not gpu:
+        raise UserError("--cases gpu: there is no CUDA device here. Leave it out for the cases of a CPU.")
+    every = quick_cases() if quick else [*cases("bundled"), *(gpu_cases() if gpu else [])]
+    return [case for case in every if varied in (None, case.varied)]

@@ -1,0 +1,48 @@
+"""``python -m alignzoo WORDS``; how many sequences its reference passes computed goes into the file named first."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from trl import DPOTrainer
+
+from alignzoo import cli
+from alignzoo.speed.scoring import Scorer
+
+
+def main() -> None:
+    """Run the command line, and write the count also where it fails."""
+    with counting() as computed:
+        try:
+            cli.main(sys.argv[2:])
+        finally:
+            Path(sys.argv[1]).write_text(str(sum(computed)), encoding="utf-8")
+
+
+@contextmanager
+def counting() -> Iterator[list[int]]:
+    """Yield the sequences of each batch that goes through DPO's reference, in alignzoo's pass or in TRL's."""
+    computed: list[int] = []
+    ours, trls = Scorer._batch, DPOTrainer.compute_ref_log_probs
+
+    def counted(scorer: Scorer, batch: Any) -> Any:
+        computed.append(len(batch))
+        return ours(scorer, batch)
+
+    def counted_by_trl(trainer: Any, inputs: dict[str, Any]) -> Any:
+        computed.append(len(inputs["input_ids"]))
+        return trls(trainer, inputs)
+
+    Scorer._batch, DPOTrainer.compute_ref_log_probs = counted, counted_by_trl  # type: ignore[method-assign]
+    try:
+        yield computed
+    finally:
+        Scorer._batch, DPOTrainer.compute_ref_log_probs = ours, trls  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""What a TRL user writes: a model, rows, a config, a trainer. Nothing of alignzoo is in the training.
+
+``python plain_trl.py SETTINGS.json`` trains and saves; without a file, the benchmark says what to train and when.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import load_dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, KTOConfig, KTOTrainer
+from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+
+from alignzoo.benchmark.sides.pace import Pace, score_groups, serve
+
+TRAINERS = {
+    "dpo": (DPOConfig, DPOTrainer),
+    "ipo": (DPOConfig, DPOTrainer),
+    "kto": (KTOConfig, KTOTrainer),
+    "orpo": (ORPOConfig, ORPOTrainer),
+    "grpo": (GRPOConfig, GRPOTrainer),
+}
+
+
+def build(settings: dict[str, Any]) -> Any:
+    """Return the trainer of these settings."""
+    config, trainer = TRAINERS[settings["method"]]
+    more = {"reward_funcs": [length]} if settings["method"] == "grpo" else {}
+    return trainer(
+        model=AutoModelForCausalLM.from_pretrained(settings["model"], dtype=torch.float32),
+        args=config(output_dir=settings["folder"], **settings["arguments"]),
+        train_dataset=load_dataset("json", data_files=settings["rows"], split="train"),
+        processing_class=AutoTokenizer.from_pretrained(settings["model"]),
+        **more,
+    )
+
+
+def length(completions: list[str], **columns: Any) -> list[float]:
+    """Reward short answers; the benchmark samples none."""
+    return [-float(len(completion)) for completion in completions]
+
+
+def train(settings: dict[str, Any], pace: Pace) -> None:
+    """Train, or for GRPO score its groups, update by update as ``pace`` is called."""
+    trainer = build(settings)
+    if settings["method"] == "grpo":
+        score_groups(trainer, settings["groups"], pace)
+    else:
+        trainer.add_callback(pace)
+        trainer.train()
+
+
+def main() -> None:
+    """Train and save what a file describes, or serve the benchmark."""
+    if not sys.argv[1:]:
+        return serve(train)
+    trainer = build(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    trainer.train()
+    return trainer.save_model()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""alignzoo's side of the benchmark: the trainer that ``python -m alignzoo`` builds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+# What the plain script imports at its top too: before the first case.
+import datasets  # noqa: F401
+import trl.experimental.orpo  # noqa: F401
+from trl import DPOTrainer, GRPOTrainer, KTOTrainer  # noqa: F401
+
+from alignzoo.benchmark.sides.pace import Pace, score_groups, serve
+from alignzoo.benchmark.steps import Side
+from alignzoo.cost import Watch
+from alignzoo.speed.backbone import share_prefixes
+from alignzoo.speed.reference import KeptReference
+
+
+def train(settings: dict[str, Any], pace: Pace) -> None:
+    """Train, or for GRPO score its groups, update by update as ``pace`` is called."""
+    reference = watched_reference()
+    side = Side(settings["overrides"], Path(settings["folder"]))
+    trainer = side.alignzoo()
+    share_prefixes(side.cfg, getattr(trainer, "ref_model", None))
+    pace.reference = reference.seconds
+    if settings["method"] == "grpo":
+        score_groups(trainer, settings["groups"], pace)
+    else:
+        trainer.add_callback(pace)
+        trainer.train()
+
+
+def watched_reference() -> Watch:
+    """Return what adds up the seconds of this process's reference passes, which trainers make when they are built."""
+    watch, original = Watch(), KeptReference._precompute_ref_logps
+
+    def timed(trainer: Any, *args: Any) -> Any:
+        with watch:
+            return original(trainer, *args)
+
+    KeptReference._precompute_ref_logps = timed  # type: ignore[method-assign]
+    return watch
+
+
+if __name__ == "__main__":
+    serve(train)

@@ -1,0 +1,182 @@
+"""alignzoo beside a plain TRL script, and LLaMA-Factory where there is one: the same rows, model and settings, in turn.
+
+Each program has a process of its own. They train one update each, one after the other, so that what else the machine
+does hits all alike; medians of the ratios within a turn are reported, never one timing.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignzoo.benchmark import random_models
+from alignzoo.benchmark.case import GROUP, Case
+from alignzoo.benchmark.data import write_pairs
+from alignzoo.benchmark.peer import Peer, commands
+from alignzoo.benchmark.scratch import scratch
+from alignzoo.benchmark.work import Work, work_of
+
+if TYPE_CHECKING:
+    from alignzoo.benchmark.steps import Side
+
+#: What LLaMA-Factory is compared on: its KTO pairs other answers for the KL, its ORPO's likelihood is of answers alone.
+WITH_LLAMAFACTORY = ("dpo", "ipo")
+
+#: TRL's arguments that the benchmark leaves at TRL's default, because they are what alignzoo does in another way.
+TRLS_OWN = ("precompute_ref_log_probs", "output_dir", "run_name")
+
+Row = dict[str, Any]
+
+
+def measure_speed(
+    chosen: Sequence[Case], updates: int, llamafactory: str | None = None, tell: Callable[[str], None] = print
+) -> list[Row]:
+    """Return a row for each case and program: what :func:`compared` says. One more update than asked for warms up.
+
+    Raises:
+        UserError: a program failed.
+    """
+    rows: list[Row] = []
+    with scratch() as folder, ExitStack() as running:
+        peers = []
+        for name, command in commands(llamafactory).items():
+            peers.append(Peer(name, command, folder / f"{name}.log"))
+            running.callback(peers[-1].close)
+        for number, case in enumerate(chosen):
+            tell(f"{number + 1}/{len(chosen)}: {case.name}")
+            settings, work = prepared(case, updates + 1, folder / str(number))
+            having = [peer for peer in peers if peer.name != "llamafactory" or case.method in WITH_LLAMAFACTORY]
+            rows += compared(case, work, run_in_turn(having, settings, updates + 1))
+            shutil.rmtree(folder / str(number))
+    return rows
+
+
+def prepared(case: Case, updates: int, folder: Path) -> tuple[dict[str, Any], Work]:
+    """Write the rows into ``folder``; return the settings that each program is told, and the work of an update."""
+    from alignzoo.arguments import trl_arguments
+    from alignzoo.benchmark.steps import Side
+
+    folder.mkdir()
+    write_rows(folder / "rows.parquet", case, updates)
+    overrides = case.overrides(folder / "rows.parquet", _model(case.model, folder.parent), updates)
+    side = Side(overrides, folder / "side")
+    ready = side.ready
+    groups = _groups(side, updates) if case.method == "grpo" else []
+    _in_order(side, case).to_json(folder / "rows.jsonl")
+    arguments = trl_arguments(side.cfg, side.method, folder, ready.device, ready.precision, ready.plan)
+    settings = {
+        "method": case.method,
+        "model": str(ready.start),
+        "rows": str(folder / "rows.jsonl"),
+        "groups": groups,
+        "folder": str(folder / "trained"),
+        "arguments": {name: value for name, value in arguments.items() if name not in TRLS_OWN},
+        "overrides": overrides,
+    }
+    return settings, work_of(side, groups, updates)
+
+
+def write_rows(file: Path, case: Case, updates: int) -> None:
+    """Write pairs for so many updates; for KTO one answer of each, good and bad in turn, so that no prompt repeats."""
+    import pandas
+
+    many = {"kto": case.rows, "grpo": GROUP // 2}.get(case.method, case.pairs) * updates
+    write_pairs(file, many, case.prompt, case.answer)
+    if case.method == "kto":
+        pairs = pandas.read_parquet(file)
+        good = pairs.index % 2 == 0
+        answers = pairs["chosen"].where(good, pairs["rejected"])
+        pandas.DataFrame({"prompt": pairs["prompt"], "completion": answers, "label": good}).to_parquet(file)
+
+
+def _model(name: str, folder: Path) -> list[str]:
+    """Return the overrides of a model; one of random weights is made if need be, and sharing prefixes is asked for."""
+    if name not in random_models.SIZES:
+        return [f"model={name}"]
+    made = folder / name
+    if not made.exists():
+        random_models.make_random(made, random_models.SIZES[name])
+    return ["model=local", f"model.path={made}", "speed.shared_prefix=on"]  # auto keeps to CPUs
+
+
+def _groups(side: Side, updates: int) -> list[dict[str, Any]]:
+    """Return for each update a prompt, and the answers of its pair and of those behind it, as token ids."""
+    pairs = side.ready.data.train.to_list()
+    starts = range(0, updates * GROUP // 2, GROUP // 2)
+    return [
+        {
+            "prompt": pairs[start]["prompt_ids"],
+            "answers": [pair[name] for pair in pairs[start : start + GROUP // 2] for name in PAIR],
+        }
+        for start in starts
+    ]
+
+
+PAIR = ("chosen_ids", "rejected_ids")
+
+
+def _in_order(side: Side, case: Case) -> Any:
+    """Return the rows as texts; KTO's in the order in which alignzoo trains them, since TRL takes a file's own."""
+    from alignzoo.rows import BlockSampler
+
+    if case.method == "grpo":
+        return side.ready.rows.select_columns(["prompt"])
+    texts = side.texts()
+    return texts.select(BlockSampler(len(texts), case.rows, side.cfg.seed)) if case.method == "kto" else texts
+
+
+def run_in_turn(peers: Sequence[Peer], settings: dict[str, Any], updates: int) -> dict[str, Run]:
+    """Train all, an update each in turn; who begins changes from turn to turn."""
+    runs = {peer.name: Run(peer.begin(settings)) for peer in peers}
+    for turn in range(updates):
+        first = turn % len(peers)
+        for peer in [*peers[first:], *peers[:first]]:
+            runs[peer.name].seconds.append(peer.update())
+    for peer in peers:
+        runs[peer.name].losses, runs[peer.name].peak = peer.end()
+    return runs
+
+
+class Run:
+    """What one program told of a case."""
+
+    def __init__(self, reference: float) -> None:
+        self.reference = reference  #: seconds of the reference pass over all rows, before the first update
+        self.seconds: list[float] = []  #: of each update; the first warms up
+        self.losses: list[float] = []
+        self.peak = 0  #: bytes
+
+
+def compared(case: Case, work: Work, runs: dict[str, Run]) -> list[Row]:
+    """Return one row a program.
+
+    ``faster``: its updates take so many times as long as alignzoo's. ``faster_with_reference``: the same, with each of
+    alignzoo's updates bearing its share of the reference pass, as in the first run on these rows; ``memory``:
+    alignzoo's peak over its own.
+    """
+    ours = runs["alignzoo"]
+    rows = []
+    for name, run in runs.items():
+        pass_each = (ours.reference if name != "alignzoo" else 0.0) / len(run.seconds)
+        pairs = list(zip(run.seconds[1:], ours.seconds[1:], strict=True))
+        seconds = statistics.median(run.seconds[1:])
+        rows.append(
+            {
+                **{"case": case.name, "varied": case.varied, "method": case.method, "model": case.model},
+                "precision": work.precision,
+                **{"pairs": case.pairs, "prompt_words": case.prompt, "answer_words": case.answer},
+                **{"program": name, "seconds": seconds, "reference_seconds": run.reference / len(run.seconds)},
+                "faster": statistics.median(theirs / mine for theirs, mine in pairs),
+                "faster_with_reference": statistics.median(theirs / (mine + pass_each) for theirs, mine in pairs),
+                "tokens_per_second": work.tokens / seconds,
+                "flop_share": work.flops / work.peak_flops / seconds,
+                "peak_bytes": run.peak,
+                "memory": ours.peak / run.peak,
+                "loss_difference": max(abs(a - b) for a, b in zip(run.losses, ours.losses, strict=True)),
+            }
+        )
+    return rows

@@ -1,0 +1,159 @@
+"""The speed benchmark compares equal trainings, with ratios of paired times; how fast anything is, is not tested."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+
+from alignzoo import UserError
+from alignzoo.benchmark.case import METHODS, Case, cases, chosen_cases, gpu_cases, quick_cases
+from alignzoo.benchmark.chart import speed_table, write_speed
+from alignzoo.benchmark.peer import Peer
+from alignzoo.benchmark.random_models import SIZES
+from alignzoo.benchmark.scratch import scratch
+from alignzoo.benchmark.speed import Run, compared, measure_speed, prepared
+from alignzoo.benchmark.work import Work, counted
+from alignzoo.commands import benchmark
+
+SMALL = Case("method", "tiny", pairs=2, prompt=20, answer=8)
+
+WORK = Work(tokens=100.0, flops=600.0, peak_flops=1000.0, precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def rows(cache: Path) -> list[dict[str, Any]]:
+    """One update that warms up and two that count, of four methods, by alignzoo and by the plain TRL script."""
+    chosen = [replace(SMALL, method=method) for method in ("dpo", "orpo", "kto", "grpo")]
+    return measure_speed(chosen, updates=2, tell=lambda line: None)
+
+
+def test_both_programs_train_the_same(rows: list[dict[str, Any]]) -> None:
+    """The losses of every method are those of the plain TRL script, update by update."""
+    differences = {row["method"]: row["loss_difference"] for row in rows if row["program"] == "trl"}
+    assert differences.keys() == {"dpo", "orpo", "kto", "grpo"}
+    assert max(differences.values()) < benchmark.SAME
+    assert any(difference > 0 for difference in differences.values())  # not the same program twice
+
+
+def test_every_program_is_measured_by_itself(rows: list[dict[str, Any]]) -> None:
+    passes = {row["method"]: row["reference_seconds"] for row in rows if row["program"] == "alignzoo"}
+    assert passes["dpo"] > 0
+    assert passes["kto"] > 0
+    assert passes["orpo"] == passes["grpo"] == 0
+    assert all(row["reference_seconds"] == 0 for row in rows if row["program"] == "trl")
+    assert all(row["peak_bytes"] > 1e8 and 0 < row["flop_share"] < 1 for row in rows)
+    assert all(row["faster_with_reference"] <= row["faster"] for row in rows)
+
+
+def test_table_and_plot_are_written(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    write_speed(rows, tmp_path)
+    written = pandas.read_csv(tmp_path / "speed.csv")
+    assert written["faster"].tolist() == pytest.approx([row["faster"] for row in rows])
+    assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
+    assert "</svg>" in (tmp_path / "speed.svg").read_text()
+    assert speed_table(rows).row_count == 4
+
+
+def test_ratios_are_medians_of_those_within_a_turn() -> None:
+    ours, theirs = Run(reference=4.0), Run(reference=0.0)
+    ours.seconds, theirs.seconds = [9.0, 1.0, 10.0, 2.0], [9.0, 2.0, 40.0, 2.0]  # the first warms up
+    ours.losses, theirs.losses = [1.0, 2.0], [1.0, 2.5]
+    ours.peak, theirs.peak = 50, 200
+    _, row = compared(SMALL, WORK, {"alignzoo": ours, "trl": theirs})
+    assert row["faster"] == 2.0  # of 2, 4 and 1
+    assert row["faster_with_reference"] == 1.0  # of 2/2, 40/11 and 2/3
+    assert (row["memory"], row["loss_difference"]) == (0.25, 0.5)
+    assert (row["seconds"], row["tokens_per_second"], row["flop_share"]) == (2.0, 50.0, 0.3)
+
+
+@pytest.mark.parametrize(("difference", "code"), [(0.9e-4, 0), (1.1e-4, 1), (math.nan, 1)])
+def test_losses_that_differ_are_a_failure(
+    difference: float, code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, theirs = Run(0.0), Run(0.0)
+    for run, loss in ((ours, 1.0), (theirs, 1.0 + difference)):
+        run.seconds, run.losses, run.peak = [1.0, 1.0], [1.0, loss], 1
+    found = compared(SMALL, WORK, {"alignzoo": ours, "trl": theirs})
+    monkeypatch.setitem(benchmark.PARTS, "speed", benchmark.Part(lambda options: found, speed_table))
+    assert benchmark.main(["--only", "speed", "--out", str(tmp_path)]) == code
+    assert ("the losses differ" in capsys.readouterr().out) == bool(code)
+    assert benchmark.main(["--only", "speed", "--add", "--out", str(tmp_path)]) == code
+    assert len(pandas.read_csv(tmp_path / "speed.csv")) == 4
+
+
+def test_tokens_are_counted_once_where_they_are_shared() -> None:
+    pair = {"prompt_ids": [0] * 5, "chosen_ids": [0] * 3, "rejected_ids": [0] * 2}
+    single = {"prompt_ids": [0] * 5, "completion_ids": [0] * 3, "KL_completion_ids": [0] * 4}
+    group = {"prompt": [0] * 5, "answers": [[0] * 3, [0] * 2, [0]]}
+    assert counted([pair]) == (15, 10, 0)
+    assert counted([single]) == (8, 8, 9)
+    assert counted([group, pair]) == (21 + 15, 11 + 10, 0)
+
+
+def test_cases_differ_in_one_thing_at_a_time() -> None:
+    base = cases("tiny")[0]
+    for case in cases("tiny"):
+        differing = {"method": ("method",), "batch": ("pairs",), "lengths": ("prompt", "answer")}[case.varied]
+        assert replace(case, varied="method", **{name: getattr(base, name) for name in differing}) == base
+    assert {case.method for case in quick_cases()} == set(METHODS)
+    assert {case.varied for case in chosen_cases(True, "batch")} == {"batch"}
+
+
+@pytest.mark.skipif("__import__('torch').cuda.is_available()")
+def test_cases_of_a_gpu_need_one() -> None:
+    with pytest.raises(UserError, match="there is no CUDA device here"):
+        chosen_cases(False, "gpu")
+
+
+def test_a_random_model_trains_through_the_same_script(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    """What a GPU's cases begin with, on a model of their family that a CPU takes."""
+    small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 1100}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    assert {case.model for case in gpu_cases()} <= SIZES.keys()
+    assert all(SIZES[case.model].keys() == {*small, *heads} for case in gpu_cases())
+    monkeypatch.setitem(SIZES, "0.5b", small | heads)
+    with scratch() as folder:
+        settings, work = prepared(replace(SMALL, model="0.5b"), 2, folder / "case")
+        assert (Path(settings["model"]) / "model.safetensors").exists()
+        assert "speed.shared_prefix=on" in settings["overrides"]
+        assert work.flops > 0
+
+
+def test_the_shapes_are_the_published_ones() -> None:
+    """Parameters of Qwen2.5-0.5B and 1.5B, by their cards: 0.49 and 1.54 billion."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    found = {}
+    for name, shape in SIZES.items():
+        with torch.device("meta"):
+            model = Qwen2ForCausalLM(Qwen2Config(**shape, tie_word_embeddings=True))
+        found[name] = round(sum(weight.numel() for weight in model.parameters()) / 1e9, 2)
+    assert found == {"0.5b": 0.49, "1.5b": 1.54}
+
+
+def test_a_program_that_fails_is_told_with_its_last_words(tmp_path: Path) -> None:
+    peer = Peer("trl", [sys.executable, "-c", "print('no such model'); raise SystemExit(3)"], tmp_path / "log")
+    try:
+        peer.process.wait()
+        with pytest.raises(UserError, match=r"(?s)trl failed with exit code 3:.*no such model"):
+            peer._answer()
+    finally:
+        peer.close()
+
+
+def test_the_cache_is_the_benchmarks_own_for_a_while(cache: Path) -> None:
+    import os
+
+    with scratch() as folder:
+        assert os.environ["ALIGNZOO_CACHE"] == str(folder / "cache")
+        assert (folder / "cache" / "models").resolve() == (cache / "models").resolve()
+        assert not (folder / "cache" / "reference").exists()
+    assert os.environ["ALIGNZOO_CACHE"] == str(cache)
+    assert not folder.exists()
