@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignzoo import ranks
+from alignzoo import meeting, ranks
 from alignzoo.errors import UserError
+from alignzoo.notice import seconds
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -87,7 +88,7 @@ def check(cfg: DictConfig) -> None:
             "or take strategy=single."
         )
     micro_batch(cfg)
-    known = strategy.rendezvous or "SLURM_JOB_NODELIST" in os.environ or ranks.joined()
+    known = strategy.rendezvous or meeting.named() or ranks.joined()
     if strategy.nodes > 1 and not known:
         raise UserError("strategy.nodes: add strategy.rendezvous=HOST:PORT, where HOST is the first machine's.")
 
@@ -96,7 +97,7 @@ def begin(cfg: DictConfig, device: str) -> None:
     """Bring the processes together, before anything is loaded."""
     if "deepspeed" in cfg.strategy.args and device == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"
-    ranks.meet(device)
+    ranks.meet(device, seconds(cfg.strategy.patience, "strategy.patience") or 0)
     if "deepspeed" in cfg.strategy.args and device == "cpu":
         import deepspeed
 
