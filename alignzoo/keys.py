@@ -43,6 +43,7 @@ TYPES = {
     "strategy.nodes": "int",
     "strategy.restarts": "int",
     "strategy.grace": "int",
+    "strategy.patience": "str",
     "strategy.rendezvous": "str | None",
     "strategy.address": "str | None",
     "speed.shared_prefix": "str",

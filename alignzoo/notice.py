@@ -29,9 +29,10 @@ _UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 class Preempted(SystemExit):
     """Ends the program with :data:`EXIT_CODE`; Hydra starts no further member of a sweep."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, agreed: bool = False) -> None:
+        """``agreed``: all processes of the run stopped at one update; started again, each would stop again."""
         super().__init__(EXIT_CODE)
-        self.reason = reason
+        self.reason, self.agreed = reason, agreed
 
 
 class Notice:
@@ -75,8 +76,8 @@ def listening() -> Iterator[Notice]:
             signal.signal(number, handler)
 
 
-def seconds(text: str | None) -> float | None:
-    """Return the seconds of a duration such as ``3h55m``, or None for None.
+def seconds(text: str | None, key: str = "train.stop_before") -> float | None:
+    """Return the seconds of a duration such as ``3h55m``, the value of ``key``, or None for None.
 
     Raises:
         UserError: it is no duration.
@@ -86,5 +87,5 @@ def seconds(text: str | None) -> float | None:
     match = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
     parts = [int(part or 0) * size for part, size in zip(match.groups(), _UNITS.values(), strict=True)] if match else []
     if not any(parts):
-        raise UserError(f"train.stop_before={text} is no duration: write 3h55m, 45m or 1d12h (d, h, m, s).")
+        raise UserError(f"{key}={text} is no duration: write 3h55m, 45m or 1d12h (d, h, m, s).")
     return float(sum(parts))

@@ -74,4 +74,5 @@ def train_until_told(trainer: Any, saving: Saving, notice: Notice, deadline: flo
     notice.waits = False
     if preempt.reason or notice.signal:
         reason = preempt.reason or signal.Signals(notice.signal).name
-        raise Preempted(f"{reason} at update {trainer.state.global_step:,} of {trainer.state.max_steps:,}")
+        where = f"update {trainer.state.global_step:,} of {trainer.state.max_steps:,}"
+        raise Preempted(f"{reason} at {where}", agreed=bool(preempt.reason))

@@ -16,9 +16,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: How long processes wait for each other: one may convert a model or ask a judge while the others wait.
-PATIENCE = timedelta(hours=12)
-
 
 def rank() -> int:
     """Return this process's number over all machines; 0 is the main one, which prints and writes the run folder."""
@@ -40,8 +37,11 @@ def joined() -> bool:
     return {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
 
 
-def meet(device: str) -> None:
-    """Make the process group, NCCL between GPUs and gloo between CPUs; nothing where there is one process."""
+def meet(device: str, patience: float) -> None:
+    """Make the process group, NCCL between GPUs and gloo between CPUs; nothing where there is one process.
+
+    ``patience``: seconds that a process waits for the others before it takes them for lost.
+    """
     if world_size() == 1:
         return
     import torch
@@ -50,7 +50,7 @@ def meet(device: str) -> None:
         torch.cuda.set_device(local_rank())
     if not torch.distributed.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
-        torch.distributed.init_process_group(backend, timeout=PATIENCE)
+        torch.distributed.init_process_group(backend, timeout=timedelta(seconds=patience))
 
 
 @contextmanager

@@ -88,10 +88,7 @@ class Record:
 
         ``python -m alignzoo --config-dir FOLDER --config-name run`` runs the config again, also with other overrides.
         """
-        ours = importlib.resources.files("alignzoo_conf").joinpath("config.yaml").read_text(encoding="utf-8")
-        again = {"hydra": OmegaConf.create(ours).hydra}
-        text = OmegaConf.to_yaml(again) + OmegaConf.to_yaml(cfg, resolve=True)
-        self._write("run.yaml", text)
+        self._write("run.yaml", runnable(cfg))
         self._command(overrides)
         self._json("environment.json", {"seed": cfg.seed, **environment()})
 
@@ -194,6 +191,13 @@ class Record:
 
 def _finite(value: Any) -> bool:
     return not isinstance(value, float) or value - value == 0
+
+
+def runnable(cfg: DictConfig) -> str:
+    """Return the composed ``cfg`` as the text of a ``run.yaml``, with Hydra's part of our ``conf/config.yaml``."""
+    ours = importlib.resources.files("alignzoo_conf").joinpath("config.yaml").read_text(encoding="utf-8")
+    again = {"hydra": OmegaConf.create(ours).hydra}
+    return OmegaConf.to_yaml(again) + OmegaConf.to_yaml(cfg, resolve=True)
 
 
 def environment() -> dict[str, Any]:

@@ -34,6 +34,7 @@ MAY_DIFFER = frozenset(
         "strategy.name",
         "strategy.nodes",
         "strategy.processes",
+        "strategy.patience",
         "strategy.rendezvous",
         "strategy.restarts",
         "telemetry",

@@ -45,6 +45,7 @@ def check(cfg: DictConfig) -> type[Method]:
     for key in sorted(OmegaConf.missing_keys(cfg)):
         raise UserError(f"{key} is needed: add {key}=VALUE.")
     seconds(cfg.train.stop_before)
+    seconds(cfg.strategy.patience, "strategy.patience")
     _check_strategy(cfg)
     _check_adapter(cfg)
     _check_rewards(cfg, method)

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignzoo import ranks, slurm
+from alignzoo import meeting, ranks, slurm
 from alignzoo.errors import UserError
+from alignzoo.notice import seconds
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -89,19 +90,20 @@ def check(cfg: DictConfig) -> None:
     micro_batch(cfg)
     if strategy.nodes == 1 or strategy.rendezvous or ranks.joined():
         return
-    if not slurm.in_step():
+    if not meeting.named():
         raise UserError(
             "strategy.nodes: add strategy.rendezvous=HOST:PORT, where HOST is the first machine's; "
             "in a Slurm job, start it with srun."
         )
-    slurm.check(strategy.nodes)
+    if slurm.in_step():
+        slurm.check(strategy.nodes)
 
 
 def begin(cfg: DictConfig, device: str) -> None:
     """Bring the processes together, before anything is loaded."""
     if "deepspeed" in cfg.strategy.args and device == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"
-    ranks.meet(device)
+    ranks.meet(device, seconds(cfg.strategy.patience, "strategy.patience") or 0)
     if "deepspeed" in cfg.strategy.args and device == "cpu":
         import deepspeed
 

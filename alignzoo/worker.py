@@ -27,12 +27,15 @@ def main(job: Path) -> None:
     try:
         record(_run)(job)  # what it raises is written down for the parent
     except Preempted as preempted:
-        if ranks.rank() == 0:
+        if preempted.agreed or ranks.rank() == 0:
             elastic.reason(job).write_text(preempted.reason, encoding="utf-8")
+        if preempted.agreed:
+            elastic.conclude(job, preempted, preempted.reason)
         raise
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
-    except UserError:
+    except UserError as error:
+        elastic.conclude(job, error, str(error))
         sys.exit(1)
     except Exception:
         log.exception("rank %d", ranks.rank())
@@ -45,11 +48,12 @@ def _run(job: Path) -> None:
     from alignzoo import launch, settings
     from alignzoo.record import Record
 
+    elastic.check_concluded(job)
     told: Any = OmegaConf.load(job)
     _log(Path(told.folder))
     cfg = told.config
-    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
-        cfg.resume = "auto"  # from what it saved before it was lost
+    if elastic.started_again(job):
+        cfg.resume = "auto"  # from what was saved before a process was lost
     OmegaConf.set_struct(cfg, True)
     method = settings.check(cfg)
     launch.quiet(cfg)

@@ -1,76 +1,25 @@
-"""Two machines train one run: two network namespaces that a cable joins, with an agent of the launcher in each."""
+"""Two machines train one run, with an agent of the launcher on each."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import QUICK
+from machines import ADDRESSES, two_machines
 
-ADDRESSES = ("10.99.0.1", "10.99.0.2")
 SETTING = (*QUICK, "train.per_device_batch_size=2", "train.max_steps=4", "hydra.run.dir=run")
 MEETING = ("strategy=multinode", "strategy.processes=1", f"strategy.rendezvous={ADDRESSES[0]}:29517")
 
 
-def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)
-
-
-@pytest.fixture
-def machines() -> Iterator[list[str]]:
-    """Return the names of two namespaces with an address each."""
-    names = [f"az{os.getpid()}{letter}" for letter in "ab"]
-    cables = [f"v{name[2:]}" for name in names]
-    if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("ip"):
-        pytest.skip("needs root and iproute2, to make network namespaces")
-    try:
-        for name in names:
-            ip("netns", "add", name)
-    except subprocess.CalledProcessError as error:
-        pytest.skip(f"no network namespaces here: {error.stderr.decode().strip()}")
-    try:
-        ip("link", "add", cables[0], "type", "veth", "peer", "name", cables[1])
-        for name, cable, address in zip(names, cables, ADDRESSES, strict=True):
-            ip("link", "set", cable, "netns", name)
-            ip("-n", name, "addr", "add", f"{address}/24", "dev", cable)
-            ip("-n", name, "link", "set", cable, "up")
-            ip("-n", name, "link", "set", "lo", "up")
-        yield names
-    finally:
-        for name in names:
-            ip("netns", "del", name)
-
-
-@pytest.fixture
-def start(machines: list[str], tmp_path: Path) -> Iterator[Callable[..., list[subprocess.Popen[str]]]]:
-    """Start the same command on both machines, each with its own address."""
-    started: list[subprocess.Popen[str]] = []
-
-    def both(*words: str) -> list[subprocess.Popen[str]]:
-        for name, address in zip(machines, ADDRESSES, strict=True):
-            command = ["ip", "netns", "exec", name, sys.executable, "-m", "alignzoo", *words]
-            command.append(f"strategy.address={address}")
-            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-            started.append(subprocess.Popen(command, cwd=tmp_path, text=True, **pipes))  # type: ignore[call-overload]
-        return started
-
-    yield both
-    for process in started:
-        process.kill()
-        process.wait(10)
-
-
-def test_two_machines_train_one_run(
-    start: Callable[..., list[subprocess.Popen[str]]], alignzoo: Callable[..., object], tmp_path: Path
-) -> None:
+def test_two_machines_train_one_run(alignzoo: Callable[..., object], tmp_path: Path) -> None:
     """They see no other network; the losses are those of one process."""
-    outputs = [process.communicate(timeout=300)[0] for process in start(*SETTING, *MEETING)]
+    with two_machines(tmp_path) as machines:
+        started = [machine.start(*SETTING, *MEETING) for machine in machines]
+        outputs = [process.communicate(timeout=300)[0] for process in started]
     assert all("Traceback" not in out for out in outputs), outputs
     assert [out.count("run folder: ") for out in outputs] == [1, 0]
     alignzoo(*SETTING[:-1], "hydra.run.dir=single")

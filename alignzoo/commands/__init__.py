@@ -11,6 +11,7 @@ COMMANDS = {
     "doctor": "whether this machine and its packages can run alignzoo",
     "check": "what is in the data, before any training",
     "plan": "memory and time of a run on any devices, before any training",
+    "export": "a run as a job for Kubernetes or SkyPilot",
     "evaluate": "the yardstick for a run, a checkpoint or any model",
     "compare": "the held-out answers of several runs, side by side",
     "report": "the leaderboard of a sweep or of several runs",

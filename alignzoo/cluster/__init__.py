@@ -1,0 +1,1 @@
+"""One run as a job for somebody else's scheduler: Kubernetes (Kubeflow Trainer) and SkyPilot."""
