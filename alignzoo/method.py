@@ -163,7 +163,8 @@ class Method:
         return trainer
 
     def trainer_arguments(self, parts: TrainParts) -> dict[str, Any]:
-        """Return the keyword arguments for the trainer's constructor."""
+        """Return the keyword arguments for the trainer's constructor; ``reward_funcs`` where it learns from rewards."""
+        rewards = {"reward_funcs": list(parts.rewards)} if self.uses_rewards else {}
         return {
             "model": parts.model,
             "args": parts.args,
@@ -172,6 +173,7 @@ class Method:
             "processing_class": parts.tokenizer,
             "peft_config": parts.peft_config,
             "callbacks": parts.callbacks,
+            **rewards,
         }
 
 
