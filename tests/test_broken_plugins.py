@@ -133,7 +133,7 @@ def test_a_yaml_that_cannot_be_read_is_named(
     file = tmp_path / "fake_broken" / "conf" / "method" / "theirs.yaml"
     file.parent.mkdir()
     file.write_bytes(text.encode("latin-1"))
-    done = run(tmp_path / "run", "method=theirs", "--cfg", "job")
+    done = run(tmp_path / "run", "method=theirs")
     assert (done.code, done.err.count("\n")) == (1, 1)
     assert said in done.err
 
