@@ -22,11 +22,7 @@ Make = Callable[..., PPOTrainer]
 def numbers(trainer: PPOTrainer, name: str) -> tuple[float, float]:
     """Train, and return the logged number's mean over the first and the last fifth of the updates."""
     trainer.train()
-    return ends([line[name] for line in trainer.state.log_history if name in line])
-
-
-def ends(found: list[float]) -> tuple[float, float]:
-    """Return the means of the first and of the last fifth."""
+    found = [line[name] for line in trainer.state.log_history if name in line]
     fifth = len(found) // 5
     return sum(found[:fifth]) / fifth, sum(found[-fifth:]) / fifth
 
@@ -61,13 +57,13 @@ class Levels:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_where_prompts_differ_in_worth_the_value_head_foretells_it_and_helps(make_trainer: Make, seed: int) -> None:
-    """Ten points lie between prompts, at most five between answers."""
+    """Ten points lie between prompts, at most five between answers. Halfway, in rounds 10 to 15 of 25, it is ahead."""
     levels, without = Levels(), Levels()
     trainer = make_trainer(levels, seed=seed, prompts=64, **ROUNDS, **FAST)
     _, explained = numbers(trainer, "explained_variance")
     make_trainer(without, seed=seed, prompts=64, **ROUNDS, **FAST | NO_VALUES).train()
     assert explained > 0.9
-    assert ends(levels.shares)[1] > ends(without.shares)[1] + 0.3
+    assert sum(levels.shares[10:15]) / 5 > sum(without.shares[10:15]) / 5 + 0.5
 
 
 def test_the_penalty_for_an_unfinished_answer_teaches_to_end(make_trainer: Make) -> None:
