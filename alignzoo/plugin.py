@@ -60,12 +60,12 @@ def installed() -> list[importlib.metadata.EntryPoint]:
     return found
 
 
-def source(entry: importlib.metadata.EntryPoint) -> tuple[str, str]:
-    """Return the name and the version of the distribution that an entry point comes from."""
-    with contextlib.suppress(Exception):  # metadata that cannot be read
-        if entry.dist and entry.dist.name:
-            return entry.dist.name, entry.dist.version or "of no version"
-    return "unknown", "of no version"
+def named(distribution: importlib.metadata.Distribution | None) -> tuple[str, str]:
+    """Return a distribution's name and version; ``unknown`` where its metadata do not say, or cannot be read."""
+    with contextlib.suppress(Exception):
+        if distribution and distribution.name:
+            return distribution.name, distribution.version or "unknown"
+    return "unknown", "unknown"
 
 
 def load(entry: importlib.metadata.EntryPoint) -> tuple[Any, list[str]]:

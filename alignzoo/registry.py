@@ -16,7 +16,7 @@ import pluggy
 from alignzoo import hookspecs
 from alignzoo.contract import fault
 from alignzoo.errors import UserError, did_you_mean
-from alignzoo.plugin import DISABLED, OWN, Plugin, contained, installed, load, said, source
+from alignzoo.plugin import DISABLED, OWN, Plugin, contained, installed, load, named, said
 
 if TYPE_CHECKING:
     import importlib.metadata
@@ -45,7 +45,7 @@ class Registry:
             self._add(entry, entry.name in blocked)
 
     def _add(self, entry: importlib.metadata.EntryPoint, blocked: bool) -> None:
-        origin = source(entry)
+        origin = named(entry.dist)
         taken = self.plugins.get(entry.name)
         if taken and (taken.module, taken.distribution) == (entry.value, origin[0]):
             return  # one distribution found twice on sys.path
