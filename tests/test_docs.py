@@ -276,7 +276,7 @@ def test_the_sampling_method_of_the_how_to_is_found_and_checked(
 ) -> None:
     followed(ROOT / "docs" / "how-to" / "add-a-sampling-method.md")
     assert settings.check(compose_config("method=gmpo")).uses_rewards
-    with pytest.raises(UserError, match="must be a multiple of method.num_generations=3"):
+    with pytest.raises(UserError, match=r"must be a multiple of method\.num_generations=3"):
         settings.check(compose_config("method=gmpo", "method.num_generations=3"))
 
 
