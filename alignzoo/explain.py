@@ -139,8 +139,6 @@ def _value(error: OmegaConfBaseException) -> str:
         return f"{key} is needed, and was deleted or is misspelt."
     if "Missing mandatory value" in str(error):
         return f"{key} is needed: add {key}=VALUE."
-    if key.startswith("hydra.") and re.search(r"method\.name|Index 'name'", str(error)):  # the run folder's name has it
-        return "the method's YAML has no key `name`: write `name:` and the word after `method=` at its top."
     if type(error).__name__.startswith("Interpolation") or "Interpolation" in str(error):
         return f"{key}: {_first_line(error)}."
     return f"{key}: {_first_line(error)}"
