@@ -119,7 +119,7 @@ def test_a_list_of_entry_points_that_cannot_be_read_costs_its_own_plugins_only(
             "name: !!python/name:os.system\n",
             "theirs.yaml, line 1: no YAML: could not determine a constructor for the tag",
         ),
-        ("- name\n- theirs\n", "method.name is needed, and was deleted or is misspelt."),
+        ("beta: 0.1\n", "method.name is needed, and was deleted or is misspelt."),
         (
             "# caf\xe9\nname: theirs\n",
             "method=theirs (fake_broken 1.0) is not written in UTF-8: invalid continuation byte.",
