@@ -108,7 +108,7 @@ class Method:
     """Whether the loss compares with the start model: the first rewards are then checked to be zero."""
 
     uses_rewards: ClassVar[bool] = False
-    """Whether it learns from the ``reward`` group."""
+    """Whether it learns from the ``reward`` group, which its trainer then gets as ``reward_funcs``."""
 
     whole_logits: ClassVar[bool] = True
     """Whether its loss holds the logits of a whole batch; False where TRL computes them in chunks. For ``plan``."""
