@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import re
+from collections.abc import Mapping, Set
 from typing import Any
 
 from alignzoo.judge import Judge
-from alignzoo.method import DataFormat, Method
+from alignzoo.method import DataFormat, Method, ModelKind
 from alignzoo.reward import Reward
 
 #: Hook -> the class that each item it returns is a subclass of. Callbacks are looked at where transformers is imported.
 CLASSES: dict[str, type] = {"alignzoo_methods": Method, "alignzoo_rewards": Reward, "alignzoo_judges": Judge}
+
+
+#: What a method may declare -> its kind.
+KINDS: dict[str, type] = {"trains": ModelKind, "pinned": Mapping, "headline": Mapping, "options": Set}
 
 
 def fault(hook: str, item: Any) -> str | None:
@@ -24,6 +30,8 @@ def fault(hook: str, item: Any) -> str | None:
         return f"{item!r}, which is no subclass of alignzoo.{base.__name__}"
     if not isinstance(getattr(item, "name", None), str):
         return f"{item.__name__}, which has no name"
+    if not re.fullmatch(r"[\w-]+", item.name, re.ASCII):
+        return f"{item.__name__}, whose name {item.name!r} cannot be typed: take letters, digits, _ and -"
     if inspect.isabstract(item):
         return f"{item.__name__}, which lacks {', '.join(sorted(vars(item).get('__abstractmethods__', ())))}"
     return _method_fault(item) if base is Method else None
@@ -35,4 +43,7 @@ def _method_fault(method: Any) -> str | None:
     for name in ("config", "trainer"):
         if ":" not in str(getattr(method, name, "")):
             return f'{method.__name__}, whose {name} is not written as "module:Class"'
+    for name, kind in KINDS.items():
+        if not isinstance(getattr(method, name), kind):
+            return f"{method.__name__}, whose {name} is no {kind.__name__}"
     return None

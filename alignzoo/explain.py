@@ -9,6 +9,7 @@ from typing import Any
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
 
 from alignzoo.errors import did_you_mean, nearest
 from alignzoo.fields import config_fields
@@ -28,10 +29,26 @@ def explained(error: Exception) -> str | None:
         return _value(error)
     if isinstance(error, HydraException):
         return _first_line(error)
+    if isinstance(error, MarkedYAMLError) and error.problem_mark:
+        mark = error.problem_mark
+        return f"{mark.name}, line {mark.line + 1}: no YAML: {error.problem}."
+    if isinstance(error, UnicodeDecodeError) and (unreadable := _unreadable_option()):
+        return f"{unreadable} is not written in UTF-8: {error.reason}."
     if isinstance(error, ValueError) and "--multirun" in str(error):  # Hydra's check of its own flags
         return _first_line(error)
     if isinstance(error, ValueError) and _raised_in(error, "omegaconf"):  # of a list's index
         return f"a list's item is chosen by its number, as in method.loss_type.0: {error}."
+    return None
+
+
+def _unreadable_option() -> str | None:
+    """Return the first option whose YAML is no UTF-8, with who ships it."""
+    for group, options in config_options().items():
+        for name, option in options.items():
+            try:
+                _ = option.text
+            except UnicodeDecodeError:
+                return f"{group}={name} ({option.origin})"
     return None
 
 

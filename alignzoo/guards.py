@@ -53,30 +53,49 @@ class Finite(TrainerCallback):
 
 
 class RewardsDiffer(TrainerCallback):
-    """Groups whose answers all have the same reward teach nothing."""
+    """Groups whose answers all have the same reward teach nothing.
+
+    A run that never saw a difference is stopped. One whose rewards differed before may have solved its task, or fallen
+    into one answer: it goes on, and says so.
+    """
 
     def __init__(self) -> None:
         self.constant = 0
+        self.first: float | None = None  # the mean reward when groups first differed
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run goes on from."""
-        return {"constant": self.constant}
+        return {"constant": self.constant, "first": self.first}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from it."""
-        self.constant = state["constant"]
+        self.constant, self.first = state["constant"], state["first"]
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Count lines in which no group had a difference."""
-        share = (logs or {}).get("frac_reward_zero_std")
-        if share is None:
+        if not logs or "frac_reward_zero_std" not in logs:
             return
-        self.constant = self.constant + 1 if float(share) >= 1 else 0
+        if float(logs["frac_reward_zero_std"]) < 1:
+            self.constant = 0
+            self.first = float(logs["reward"]) if self.first is None else self.first
+            return
+        self.constant += 1
         if self.constant == CONSTANT_STEPS:
+            self._complain(float(logs["reward"]), state)
+
+    def _complain(self, reward: float, state: Any) -> None:
+        same = f"in {CONSTANT_STEPS} logged steps all answers of each group had the same reward ({reward:g})"
+        if self.first is None:
             raise UserError(
-                f"in {CONSTANT_STEPS} logged steps all answers of each group had the same reward "
-                f"({(logs or {}).get('reward')}): nothing is learned.\n"
+                f"{same}: nothing is learned.\n"
                 "Check the reward on a few answers, raise method.temperature, or take easier prompts."
+            )
+        if state.is_world_process_zero:
+            log.warning(
+                "%s, which was %g when they first differed. The task is solved if no reward is higher; else the policy "
+                "has settled on one kind of answer. Nothing more is learned.",
+                same,
+                self.first,
             )
 
 

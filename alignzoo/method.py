@@ -108,7 +108,7 @@ class Method:
     """Whether the loss compares with the start model: the first rewards are then checked to be zero."""
 
     uses_rewards: ClassVar[bool] = False
-    """Whether it learns from the ``reward`` group."""
+    """Whether it learns from the ``reward`` group, which its trainer then gets as ``reward_funcs``."""
 
     whole_logits: ClassVar[bool] = True
     """Whether its loss holds the logits of a whole batch; False where TRL computes them in chunks. For ``plan``."""
@@ -163,7 +163,8 @@ class Method:
         return trainer
 
     def trainer_arguments(self, parts: TrainParts) -> dict[str, Any]:
-        """Return the keyword arguments for the trainer's constructor."""
+        """Return the keyword arguments for the trainer's constructor; ``reward_funcs`` where it learns from rewards."""
+        rewards = {"reward_funcs": list(parts.rewards)} if self.uses_rewards else {}
         return {
             "model": parts.model,
             "args": parts.args,
@@ -172,6 +173,7 @@ class Method:
             "processing_class": parts.tokenizer,
             "peft_config": parts.peft_config,
             "callbacks": parts.callbacks,
+            **rewards,
         }
 
 

@@ -131,7 +131,7 @@ def make_ready(cfg: DictConfig, method: type[Method]) -> Ready:
         rows = convert(data.train, data.kind, method.data, micro_batch(cfg), cfg.seed)
     plan = make_plan(cfg, rows, method.data, mean_length(data.train, "prompt_ids"))
     policy = method.trains is ModelKind.POLICY
-    against = _against(cfg, start) if policy else start
+    against = _against(cfg, start, tokenizer) if policy else start
     return Ready(device, precision, start, tokenizer, stops, data, rows, plan, against, method.trains)
 
 
@@ -147,11 +147,11 @@ def _prepared(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
     return replace(data, manifest=data.manifest.copy())
 
 
-def _against(cfg: DictConfig, start: Path) -> Path:
+def _against(cfg: DictConfig, start: Path, tokenizer: PreTrainedTokenizerBase) -> Path:
     """Return the folder of ``evaluate.against``, which may name a run; ``start`` where it is null.
 
     Raises:
-        UserError: it is not there.
+        UserError: it is not there, or its tokens are not those of ``tokenizer``.
     """
     from omegaconf import OmegaConf
 
@@ -161,6 +161,14 @@ def _against(cfg: DictConfig, start: Path) -> Path:
     named = str(path) if (path / "config.json").is_file() else cfg.evaluate.against
     own = {"path": named, "revision": None, "wheel": None, "gguf_file": None}
     try:
-        return weights.start_folder(OmegaConf.merge(cfg.model, own))  # type: ignore[arg-type]
+        against = weights.start_folder(OmegaConf.merge(cfg.model, own))  # type: ignore[arg-type]
     except UserError as error:
         raise UserError(str(error).replace("model.path", "evaluate.against")) from None
+    other = models.load_tokenizer(against, cfg.model).get_vocab()
+    unlike = [token for token, number in tokenizer.get_vocab().items() if other.get(token) != number]
+    if unlike:
+        raise UserError(
+            f"evaluate.against={cfg.evaluate.against} has other tokens than model={cfg.model.name}, as {unlike[0]!r}: "
+            "log-probabilities and KL can be compared between models of one vocabulary only."
+        )
+    return against

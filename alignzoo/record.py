@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from alignzoo import folders, ranks
 from alignzoo.errors import UserError
+from alignzoo.plugin import named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -202,7 +203,7 @@ def runnable(cfg: DictConfig) -> str:
 
 def environment() -> dict[str, Any]:
     """Return versions of every installed package, the git commit and diff, and the hardware. No variable's value."""
-    versions = {d.name: d.version for d in importlib.metadata.distributions() if d.name}
+    versions = dict(named(distribution) for distribution in importlib.metadata.distributions())
     return {
         "python": platform.python_version(),
         "packages": dict(sorted(versions.items(), key=lambda item: item[0].lower())),

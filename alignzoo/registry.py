@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
-import importlib.metadata
+import importlib.resources
 import logging
 import os
 from collections.abc import Iterator
@@ -16,9 +16,12 @@ import pluggy
 from alignzoo import hookspecs
 from alignzoo.contract import fault
 from alignzoo.errors import UserError, did_you_mean
-from alignzoo.plugin import DISABLED, OWN, Plugin, contained, load, said
+from alignzoo.plugin import DISABLED, OWN, Plugin, contained, installed, load, named, said
 
 if TYPE_CHECKING:
+    import importlib.metadata
+    from importlib.resources.abc import Traversable
+
     from alignzoo.judge import Judge
     from alignzoo.method import Method
     from alignzoo.reward import Reward
@@ -38,11 +41,11 @@ class Registry:
         self.clashes: dict[tuple[str, str], str] = {}  #: (kind, name) -> who adds it, where several plugins do
         blocked = {name.strip() for name in disabled.split(",")}
         # Sorted: entry points come in the order of sys.path otherwise, which differs between machines.
-        for entry in sorted(importlib.metadata.entry_points(group=hookspecs.PROJECT), key=lambda e: e.name):
+        for entry in sorted(installed(), key=lambda entry: entry.name):
             self._add(entry, entry.name in blocked)
 
     def _add(self, entry: importlib.metadata.EntryPoint, blocked: bool) -> None:
-        origin = (entry.dist.name, entry.dist.version) if entry.dist else ("unknown", "")
+        origin = named(entry.dist)
         taken = self.plugins.get(entry.name)
         if taken and (taken.module, taken.distribution) == (entry.value, origin[0]):
             return  # one distribution found twice on sys.path
@@ -61,7 +64,8 @@ class Registry:
         except BaseException as error:  # a plugin may raise anything, and must not end the program
             self.leave_out(plugin, said(error))
         else:
-            self.remarks[plugin.name] = remarks
+            no_hooks = ["has no hook: mark its functions with @hookimpl"]
+            self.remarks[plugin.name] = remarks + ([] if self.manager.get_hookcallers(module) else no_hooks)
 
     def call(self, hook: str, **arguments: Any) -> Iterator[tuple[Plugin, Any]]:
         """Yield, plugin by plugin, each item that the hook returns; a plugin whose hook fails is left out."""
@@ -71,12 +75,12 @@ class Registry:
                 with contained():
                     returned = impl.function(**{name: arguments[name] for name in impl.argnames})
                     items = [] if isinstance(returned, str) else list(returned)
+                    faults = [text for text in (fault(hook, item) for item in items) if text]
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
                 self.leave_out(plugin, f"{hook} raised {said(error)}")
                 continue
-            faults = [text for text in (fault(hook, item) for item in items) if text]
             faults += [f"the text {returned!r} and not a list"] if isinstance(returned, str) else []
             if faults:
                 self.leave_out(plugin, f"{hook} returned {faults[0]}")
@@ -202,11 +206,16 @@ def _import_problem(package: str) -> str | None:
     try:
         with contained():
             importlib.import_module(package)
+            return _package_problem(importlib.resources.files(package))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # the packages above it run too, and are as free to fail as a plugin is
         return said(error)
-    return None
+
+
+def _package_problem(folder: Traversable) -> str | None:
+    # Hydra's own launchers and sweepers stand behind every YAML: a plugin's would take their place for all commands.
+    return "it has a folder hydra, whose options are Hydra's own" if folder.joinpath("hydra").is_dir() else None
 
 
 @functools.cache

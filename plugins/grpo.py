@@ -12,9 +12,9 @@ DAPO). Learning rates: 1e-6 (paper, 7B); 5e-7 to 5e-6. Its loss starts near zero
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from alignzoo import Batch, DataFormat, Method, TrainParts, UserError, hookimpl
+from alignzoo import Batch, DataFormat, Method, UserError, check_groups, hookimpl
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -35,14 +35,7 @@ class GRPO(Method):
     @classmethod
     def check(cls, cfg: DictConfig) -> None:
         """Refuse groups that cannot be compared or do not fill a batch."""
-        group = cfg.method.num_generations
-        if group < 2:
-            raise UserError(f"method.num_generations={group} must be at least 2: an answer is compared with its group.")
-        if cfg.train.global_batch_size % group:
-            raise UserError(
-                f"train.global_batch_size={cfg.train.global_batch_size} must be a multiple of "
-                f"method.num_generations={group}: a batch holds whole groups."
-            )
+        check_groups(cfg)
         if cfg.method.beta < 0:
             raise UserError(f"method.beta={cfg.method.beta} must be 0 (no KL penalty) or above.")
 
@@ -74,10 +67,6 @@ class GRPO(Method):
         if method.loss_type == "grpo":
             return (losses.sum(-1) / answers.lengths).mean()
         return losses.sum() / answers.mask.sum()
-
-    def trainer_arguments(self, parts: TrainParts) -> dict[str, Any]:
-        """Add the rewards; each has its own name, so that no two share a metric."""
-        return super().trainer_arguments(parts) | {"reward_funcs": list(parts.rewards)}
 
 
 @hookimpl

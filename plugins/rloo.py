@@ -13,9 +13,9 @@ Learning rate: 1e-6 (appendix C, 7B). Its loss says little: watch the reward and
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from alignzoo import Batch, DataFormat, Method, TrainParts, UserError, hookimpl
+from alignzoo import Batch, DataFormat, Method, UserError, check_groups, hookimpl
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -35,14 +35,7 @@ class RLOO(Method):
     @classmethod
     def check(cls, cfg: DictConfig) -> None:
         """Refuse an answer that has no others to be compared with, and groups that do not fill a batch."""
-        group = cfg.method.num_generations
-        if group < 2:
-            raise UserError(f"method.num_generations={group} must be at least 2: each is compared with the others.")
-        if cfg.train.global_batch_size % group:
-            raise UserError(
-                f"train.global_batch_size={cfg.train.global_batch_size} must be a multiple of "
-                f"method.num_generations={group}: a batch holds whole groups."
-            )
+        check_groups(cfg)
         if cfg.method.beta < 0:
             raise UserError(f"method.beta={cfg.method.beta} must be 0 (no KL penalty) or above.")
 
@@ -65,10 +58,6 @@ class RLOO(Method):
         ratio = (answers.policy - answers.old).sum(-1).exp()
         gains: Tensor = torch.min(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
         return -gains.mean()
-
-    def trainer_arguments(self, parts: TrainParts) -> dict[str, Any]:
-        """Add the rewards; each has its own name, so that no two share a metric."""
-        return super().trainer_arguments(parts) | {"reward_funcs": list(parts.rewards)}
 
 
 @hookimpl

@@ -46,6 +46,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a model of random weights, for all tests that leave it as it is."""
+    from alignzoo.tiny import make_tiny
+
+    folder = tmp_path_factory.mktemp("start")
+    make_tiny(folder)
+    return folder
+
+
 @pytest.fixture
 def compose_config() -> Callable[..., DictConfig]:
     """Compose the app's config as the command line would."""

@@ -1,173 +1,148 @@
-"""Ten broken plugins, installed for real: every other command works, and each is named with its reason."""
+"""Broken plugins, all installed at once: every other command works, and each is named with its reason."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+from broken import BROKEN, CONFIGS, METHOD, YAML, Broken
+from inprocess import run
 from omegaconf import OmegaConf
 
 from alignzoo.registry import Registry
 
-METHOD = """
-from alignzoo import DataFormat, Method, hookimpl
 
-class Theirs(Method):
-    "Theirs (nobody, 2030)."
-    name = "{name}"
-    data = DataFormat.PREFERENCE
-    config = "trl:DPOConfig"
-    trainer = "trl:DPOTrainer"
-
-@hookimpl
-def alignzoo_methods():
-    return [Theirs]
-"""
-
-HOOK = "\nfrom alignzoo import hookimpl\n@hookimpl\ndef {hook}():\n    {body}\n"
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A plugin that is wrong in one way, and what ``list`` says of it."""
-
-    code: str
-    reason: str
-    out: bool = True
-    """Whether it is left out; else it stays in use."""
-
-    requires: str = "alignzoo>=0.1"
-    configs: dict[str, str] = field(default_factory=dict)
-
-
-def hook(name: str, body: str, before: str = METHOD.format(name="theirs")) -> str:
-    return before + HOOK.format(hook=name, body=body)
-
-
-def code_that_exits(how: str) -> str:
-    return f"import os, sys\n{how}\n" + METHOD.format(name="theirs")
-
-
-BROKEN = {
-    "raises at import": Broken("1 / 0", "ZeroDivisionError: division by zero"),
-    "raises in alignzoo_methods": Broken(
-        hook("alignzoo_methods", "raise KeyError('x')", ""), "alignzoo_methods raised"
-    ),
-    "raises in alignzoo_config_packages": Broken(
-        hook("alignzoo_config_packages", "raise KeyError('x')"), "alignzoo_config_packages raised KeyError: 'x'"
-    ),
-    "raises in alignzoo_rewards": Broken(
-        hook("alignzoo_rewards", "raise OSError('x')"), "alignzoo_rewards raised OSErr"
-    ),
-    "raises in alignzoo_judges": Broken(
-        hook("alignzoo_judges", "raise OSError('x')"), "alignzoo_judges raised OSError"
-    ),
-    "raises what is no Exception": Broken("class Odd(BaseException): pass\nraise Odd('no')", "Odd: no"),
-    "returns a text for a list": Broken(hook("alignzoo_config_packages", "return 'a.b'"), "returned the text 'a.b'"),
-    "returns a number as a package": Broken(
-        hook("alignzoo_config_packages", "return [3]"), "no import name of a package"
-    ),
-    "returns no reward": Broken(hook("alignzoo_rewards", "return [Theirs]"), "no subclass of alignzoo.Reward"),
-    "returns a reward that cannot be called": Broken(
-        hook("alignzoo_rewards", "return [type('R', (__import__('alignzoo').Reward,), {'name': 'r'})]"),
-        "lacks __call__",
-    ),
-    "returns no judge": Broken(hook("alignzoo_judges", "return [3]"), "no subclass of alignzoo.Judge"),
-    "declares no data": Broken(
-        METHOD.format(name="theirs").replace("DataFormat.PREFERENCE", "'pairs'"), "whose data is"
-    ),
-    "declares no trainer": Broken(
-        METHOD.format(name="theirs").replace("trl:DPOTrainer", "DPO"), "whose trainer is not"
-    ),
-    "takes a name of ours": Broken(METHOD.format(name="dpo"), "alignzoo's is used", out=False),
-    "has a YAML that shadows ours": Broken(
-        hook("alignzoo_config_packages", "return ['fake_broken.conf']"),
-        "its method=dpo is not used: alignzoo ",
-        out=False,
-        configs={"method/dpo.yaml": "name: stolen\n"},
-    ),
-    "prints at import": Broken(
-        "print('good morning')\n" + METHOD.format(name="theirs"), "prints when it is", out=False
-    ),
-    "needs a missing package": Broken(
-        "import nothing_of_that_name", "ModuleNotFoundError: No module named 'nothing_of"
-    ),
-    "wants another alignzoo": Broken(METHOD.format(name="theirs"), "it requires alignzoo>=9", requires="alignzoo>=9"),
-    "is slow to import": Broken(
-        "import time\ntime.sleep(1.1)\n" + METHOD.format(name="theirs"), "s to import", out=False
-    ),
-    "imports what is heavy": Broken(
-        "import sys\nsys.modules['trl'] = sys\n" + METHOD.format(name="theirs"), "imports trl when it is", out=False
-    ),
-    "exits": Broken(code_that_exits("sys.exit(3)"), "SystemExit: 3"),
-    "exits by os._exit": Broken(code_that_exits("os._exit(3)"), "SystemExit: 3, by os._exit"),
-    "exits by os._exit in a hook": Broken(
-        hook("alignzoo_config_packages", "__import__('os')._exit(3)"), "alignzoo_config_packages raised SystemExit: 3"
-    ),
-    "has a config package that exits": Broken(
-        hook("alignzoo_config_packages", "return ['fake_broken.conf']"),
-        "its config package fake_broken.conf is not there (SystemExit: 4",
-        out=False,
-        configs={"__init__.py": "import os; os._exit(4)"},
-    ),
-}
-
-
-@pytest.fixture(params=BROKEN.values(), ids=BROKEN)
-def broken(request: pytest.FixtureRequest, fake_package: Callable[..., None], tmp_path: Path) -> Iterator[Broken]:
-    plugin: Broken = request.param
-    fake_package("fake_broken", plugin.code, plugin.configs)
-    with (tmp_path / "fake_broken-1.0.dist-info" / "METADATA").open("a") as file:
-        file.write(f"Requires-Dist: {plugin.requires}\n")
-    fake_package("fake_good", METHOD.format(name="good"))
-    return plugin
+def install(folder: Path, package: str, plugin: Broken) -> None:
+    """Write the package and its metadata into ``folder``, as pip would; also what is no UTF-8."""
+    info = f"{package}-1.0.dist-info"
+    files = {
+        f"{package}/__init__.py": plugin.code,
+        f"{package}/conf/__init__.py": "",
+        **{f"{package}/conf/{path}": text for path, text in plugin.configs.items()},
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: PACKAGE\nVersion: 1.0\nRequires-Dist: {plugin.requires}\n",
+        f"{info}/entry_points.txt": f"[alignzoo]\n{plugin.entry}\n",
+    }
+    for path, text in files.items():
+        file = folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(text.replace("PACKAGE", package).encode("latin-1"))
 
 
 PROBE = """
-import sys
+import os
 from alignzoo.cli import main
 
-for words in (["list"], ["--cfg", "job"]):
+for words in (["list"], ["--cfg", "job"], ["--help"], ["describe", "method=good"], ["method=nobodys"]):
     try:
         main(words)
         code = 0
     except SystemExit as end:
         code = end.code
-    print("code", code, "of", *words)
+    print("code", code, "of", *words, "in", os.getcwd(), flush=True)
 """
 
 
-def test_the_other_commands_work_and_list_says_why(broken: Broken, tmp_path: Path) -> None:
-    """In a process of their own, which the plugin may try to end."""
-    done = subprocess.run(
+def package_of(name: str) -> str:
+    return f"fake_{re.sub('[^a-z]', '_', name.lower())}"
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+    """Run commands with every broken plugin installed, and one that works, in a process that they may try to end."""
+    folder = tmp_path_factory.mktemp("broken")
+    for name, plugin in BROKEN.items():
+        install(folder, package_of(name), plugin)
+    good = METHOD.replace("PACKAGE", "good") + CONFIGS
+    install(folder, "fake_good", Broken(good, "", configs={"method/good.yaml": YAML}))
+    return subprocess.run(
         [sys.executable, "-c", PROBE],
         capture_output=True,
         text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "200"},
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder), "COLUMNS": "200"},
         check=True,
     )
-    listed, _, composed = done.stdout.partition("code 1 of list\n")
-    said = "left out" if broken.out else "in use, but"
-    (line,) = [line for line in listed.splitlines() if line.startswith(("left out", "in use, but"))]
-    assert line.startswith(f"{said}: fake_broken (fake_broken 1.0): ")
-    assert broken.reason in line
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_list_says_why(probed: subprocess.CompletedProcess[str], name: str) -> None:
+    plugin, package = BROKEN[name], package_of(name)
+    said = "left out" if plugin.out else "in use, but"
+    (line,) = [line for line in probed.stdout.splitlines() if re.match(f"(left out|in use, but): {package} ", line)]
+    assert line.startswith(f"{said}: {package} (")
+    assert plugin.reason.replace("PACKAGE", package) in line
+
+
+def test_the_other_commands_work(probed: subprocess.CompletedProcess[str]) -> None:
+    listed, composed, helped, described, *_ = re.split("^code ", probed.stdout, flags=re.MULTILINE)
     assert all(any(row.startswith(f"{method} ") for row in listed.splitlines()) for method in ("dpo", "good"))
-    config, _, code = composed.rpartition("code ")
-    assert code == "0 of --cfg job\n"
-    assert yaml.safe_load(config)["method"]["name"] == "dpo"
-    assert "Traceback" not in done.stderr
+    assert yaml.safe_load(composed.partition("\n")[2])["method"]["name"] == "dpo"
+    assert "method: dpo, good, grpo, ipo" in helped
+    assert "A strength." in described
+    codes = [line.split() for line in probed.stdout.splitlines() if line.startswith("code ")]
+    assert [code[1] for code in codes] == ["1", "0", "0", "0", "1"]
+    assert len({code[-1] for code in codes}) == 1, "the working folder stays"
+    assert "alignzoo: method=nobodys: no such option." in probed.stderr
+    assert "Traceback" not in probed.stderr
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"), [("fake_odd", "Pair.__new__"), ("fake_odd = fake_odd\n# caf\xe9", "UnicodeDecodeError")]
+)
+def test_a_list_of_entry_points_that_cannot_be_read_costs_its_own_plugins_only(
+    tmp_path: Path, fake_package: Callable[..., None], caplog: pytest.LogCaptureFixture, entry: str, text: str
+) -> None:
+    """Python itself reads none then, of any distribution."""
+    fake_package("fake_good", METHOD.replace("PACKAGE", "good"))
+    install(tmp_path, "fake_odd", Broken(METHOD, "", entry=entry))
+    found = Registry()
+    assert {"dpo", "good"} < set(found.methods)
+    assert "PACKAGE" not in found.methods
+    assert "fake_odd-1.0.dist-info cannot be read" in caplog.text
+    assert text in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "name: theirs\n\tbeta: 1\n",
+            "theirs.yaml, line 2: no YAML: found character '\\t' that cannot start any token.",
+        ),
+        (
+            "name: !!python/name:os.system\n",
+            "theirs.yaml, line 1: no YAML: could not determine a constructor for the tag",
+        ),
+        ("beta: 0.1\n", "method.name is needed, and was deleted or is misspelt."),
+        (
+            "# caf\xe9\nname: theirs\n",
+            "method=theirs (fake_broken 1.0) is not written in UTF-8: invalid continuation byte.",
+        ),
+    ],
+)
+def test_a_yaml_that_cannot_be_read_is_named(
+    tmp_path: Path, fake_package: Callable[..., None], text: str, said: str
+) -> None:
+    code = METHOD.replace("PACKAGE", "theirs") + CONFIGS.replace("PACKAGE", "fake_broken")
+    fake_package("fake_broken", code)
+    file = tmp_path / "fake_broken" / "conf" / "method" / "theirs.yaml"
+    file.parent.mkdir()
+    file.write_bytes(text.encode("latin-1"))
+    done = run(tmp_path / "run", "method=theirs")
+    assert done.code == 1
+    assert said in done.err.splitlines()[-1]
+    assert "Traceback" not in done.err
 
 
 def test_two_strangers_lose_a_common_name_and_nothing_else(fake_package: Callable[..., None]) -> None:
-    fake_package("fake_one", METHOD.format(name="same"))
-    fake_package("fake_two", METHOD.format(name="same"))
+    fake_package("fake_one", METHOD.replace("PACKAGE", "same"))
+    fake_package("fake_two", METHOD.replace("PACKAGE", "same"))
     found = Registry()
     assert "same" not in found.methods
     assert {"dpo", "sft"} < set(found.methods)

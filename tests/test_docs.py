@@ -271,6 +271,15 @@ def test_the_method_of_the_how_to_is_found_and_checked(
         settings.check(compose_config("method=slic", "+method.loss_type=sigmoid"))
 
 
+def test_the_sampling_method_of_the_how_to_is_found_and_checked(
+    followed: Callable[[Path], Path], compose_config: Callable[..., DictConfig]
+) -> None:
+    followed(ROOT / "docs" / "how-to" / "add-a-sampling-method.md")
+    assert settings.check(compose_config("method=gmpo")).uses_rewards
+    with pytest.raises(UserError, match=r"must be a multiple of method\.num_generations=3"):
+        settings.check(compose_config("method=gmpo", "method.num_generations=3"))
+
+
 def test_the_rewards_of_the_how_to_score(followed: Callable[[Path], Path]) -> None:
     followed(ROOT / "docs" / "how-to" / "add-a-reward.md")
     variety = registry.registry().reward("variety")(group=2)

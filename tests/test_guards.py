@@ -43,9 +43,12 @@ class Broken(Reward):
     name = "broken"
 
     def __init__(self, how):
-        self.how = how
+        self.how, self.calls = how, 0
 
     def __call__(self, prompts, answers, **columns):
+        self.calls += 1
+        if self.how == "solved":
+            return [float(self.calls > 2 or number % 2) for number in range(len(answers))]
         if self.how == "count":
             return [0.5] * (len(answers) - 1)
         if self.how == "constant":
@@ -163,6 +166,17 @@ def test_constant_rewards_end_the_run(tmp_path: Path, fake_package: Callable[...
     done = run(tmp_path / "run", *words, *LITTLE, "dataset.rows=16")
     assert "in 10 logged steps all answers of each group had the same reward (0.25)" in stopped(done)
     assert done.metrics()[-1]["step"] == 10
+
+
+def test_a_solved_task_is_no_mistake(tmp_path: Path, fake_package: Callable[..., None]) -> None:
+    """Half of the answers are right in the first two updates, all of them from then on."""
+    fake_package("fake_rewards", REWARDS, BROKEN_YAML)
+    words = ("method=grpo", "reward=broken", "reward.broken.how=solved", "method.max_completion_length=8")
+    done = run(tmp_path / "run", *words, *LITTLE, "dataset.rows=16", "evaluate.enabled=false")
+    assert done.code == 0, done.err
+    assert done.result()["cost"]["steps"] == 16
+    said = "of each group had the same reward (1), which was 0.5 when they first differed. The task is solved if"
+    assert (tmp_path / "run" / "alignzoo.log").read_text().count(said) == 1
 
 
 @pytest.mark.parametrize(

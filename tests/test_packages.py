@@ -16,16 +16,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from conftest import QUICK
 
 ROOT = Path(__file__).parents[1]
-EXAMPLES = [Path("docs", "examples", name) for name in ("alignzoo-simpo", "alignzoo-online-dpo")]
-METHODS = ("dpo", "grpo", "ipo", "kto", "online_dpo", "orpo", "reward", "rloo", "sft", "simpo")
+EXAMPLES = [Path("docs", "examples", name) for name in ("alignzoo-simpo", "alignzoo-online-dpo", "alignzoo-ppo")]
+METHODS = ("dpo", "grpo", "ipo", "kto", "online_dpo", "orpo", "ppo", "reward", "rloo", "sft", "simpo")
 
-#: Two updates (the first one's learning rate is 0), without measuring before and after.
-SHORT = (*QUICK, "train.max_steps=2", "evaluate.enabled=false")
+#: Two updates; the first one's learning rate is 0.
+SHORT = (*QUICK, "train.max_steps=2")
 
 
 @dataclass(frozen=True)
@@ -232,15 +233,36 @@ def members(folder: Path) -> dict[str, dict[str, object]]:
 
 
 def test_a_sweep_holds_a_third_partys_method_beside_ours(installed: Installed) -> None:
-    done = installed.alignzoo("-m", "method=dpo,simpo", *SHORT, "hydra.sweep.dir=sweep")
-    assert members(installed.folder / "sweep").keys() == {"dpo", "simpo"}
+    """On the same rows: pairs, and the prompts of these pairs."""
+    done = installed.alignzoo("-m", "method=dpo,simpo,ppo", *SHORT, "reward=length", "hydra.sweep.dir=sweep")
+    found = members(installed.folder / "sweep")
+    assert found.keys() == {"dpo", "simpo", "ppo"}
     assert "failed" not in done.stdout
+    assert found["dpo"]["data"] == found["simpo"]["data"] == found["ppo"]["data"]
+    assert set(pd.read_csv(installed.folder / "sweep" / "leaderboard.csv")["method"]) == found.keys()
+
+
+def test_the_classic_pipeline_ends_in_ppo(installed: Installed) -> None:
+    """Supervised fine-tuning, a reward model, and PPO against it: two updates each."""
+    overrides = 'pipeline.stages.ppo.overrides=["method.max_completion_length=12"]'
+    installed.alignzoo("+pipeline=rlhf", *SHORT, overrides, "hydra.run.dir=rlhf")
+    stages = {path.parent.name: json.loads(path.read_text()) for path in installed.folder.glob("rlhf/*/result.json")}
+    assert {name: stage["method"] for name, stage in sorted(stages.items())} == {
+        "1-sft": "sft",
+        "2-reward": "reward",
+        "3-ppo": "ppo",
+    }
+    assert stages["3-ppo"]["start"]["folder"] == str(installed.folder / "rlhf" / "1-sft" / "model")
+    assert stages["3-ppo"]["against"] == stages["1-sft"]["start"]
+    assert (installed.folder / "rlhf" / "3-ppo" / "model" / "value_head.safetensors").is_file()
 
 
 def test_a_sweep_runs_in_joblibs_processes(installed: Installed) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    done = installed.alignzoo("-m", "method=ipo,simpo", *launcher, *SHORT, "hydra.sweep.dir=parallel")
+    done = installed.alignzoo(
+        "-m", "method=ipo,simpo", *launcher, *SHORT, "evaluate.enabled=false", "hydra.sweep.dir=parallel"
+    )
     assert members(installed.folder / "parallel").keys() == {"ipo", "simpo"}
     assert "failed" not in done.stdout
 

@@ -19,7 +19,6 @@ from alignzoo.data.formats import convert
 from alignzoo.launch import quiet
 from alignzoo.models import load_policy, load_tokenizer
 from alignzoo.rows import BlockSampler
-from alignzoo.tiny import make_tiny
 
 Build = Callable[..., Any]
 
@@ -34,13 +33,6 @@ class Row:
     prompt: int
     label: bool
     partner: int
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("start")
-    make_tiny(folder)
-    return folder
 
 
 @pytest.fixture

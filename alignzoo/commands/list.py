@@ -36,10 +36,12 @@ def _table(*columns: str) -> Table:
 
 
 def _print_named(console: Console, found: Registry) -> None:
+    from rich.markup import escape
+
     for title, items in (("method", found.methods), ("reward", found.rewards), ("judge", found.judges)):
         table = _table(title, "what it is", "from")
         for name, (item, plugin) in sorted(items.items()):
-            table.add_row(name, (inspect.getdoc(item) or "").partition("\n")[0], plugin.origin)
+            table.add_row(name, escape((inspect.getdoc(item) or "").partition("\n")[0]), plugin.origin)
         console.print(table, "")
 
 

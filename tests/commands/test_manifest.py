@@ -16,7 +16,6 @@ from alignzoo.data.prepare import prepare
 from alignzoo.data.tokens import Tokeniser
 from alignzoo.models import load_tokenizer
 from alignzoo.record import Record
-from alignzoo.tiny import make_tiny
 
 Row = dict[str, Any]
 Prepare = Callable[..., str]
@@ -28,13 +27,6 @@ def pair(number: int, **more: Any) -> Row:
 
 
 PAIRS = [pair(number) for number in range(8)]
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("start")
-    make_tiny(folder)
-    return folder
 
 
 @pytest.fixture

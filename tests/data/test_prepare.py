@@ -19,7 +19,6 @@ from alignzoo.data.prepare import Prepared, prepare
 from alignzoo.data.tokens import Tokeniser
 from alignzoo.launch import quiet
 from alignzoo.models import load_policy, load_tokenizer
-from alignzoo.tiny import make_tiny
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -27,13 +26,6 @@ METHODS = ("dpo", "ipo", "orpo", "kto", "sft")
 
 Prepare = Callable[..., Prepared]
 Row = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("start")
-    make_tiny(folder)
-    return folder
 
 
 @pytest.fixture

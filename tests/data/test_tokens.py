@@ -21,7 +21,6 @@ from alignzoo.chatml import CHATML
 from alignzoo.data.canonical import BadRow
 from alignzoo.data.tokens import Tokeniser
 from alignzoo.models import load_tokenizer
-from alignzoo.tiny import make_tiny
 
 Row = dict[str, Any]
 
@@ -54,13 +53,6 @@ def pair(prompt: Any, chosen: str = "Good.", rejected: str = "Bad, and much long
     messages = [{"role": "text", "content": prompt}] if isinstance(prompt, str) else prompt
     answers = {"chosen": chosen, "rejected": rejected}
     return {"prompt": messages, **{name: [{"role": role, "content": text}] for name, text in answers.items()}}
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("start")
-    make_tiny(folder)
-    return folder
 
 
 @pytest.fixture

@@ -26,7 +26,6 @@ from alignzoo.launch import quiet
 from alignzoo.models import adapter_config, load_policy, load_tokenizer
 from alignzoo.registry import registry
 from alignzoo.rewards import as_function
-from alignzoo.tiny import make_tiny
 
 Build = Callable[..., Any]
 
@@ -39,13 +38,6 @@ PAIRS = [
 
 #: Reference log-probabilities from before the training, and from the reference model at each step.
 REFERENCES = ("true", "false")
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("start")
-    make_tiny(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,6 @@ from alignzoo.models import adapter_config, load_policy, load_tokenizer
 from alignzoo.registry import registry
 from alignzoo.rows import TokenRows
 from alignzoo.speed import scoring
-from alignzoo.tiny import make_tiny
 
 Build = Callable[..., Any]
 
@@ -58,13 +57,6 @@ def passed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
     monkeypatch.setattr(scoring.Scorer, "_batch", counted)
     return lengths
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("start")
-    make_tiny(folder)
-    return folder
 
 
 @pytest.fixture

@@ -40,9 +40,9 @@ class OnlineDPO(Method):
         return math.log(2) if cfg.method.get("loss_type", "sigmoid") == "sigmoid" else None
 
     def trainer_arguments(self, parts):
-        """Add the rewards; a batch of answers is half as many prompts."""
+        """A batch of answers is half as many prompts."""
         parts.args.per_device_train_batch_size //= 2
-        return super().trainer_arguments(parts) | {"reward_funcs": list(parts.rewards)}
+        return super().trainer_arguments(parts)
 
 
 @hookimpl

@@ -12,9 +12,9 @@ score too. A linear head on the policy's last hidden state learns what reward is
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from alignzoo import Batch, DataFormat, Method, TrainParts, UserError, hookimpl
+from alignzoo import Batch, DataFormat, Method, UserError, hookimpl
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -101,10 +101,6 @@ class PPO(Method):
         gain = torch.min(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
         loss: Tensor = ((method.vf_coef * returns**2 / 2 - gain) * answers.mask).sum() / count
         return loss
-
-    def trainer_arguments(self, parts: TrainParts) -> dict[str, Any]:
-        """Add the rewards; each has its own name, so that no two share a metric."""
-        return super().trainer_arguments(parts) | {"reward_funcs": list(parts.rewards)}
 
 
 @hookimpl

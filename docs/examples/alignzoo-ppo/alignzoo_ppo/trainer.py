@@ -12,17 +12,8 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import pad, shuffle_sequence_dict, split_tensor_dict, use_adapter
 
 from alignzoo import UserError
+from alignzoo_ppo import objective
 from alignzoo_ppo.guards import ConstantScores, require_finite
-from alignzoo_ppo.objective import (
-    estimate_advantages,
-    explained_variance,
-    kl_estimate,
-    masked_mean,
-    policy_loss,
-    token_rewards,
-    value_loss,
-    whiten,
-)
 from alignzoo_ppo.value import ValueHead, answer_states
 
 Batch = dict[str, Tensor]  #: one row an answer: ids and masks of prompt and completion, and what was found for them
@@ -104,17 +95,17 @@ class PPOTrainer(RLOOTrainer):
         require_finite(self.state.global_step, log_probabilities=old, reference=reference, values=values)
 
         scores = self._scores(inputs, prompts, answers, answer_ids)
-        kl = kl_estimate(old, reference, self.args.kl_estimator)
-        rewards = token_rewards(scores, kl, mask, self.beta)
-        advantages = estimate_advantages(rewards, values, mask, self.args.gamma, self.args.lam)
+        kl = objective.kl_estimate(old, reference, self.args.kl_estimator)
+        rewards = objective.token_rewards(scores, kl, mask, self.beta)
+        advantages = objective.estimate_advantages(rewards, values, mask, self.args.gamma, self.args.lam)
         returns = advantages + values
         self._round |= {
-            "kl": float(masked_mean(kl, mask)),
+            "kl": float(objective.masked_mean(kl, mask)),
             "objective": float(rewards.sum(1).mean()),
-            "value": float(masked_mean(values, mask)),
-            "explained_variance": explained_variance(values, returns, mask),
+            "value": float(objective.masked_mean(values, mask)),
+            "explained_variance": objective.explained_variance(values, returns, mask),
         }
-        advantages = whiten(advantages, mask) if self.args.normalize_advantages else advantages
+        advantages = objective.whiten(advantages, mask) if self.args.normalize_advantages else advantages
         require_finite(self.state.global_step, rewards=rewards, advantages=advantages)
         self._logs["advantages"].extend((advantages.sum(1) / mask.sum(1)).tolist())
         return {**batch, "old": old, "old_values": values, "returns": returns, "advantages": advantages}
@@ -176,19 +167,21 @@ class PPOTrainer(RLOOTrainer):
         """Return the policy's loss plus ``vf_coef`` times the value head's, means over the mini-batch's tokens."""
         mask, old = inputs["completion_mask"], inputs["old"]
         log_probabilities, values, entropy = self._evaluate(model, inputs)
-        policy = policy_loss(log_probabilities, old, inputs["advantages"], self.epsilon_low, self.epsilon_high)
-        value = value_loss(values, inputs["old_values"], inputs["returns"], self.args.cliprange_value)
+        policy = objective.policy_loss(
+            log_probabilities, old, inputs["advantages"], self.epsilon_low, self.epsilon_high
+        )
+        value = objective.value_loss(values, inputs["old_values"], inputs["returns"], self.args.cliprange_value)
         tokens = inputs.get("tokens", mask.sum())
         loss: Tensor = torch.where(mask.bool(), policy.loss + self.args.vf_coef * value.loss, 0.0).sum() / tokens
         require_finite(self.state.global_step, loss=loss)
         with torch.no_grad():
             self._note(
-                policy_loss=masked_mean(policy.loss, mask),
-                value_loss=masked_mean(value.loss, mask),
-                clip_fraction=masked_mean(policy.clipped.float(), mask),
-                value_clip_fraction=masked_mean(value.clipped.float(), mask),
-                policy_change=masked_mean(kl_estimate(old, log_probabilities, "k3"), mask),
-                entropy=masked_mean(entropy, mask),
+                policy_loss=objective.masked_mean(policy.loss, mask),
+                value_loss=objective.masked_mean(value.loss, mask),
+                clip_fraction=objective.masked_mean(policy.clipped.float(), mask),
+                value_clip_fraction=objective.masked_mean(value.clipped.float(), mask),
+                policy_change=objective.masked_mean(objective.kl_estimate(old, log_probabilities, "k3"), mask),
+                entropy=objective.masked_mean(entropy, mask),
                 **self._round,
             )
         return loss
