@@ -112,7 +112,7 @@ class Registry:
         for plugin, package in self.call("alignzoo_config_packages"):
             problem = _import_problem(package)
             if problem:
-                text = f"its config package {package} is not there ({problem})"
+                text = f"its config package {package} is not used ({problem})"
                 log.warning("plugin %s (%s): %s", plugin.name, plugin.origin, text)
                 self.remark(plugin, text)
             else:
