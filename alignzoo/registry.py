@@ -20,7 +20,6 @@ from alignzoo.plugin import DISABLED, OWN, Plugin, contained, installed, load, n
 
 if TYPE_CHECKING:
     import importlib.metadata
-    from importlib.resources.abc import Traversable
 
     from alignzoo.judge import Judge
     from alignzoo.method import Method
@@ -113,7 +112,7 @@ class Registry:
         for plugin, package in self.call("alignzoo_config_packages"):
             problem = _import_problem(package)
             if problem:
-                text = f"its config package {package} is not there ({problem})"
+                text = f"its config package {package} is not used ({problem})"
                 log.warning("plugin %s (%s): %s", plugin.name, plugin.origin, text)
                 self.remark(plugin, text)
             else:
@@ -206,14 +205,11 @@ def _import_problem(package: str) -> str | None:
     try:
         with contained():
             importlib.import_module(package)
-            return _package_problem(importlib.resources.files(package))
+            folder = importlib.resources.files(package)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # the packages above it run too, and are as free to fail as a plugin is
         return said(error)
-
-
-def _package_problem(folder: Traversable) -> str | None:
     # Hydra's own launchers and sweepers stand behind every YAML: a plugin's would take their place for all commands.
     return "it has a folder hydra, whose options are Hydra's own" if folder.joinpath("hydra").is_dir() else None
 

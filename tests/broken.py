@@ -145,7 +145,7 @@ BROKEN = {
     ),
     "has a config package that exits": Broken(
         METHOD + CONFIGS,
-        "its config package PACKAGE.conf is not there (SystemExit: 4",
+        "its config package PACKAGE.conf is not used (SystemExit: 4",
         out=False,
         configs={"__init__.py": "import os; os._exit(4)"},
     ),
