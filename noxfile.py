@@ -55,6 +55,13 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def schemas(session: nox.Session) -> None:
+    """Let Kubeflow's models and SkyPilot read the jobs that `export` writes."""
+    session.install("-e.", *group("test"), *group("schemas"), *TESTED)
+    session.run("pytest", "-m", "schemas", "tests/commands/test_export.py", env=QUIET)
+
+
+@nox.session
 def wheel(session: nox.Session) -> None:
     """Build the wheel, install it and the packages of docs/examples far from the checkout, and train with both."""
     session.install("build", "setuptools>=77", *TESTED)

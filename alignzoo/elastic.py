@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -84,10 +85,9 @@ def _run(cfg: DictConfig, job: Path) -> None:
             elastic_launch(_config(cfg, str(job.parent)), sys.executable)("-m", "alignzoo.worker", str(job))
             return
         except (RendezvousError, DistError) as error:
-            lost = f"the machines do not find each other: {type(error).__name__}: {str(error).splitlines()[0]}"
+            lost = f"the machines have lost each other: {str(error).splitlines()[0]}"
             if not left:
-                again = "start the command on each of them again, with resume=auto"
-                raise WorkerFailed(f"{lost}\nTo go on, {again}; strategy.restarts=N tries N times by itself.") from None
+                raise WorkerFailed(f"{lost}\nStart the command on each of them again, with resume=auto.") from None
         print(f"alignzoo: {lost}; {left} more attempt(s)", file=sys.stderr, flush=True)
 
 
@@ -117,7 +117,7 @@ def _config(cfg: DictConfig, scratch: str) -> LaunchConfig:
         shutdown_timeout=cfg.strategy.grace,
         logs_specs=DefaultLogsSpecs(log_dir=scratch),
         local_addr=cfg.strategy.address,
-        **meeting.point(cfg),
+        **_meeting(cfg),
     )
 
 
@@ -136,6 +136,28 @@ def _use_address(address: str | None) -> None:
         raise UserError(f"strategy.address={address}: this machine has {', '.join(sorted(interfaces))}.")
     for library in ("GLOO", "NCCL"):
         os.environ.setdefault(f"{library}_SOCKET_IFNAME", interfaces[address])
+
+
+def _meeting(cfg: DictConfig) -> dict[str, Any]:
+    """Return where the machines meet: this one's own port, where the user says, or a scheduler's first machine."""
+    if cfg.strategy.nodes == 1:
+        return {"rdzv_endpoint": "localhost:0", "run_id": f"alignzoo-{os.getpid()}-{os.urandom(4).hex()}"}
+    if not cfg.strategy.rendezvous:
+        return meeting.point() if meeting.named() else _slurm()
+    host = cfg.strategy.rendezvous.partition(":")[0]
+    known = {"is_host": host == cfg.strategy.address} if cfg.strategy.address else {}
+    return {"rdzv_endpoint": cfg.strategy.rendezvous, "run_id": "alignzoo", "rdzv_configs": known}
+
+
+def _slurm() -> dict[str, Any]:
+    job, again = os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_RESTART_COUNT", "0")
+    names = ["scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]]
+    first = subprocess.run(names, capture_output=True, text=True, check=True).stdout.split()[0]
+    return {
+        "rdzv_endpoint": f"{first}:{20_000 + int(job) % 20_000}",
+        "run_id": f"slurm-{job}-{again}",
+        "rdzv_configs": {"is_host": os.environ["SLURM_NODEID"] == "0"},
+    }
 
 
 def reason(job: Path) -> Path:

@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alignzoo import elastic, folders, ranks, resume, settings, strategies
+from alignzoo import elastic, folders, ranks, resume, sampling, settings, strategies
 from alignzoo.device import choose_device
 from alignzoo.errors import UserError, complain
 from alignzoo.explain import explained
@@ -60,6 +60,7 @@ def launch(cfg: DictConfig) -> float | None:
             say_untested_trl()
             method = settings.check(cfg)
             strategies.check(cfg)
+            sampling.check(cfg)
             quiet(cfg)
             return _objective(cfg, _train(Job(cfg, method, record, overrides, _sweep_name(hydra))))
     except Preempted as preempted:

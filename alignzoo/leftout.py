@@ -37,7 +37,9 @@ def load_rest(trainer: Any, folder: Path) -> None:
     """Bring it back. Called when transformers has set up the training, and before the first step."""
     import torch
 
-    rest = torch.load(folder / _name(trainer), map_location=trainer.args.device, weights_only=True)
+    device = trainer.args.device
+    place = "cpu" if device.type == "cpu" else device  # several processes' is cpu:0, to which torch cannot load
+    rest = torch.load(folder / _name(trainer), map_location=place, weights_only=True)
     for name, value in rest["attributes"].items():
         _bring_back(trainer, name, value)
     for name, thing in _stateful(trainer):

@@ -32,7 +32,7 @@ def per_machine(cfg: DictConfig) -> int:
     wanted = cfg.strategy.processes
     if wanted not in ("auto", "gpus"):
         return int(wanted)
-    found = _gpus() if cfg.strategy.device in ("auto", "cuda") else 0
+    found = gpus() if cfg.strategy.device in ("auto", "cuda") else 0
     if wanted == "gpus" and not found:
         raise UserError(
             f"strategy={cfg.strategy.name} starts one process for each GPU, and there is none here: "
@@ -41,7 +41,7 @@ def per_machine(cfg: DictConfig) -> int:
     return max(1, found)
 
 
-def _gpus() -> int:
+def gpus() -> int:
     """Count the visible ones without using one."""
     if not may_have_gpus():
         return 0
@@ -88,7 +88,7 @@ def check(cfg: DictConfig) -> None:
             "or take strategy=single."
         )
     micro_batch(cfg)
-    known = strategy.rendezvous or meeting.named() or ranks.joined()
+    known = strategy.rendezvous or "SLURM_JOB_NODELIST" in os.environ or meeting.named() or ranks.joined()
     if strategy.nodes > 1 and not known:
         raise UserError("strategy.nodes: add strategy.rendezvous=HOST:PORT, where HOST is the first machine's.")
 

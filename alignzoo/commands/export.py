@@ -52,9 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     ours = platforms.add_parser("kubernetes", help="a TrainJob of Kubeflow Trainer, for kubectl apply -f -")
     ours.add_argument("--image", required=True, help="a container image in which alignzoo is installed")
     ours.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs of each machine")
-    ours.add_argument(
-        "--runtime", default="torch-distributed", help="ClusterTrainingRuntime (default: %(default)s)"
-    )
+    ours.add_argument("--runtime", default="torch-distributed", help="ClusterTrainingRuntime (default: %(default)s)")
     ours.add_argument("--shared", required=True, metavar="CLAIM", help="the PersistentVolumeClaim for run folders")
     sky = platforms.add_parser("skypilot", help="a SkyPilot task, for sky jobs launch")
     sky.add_argument("--image", help="a container image (default: SkyPilot's, with pip install)")
