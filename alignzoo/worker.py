@@ -54,6 +54,8 @@ def _run(job: Path) -> None:
     cfg = told.config
     if elastic.started_again(job):
         cfg.resume = "auto"  # from what was saved before a process was lost
+        if ranks.rank() == 0:
+            print("alignzoo: a process of this run was lost: all are started again.", file=sys.stderr, flush=True)
     OmegaConf.set_struct(cfg, True)
     method = settings.check(cfg)
     launch.quiet(cfg)

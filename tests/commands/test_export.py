@@ -152,10 +152,10 @@ print(task.num_nodes, resources.accelerators, resources.job_recovery["recover_on
 def test_skypilot_itself_reads_the_task(
     words: tuple[str, ...], capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """In a process and a home of its own, since it keeps a state there."""
+    """In an environment and a home of its own: its pins exclude ours, and it keeps a state there."""
     export.main([*SKYPILOT, *words])
     (tmp_path / "task.yaml").write_text(capfd.readouterr().out)
-    command = [sys.executable, "-c", SKY, str(tmp_path / "task.yaml")]
+    command = [os.environ["SKYPILOT_PYTHON"], "-c", SKY, str(tmp_path / "task.yaml")]
     environment = {**os.environ, "HOME": str(tmp_path), "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
