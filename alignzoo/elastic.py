@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from alignzoo import meeting, notice, ranks, strategies
+from alignzoo import meeting, notice, strategies
 from alignzoo.errors import UserError
 from alignzoo.lock import InUse
 from alignzoo.plain import plain
@@ -31,9 +31,6 @@ SIGNALS = (*notice.SIGNALS, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 USERS = {kind.__name__: kind for kind in (UserError, InUse, Refused)}  #: what is the user's to mend
-
-#: What ends a run whatever restarts are left.
-CONCLUSIONS: dict[str, type[BaseException]] = {**USERS, "Preempted": notice.Preempted}
 
 
 class WorkerFailed(RuntimeError):
@@ -58,6 +55,8 @@ def start(cfg: DictConfig, folder: Path, overrides: Sequence[str], group: str | 
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // strategies.per_machine(cfg))))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says is said below, in short
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = ",".join(number.name for number in SIGNALS)
+    if cfg.strategy.restarts:  # else torch keeps one store, in which processes find the addresses of those before them
+        os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     with _handlers_kept(), tempfile.TemporaryDirectory() as scratch:
         job = Path(scratch) / "job.yaml"
         content = {"folder": str(folder), "overrides": list(overrides), "group": group, "config": plain(cfg)}
@@ -163,30 +162,6 @@ def _slurm() -> dict[str, Any]:
 def reason(job: Path) -> Path:
     """Return the file in which a worker says why it stopped where it was told to."""
     return job.with_suffix(".stopped")
-
-
-def started_again(job: Path) -> bool:
-    """Tell whether this machine has started this worker before, and note that it has now.
-
-    Torch counts only what failed here; it also starts workers again when another machine has come back.
-    """
-    mark = job.with_suffix(f".rank{ranks.local_rank()}")
-    before = mark.exists()
-    mark.touch()
-    return before
-
-
-def conclude(job: Path, error: BaseException, text: str) -> None:
-    """Keep what no further attempt would change, so that workers that are started again end in the same way."""
-    job.with_suffix(".concluded").write_text(f"{type(error).__name__}: {text}", encoding="utf-8")
-
-
-def check_concluded(job: Path) -> None:
-    """Raise what a worker of this machine has concluded the run with, if one has."""
-    file = job.with_suffix(".concluded")
-    if file.exists():
-        kind, _, text = file.read_text(encoding="utf-8").partition(": ")
-        raise CONCLUSIONS.get(kind, UserError)(text)
 
 
 def _ended(number: signal.Signals, job: Path) -> BaseException:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from alignzoo import UserError, elastic, settings
+from alignzoo import UserError, attempts, settings
 from alignzoo.lock import InUse
 from alignzoo.notice import EXIT_CODE, Preempted
 from alignzoo.resume import Refused, differences
@@ -16,18 +16,18 @@ from alignzoo.resume import Refused, differences
 
 def test_each_rank_of_a_machine_is_started_again_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = tmp_path / "job.yaml"
-    assert [elastic.started_again(job) for _ in range(3)] == [False, True, True]
+    assert [attempts.started_again(job) for _ in range(3)] == [False, True, True]
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert not elastic.started_again(job)
+    assert not attempts.started_again(job)
 
 
 @pytest.mark.parametrize("kind", [UserError, InUse, Refused, Preempted])
 def test_what_a_run_was_concluded_with_is_raised_again(kind: type[BaseException], tmp_path: Path) -> None:
     job = tmp_path / "job.yaml"
-    elastic.check_concluded(job)
-    elastic.conclude(job, kind("why: so\nand more"), "why: so\nand more")
+    attempts.check_concluded(job)
+    attempts.conclude(job, kind("why: so\nand more"), "why: so\nand more")
     with pytest.raises(kind) as again:
-        elastic.check_concluded(job)
+        attempts.check_concluded(job)
     assert type(again.value) is kind
     if isinstance(again.value, Preempted):
         assert (again.value.code, again.value.reason) == (EXIT_CODE, "why: so\nand more")
