@@ -15,6 +15,7 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 TESTED = ("-c", str(ROOT / "constraints.txt"))
 EXAMPLES = sorted(file.parent for file in (ROOT / "docs" / "examples").glob("*/pyproject.toml"))
 QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "WANDB_MODE": "offline"}
+SKYPILOT = "skypilot==0.14.1"
 #: One process a core, one thread each: many threads in several processes get into each other's way. A file stays in one
 #: process, for what its tests share; tests/conftest.py puts the long files first.
 PARALLEL = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
@@ -61,6 +62,17 @@ def clusters(session: nox.Session) -> None:
     """Run sweeps and runs through real clusters that the tests start on this machine: Slurm (10 minutes)."""
     session.install("-e.[slurm]", *group("test"), *TESTED)
     session.run("pytest", "tests/clusters", "-m", "clusters", *session.posargs, env={**QUIET, "OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+def schemas(session: nox.Session) -> None:
+    """Let Kubeflow's models and SkyPilot read the jobs that `export` writes."""
+    session.install("-e.", *group("test"), *group("schemas"), *TESTED)
+    apart = Path(session.create_tmp()) / "skypilot"  # its pins exclude those of constraints.txt
+    session.run("python", "-m", "venv", str(apart))
+    python = str(apart / "bin" / "python")
+    session.run(python, "-m", "pip", "install", "-q", SKYPILOT, external=True)
+    session.run("pytest", "-m", "schemas", "tests/commands/test_export.py", env={**QUIET, "SKYPILOT_PYTHON": python})
 
 
 @nox.session

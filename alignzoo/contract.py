@@ -28,10 +28,11 @@ def fault(hook: str, item: Any) -> str | None:
     base = CLASSES[hook]
     if not (isinstance(item, type) and issubclass(item, base)):
         return f"{item!r}, which is no subclass of alignzoo.{base.__name__}"
-    if not isinstance(getattr(item, "name", None), str):
+    name = getattr(item, "name", None)
+    if not isinstance(name, str):
         return f"{item.__name__}, which has no name"
-    if not re.fullmatch(r"[\w-]+", item.name, re.ASCII):
-        return f"{item.__name__}, whose name {item.name!r} cannot be typed: take letters, digits, _ and -"
+    if not re.fullmatch(r"[\w-]+", name, re.ASCII):
+        return f"{item.__name__}, whose name {name!r} cannot be typed: take letters, digits, _ and -"
     if inspect.isabstract(item):
         return f"{item.__name__}, which lacks {', '.join(sorted(vars(item).get('__abstractmethods__', ())))}"
     return _method_fault(item) if base is Method else None

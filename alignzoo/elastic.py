@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from alignzoo import meeting, notice, ranks, strategies
+from alignzoo import meeting, notice, slurm, strategies
 from alignzoo.errors import UserError
 from alignzoo.lock import InUse
 from alignzoo.plain import plain
@@ -30,9 +30,6 @@ SIGNALS = (*notice.SIGNALS, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 USERS = {kind.__name__: kind for kind in (UserError, InUse, Refused)}  #: what is the user's to mend
-
-#: What ends a run whatever restarts are left.
-CONCLUSIONS: dict[str, type[BaseException]] = {**USERS, "Preempted": notice.Preempted}
 
 
 class WorkerFailed(RuntimeError):
@@ -56,6 +53,8 @@ def start(cfg: DictConfig, folder: Path, overrides: Sequence[str], group: str | 
     _use_address(cfg.strategy.address)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // strategies.per_machine(cfg))))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says is said below, in short
+    if cfg.strategy.restarts:  # else torch keeps one store, in which processes find the addresses of those before them
+        os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     with _handlers_kept(), tempfile.TemporaryDirectory() as scratch:
         job = Path(scratch) / "job.yaml"
         content = {"folder": str(folder), "overrides": list(overrides), "group": group, "config": plain(cfg)}
@@ -83,10 +82,9 @@ def _run(cfg: DictConfig, job: Path) -> None:
             elastic_launch(_config(cfg, str(job.parent)), sys.executable)("-m", "alignzoo.worker", str(job))
             return
         except (RendezvousError, DistError) as error:
-            lost = f"the machines do not find each other: {type(error).__name__}: {str(error).splitlines()[0]}"
+            lost = f"the machines have lost each other: {str(error).splitlines()[0]}"
             if not left:
-                again = "start the command on each of them again, with resume=auto"
-                raise WorkerFailed(f"{lost}\nTo go on, {again}; strategy.restarts=N tries N times by itself.") from None
+                raise WorkerFailed(f"{lost}\nStart the command on each of them again, with resume=auto.") from None
         print(f"alignzoo: {lost}; {left} more attempt(s)", file=sys.stderr, flush=True)
 
 
@@ -118,7 +116,7 @@ def _config(cfg: DictConfig, scratch: str) -> LaunchConfig:
         logs_specs=DefaultLogsSpecs(log_dir=scratch),
         local_addr=cfg.strategy.address,
         **(heard if hasattr(LaunchConfig, "signals_to_handle") else {}),  # not in torch 2.8
-        **meeting.point(cfg),
+        **_meeting(cfg),
     )
 
 
@@ -139,33 +137,20 @@ def _use_address(address: str | None) -> None:
         os.environ.setdefault(f"{library}_SOCKET_IFNAME", interfaces[address])
 
 
+def _meeting(cfg: DictConfig) -> dict[str, Any]:
+    """Return where the machines meet: this one's own port, where the user says, or a scheduler's first machine."""
+    if cfg.strategy.nodes == 1:
+        return {"rdzv_endpoint": "localhost:0", "run_id": f"alignzoo-{os.getpid()}-{os.urandom(4).hex()}"}
+    if not cfg.strategy.rendezvous:
+        return meeting.point() if meeting.named() else slurm.meeting()
+    host = cfg.strategy.rendezvous.partition(":")[0]
+    known = {"is_host": host == cfg.strategy.address} if cfg.strategy.address else {}
+    return {"rdzv_endpoint": cfg.strategy.rendezvous, "run_id": "alignzoo", "rdzv_configs": known}
+
+
 def reason(job: Path) -> Path:
     """Return the file in which a worker says why it stopped where it was told to."""
     return job.with_suffix(".stopped")
-
-
-def started_again(job: Path) -> bool:
-    """Tell whether this machine has started this worker before, and note that it has now.
-
-    Torch counts only what failed here; it also starts workers again when another machine has come back.
-    """
-    mark = job.with_suffix(f".rank{ranks.local_rank()}")
-    before = mark.exists()
-    mark.touch()
-    return before
-
-
-def conclude(job: Path, error: BaseException, text: str) -> None:
-    """Keep what no further attempt would change, so that workers that are started again end in the same way."""
-    job.with_suffix(".concluded").write_text(f"{type(error).__name__}: {text}", encoding="utf-8")
-
-
-def check_concluded(job: Path) -> None:
-    """Raise what a worker of this machine has concluded the run with, if one has."""
-    file = job.with_suffix(".concluded")
-    if file.exists():
-        kind, _, text = file.read_text(encoding="utf-8").partition(": ")
-        raise CONCLUSIONS.get(kind, UserError)(text)
 
 
 def _ended(number: signal.Signals, job: Path) -> BaseException:

@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alignzoo import elastic, folders, ranks, resume, settings, slurm, strategies, submitted
+from alignzoo import elastic, folders, ranks, resume, sampling, settings, slurm, strategies, submitted
 from alignzoo.device import choose_device
 from alignzoo.disk import filling
 from alignzoo.errors import UserError, complain
@@ -66,6 +66,7 @@ def launch(cfg: DictConfig, stage: bool = False) -> float | None:
             say_untested_trl()
             method = settings.check(cfg)
             strategies.check(cfg)
+            sampling.check(cfg)
             _check_folder(cfg, hydra)
             quiet(cfg)
             return _objective(cfg, _train(Job(cfg, method, record, overrides, _sweep_name(hydra))))

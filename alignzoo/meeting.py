@@ -1,55 +1,27 @@
-"""Where the processes of several machines meet: the user says it, or whoever started the machines does."""
+"""Where the machines of a cluster's job meet: Kubeflow and SkyPilot say it in the environment of each."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
-
-from alignzoo import slurm
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
+from typing import Any
 
 PORT = 29_400  #: torch's own for such meetings
-NAME = "alignzoo"  #: of the meeting; one start of a run, one place
 
 
 def named() -> bool:
-    """Tell whether Slurm, Kubeflow's TrainJob or SkyPilot has named the machines of this run."""
-    return any(variable in os.environ for variable in _NAMED)
+    """Tell whether a TrainJob of Kubeflow or SkyPilot has started this process on one of several machines."""
+    return "PET_MASTER_ADDR" in os.environ or "SKYPILOT_NODE_IPS" in os.environ
 
 
-def point(cfg: DictConfig) -> dict[str, Any]:
-    """Return torch's ``rdzv_endpoint`` and ``run_id``, and whether this machine is the one where they meet.
+def point() -> dict[str, Any]:
+    """Return torch's ``rdzv_endpoint`` and ``run_id``, and whether this machine is the one where the others meet it.
 
-    One machine meets on a port of its own.
+    Torch would compare names for the latter, and a pod calls itself otherwise than the others call it.
     """
-    if cfg.strategy.nodes == 1:
-        return {"rdzv_endpoint": "localhost:0", "run_id": f"{NAME}-{os.getpid()}-{os.urandom(4).hex()}"}
-    if not cfg.strategy.rendezvous:
-        return next(read for variable, read in _NAMED.items() if variable in os.environ)()
-    host = cfg.strategy.rendezvous.partition(":")[0]
-    known = {"is_host": host == cfg.strategy.address} if cfg.strategy.address else {}
-    return {"rdzv_endpoint": cfg.strategy.rendezvous, "run_id": NAME, "rdzv_configs": known}
-
-
-def _kubeflow() -> dict[str, Any]:
-    """Its TrainJob gives each pod torchrun's variables; the name of the first pod is not what that calls itself."""
-    return {
-        "rdzv_endpoint": f"{os.environ['PET_MASTER_ADDR']}:{os.environ.get('PET_MASTER_PORT', PORT)}",
-        "run_id": NAME,
-        "rdzv_configs": {"is_host": os.environ["PET_NODE_RANK"] == "0"},
-    }
-
-
-def _skypilot() -> dict[str, Any]:
-    first = os.environ["SKYPILOT_NODE_IPS"].split()[0]
-    return {
-        "rdzv_endpoint": f"{first}:{PORT}",
-        "run_id": NAME,
-        "rdzv_configs": {"is_host": os.environ["SKYPILOT_NODE_RANK"] == "0"},
-    }
-
-
-#: Who names the machines: by a variable that is always there, and how it is read.
-_NAMED = {"SLURM_STEP_NODELIST": slurm.meeting, "PET_MASTER_ADDR": _kubeflow, "SKYPILOT_NODE_IPS": _skypilot}
+    if "PET_MASTER_ADDR" in os.environ:
+        place = f"{os.environ['PET_MASTER_ADDR']}:{os.environ.get('PET_MASTER_PORT', PORT)}"
+        number = os.environ["PET_NODE_RANK"]
+    else:
+        place = f"{os.environ['SKYPILOT_NODE_IPS'].split()[0]}:{PORT}"
+        number = os.environ["SKYPILOT_NODE_RANK"]
+    return {"rdzv_endpoint": place, "run_id": "alignzoo", "rdzv_configs": {"is_host": number == "0"}}

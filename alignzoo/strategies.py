@@ -32,7 +32,7 @@ def per_machine(cfg: DictConfig) -> int:
     wanted = cfg.strategy.processes
     if wanted not in ("auto", "gpus"):
         return int(wanted)
-    found = _gpus() if cfg.strategy.device in ("auto", "cuda") else 0
+    found = gpus() if cfg.strategy.device in ("auto", "cuda") else 0
     if wanted == "gpus" and not found:
         raise UserError(
             f"strategy={cfg.strategy.name} starts one process for each GPU, and there is none here: "
@@ -41,7 +41,7 @@ def per_machine(cfg: DictConfig) -> int:
     return max(1, found)
 
 
-def _gpus() -> int:
+def gpus() -> int:
     """Count the visible ones without using one."""
     if not may_have_gpus():
         return 0
@@ -88,15 +88,14 @@ def check(cfg: DictConfig) -> None:
             "or take strategy=single."
         )
     micro_batch(cfg)
-    if strategy.nodes == 1 or strategy.rendezvous or ranks.joined():
+    if strategy.nodes == 1 or strategy.rendezvous or ranks.joined() or meeting.named():
         return
-    if not meeting.named():
+    if not slurm.in_step():
         raise UserError(
             "strategy.nodes: add strategy.rendezvous=HOST:PORT, where HOST is the first machine's; "
             "in a Slurm job, start it with srun."
         )
-    if slurm.in_step():
-        slurm.check(strategy.nodes)
+    slurm.check(strategy.nodes)
 
 
 def begin(cfg: DictConfig, device: str) -> None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from alignzoo import elastic, ranks
+from alignzoo import attempts, elastic, ranks
 from alignzoo.errors import UserError
 from alignzoo.notice import Preempted
 
@@ -30,12 +30,12 @@ def main(job: Path) -> None:
         if preempted.agreed or ranks.rank() == 0:
             elastic.reason(job).write_text(preempted.reason, encoding="utf-8")
         if preempted.agreed:
-            elastic.conclude(job, preempted, preempted.reason)
+            attempts.conclude(job, preempted, preempted.reason)
         raise
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except UserError as error:
-        elastic.conclude(job, error, str(error))
+        attempts.conclude(job, error, str(error))
         sys.exit(1)
     except Exception:
         log.exception("rank %d", ranks.rank())
@@ -48,12 +48,14 @@ def _run(job: Path) -> None:
     from alignzoo import launch, settings
     from alignzoo.record import Record
 
-    elastic.check_concluded(job)
+    attempts.check_concluded(job)
     told: Any = OmegaConf.load(job)
     _log(Path(told.folder))
     cfg = told.config
-    if elastic.started_again(job):
+    if attempts.started_again(job):
         cfg.resume = "auto"  # from what was saved before a process was lost
+        if ranks.rank() == 0:
+            print("alignzoo: a process of this run was lost: all are started again.", file=sys.stderr, flush=True)
     OmegaConf.set_struct(cfg, True)
     method = settings.check(cfg)
     launch.quiet(cfg)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ class Machine:
     def __init__(self, name: str, address: str, folder: Path) -> None:
         self.name, self.cable, self.address, self.folder = name, f"v{name[2:]}", address, folder
         self.started: list[subprocess.Popen[str]] = []
+        self.asked: tuple[tuple[str, ...], dict[str, str]] = (), {}
 
     def start(self, *words: str, **variables: str) -> subprocess.Popen[str]:
         """Start ``alignzoo WORDS`` on it, with its own address; output and errors come together."""
+        self.asked = words, variables
         command = ["ip", "netns", "exec", self.name, sys.executable, "-m", "alignzoo", *words]
         command.append(f"strategy.address={self.address}")
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
@@ -33,10 +36,13 @@ class Machine:
         self.started.append(subprocess.Popen(command, cwd=self.folder, text=True, env=environment, **pipes))
         return self.started[-1]
 
-    def kill(self) -> None:
-        """Kill the agent that was started last: no farewell to the other machine."""
+    def kill_and_start(self) -> None:
+        """Kill the agent that was started last, and with it its workers; a while later, start the same again."""
         self.started[-1].send_signal(signal.SIGKILL)
-        self.started[-1].wait(10)
+        self.started[-1].communicate(timeout=10)
+        time.sleep(3)
+        words, variables = self.asked
+        self.start(*words, **variables)
 
     def cable_is(self, state: str) -> None:
         """Pull the cable out (down), or plug it in again (up)."""

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import QUICK
+from inprocess import run
 from machines import ADDRESSES, Machine, two_machines
 from processes import lines
 
+from alignzoo.commands import export
+
 pytestmark = pytest.mark.faults
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 STEPS = 8
 
@@ -85,22 +92,29 @@ def reaches(folder: Path, updates: int) -> None:
         time.sleep(0.05)
 
 
-def test_a_killed_rank_is_started_again(alignzoo: Callable[..., object], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """The folder of a run on one machine that loses nothing."""
+    done = run(tmp_path_factory.mktemp("whole") / "run", *WORDS, *TWO)
+    assert done.code == 0, done.err
+    return done.folder
+
+
+def test_a_killed_rank_is_started_again(alignzoo: Command, tmp_path: Path, whole: Path) -> None:
     lost = alignzoo(*WORDS, *TWO, "hydra.run.dir=lost", "strategy.restarts=1", STOP="kill")
-    alignzoo(*WORDS, *TWO, "hydra.run.dir=whole")
-    assert (tmp_path / "lost" / "result.json").exists(), lost
+    assert (lost.returncode, lost.stderr.count("a process of this run was lost")) == (0, 1), lost.stderr
     assert resumed(tmp_path / "lost") == [3]
-    same(tmp_path / "lost", tmp_path / "whole")
+    same(tmp_path / "lost", whole)
 
 
-def test_a_users_mistake_is_not_tried_again(alignzoo: Callable[..., object], tmp_path: Path, trouble: Path) -> None:
+def test_a_users_mistake_is_not_tried_again(alignzoo: Command, tmp_path: Path, trouble: Path) -> None:
     done = alignzoo(*WORDS, *TWO, "hydra.run.dir=run", "strategy.restarts=2", STOP="refuse")
     assert done.returncode == 1
     assert done.stderr.endswith("alignzoo: the rows are stale\n"), done.stderr
     assert trouble.read_text() == "here\n"
 
 
-def test_a_run_that_is_out_of_time_is_not_started_again(alignzoo: Callable[..., object], tmp_path: Path) -> None:
+def test_a_run_that_is_out_of_time_is_not_started_again(alignzoo: Command, tmp_path: Path) -> None:
     words = (*TWO, "strategy.restarts=2", "train.stop_before=1s")
     done = alignzoo(*WORDS, *words, "hydra.run.dir=run", SLOW="1")
     assert done.returncode == 138, done.stderr
@@ -109,39 +123,54 @@ def test_a_run_that_is_out_of_time_is_not_started_again(alignzoo: Callable[..., 
     assert saved.name == "checkpoint-1"
 
 
-def kill_the_second(machines: list[Machine], *words: str) -> None:
-    """Its agent dies with its workers, and is started again."""
-    machines[1].kill()
-    machines[1].start(*words)
+def kill_the_second(machines: list[Machine]) -> None:
+    machines[1].kill_and_start()
 
 
-def kill_the_first(machines: list[Machine], *words: str) -> None:
+def kill_the_first(machines: list[Machine]) -> None:
     """The one where the machines meet, and which writes the run folder."""
-    machines[0].kill()
-    time.sleep(3)
-    machines[0].start(*words)
+    machines[0].kill_and_start()
 
 
-def cut_off(machines: list[Machine], *words: str) -> None:
+def cut_off(machines: list[Machine]) -> None:
     """The cable is out for so long that the processes give each other up."""
     machines[1].cable_is("down")
     time.sleep(40)
     machines[1].cable_is("up")
 
 
+def trained(machines: list[Machine], folder: Path, disturb: Callable[[list[Machine]], None]) -> None:
+    """Disturb the run that was started on the machines after its third update, and wait for its end."""
+    reaches(folder, 3)
+    disturb(machines)
+    ends = [machine.started[-1].communicate(timeout=300)[0] for machine in machines]
+    assert [machine.started[-1].returncode for machine in machines] == [0, 0], ends
+    assert resumed(folder), ends
+
+
 @pytest.mark.parametrize("disturb", [kill_the_second, kill_the_first, cut_off])
 def test_a_machine_that_is_lost_and_comes_back(
-    disturb: Callable[..., None], alignzoo: Callable[..., object], tmp_path: Path
+    disturb: Callable[[list[Machine]], None], tmp_path: Path, whole: Path
 ) -> None:
-    folder, words = tmp_path / "lost", (*WORDS, *MEETING, "strategy.restarts=3", "strategy.patience=15s")
-    words = (*words, "hydra.run.dir=lost")
+    words = (*WORDS, *MEETING, "strategy.restarts=3", "strategy.patience=15s", "hydra.run.dir=lost")
     with two_machines(tmp_path) as machines:
         for machine in machines:
             machine.start(*words, SLOW="1")
-        reaches(folder, 3)
-        disturb(machines, *words)
-        ends = [machine.started[-1].communicate(timeout=300)[0] for machine in machines]
-        assert [machine.started[-1].returncode for machine in machines] == [0, 0], ends
-    assert resumed(folder), ends
-    alignzoo(*WORDS, *TWO, "hydra.run.dir=whole")
-    same(folder, tmp_path / "whole")
+        trained(machines, tmp_path / "lost", disturb)
+    same(tmp_path / "lost", whole)
+
+
+def test_a_train_job_whose_pod_is_lost(tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What `export kubernetes` writes, with the folders and variables that Kubeflow gives to two pods."""
+    words = (*WORDS, "strategy=ddp", "strategy.processes=1", "strategy.nodes=2", "strategy.restarts=3")
+    export.main(["kubernetes", "--image", "me/alignzoo:1", "--shared", "runs", "--name", "lost", *words])
+    config, job = yaml.safe_load_all(capsys.readouterr().out)
+    (tmp_path / "run.yaml").write_text(config["data"]["run.yaml"])
+    command = [word.replace("/mnt/alignzoo", str(tmp_path)) for word in job["spec"]["trainer"]["command"][3:]]
+    command = [str(tmp_path) if word == "/etc/alignzoo" else word for word in command]
+    with two_machines(tmp_path) as machines:
+        for number, machine in enumerate(machines):
+            variables = {"PET_MASTER_ADDR": ADDRESSES[0], "PET_MASTER_PORT": "29519", "PET_NODE_RANK": str(number)}
+            machine.start(*command, SLOW="1", **variables)
+        trained(machines, tmp_path / "lost", kill_the_second)
+    same(tmp_path / "lost", whole)

@@ -37,7 +37,7 @@ def counting() -> Iterator[list[int]]:
         computed.append(len(inputs["input_ids"]))
         return trls(trainer, inputs)
 
-    Scorer._batch, DPOTrainer.compute_ref_log_probs = counted, counted_by_trl  # type: ignore[method-assign]
+    Scorer._batch, DPOTrainer.compute_ref_log_probs = counted, counted_by_trl  # type: ignore[method-assign,assignment]
     try:
         yield computed
     finally:

@@ -58,10 +58,11 @@ def train(settings: dict[str, Any], pace: Pace) -> None:
 def main() -> None:
     """Train and save what a file describes, or serve the benchmark."""
     if not sys.argv[1:]:
-        return serve(train)
+        serve(train)
+        return
     trainer = build(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     trainer.train()
-    return trainer.save_model()
+    trainer.save_model()
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def watched_reference() -> Watch:
         with watch:
             return original(trainer, *args)
 
-    KeptReference._precompute_ref_logps = timed  # type: ignore[method-assign]
+    KeptReference._precompute_ref_logps = timed  # type: ignore[method-assign,assignment]
     return watch
 
 
