@@ -38,9 +38,7 @@ def load_rest(trainer: Any, folder: Path) -> None:
     import torch
 
     device = trainer.args.device
-    place = (
-        "cpu" if device.type == "cpu" else device
-    )  # of several processes, device is cpu:0, which torch cannot load to
+    place = "cpu" if device.type == "cpu" else device  # several processes' is cpu:0, to which torch cannot load
     rest = torch.load(folder / _name(trainer), map_location=place, weights_only=True)
     for name, value in rest["attributes"].items():
         _bring_back(trainer, name, value)
