@@ -58,6 +58,7 @@ def start(cfg: DictConfig, folder: Path, overrides: Sequence[str], group: str | 
     with _handlers_kept(), tempfile.TemporaryDirectory() as scratch:
         job = Path(scratch) / "job.yaml"
         content = {"folder": str(folder), "overrides": list(overrides), "group": group, "config": plain(cfg)}
+        content["parent"] = os.getpid()
         job.write_text(OmegaConf.to_yaml(OmegaConf.create(content)), encoding="utf-8")
         try:
             _run(cfg, job)

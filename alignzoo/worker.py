@@ -21,9 +21,9 @@ PR_SET_PDEATHSIG = 1  #: prctl(2): a signal to get when the parent dies
 
 def main(job: Path) -> None:
     """Train the run that the file ``job`` describes; see :func:`alignzoo.elastic.start`."""
+    _die_with_parent(job)  # first of all: what is imported takes seconds
     from torch.distributed.elastic.multiprocessing.errors import record
 
-    _die_with_parent()
     try:
         record(_run)(job)  # what it raises is written down for the parent
     except Preempted as preempted:
@@ -63,10 +63,15 @@ def _run(job: Path) -> None:
     launch.train_here(launch.Job(cfg, method, Record.of(Path(told.folder)), overrides, told.group))
 
 
-def _die_with_parent() -> None:
-    """Leave no orphan behind when the launching process is killed."""
+def _die_with_parent(job: Path) -> None:
+    """Leave no orphan behind when the launching process is killed, nor where it already was."""
+    from omegaconf import OmegaConf
+
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        told: Any = OmegaConf.load(job)
+        if os.getppid() != told.parent:
+            sys.exit(1)
 
 
 def _log(folder: Path) -> None:
