@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignzoo.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 #: Answers to a prompt in GRPO's and RLOO's groups.
 GROUP = 8
@@ -38,6 +38,9 @@ class Case:
     answer: int = 32
     """Words of an answer."""
 
+    data: str | None = None
+    """A dataset of pairs, as ``dataset.path`` takes it, in place of made-up words."""
+
     @property
     def name(self) -> str:
         """Method, model and words of a batch: it tells the case from the others."""
@@ -46,18 +49,26 @@ class Case:
             "grpo": f"{self.prompt} + {GROUP} x {self.answer}",
         }
         pairs = f"{self.pairs} x ({self.prompt} + 2 x {self.answer})"
-        return f"{self.method} {self.model} {words.get(self.method, pairs)}"
+        batch = f"{self.sources} of {Path(self.data).name}" if self.data else words.get(self.method, pairs)
+        return f"{self.method} {self.model} {batch}"
 
     @property
     def rows(self) -> int:
         """What the method counts as rows of a batch."""
         return {"kto": 2 * self.pairs, "grpo": GROUP}.get(self.method, self.pairs)
 
+    @property
+    def sources(self) -> int:
+        """Rows of the dataset that a batch is made of."""
+        return {"kto": self.rows, "grpo": GROUP // 2}.get(self.method, self.pairs)
+
     def overrides(self, file: Path, model: Sequence[str], updates: int) -> list[str]:
         """Return the words of the command line that trains on the pairs in ``file``."""
         short = {"grpo": [f"method.num_generations={GROUP}", "method.beta=0"]}
+        made_up = [f"dataset.path={file}", "dataset.chat=true"]
+        real = [f"dataset.path={self.data}", f"dataset.rows={self.sources * updates}"]
         return [
-            *(f"method={self.method}", *model, "dataset=local", f"dataset.path={file}", "dataset.chat=true"),
+            *(f"method={self.method}", *model, "dataset=local", *(real if self.data else made_up)),
             *("dataset.heldout.fraction=0", f"train.max_steps={updates}", *short.get(self.method, [])),
             *(f"train.global_batch_size={self.rows}", f"train.per_device_batch_size={self.rows}"),
         ]
@@ -84,8 +95,14 @@ def gpu_cases() -> list[Case]:
     return [base, replace(base, model="1.5b"), replace(base, pairs=1)]
 
 
-def chosen_cases(quick: bool, varied: str | None) -> list[Case]:
-    """Return the quick cases, or those that differ in ``varied``, or all that this machine can run.
+def own_cases(data: str, quick: bool) -> list[Case]:
+    """Return those on a user's pairs; not KTO, whose partners of one prompt TRL and alignzoo choose differently."""
+    base = Case("method", "tiny" if quick else "bundled", data=data)
+    return [replace(base, method=method) for method in METHODS if method != "kto"]
+
+
+def chosen_cases(quick: bool, varied: str | None, data: str | None = None) -> list[Case]:
+    """Return the quick cases, or those that differ in ``varied``, or on ``data``, or all that this machine can run.
 
     Raises:
         UserError: there is no GPU for those of a GPU.
@@ -95,5 +112,7 @@ def chosen_cases(quick: bool, varied: str | None) -> list[Case]:
     gpu = choose_device("auto") == "cuda"
     if varied == "gpu" and not gpu:
         raise UserError("--cases gpu: there is no CUDA device here. Leave it out for the cases of a CPU.")
+    if data:
+        return own_cases(data, quick)
     every = quick_cases() if quick else [*cases("bundled"), *(gpu_cases() if gpu else [])]
     return [case for case in every if varied in (None, case.varied)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -67,8 +68,9 @@ class Peer:
 
     def _say(self, line: str) -> None:
         assert self.process.stdin
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended: its answer will be missing
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
 
     def _answer(self) -> dict[str, Any]:
         """Return its next line.

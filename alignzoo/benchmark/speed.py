@@ -61,7 +61,8 @@ def prepared(case: Case, updates: int, folder: Path) -> tuple[dict[str, Any], Wo
     from alignzoo.benchmark.steps import Side
 
     folder.mkdir()
-    write_rows(folder / "rows.parquet", case, updates)
+    if not case.data:
+        write_rows(folder / "rows.parquet", case, updates)
     overrides = case.overrides(folder / "rows.parquet", _model(case.model, folder.parent), updates)
     side = Side(overrides, folder / "side")
     ready = side.ready
@@ -84,8 +85,7 @@ def write_rows(file: Path, case: Case, updates: int) -> None:
     """Write pairs for so many updates; for KTO one answer of each, good and bad in turn, so that no prompt repeats."""
     import pandas
 
-    many = {"kto": case.rows, "grpo": GROUP // 2}.get(case.method, case.pairs) * updates
-    write_pairs(file, many, case.prompt, case.answer)
+    write_pairs(file, case.sources * updates, case.prompt, case.answer)
     if case.method == "kto":
         pairs = pandas.read_parquet(file)
         good = pairs.index % 2 == 0

@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("."), help="folder for what is written (default: this one)")
     parser.add_argument("--add", action="store_true", help="add to the benchmark.json that is there")
     speed = parser.add_argument_group("the part speed")
+    speed.add_argument("--data", metavar="FILE", help="your own pairs, in any layout, in place of made-up ones")
     speed.add_argument("--cases", choices=("method", "batch", "lengths", "gpu"), help="those alone that differ in this")
     speed.add_argument(
         "--llamafactory", metavar="PYTHON", help="a Python that has LLaMA-Factory (default: this, if so)"
@@ -104,7 +105,7 @@ def _measure_speed(options: argparse.Namespace) -> list[dict[str, Any]]:
     from alignzoo.benchmark.peer import llamafactory
     from alignzoo.benchmark.speed import measure_speed
 
-    cases = chosen_cases(options.quick, options.cases)
+    cases = chosen_cases(options.quick, options.cases, options.data)
     return measure_speed(cases, options.rounds, llamafactory(options.llamafactory))
 
 

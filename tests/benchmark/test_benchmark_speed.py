@@ -105,6 +105,17 @@ def test_cases_differ_in_one_thing_at_a_time() -> None:
     assert {case.varied for case in chosen_cases(True, "batch")} == {"batch"}
 
 
+def test_own_pairs_take_the_place_of_made_up_ones(cache: Path) -> None:
+    data = "package://alignzoo.data/concise/train.jsonl"
+    case, *others = chosen_cases(True, None, data)
+    assert [one.method for one in (case, *others)] == ["dpo", "ipo", "orpo", "grpo"]
+    assert case.name == "dpo tiny 4 of train.jsonl"
+    with scratch() as folder:
+        settings, _ = prepared(case, 2, folder / "case")
+        assert len(pandas.read_json(settings["rows"], lines=True)) == 8
+        assert not (folder / "case" / "rows.parquet").exists()
+
+
 @pytest.mark.skipif("__import__('torch').cuda.is_available()")
 def test_cases_of_a_gpu_need_one() -> None:
     with pytest.raises(UserError, match="there is no CUDA device here"):
@@ -143,7 +154,7 @@ def test_a_program_that_fails_is_told_with_its_last_words(tmp_path: Path) -> Non
     try:
         peer.process.wait()
         with pytest.raises(UserError, match=r"(?s)trl failed with exit code 3:.*no such model"):
-            peer._answer()
+            peer.begin({})
     finally:
         peer.close()
 
