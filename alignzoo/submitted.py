@@ -42,7 +42,7 @@ def wait_for_all() -> None:
             return found
         except UncompletedJobError:
             lost.append(job.job_id)
-            complain(f"Slurm's job {job.job_id} ended without a result ({job.state}). Its log: {job.paths.stderr}")
+            complain(f"job {job.job_id} ended without a result ({job.state}). Its log: {job.paths.stderr}")
             return [JobReturn(status=JobStatus.COMPLETED, _return_value=None)]
 
     results_or_none.of_submitit = results  # type: ignore[attr-defined]

@@ -35,3 +35,13 @@ def test_an_address_of_another_machine_is_refused(alignzoo: Callable[..., subpro
     done = alignzoo(*SETTING, *MEETING, "strategy.address=203.0.113.9")
     assert done.returncode == 1
     assert done.stderr.startswith("alignzoo: strategy.address=203.0.113.9: this machine has ")
+
+
+def test_a_folder_that_was_not_named_is_refused(
+    alignzoo: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """Each machine would make one of its own, with its own time in the name."""
+    done = alignzoo(*SETTING[:-1], *MEETING)
+    assert done.returncode == 1
+    assert done.stderr == "alignzoo: strategy.nodes=2: add hydra.run.dir=FOLDER, one that all machines see.\n"
+    assert not list(tmp_path.iterdir())

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.clusters
 
 SETTING = (*QUICK, "evaluate.shown=0", "train.per_device_batch_size=2", "train.max_steps=6")
 TWO = ("strategy=ddp", "strategy.processes=2")
+TWO_NODES = ("strategy=multinode", "strategy.processes=1", "hydra.run.dir=run", "resume=auto")
 LAUNCHER = ("-m", "hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=60", "hydra.launcher.max_num_timeout=3")
 
 #: A plugin by which a member has Slurm do to its own job, after the third update of its first start, what $DISTURB says
@@ -134,16 +135,9 @@ def test_members_that_are_killed_leave_a_sweep_that_resume_finishes(
 
 def test_two_nodes_train_one_run(alignzoo: Alignzoo, disturbing: dict[str, str], tmp_path: Path) -> None:
     """The nodes are those of the job; warned in the middle, it queues itself again and goes on."""
-    words = (
-        "method.beta=0.1",
-        *SETTING,
-        "strategy=multinode",
-        "strategy.processes=1",
-        "hydra.run.dir=run",
-        "resume=auto",
-    )
+    words = ("method.beta=0.1", *SETTING)
     script = ["#!/bin/bash", "#SBATCH --nodes=2 --ntasks-per-node=1 --open-mode=append --output=job.out"]
-    script += [f"srun {sys.executable} -m alignzoo {' '.join(words)}"]
+    script += [f"srun {sys.executable} -m alignzoo {' '.join((*words, *TWO_NODES))}"]
     script += ['if [ $? -eq 138 ]; then scontrol requeue "$SLURM_JOB_ID"; fi']
     (tmp_path / "job.sh").write_text("\n".join(script))
     variables = {**os.environ, **disturbing, "DISTURB": json.dumps({"0.1": ["--signal=USR1"]})}
@@ -153,6 +147,6 @@ def test_two_nodes_train_one_run(alignzoo: Alignzoo, disturbing: dict[str, str],
     assert json.loads((tmp_path / "run" / "result.json").read_text())["cost"]["resumed"] == [3], output
     assert yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())["strategy"]["nodes"] == 2
     assert (tmp_path / "run" / "logs" / "rank1.log").exists()
-    assert alignzoo("method.beta=0.1", *SETTING, "hydra.run.dir=single").returncode == 0
+    assert alignzoo(*words, "hydra.run.dir=single").returncode == 0
     assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "single"), abs=1e-5)
     assert left() == []
