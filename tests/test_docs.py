@@ -216,7 +216,7 @@ def run_folder(words: Sequence[str], cfg: DictConfig) -> None:
 
 def commands(page: Path) -> list[list[str]]:
     lines = [line for block in blocks(page) for line in block.commands if line.startswith("python -m alignzoo")]
-    words = [shlex.split(line, comments=True)[3:] for line in lines]
+    words = [shlex.split(line.split(" > ")[0], comments=True)[3:] for line in lines]
     return [[w for place, w in enumerate(line) if "--cfg" not in line[max(0, place - 1) : place + 1]] for line in words]
 
 
