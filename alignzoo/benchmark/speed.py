@@ -163,7 +163,7 @@ def compared(case: Case, work: Work, runs: dict[str, Run]) -> list[Row]:
     alignzoo's peak over its own.
     """
     ours = runs["alignzoo"]
-    rows = []
+    rows: list[Row] = []
     for name, run in runs.items():
         pass_each = (ours.reference if name != "alignzoo" else 0.0) / len(run.seconds)
         pairs = list(zip(run.seconds[1:], ours.seconds[1:], strict=True))

@@ -57,11 +57,12 @@ def train(settings: dict[str, Any], pace: Pace) -> None:
 
 def main() -> None:
     """Train and save what a file describes, or serve the benchmark."""
-    if not sys.argv[1:]:
-        return serve(train)
-    trainer = build(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
-    trainer.train()
-    return trainer.save_model()
+    if sys.argv[1:]:
+        trainer = build(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+        trainer.train()
+        trainer.save_model()
+    else:
+        serve(train)
 
 
 if __name__ == "__main__":
