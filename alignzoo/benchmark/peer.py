@@ -56,8 +56,9 @@ class Peer:
         return float(self._answer()["seconds"])
 
     def end(self) -> tuple[list[float], int]:
-        """Return each update's loss, and the peak memory in bytes; to be called after the last update."""
+        """Return each update's loss, and the peak memory in bytes, when all is written; after the last update."""
         answer = self._answer()
+        self._answer()
         return answer["losses"], answer["peak"]
 
     def close(self) -> None:
@@ -79,9 +80,9 @@ class Peer:
             UserError: it failed; the message ends with the last lines that it wrote.
         """
         line = self.answers.readline()
-        answer: dict[str, Any] = json.loads(line) if line else {"failed": self.process.wait()}
-        if "failed" in answer:
-            raise failed(self.name, answer["failed"], self.log)
+        answer: dict[str, Any] = json.loads(line) if line else {"exit": self.process.wait()}
+        if answer.get("exit"):
+            raise failed(self.name, answer["exit"], self.log)
         return answer
 
 

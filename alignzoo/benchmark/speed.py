@@ -13,6 +13,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from alignzoo.benchmark import random_models
 from alignzoo.benchmark.case import GROUP, Case
 from alignzoo.benchmark.data import write_pairs
@@ -50,7 +52,9 @@ def measure_speed(
             tell(f"{number + 1}/{len(chosen)}: {case.name}")
             settings, work = prepared(case, updates + 1, folder / str(number))
             having = [peer for peer in peers if peer.name != "llamafactory" or case.method in WITH_LLAMAFACTORY]
-            rows += compared(case, work, run_in_turn(having, settings, updates + 1))
+            found = compared(case, work, run_in_turn(having, settings, updates + 1))
+            rows += found
+            tell(", ".join(f"{row['program']} {row['seconds']:.3f} s" for row in found))
             shutil.rmtree(folder / str(number))
     return rows
 
@@ -159,7 +163,7 @@ def compared(case: Case, work: Work, runs: dict[str, Run]) -> list[Row]:
     alignzoo's peak over its own.
     """
     ours = runs["alignzoo"]
-    rows = []
+    rows: list[Row] = []
     for name, run in runs.items():
         pass_each = (ours.reference if name != "alignzoo" else 0.0) / len(run.seconds)
         pairs = list(zip(run.seconds[1:], ours.seconds[1:], strict=True))
@@ -176,7 +180,7 @@ def compared(case: Case, work: Work, runs: dict[str, Run]) -> list[Row]:
                 "flop_share": work.flops / work.peak_flops / seconds,
                 "peak_bytes": run.peak,
                 "memory": ours.peak / run.peak,
-                "loss_difference": max(abs(a - b) for a, b in zip(run.losses, ours.losses, strict=True)),
+                "loss_difference": float(np.abs(np.subtract(run.losses, ours.losses)).max()),  # NaN where one is NaN
             }
         )
     return rows

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from alignzoo.benchmark.case import Case
 from alignzoo.benchmark.peer import QUIET, SIDES, failed
@@ -32,7 +33,8 @@ def measure_sweep(case: Case, updates: int) -> dict[str, float]:
         settings, _ = prepared(case, updates, folder / "prepared")
         variables = {**QUIET, "ALIGNZOO_CACHE": str(with_models(folder / "fresh"))}
         words = [*settings["overrides"], "evaluate.enabled=false", f"method.beta={','.join(map(str, BETAS))}"]
-        seconds, computed = {}, {}
+        seconds: dict[str, float] = {}
+        computed: dict[str, int] = {}
         for turn in ("first", "trl", "second"):
             if turn == "trl":
                 files = [_settings_file(folder, settings, beta) for beta in BETAS]
@@ -49,8 +51,8 @@ def measure_sweep(case: Case, updates: int) -> dict[str, float]:
     }
 
 
-def _settings_file(folder: Path, settings: Mapping[str, object], beta: float) -> Path:
-    arguments = {**settings["arguments"], "beta": beta}  # type: ignore[dict-item]
+def _settings_file(folder: Path, settings: Mapping[str, Any], beta: float) -> Path:
+    arguments = {**settings["arguments"], "beta": beta}
     file = folder / f"beta-{beta}.json"
     own = {**settings, "arguments": arguments, "folder": str(folder / f"beta-{beta}")}
     file.write_text(json.dumps(own), encoding="utf-8")

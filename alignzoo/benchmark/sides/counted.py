@@ -27,21 +27,22 @@ def main() -> None:
 def counting() -> Iterator[list[int]]:
     """Yield the sequences of each batch that goes through DPO's reference, in alignzoo's pass or in TRL's."""
     computed: list[int] = []
-    ours, trls = Scorer._batch, DPOTrainer.compute_ref_log_probs
+    scorer: Any = Scorer
+    ours, trls = scorer._batch, DPOTrainer.compute_ref_log_probs
 
-    def counted(scorer: Scorer, batch: Any) -> Any:
+    def counted(self: Scorer, batch: Any) -> Any:
         computed.append(len(batch))
-        return ours(scorer, batch)
+        return ours(self, batch)
 
     def counted_by_trl(trainer: Any, inputs: dict[str, Any]) -> Any:
         computed.append(len(inputs["input_ids"]))
         return trls(trainer, inputs)
 
-    Scorer._batch, DPOTrainer.compute_ref_log_probs = counted, counted_by_trl  # type: ignore[method-assign,assignment]
+    scorer._batch, DPOTrainer.compute_ref_log_probs = counted, counted_by_trl
     try:
         yield computed
     finally:
-        Scorer._batch, DPOTrainer.compute_ref_log_probs = ours, trls  # type: ignore[method-assign]
+        scorer._batch, DPOTrainer.compute_ref_log_probs = ours, trls
 
 
 if __name__ == "__main__":

@@ -71,8 +71,7 @@ def serve(train: Callable[[dict[str, Any], Pace], None]) -> None:
         if (child := os.fork()) == 0:
             _leave_after(train, json.loads(line), Pace(answers))
         _, status = os.waitpid(child, 0)
-        if status:
-            Pace(answers).tell(failed=os.waitstatus_to_exitcode(status))
+        Pace(answers).tell(exit=os.waitstatus_to_exitcode(status))
 
 
 def _leave_after(train: Callable[[dict[str, Any], Pace], None], settings: dict[str, Any], pace: Pace) -> None:

@@ -57,12 +57,12 @@ def train(settings: dict[str, Any], pace: Pace) -> None:
 
 def main() -> None:
     """Train and save what a file describes, or serve the benchmark."""
-    if not sys.argv[1:]:
+    if sys.argv[1:]:
+        trainer = build(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+        trainer.train()
+        trainer.save_model()
+    else:
         serve(train)
-        return
-    trainer = build(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
-    trainer.train()
-    trainer.save_model()
 
 
 if __name__ == "__main__":

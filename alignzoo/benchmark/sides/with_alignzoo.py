@@ -33,13 +33,14 @@ def train(settings: dict[str, Any], pace: Pace) -> None:
 
 def watched_reference() -> Watch:
     """Return what adds up the seconds of this process's reference passes, which trainers make when they are built."""
-    watch, original = Watch(), KeptReference._precompute_ref_logps
+    mixin: Any = KeptReference
+    watch, original = Watch(), mixin._precompute_ref_logps
 
     def timed(trainer: Any, *args: Any) -> Any:
         with watch:
             return original(trainer, *args)
 
-    KeptReference._precompute_ref_logps = timed  # type: ignore[method-assign,assignment]
+    mixin._precompute_ref_logps = timed
     return watch
 
 
