@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from alignzoo import settings
 from alignzoo.errors import UserError
+from alignzoo.plugin import OWN
 from alignzoo.record import runnable
 from alignzoo.registry import registry
 
@@ -116,11 +118,7 @@ def _name(cfg: DictConfig) -> str:
 
 def _requirements(cfg: DictConfig) -> list[str]:
     """Return alignzoo as it is installed here, and the method's own package."""
-    import importlib.metadata
-
     extra = f"[{cfg.strategy.requires}]" if cfg.strategy.requires else ""
-    found = [f"alignzoo{extra}=={importlib.metadata.version('alignzoo')}"]
     plugin = registry().methods[cfg.method.name][1]
-    if plugin.distribution and plugin.distribution != "alignzoo":
-        found.append(f"{plugin.distribution}=={importlib.metadata.version(plugin.distribution)}")
-    return found
+    own = [] if plugin.distribution == OWN else [f"{plugin.distribution}=={plugin.version}"]
+    return [f"{OWN}{extra}=={importlib.metadata.version(OWN)}", *own]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,19 @@ def test_one_machine_takes_a_bucket_and_several_do_not(capsys: pytest.CaptureFix
 def test_mistakes(words: list[str], told: str) -> None:
     with pytest.raises(UserError, match=told):
         export.main([*KUBERNETES, *words])
+
+
+def test_a_task_installs_the_methods_package(
+    fake_package: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    dpo = (Path(__file__).parents[2] / "plugins" / "dpo.py").read_text()
+    yaml_text = (Path(__file__).parents[2] / "conf" / "method" / "dpo.yaml").read_text()
+    hook = "\n@hookimpl\ndef alignzoo_config_packages():\n    return ['fake_zoo.conf']\n"
+    code = dpo.replace('name = "dpo"', 'name = "zoo"') + hook
+    fake_package("fake_zoo", code, {"method/zoo.yaml": yaml_text.replace("name: dpo", "name: zoo")})
+    (task,) = exported(capsys, *SKYPILOT, "method=zoo", "strategy=zero2", "strategy.processes=2")
+    version = importlib.metadata.version("alignzoo")
+    assert task["setup"] == f"pip install 'alignzoo[deepspeed]=={version}' fake_zoo==1.0\n"
 
 
 def test_what_only_this_machine_has_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
