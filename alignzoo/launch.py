@@ -49,6 +49,7 @@ def launch(cfg: DictConfig, stage: bool = False) -> float | None:
     sweeping = hydra.mode == RunMode.MULTIRUN
     folder = Path(hydra.runtime.output_dir)
     warm.sweep(sweeping)
+    logging.raiseExceptions = False  # of a full disk the run tells once, and not each line of its log
     record = None
     try:
         with listening():

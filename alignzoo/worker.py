@@ -87,6 +87,7 @@ def _log(folder: Path) -> None:
     else:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
+    logging.raiseExceptions = False  # as in alignzoo.launch
     shape = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
     logging.basicConfig(level=logging.INFO, handlers=handlers, format=shape)
 
