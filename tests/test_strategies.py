@@ -89,7 +89,7 @@ def test_what_is_not_installed_is_named(compose_config: Composed, monkeypatch: p
 
 
 def test_machines_need_a_place_to_meet(compose_config: Composed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SLURM_JOB_NODELIST", raising=False)
+    monkeypatch.delenv("SLURM_STEP_NODELIST", raising=False)
     cfg = compose_config("strategy=multinode", "strategy.processes=1", "train.per_device_batch_size=2")
     with pytest.raises(UserError, match=r"add strategy\.rendezvous=HOST:PORT"):
         strategies.check(cfg)
@@ -151,6 +151,7 @@ def test_a_step_that_starts_something_else_is_refused(
 
 def test_a_batch_script_without_srun_is_refused(compose_config: Composed, monkeypatch: pytest.MonkeyPatch) -> None:
     """It runs on the first machine alone."""
+    monkeypatch.delenv("SLURM_STEP_NODELIST", raising=False)
     monkeypatch.setenv("SLURM_JOB_NODELIST", "n[1-2]")
     with pytest.raises(UserError, match="in a Slurm job, start it with srun"):
         strategies.check(compose_config("strategy=multinode", "strategy.processes=1"))
