@@ -55,6 +55,13 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def clusters(session: nox.Session) -> None:
+    """Run sweeps and runs through real clusters that the tests start on this machine: joblib, Ray (15 minutes)."""
+    session.install("-e.[joblib,ray]", *group("test"), *TESTED)
+    session.run("pytest", "tests/clusters", "-m", "clusters", *session.posargs, env={**QUIET, "OMP_NUM_THREADS": "1"})
+
+
+@nox.session
 def wheel(session: nox.Session) -> None:
     """Build the wheel, install it and the packages of docs/examples far from the checkout, and train with both."""
     session.install("build", "setuptools>=77", *TESTED)

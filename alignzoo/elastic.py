@@ -56,7 +56,7 @@ def start(cfg: DictConfig, folder: Path, overrides: Sequence[str], group: str | 
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // strategies.per_machine(cfg))))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says is said below, in short
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = ",".join(number.name for number in SIGNALS)
-    with _handlers_kept(), tempfile.TemporaryDirectory() as scratch:
+    with handlers_kept(), tempfile.TemporaryDirectory() as scratch:
         job = Path(scratch) / "job.yaml"
         content = {"folder": str(folder), "overrides": list(overrides), "group": group, "config": plain(cfg)}
         job.write_text(OmegaConf.to_yaml(OmegaConf.create(content)), encoding="utf-8")
@@ -69,7 +69,7 @@ def start(cfg: DictConfig, folder: Path, overrides: Sequence[str], group: str | 
 
 
 @contextmanager
-def _handlers_kept() -> Iterator[None]:
+def handlers_kept() -> Iterator[None]:
     """Take back the signal handlers that the launcher sets."""
     main = threading.current_thread() is threading.main_thread()
     known = {number: signal.getsignal(number) for number in SIGNALS} if main else {}
@@ -163,4 +163,9 @@ def _failure(error: Any, folder: Path, job: Path) -> BaseException:
     if kind in USERS:
         return USERS[kind](text)
     why = message.splitlines()[0] if failure.error_file_data else failure.signal_name() or f"exit {failure.exitcode}"
+    return failed(rank, why, folder)
+
+
+def failed(rank: int, why: str, folder: Path) -> WorkerFailed:
+    """Return the error of a run whose process ``rank`` failed first."""
     return WorkerFailed(f"rank {rank} failed: {why}\nIts log: {folder / 'logs' / f'rank{rank}.log'}")

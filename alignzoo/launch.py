@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
+import multiprocessing
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -18,12 +20,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alignzoo import elastic, folders, ranks, resume, settings, strategies
+from alignzoo import devices, elastic, folders, ranks, ray_train, resume, settings, strategies
 from alignzoo.device import choose_device
 from alignzoo.errors import UserError, complain
 from alignzoo.explain import explained
 from alignzoo.lock import InUse, locked
-from alignzoo.notice import Preempted, listening
+from alignzoo.notice import Preempted, end_with_parent, listening
 from alignzoo.record import Record
 from alignzoo.speed import warm
 from alignzoo.supported import say_untested_trl
@@ -45,6 +47,8 @@ def launch(cfg: DictConfig) -> float | None:
     sweeping = hydra.mode == RunMode.MULTIRUN
     folder = Path(hydra.runtime.output_dir)
     warm.sweep(sweeping)
+    if multiprocessing.current_process().name.startswith("LokyProcess"):  # joblib's outlive a sweep that is killed
+        end_with_parent(signal.SIGTERM)
     record = None
     try:
         with listening():
@@ -58,10 +62,11 @@ def launch(cfg: DictConfig) -> float | None:
 
                 return run_pipeline(cfg, record.folder, overrides, launch)
             say_untested_trl()
-            method = settings.check(cfg)
-            strategies.check(cfg)
-            quiet(cfg)
-            return _objective(cfg, _train(Job(cfg, method, record, overrides, _sweep_name(hydra))))
+            with devices.taken(cfg, hydra.launcher) as apart:
+                method = settings.check(cfg)
+                strategies.check(cfg)
+                quiet(cfg)
+                return _objective(cfg, _train(Job(cfg, method, record, overrides, _sweep_name(hydra)), apart))
     except Preempted as preempted:
         _say_how_to_go_on(hydra, preempted)
         raise
@@ -119,12 +124,13 @@ def _agreed(cfg: DictConfig, folder: Path) -> Path:
     return shared
 
 
-def _train(job: Job) -> dict[str, Any]:
-    """Train in this process, or in as many as the strategy places."""
-    if ranks.joined() or strategies.processes(job.cfg) == 1:
+def _train(job: Job, apart: bool) -> dict[str, Any]:
+    """Train in this process, or in as many as the strategy places; ``apart``: not in this one, even if it is one."""
+    on_ray = job.cfg.launcher.name == "ray"
+    if ranks.joined() or (strategies.processes(job.cfg) == 1 and not apart and not on_ray):
         return train_here(job)
     job.record.began = True
-    elastic.start(job.cfg, job.record.folder, job.overrides, job.group)
+    (ray_train if on_ray else elastic).start(job.cfg, job.record.folder, job.overrides, job.group)
     return job.record.result()
 
 

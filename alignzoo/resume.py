@@ -27,6 +27,7 @@ MAY_DIFFER = frozenset(
     {
         "evaluate",
         "judge",
+        "launcher",
         "resume",
         "telemetry",
         "tracker",

@@ -31,7 +31,7 @@ def per_machine(cfg: DictConfig) -> int:
     wanted = cfg.strategy.processes
     if wanted not in ("auto", "gpus"):
         return int(wanted)
-    found = _gpus() if cfg.strategy.device in ("auto", "cuda") else 0
+    found = gpus() if cfg.strategy.device in ("auto", "cuda") else 0
     if wanted == "gpus" and not found:
         raise UserError(
             f"strategy={cfg.strategy.name} starts one process for each GPU, and there is none here: "
@@ -40,8 +40,8 @@ def per_machine(cfg: DictConfig) -> int:
     return max(1, found)
 
 
-def _gpus() -> int:
-    """Count the visible ones without using one."""
+def gpus() -> int:
+    """Count the visible GPUs without using one."""
     if not may_have_gpus():
         return 0
     import torch
@@ -78,16 +78,17 @@ def check(cfg: DictConfig) -> None:
         UserError: as said.
     """
     strategy = cfg.strategy
-    needed = strategy.requires
-    if needed and importlib.util.find_spec(needed) is None:
-        raise UserError(f"strategy={strategy.name} needs {needed}: pip install 'alignzoo[{needed}]'.")
+    for group in ("strategy", "launcher"):
+        needed = cfg[group].requires
+        if needed and importlib.util.find_spec(needed) is None:
+            raise UserError(f"{group}={cfg[group].name} needs {needed}: pip install 'alignzoo[{needed}]'.")
     if strategy.args and processes(cfg) == 1:
         raise UserError(
             f"strategy={strategy.name} divides a model between processes, and there is one: add strategy.processes=N, "
             "or take strategy=single."
         )
     micro_batch(cfg)
-    known = strategy.rendezvous or "SLURM_JOB_NODELIST" in os.environ or ranks.joined()
+    known = strategy.rendezvous or "SLURM_JOB_NODELIST" in os.environ or ranks.joined() or cfg.launcher.name == "ray"
     if strategy.nodes > 1 and not known:
         raise UserError("strategy.nodes: add strategy.rendezvous=HOST:PORT, where HOST is the first machine's.")
 

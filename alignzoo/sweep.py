@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
 
-from alignzoo import folders
+from alignzoo import folders, ray_cluster
 from alignzoo.errors import UserError, complain
 from alignzoo.speed import warm
 
@@ -28,6 +28,8 @@ class SweepCallback(Callback):
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
         """Make the sweep's."""
         _make(config.hydra.sweep.dir)
+        if config.hydra.launcher._target_.endswith(".RayLauncher"):
+            _prepare_ray(config)
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
         """Print and write the leaderboard."""
@@ -44,7 +46,7 @@ class SweepCallback(Callback):
         print_leaderboard(board)
         print(f"page: {folder / 'leaderboard.html'}")
         _track(board, folder)
-        if board.failed:
+        if board.failed or ray_cluster.lost:
             raise SystemExit(1)
 
 
@@ -60,6 +62,13 @@ def _track(board: Leaderboard, folder: Path) -> None:
     if isinstance(cfg, DictConfig):
         with tracking(OmegaConf.create({"tracker": cfg.tracker}), folder, folder.name) as tracker:
             tracker.table("leaderboard", wandb_table(board))
+
+
+def _prepare_ray(config: Any) -> None:
+    try:
+        ray_cluster.prepare_sweep(config)
+    except UserError as error:
+        raise SystemExit(complain(str(error))) from None
 
 
 def _make(folder: str) -> None:

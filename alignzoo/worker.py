@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from alignzoo import elastic, ranks
 from alignzoo.errors import UserError
-from alignzoo.notice import Preempted
+from alignzoo.notice import Preempted, end_with_parent
 
 log = logging.getLogger(__name__)
-
-PR_SET_PDEATHSIG = 1  #: prctl(2): a signal to get when the parent dies
 
 
 def main(job: Path) -> None:
     """Train the run that the file ``job`` describes; see :func:`alignzoo.elastic.start`."""
     from torch.distributed.elastic.multiprocessing.errors import record
 
-    _die_with_parent()
+    end_with_parent(signal.SIGKILL)
     try:
-        record(_run)(job)  # what it raises is written down for the parent
+        record(_read)(job)  # what it raises is written down for the parent
     except Preempted as preempted:
         if ranks.rank() == 0:
             elastic.reason(job).write_text(preempted.reason, encoding="utf-8")
@@ -39,13 +37,27 @@ def main(job: Path) -> None:
         sys.exit(1)
 
 
-def _run(job: Path) -> None:
+def _read(job: Path) -> None:
+    from omegaconf import OmegaConf
+
+    told: Any = OmegaConf.load(job)
+    run(told)
+
+
+def run(job: Mapping[str, Any]) -> None:
+    """Train as one of several processes.
+
+    ``job`` holds the run's ``folder``, its ``config``, the ``overrides`` as typed, and the sweep, its ``group``.
+    """
     from omegaconf import OmegaConf
 
     from alignzoo import launch, settings
     from alignzoo.record import Record
 
-    told: Any = OmegaConf.load(job)
+    told: Any = OmegaConf.create(dict(job))
+    if ranks.world_size() == 1:  # accelerate would take it for a distributed run
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+            os.environ.pop(name, None)
     _log(Path(told.folder))
     cfg = told.config
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
@@ -55,12 +67,6 @@ def _run(job: Path) -> None:
     launch.quiet(cfg)
     overrides: Any = OmegaConf.to_container(told.overrides)
     launch.train_here(launch.Job(cfg, method, Record.of(Path(told.folder)), overrides, told.group))
-
-
-def _die_with_parent() -> None:
-    """Leave no orphan behind when the launching process is killed."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _log(folder: Path) -> None:

@@ -19,7 +19,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Make torch count so many GPUs: the machines that run these tests have none."""
 
     def have(count: int) -> None:
-        monkeypatch.setattr(strategies, "_gpus", lambda: count)
+        monkeypatch.setattr(strategies, "gpus", lambda: count)
 
     return have
 
