@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,8 @@ PASSED_ON = ("ALIGNZOO_", "HF_", "WANDB_", "TOKENIZERS_", "PYTHONPATH", "OMP_NUM
 SECRET = ("TOKEN", "KEY", "SECRET", "PASSWORD")
 
 STORE = 80 * 2**20  #: bytes of memory for objects that Ray passes on, near its least: ours are configurations
+
+PATIENCE = 5.0  #: seconds for the head of a cluster to answer
 
 lost: list[str] = []  #: why members of a sweep ended without a result
 
@@ -47,9 +51,13 @@ def connect(address: str | None, processes: int, more: dict[str, Any] | None = N
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no run tells anyone about itself
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a notice of what Ray will do one day
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    if address and _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # `ray start` asks for it; who joins must say that it has one
+    if address:
+        _reach(address)
     import ray
 
-    address = address or os.environ.get("RAY_ADDRESS") or None
     own = {"num_cpus": max(os.cpu_count() or 1, processes), "object_store_memory": STORE, "include_dashboard": False}
     settings = {
         "address": address or "local",
@@ -61,7 +69,24 @@ def connect(address: str | None, processes: int, more: dict[str, Any] | None = N
     try:
         ray.init(**settings)
     except ConnectionError as error:
-        raise UserError(f"there is no Ray cluster at {address}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"the Ray cluster at {address} does not answer: {str(error).splitlines()[0]}") from None
+
+
+def _reach(address: str) -> None:
+    """Refuse an address where nothing listens: Ray would look for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdigit():  # such as auto
+        return
+    try:
+        socket.create_connection((host, int(port)), PATIENCE).close()
+    except OSError as error:
+        raise UserError(f"there is no Ray cluster at {address} ({error.strerror or error}).") from None
+
+
+def _has_token() -> bool:
+    """Tell whether there is one of Ray's tokens, in the places where Ray looks."""
+    file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    return "RAY_AUTH_TOKEN" in os.environ or file.exists()
 
 
 def _enter(folder: str) -> Callable[[], None]:
@@ -132,6 +157,6 @@ def _result(member: Any) -> Any:
     try:
         return ray.get(member)
     except ray.exceptions.RayError as error:
-        lost.append(str(error).splitlines()[0])
+        lost.append(str(error).splitlines()[0].partition(". ")[0])
         complain(f"a member of the sweep ended without a result: {lost[-1]}")
         return JobReturn(status=JobStatus.COMPLETED, _return_value=None)

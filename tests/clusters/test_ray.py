@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -41,11 +42,13 @@ def cluster() -> Iterator[dict[str, str]]:
     words += ["--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats"]
     ray = [str(Path(sys.executable).parent / "ray"), *words]
     out = Path(session, "out")
+    variables = {"RAY_ADDRESS": address, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     with out.open("w") as stream:
-        process = psutil.Popen(ray, cwd=session, stdout=stream, stderr=stream)
+        environment = {**os.environ, **variables, "RAY_AUTH_MODE": "token"}
+        process = psutil.Popen(ray, cwd=session, env=environment, stdout=stream, stderr=stream)
     try:
-        sweeping.wait_until(lambda: answers(address), process, out)
-        yield {"RAY_ADDRESS": address}
+        sweeping.wait_until(lambda: answers(variables), process, out)
+        yield variables
     finally:
         own = [process, *process.children(recursive=True)]
         process.terminate()
@@ -54,9 +57,10 @@ def cluster() -> Iterator[dict[str, str]]:
     assert not alive
 
 
-def answers(address: str) -> bool:
-    command = [sys.executable, "-c", f"import ray; ray.init('{address}', logging_level='ERROR')"]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+def answers(variables: dict[str, str]) -> bool:
+    command = [sys.executable, "-c", "from alignzoo.ray_cluster import connect; connect(None, 1)"]
+    done = subprocess.run(command, capture_output=True, check=False, env={**os.environ, **variables})
+    return done.returncode == 0
 
 
 @pytest.fixture
