@@ -33,11 +33,13 @@ lost: list[str] = []  #: why members of a sweep ended without a result
 def connected(address: str | None, processes: int) -> Iterator[None]:
     """Join the cluster at ``address`` or ``RAY_ADDRESS``, or start one here that holds ``processes`` for as long.
 
+    What its processes print stays with them.
+
     Raises:
         UserError: there is no cluster at the address.
     """
     with elastic.handlers_kept():  # a run answers signals in its own way
-        connect(address, processes)
+        connect(address, processes, {"log_to_driver": False})
     import ray
 
     try:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from alignzoo import elastic, ranks, strategies
 from alignzoo.errors import UserError
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BEGAN = "began"  #: in Ray's folder of a run, once its processes have started
+LOOK = 0.5  #: seconds between looks at what the main process prints
+SHOWN = "shown"  #: in Ray's folder of a run: what its main process prints
+BEGAN = "began"  #: there too: its processes have started
 STOPPED = "stopped"  #: there too: why it stopped where it was told to
 
 
@@ -31,18 +34,21 @@ def start(cfg: DictConfig, folder: Path, overrides: Sequence[str], group: str | 
     Takes and raises what :func:`alignzoo.elastic.start` does; ``folder`` is one that all machines of the cluster see.
     """
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # paths of the configuration stay what they were
+    os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"  # it prints everything twice
     count = strategies.processes(cfg)
     scratch = folder.absolute() / ".ray"
     job = {"folder": str(folder.absolute()), "overrides": list(overrides), "group": group, "config": plain(cfg)}
     with connected(cfg.launcher.address, count * cfg.launcher.cpus), _cleared(scratch):
+        from ray.train.v2.api.exceptions import TrainingFailedError
+
         try:
-            with elastic.handlers_kept():
+            with elastic.handlers_kept(), _showing(scratch / SHOWN):
                 _trainer(cfg, count, {**job, "scratch": str(scratch)}, scratch).fit()
         except Preempted:
             raise
         except SystemExit:  # Ray's answer to Ctrl-C, with exit code 0
             raise KeyboardInterrupt from None
-        except RuntimeError as error:
+        except TrainingFailedError as error:
             raise _failure(error, folder) from None
         if (scratch / STOPPED).exists():
             raise Preempted((scratch / STOPPED).read_text(encoding="utf-8"))
@@ -83,6 +89,8 @@ def join(job: dict[str, Any]) -> None:
     began = Path(job["scratch"]) / BEGAN
     if ranks.rank() == 0 and began.exists():
         job["config"]["resume"] = "auto"  # from what it saved before a process was lost
+    if ranks.rank() == 0:
+        _show_in(Path(job["scratch"]) / SHOWN)
     try:
         began.touch()
         worker.run(job)
@@ -94,6 +102,35 @@ def join(job: dict[str, Any]) -> None:
     except Exception as error:
         log.exception("rank %d", ranks.rank())
         raise RuntimeError(f"{type(error).__name__}: {error}") from None  # which Ray can hand over, whatever it was
+
+
+def _show_in(file: Path) -> None:
+    """Send what this process prints to ``file``, for the one that started the run; Ray would show its own words too."""
+    with file.open("a", encoding="utf-8") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+
+
+@contextmanager
+def _showing(file: Path) -> Iterator[None]:
+    """Print what comes into ``file``, to its end."""
+    file.touch()
+    over = threading.Event()
+    with file.open(encoding="utf-8", errors="replace") as stream:
+        printing = threading.Thread(target=_print_until, args=(over, stream), daemon=True)
+        printing.start()
+        try:
+            yield
+        finally:
+            over.set()
+            printing.join()
+
+
+def _print_until(over: threading.Event, stream: TextIO) -> None:
+    last = False
+    while not last:
+        last = over.wait(LOOK)
+        print(stream.read(), end="", flush=True)
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def _log(folder: Path) -> None:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
     shape = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
-    logging.basicConfig(level=logging.INFO, handlers=handlers, format=shape)
+    logging.basicConfig(level=logging.INFO, handlers=handlers, format=shape, force=True)  # Ray has its own
 
 
 if __name__ == "__main__":
