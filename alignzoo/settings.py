@@ -68,7 +68,7 @@ TYPES = {
     "strategy.rendezvous": "str | None",
     "strategy.address": "str | None",
     "launcher.address": "str | None",
-    "launcher.cpus": "int | None",
+    "launcher.cpus": "int",
     "speed.shared_prefix": "str",
     "speed.bin_tokens": "int",
     "evaluate.against": "str | None",
@@ -97,6 +97,7 @@ LEAST = {
     "strategy.nodes": 1,
     "strategy.restarts": 0,
     "strategy.grace": 1,
+    "launcher.cpus": 1,
     "dataset.first": 1,
     "dataset.heldout.fraction": 0,
     "evaluate.batch_size": 1,
@@ -162,7 +163,7 @@ def _schema() -> frozenset[str]:
         "": "config.yaml",
         "evaluate": "evaluate/default.yaml",
         "strategy": "strategy/auto.yaml",
-        "launcher": "launcher/ray.yaml",
+        "launcher": "launcher/local.yaml",
     }
     keys: set[str] = {"model.weights_seed"}
     for group, file in files.items():

@@ -367,7 +367,7 @@ def dotted(tree: dict[str, object], above: str) -> Iterator[str]:
         ("train/default.yaml", "train."),
         ("evaluate/default.yaml", "evaluate."),
         ("strategy/auto.yaml", "strategy."),
-        ("launcher/ray.yaml", "launcher."),
+        ("launcher/local.yaml", "launcher."),
         ("peft/qlora.yaml", "peft."),
         ("peft/lora.yaml", "peft."),
         ("tracker/wandb.yaml", "tracker."),
