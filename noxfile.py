@@ -59,8 +59,8 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def clusters(session: nox.Session) -> None:
-    """Run sweeps and runs through real clusters that the tests start on this machine: Slurm (15 minutes)."""
-    session.install("-e.[slurm]", *group("test"), *TESTED)
+    """Run sweeps and runs through real clusters that the tests start here: joblib, Ray, Slurm (30 minutes)."""
+    session.install("-e.[joblib,ray,slurm]", *group("test"), *TESTED)
     session.run("pytest", "tests/clusters", "-m", "clusters", *session.posargs, env={**QUIET, "OMP_NUM_THREADS": "1"})
 
 

@@ -55,7 +55,7 @@ def start(cfg: DictConfig, folder: Path, overrides: Sequence[str], group: str | 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says is said below, in short
     if cfg.strategy.restarts:  # else torch keeps one store, in which processes find the addresses of those before them
         os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
-    with _handlers_kept(), tempfile.TemporaryDirectory() as scratch:
+    with handlers_kept(), tempfile.TemporaryDirectory() as scratch:
         job = Path(scratch) / "job.yaml"
         content = {"folder": str(folder), "overrides": list(overrides), "group": group, "config": plain(cfg)}
         content["parent"] = os.getpid()
@@ -90,7 +90,7 @@ def _run(cfg: DictConfig, job: Path) -> None:
 
 
 @contextmanager
-def _handlers_kept() -> Iterator[None]:
+def handlers_kept() -> Iterator[None]:
     """Take back the signal handlers that the launcher sets."""
     main = threading.current_thread() is threading.main_thread()
     known = {number: signal.getsignal(number) for number in SIGNALS} if main else {}
@@ -175,4 +175,9 @@ def _failure(error: Any, folder: Path, job: Path) -> BaseException:
     if kind in USERS:
         return USERS[kind](text)
     why = message.splitlines()[0] if failure.error_file_data else failure.signal_name() or f"exit {failure.exitcode}"
+    return failed(rank, why, folder)
+
+
+def failed(rank: int, why: str, folder: Path) -> WorkerFailed:
+    """Return the error of a run whose process ``rank`` failed first."""
     return WorkerFailed(f"rank {rank} failed: {why}\nIts log: {folder / 'logs' / f'rank{rank}.log'}")

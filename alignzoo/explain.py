@@ -16,6 +16,9 @@ from alignzoo.fields import config_fields
 from alignzoo.options import config_options
 from alignzoo.registry import registry
 
+#: Launchers of sweeps that come with an extra of alignzoo.
+LAUNCHERS = {"joblib": "joblib", "ray": "ray"}
+
 
 def explained(error: Exception) -> str | None:
     """Return one or two lines for an error of the configuration, or None for any other error."""
@@ -68,6 +71,8 @@ def _missing_option(error: MissingConfigException) -> str:
         return f"{_first_line(error)} Known: config, and what --config-dir adds."
     group, name = match.groups()
     options = [option for option in error.options or _options(group) if not option.startswith("_")]
+    if group == "hydra/launcher" and name in LAUNCHERS:
+        return f"hydra/launcher={name} is not installed: pip install 'alignzoo[{LAUNCHERS[name]}]'."
     listed = f"\nThere are: {', '.join(options)}." if options else f"\nThe group {group} has no options."
     return f"{group}={name}: no such option.{did_you_mean(name, options)}{_left_out(group)}{listed}"
 

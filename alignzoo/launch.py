@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import logging
+import multiprocessing
 import os
 import shlex
+import signal
 import sys
 import traceback
 import warnings
@@ -19,13 +21,25 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alignzoo import elastic, folders, ranks, resume, sampling, settings, slurm, strategies, submitted
+from alignzoo import (
+    devices,
+    elastic,
+    folders,
+    ranks,
+    ray_train,
+    resume,
+    sampling,
+    settings,
+    slurm,
+    strategies,
+    submitted,
+)
 from alignzoo.device import choose_device
 from alignzoo.disk import filling
 from alignzoo.errors import UserError, complain
 from alignzoo.explain import explained
 from alignzoo.lock import InUse, locked
-from alignzoo.notice import Preempted, listening
+from alignzoo.notice import Preempted, end_with_parent, listening
 from alignzoo.record import Record
 from alignzoo.speed import warm
 from alignzoo.supported import say_untested_trl
@@ -50,6 +64,8 @@ def launch(cfg: DictConfig, stage: bool = False) -> float | None:
     folder = Path(hydra.runtime.output_dir)
     warm.sweep(sweeping)
     logging.raiseExceptions = False  # of a full disk the run tells once, and not each line of its log
+    if multiprocessing.current_process().name.startswith("LokyProcess"):  # joblib's outlive a sweep that is killed
+        end_with_parent(signal.SIGTERM)
     record = None
     try:
         with listening():
@@ -65,12 +81,13 @@ def launch(cfg: DictConfig, stage: bool = False) -> float | None:
 
                 return run_pipeline(cfg, record.folder, overrides, launch)
             say_untested_trl()
-            method = settings.check(cfg)
-            strategies.check(cfg)
-            sampling.check(cfg)
-            _check_folder(cfg, hydra)
-            quiet(cfg)
-            return _objective(cfg, _train(Job(cfg, method, record, overrides, _sweep_name(hydra))))
+            with devices.taken(cfg, hydra.launcher) as apart:
+                method = settings.check(cfg)
+                strategies.check(cfg)
+                sampling.check(cfg)
+                _check_folder(cfg, hydra)
+                quiet(cfg)
+                return _objective(cfg, _train(Job(cfg, method, record, overrides, _sweep_name(hydra)), apart))
     except Preempted as preempted:
         submitted.queue_again(preempted.reason)
         if not stage:
@@ -137,12 +154,13 @@ def _agreed(cfg: DictConfig, folder: Path) -> Path:
     return shared
 
 
-def _train(job: Job) -> dict[str, Any]:
-    """Train in this process, or in as many as the strategy places."""
-    if ranks.joined() or strategies.processes(job.cfg) == 1:
+def _train(job: Job, apart: bool) -> dict[str, Any]:
+    """Train in this process, or in as many as the strategy places; ``apart``: not in this one, even if it is one."""
+    on_ray = job.cfg.launcher.name == "ray"
+    if ranks.joined() or (strategies.processes(job.cfg) == 1 and not apart and not on_ray):
         return train_here(job)
     job.record.began = True
-    elastic.start(job.cfg, job.record.folder, job.overrides, job.group)
+    (ray_train if on_ray else elastic).start(job.cfg, job.record.folder, job.overrides, job.group)
     return job.record.result()
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +24,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 EXIT_CODE = 138
 
 SAME = 1.0  #: seconds within which a second signal is the first one again, sent to process and group
+
+PR_SET_PDEATHSIG = 1  #: prctl(2): a signal to get when the parent dies
 
 _UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
@@ -74,6 +78,12 @@ def listening() -> Iterator[Notice]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def end_with_parent(number: signal.Signals) -> None:
+    """Have the kernel send this process ``number`` when its parent dies, so that it leaves no orphan (on Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
 def seconds(text: str | None, key: str = "train.stop_before") -> float | None:

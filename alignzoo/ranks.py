@@ -49,8 +49,12 @@ def meet(device: str, patience: float) -> None:
     if device == "cuda":
         torch.cuda.set_device(local_rank())
     if not torch.distributed.is_initialized():
-        backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
-        torch.distributed.init_process_group(backend, timeout=timedelta(seconds=patience))
+        torch.distributed.init_process_group(backend(device), timeout=timedelta(seconds=patience))
+
+
+def backend(device: str) -> str:
+    """Return what carries the processes' messages, in torch's words."""
+    return "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
 
 
 @contextmanager

@@ -28,6 +28,7 @@ MAY_DIFFER = frozenset(
     {
         "evaluate",
         "judge",
+        "launcher",
         "resume",
         "strategy.address",
         "strategy.grace",

@@ -42,7 +42,7 @@ def per_machine(cfg: DictConfig) -> int:
 
 
 def gpus() -> int:
-    """Count the visible ones without using one."""
+    """Count the visible GPUs without using one."""
     if not may_have_gpus():
         return 0
     import torch
@@ -79,16 +79,18 @@ def check(cfg: DictConfig) -> None:
         UserError: as said.
     """
     strategy = cfg.strategy
-    needed = strategy.requires
-    if needed and importlib.util.find_spec(needed) is None:
-        raise UserError(f"strategy={strategy.name} needs {needed}: pip install 'alignzoo[{needed}]'.")
+    for group in ("strategy", "launcher"):
+        needed = cfg[group].requires
+        if needed and importlib.util.find_spec(needed) is None:
+            raise UserError(f"{group}={cfg[group].name} needs {needed}: pip install 'alignzoo[{needed}]'.")
     if strategy.args and processes(cfg) == 1:
         raise UserError(
             f"strategy={strategy.name} divides a model between processes, and there is one: add strategy.processes=N, "
             "or take strategy=single."
         )
     micro_batch(cfg)
-    if strategy.nodes == 1 or strategy.rendezvous or ranks.joined() or meeting.named():
+    known = strategy.rendezvous or ranks.joined() or meeting.named() or cfg.launcher.name == "ray"
+    if strategy.nodes == 1 or known:
         return
     if not slurm.in_step():
         raise UserError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
 
-from alignzoo import folders, submitted
+from alignzoo import folders, ray_cluster, submitted
 from alignzoo.errors import UserError, complain
 from alignzoo.speed import warm
 
@@ -30,6 +30,8 @@ class SweepCallback(Callback):
         _make(config.hydra.sweep.dir)
         if "submitit" in config.hydra.launcher._target_:
             submitted.wait_for_all()
+        if config.hydra.launcher._target_.endswith(".RayLauncher"):
+            _prepare_ray(config)
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
         """Print and write the leaderboard."""
@@ -46,7 +48,7 @@ class SweepCallback(Callback):
         print_leaderboard(board)
         print(f"page: {folder / 'leaderboard.html'}")
         _track(board, folder)
-        if board.failed or submitted.lost:
+        if board.failed or submitted.lost or ray_cluster.lost:
             raise SystemExit(1)
 
 
@@ -62,6 +64,13 @@ def _track(board: Leaderboard, folder: Path) -> None:
     if isinstance(cfg, DictConfig):
         with tracking(OmegaConf.create({"tracker": cfg.tracker}), folder, folder.name) as tracker:
             tracker.table("leaderboard", wandb_table(board))
+
+
+def _prepare_ray(config: Any) -> None:
+    try:
+        ray_cluster.prepare_sweep(config)
+    except UserError as error:
+        raise SystemExit(complain(str(error))) from None
 
 
 def _make(folder: str) -> None:

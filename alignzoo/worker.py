@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from alignzoo import attempts, elastic, ranks
 from alignzoo.errors import UserError
-from alignzoo.notice import Preempted
+from alignzoo.notice import Preempted, end_with_parent
 
 log = logging.getLogger(__name__)
-
-PR_SET_PDEATHSIG = 1  #: prctl(2): a signal to get when the parent dies
 
 
 def main(job: Path) -> None:
@@ -25,7 +23,7 @@ def main(job: Path) -> None:
     from torch.distributed.elastic.multiprocessing.errors import record
 
     try:
-        record(_run)(job)  # what it raises is written down for the parent
+        record(_read)(job)  # what it raises is written down for the parent
     except Preempted as preempted:
         if preempted.agreed or ranks.rank() == 0:
             elastic.reason(job).write_text(preempted.reason, encoding="utf-8")
@@ -42,36 +40,49 @@ def main(job: Path) -> None:
         sys.exit(1)
 
 
-def _run(job: Path) -> None:
+def _read(job: Path) -> None:
     from omegaconf import OmegaConf
-
-    from alignzoo import launch, settings
-    from alignzoo.record import Record
 
     attempts.check_concluded(job)
     told: Any = OmegaConf.load(job)
-    _log(Path(told.folder))
-    cfg = told.config
     if attempts.started_again(job):
-        cfg.resume = "auto"  # from what was saved before a process was lost
+        told.config.resume = "auto"  # from what was saved before a process was lost
         if ranks.rank() == 0:
             print("alignzoo: a process of this run was lost: all are started again.", file=sys.stderr, flush=True)
-    OmegaConf.set_struct(cfg, True)
-    method = settings.check(cfg)
-    launch.quiet(cfg)
-    overrides: Any = OmegaConf.to_container(told.overrides)
-    launch.train_here(launch.Job(cfg, method, Record.of(Path(told.folder)), overrides, told.group))
+    run(told)
 
 
 def _die_with_parent(job: Path) -> None:
     """Leave no orphan behind when the launching process is killed, nor where it already was."""
     from omegaconf import OmegaConf
 
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        told: Any = OmegaConf.load(job)
-        if os.getppid() != told.parent:
-            sys.exit(1)
+    end_with_parent(signal.SIGKILL)
+    told: Any = OmegaConf.load(job)
+    if os.getppid() != told.parent:
+        sys.exit(1)
+
+
+def run(job: Mapping[str, Any]) -> None:
+    """Train as one of several processes.
+
+    ``job`` holds the run's ``folder``, its ``config``, the ``overrides`` as typed, and the sweep, its ``group``.
+    """
+    from omegaconf import OmegaConf
+
+    from alignzoo import launch, settings
+    from alignzoo.record import Record
+
+    told: Any = OmegaConf.create(dict(job))
+    if ranks.world_size() == 1:  # accelerate would take it for a distributed run
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+            os.environ.pop(name, None)
+    _log(Path(told.folder))
+    cfg = told.config
+    OmegaConf.set_struct(cfg, True)
+    method = settings.check(cfg)
+    launch.quiet(cfg)
+    overrides: Any = OmegaConf.to_container(told.overrides)
+    launch.train_here(launch.Job(cfg, method, Record.of(Path(told.folder)), overrides, told.group))
 
 
 def _log(folder: Path) -> None:
@@ -89,7 +100,7 @@ def _log(folder: Path) -> None:
         os.dup2(stream.fileno(), 2)
     logging.raiseExceptions = False  # as in alignzoo.launch
     shape = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
-    logging.basicConfig(level=logging.INFO, handlers=handlers, format=shape)
+    logging.basicConfig(level=logging.INFO, handlers=handlers, format=shape, force=True)  # Ray has its own
 
 
 if __name__ == "__main__":

@@ -376,6 +376,7 @@ def dotted(tree: dict[str, object], above: str) -> Iterator[str]:
         ("train/default.yaml", "train."),
         ("evaluate/default.yaml", "evaluate."),
         ("strategy/auto.yaml", "strategy."),
+        ("launcher/local.yaml", "launcher."),
         ("peft/qlora.yaml", "peft."),
         ("peft/lora.yaml", "peft."),
         ("tracker/wandb.yaml", "tracker."),
@@ -386,7 +387,7 @@ def test_every_key_is_described(file: str, group: str) -> None:
     text = (REFERENCE / "configuration.md").read_text()
     keys = yaml.safe_load((ROOT / "conf" / file).read_text())
     for key in dotted({name: value for name, value in keys.items() if name not in ("defaults", "hydra")}, group):
-        assert f"`{key}`" in text or key in ("reward", "strategy.name"), key
+        assert f"`{key}`" in text or key in ("reward", "strategy.name", "launcher.name"), key
 
 
 def test_every_option_is_described() -> None:

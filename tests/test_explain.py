@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from alignzoo.explain import explained
+from alignzoo.explain import LAUNCHERS, explained
 from alignzoo.plain import plain
 
 Composed = Callable[..., DictConfig]
@@ -69,6 +69,15 @@ VALUES = [
     ("method.beta=${nothing}", "method.beta: Interpolation key 'nothing' not found."),
     ("method.beta=${nothing:1}", "method.beta: Unsupported interpolation type nothing"),
 ]
+
+
+def test_a_launcher_that_is_not_installed_names_its_extra(
+    compose_config: Composed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever are installed here, this one is not."""
+    monkeypatch.setitem(LAUNCHERS, "moon", "rocket")
+    told = explanation(compose_config, "hydra/launcher=moon")
+    assert told == "hydra/launcher=moon is not installed: pip install 'alignzoo[rocket]'."
 
 
 @pytest.mark.parametrize(("override", "expected"), OPTIONS + KEYS + GRAMMAR + VALUES)

@@ -88,12 +88,20 @@ def test_what_is_not_installed_is_named(compose_config: Composed, monkeypatch: p
         strategies.check(compose_config("strategy=zero2", "strategy.processes=2"))
 
 
+def test_ray_is_named_where_it_is_missing(compose_config: Composed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it could not be found
+    with pytest.raises(UserError, match=r"launcher=ray needs ray: pip install 'alignzoo\[ray\]'"):
+        strategies.check(compose_config("launcher=ray", "strategy=ddp", "strategy.processes=2"))
+
+
 def test_machines_need_a_place_to_meet(compose_config: Composed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURM_STEP_NODELIST", raising=False)
     cfg = compose_config("strategy=multinode", "strategy.processes=1", "train.per_device_batch_size=2")
     with pytest.raises(UserError, match=r"add strategy\.rendezvous=HOST:PORT"):
         strategies.check(cfg)
     cfg.strategy.rendezvous = "first:29500"
+    strategies.check(cfg)
+    cfg.strategy.rendezvous, cfg.launcher.name = None, "ray"  # which brings them together by itself
     strategies.check(cfg)
 
 

@@ -1,0 +1,92 @@
+"""What tests of sweeps on clusters share: members that fail or stand still, and what is left of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+#: A plugin that does what $DO says for a member's beta, at the second update of its first rank; two GPUs are pretended.
+DOING = """
+import json, os, time
+from alignzoo import hookimpl, strategies
+
+if "GPUS" in os.environ:
+    strategies.gpus = lambda: int(os.environ["GPUS"])
+
+@hookimpl
+def alignzoo_callbacks(cfg):
+    from transformers import TrainerCallback
+
+    class Do(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step != 2 or os.environ.get("RANK", "0") != "0":
+                return
+            seen = {"gpus": os.environ.get("CUDA_VISIBLE_DEVICES"), "process": os.getpid(), "began": time.time()}
+            way = json.loads(os.environ.get("DO", "{}")).get(str(cfg.method.beta))
+            if way == "raise":
+                raise RuntimeError("the moon is full")
+            if way == "kill the parent":
+                os.kill(os.getppid(), 9)
+            here = os.path.join(os.environ["HERE"], str(cfg.method.beta))
+            again = os.path.exists(here)
+            open(here, "w").write(json.dumps(seen))
+            if way == "die once" and not again:
+                os.kill(os.getpid(), 9)
+            if way == "wait":
+                time.sleep(600)
+
+    return [Do()]
+"""
+
+
+def doing(folder: Path) -> dict[str, str]:
+    """Install the plugin for subprocesses; return the variables that they need."""
+    (folder / "here").mkdir()
+    return {**install(folder, "doing", DOING), "HERE": str(folder / "here")}
+
+
+def install(folder: Path, name: str, code: str) -> dict[str, str]:
+    info = folder / "site" / f"{name}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info.parent / f"{name}.py").write_text(code)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[alignzoo]\n{name} = {name}\n")
+    return {"PYTHONPATH": str(info.parent)}
+
+
+def result(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "result.json").read_text()))
+
+
+def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], out: Path) -> None:
+    """Wait for what a process does; ``out`` is where it prints to."""
+    end = time.monotonic() + 240
+    while not ready():
+        assert process.poll() is None, out.read_text()
+        assert time.monotonic() < end, out.read_text()
+        time.sleep(0.1)
+
+
+def finished(sweep: Path) -> str:
+    """Return the numbers of the members that have a result."""
+    return "".join(sorted(file.parent.name[0] for file in sweep.glob("*/result.json")))
+
+
+def left(folder: Path) -> list[str]:
+    """Return the processes that still work in ``folder``, but joblib's caretaker, which ends when all others have."""
+    found = psutil.process_iter(["cmdline", "cwd"])
+    lines = [" ".join(process.info["cmdline"] or []) for process in found if process.info["cwd"] == str(folder)]
+    return [line for line in lines if "resource_tracker" not in line]
+
+
+def gone(folder: Path, within: float) -> bool:
+    end = time.monotonic() + within
+    while left(folder) and time.monotonic() < end:
+        time.sleep(0.1)
+    return not left(folder)
