@@ -170,9 +170,9 @@ def train_here(job: Job) -> dict[str, Any]:
     from alignzoo.train import train
 
     cfg, record, variables = job.cfg, job.record, dict(os.environ)
-    with locked(record.folder) if ranks.rank() == 0 else nullcontext():
+    with filling(record.folder, "this run"), locked(record.folder) if ranks.rank() == 0 else nullcontext():
         record.came = resume.find(cfg, record.folder) if ranks.rank() == 0 else None
-        with filling(record.folder, "this run"), tracking(cfg, record.folder, job.group) as tracker:
+        with tracking(cfg, record.folder, job.group) as tracker:
             try:
                 record.cut_back()
                 record.describe(cfg, job.overrides)
