@@ -82,7 +82,7 @@ def _config(cfg: DictConfig, scratch: str) -> LaunchConfig:
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.launcher.api import LaunchConfig
 
-    heard = ",".join(number.name for number in SIGNALS)
+    signals: dict[str, Any] = {"signals_to_handle": ",".join(number.name for number in SIGNALS)}
     return LaunchConfig(
         min_nodes=cfg.strategy.nodes,  # never fewer: a smaller world would change the batch
         max_nodes=cfg.strategy.nodes,
@@ -93,7 +93,7 @@ def _config(cfg: DictConfig, scratch: str) -> LaunchConfig:
         shutdown_timeout=cfg.strategy.grace,
         logs_specs=DefaultLogsSpecs(log_dir=scratch),
         local_addr=cfg.strategy.address,
-        **({"signals_to_handle": heard} if hasattr(LaunchConfig, "signals_to_handle") else {}),  # not in torch 2.8
+        **(signals if hasattr(LaunchConfig, "signals_to_handle") else {}),  # not in torch 2.8
         **_meeting(cfg),
     )
 
