@@ -25,8 +25,8 @@ from alignzoo.benchmark.work import Work, work_of
 if TYPE_CHECKING:
     from alignzoo.benchmark.steps import Side
 
-#: What LLaMA-Factory is compared on: its KTO pairs other answers for the KL, its ORPO's likelihood is of answers alone.
-WITH_LLAMAFACTORY = ("dpo", "ipo")
+#: What LLaMA-Factory is compared on: its losses of the others are other ones (IPO's by 24 on `tiny`, as measured).
+WITH_LLAMAFACTORY = ("dpo",)
 
 #: TRL's arguments that the benchmark leaves at TRL's default, because they are what alignzoo does in another way.
 TRLS_OWN = ("precompute_ref_log_probs", "output_dir", "run_name")

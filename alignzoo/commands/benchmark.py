@@ -50,7 +50,7 @@ def main(words: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="alignzoo benchmark", description="What alignzoo costs, in one run.")
-    parser.add_argument("--quick", action="store_true", help="the tiny model and few rows: under a minute")
+    parser.add_argument("--quick", action="store_true", help="the tiny model and few rows: about a minute")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds; medians are reported (default 5)")
     parser.add_argument("--only", choices=PARTS, help="one part")
     parser.add_argument("--out", type=Path, default=Path("."), help="folder for what is written (default: this one)")

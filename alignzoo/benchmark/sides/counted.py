@@ -34,9 +34,9 @@ def counting() -> Iterator[list[int]]:
         computed.append(len(batch))
         return ours(self, batch)
 
-    def counted_by_trl(trainer: Any, inputs: dict[str, Any]) -> Any:
+    def counted_by_trl(trainer: Any, model: Any, inputs: dict[str, Any]) -> Any:
         computed.append(len(inputs["input_ids"]))
-        return trls(trainer, inputs)
+        return trls(trainer, model, inputs)
 
     scorer._batch, DPOTrainer.compute_ref_log_probs = counted, counted_by_trl
     try:

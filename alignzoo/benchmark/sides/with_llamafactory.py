@@ -30,7 +30,7 @@ def train(settings: dict[str, Any], pace: Pace) -> None:
             **{"dataset": "rows", "dataset_dir": str(rows.parent), "template": "empty"},
             "model_name_or_path": settings["model"],
             "cutoff_len": arguments["max_length"],
-            "pref_loss": "ipo" if settings["method"] == "ipo" else "sigmoid",
+            "pref_loss": "sigmoid",
             "pref_beta": arguments["beta"],
             "infer_dtype": "float32",
             "disable_gradient_checkpointing": not arguments["gradient_checkpointing"],
