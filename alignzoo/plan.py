@@ -93,21 +93,32 @@ class Epoch:
 def _epoch(cfg: DictConfig, rows: int, data: DataFormat) -> Epoch:
     """TRL's trainers keep a short last batch, except the on-policy ones: they leave out prompts that do not fill one.
 
-    These sample ``method.generation_batch_size`` answers at a time, one batch's where it is not set.
+    What they sample at a time serves ``method.num_iterations`` times.
     """
     batch = cfg.train.global_batch_size
     if data is not DataFormat.PROMPTS:
         return Epoch(math.ceil(rows / batch), rows * SEQUENCES[data], batch * SEQUENCES[data])
-    sampled = cfg.method.get("generation_batch_size") or batch
+    size, sampled = _sampled(cfg)
     prompts = sampled // cfg.method.get("num_generations", 1)
-    updates = rows // prompts * (sampled // batch) * cfg.method.get("num_iterations", 1)
-    if not updates:
-        size = "train.global_batch_size" if sampled == batch else "method.generation_batch_size"
+    sequences = rows // prompts * sampled * cfg.method.get("num_iterations", 1)
+    if not sequences:
         raise UserError(
             f"the dataset has {rows} prompts, and one batch takes {prompts} ({size} over "
             f"method.num_generations).\nLower {size}, or take more rows."
         )
-    return Epoch(updates, updates * batch, batch)
+    return Epoch(math.ceil(sequences / batch), sequences, batch)
+
+
+def _sampled(cfg: DictConfig) -> tuple[str, int]:
+    """Return the key that says how many answers are sampled at a time, and how many: one batch's if none is set."""
+    from alignzoo.strategies import micro_batch, processes
+
+    size, steps = (cfg.method.get(key) for key in ("generation_batch_size", "steps_per_generation"))
+    if size:
+        return "method.generation_batch_size", int(size)
+    if steps:
+        return "method.steps_per_generation", int(steps) * micro_batch(cfg) * processes(cfg)
+    return "train.global_batch_size", int(cfg.train.global_batch_size)
 
 
 def _budget(cfg: DictConfig, data: DataFormat, batch: int, length: float) -> float | None:

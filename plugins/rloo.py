@@ -29,6 +29,7 @@ class RLOO(Method):
     data = DataFormat.PROMPTS
     config = "trl:RLOOConfig"
     trainer = "trl:RLOOTrainer"
+    whole_logits = False
     uses_rewards = True
     headline = {"reward": "reward", "reward_std": "spread", "kl": "KL", "completions/mean_length": "tokens"}
 

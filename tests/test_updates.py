@@ -46,7 +46,7 @@ def config(batch: int = 4, epochs: float = 1, max_steps: int = -1, group: int = 
                 "max_steps": max_steps,
                 "budget": none | budget,
             },
-            "strategy": {"processes": 1},
+            "strategy": {"processes": 1, "nodes": 1, "device": "cpu"},
         }
     )
 
@@ -90,6 +90,16 @@ def test_answers_are_sampled_for_several_updates_at_a_time(sampled: int | None, 
     cfg.method.generation_batch_size = sampled
     found = make_plan(cfg, rows(Q, 12), Q, prompt_tokens=3.0)
     assert (found.updates, found.sequences) == (updates, 4 * updates)
+
+
+@pytest.mark.parametrize(("steps", "updates", "sequences"), [(None, 3, 12), (1, 3, 12), (4, 2, 8), (5, 3, 10)])
+def test_answers_are_sampled_for_steps_of_a_process(steps: int | None, updates: int, sequences: int) -> None:
+    """An update takes 4 answers in two steps of 2; 5 steps sample 10 of 12, and leave half an update at the end."""
+    cfg = config(batch=4)
+    cfg.train.per_device_batch_size = 2
+    cfg.method.steps_per_generation = steps
+    found = make_plan(cfg, rows(Q, 12), Q, prompt_tokens=3.0)
+    assert (found.updates, found.sequences) == (updates, sequences)
 
 
 def test_fewer_prompts_than_are_sampled_at_a_time_are_refused() -> None:

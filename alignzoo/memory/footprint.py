@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignzoo.method import ModelKind
 from alignzoo.strategies import processes
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def passes_of(
     cfg: DictConfig, method: type[Method], config: Any, work: Workload, device: str, precision: str, peft: DictConfig
 ) -> Passes:
     """Return the passes of a run of ``method`` with the adapter ``peft``; ``config`` is the model's."""
+    from alignzoo.memory.packed import as_trained
     from alignzoo.memory.passes import Settings
     from alignzoo.memory.phases import Holding, Passes
     from alignzoo.memory.skeleton import skeleton
@@ -35,13 +37,15 @@ def passes_of(
         checkpointing=device != "cpu" if checkpointing == "auto" else bool(checkpointing),
         whole_logits=method.whole_logits,
         accumulates=work.batches > 1,
+        classifies=method.trains is ModelKind.REWARD_MODEL,
     )
     adapted = peft.name != "none"
     holding = Holding(
         reference=method.holds_reference(cfg) and not adapted,
         precomputes=method.needs_reference and bool(cfg.method.get("precompute_ref_log_probs", False)),
     )
-    return Passes(skeleton(config, cfg, precision, peft), work, settings, holding)
+    model = skeleton(config, cfg, precision, peft, method.trains)
+    return Passes(model, as_trained(cfg, work, model, device), settings, holding)
 
 
 def planned_peak(cfg: DictConfig, method: type[Method], ready: Ready) -> int | None:

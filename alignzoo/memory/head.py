@@ -9,17 +9,15 @@ import torch
 TILE = 4096, 32768  #: tokens and vocabulary entries of a tile of logits (trl.kernels.chunked_logprob in TRL 1.16)
 
 
-def chunked_loss(core: Any, ids: torch.Tensor, mask: torch.Tensor, device: str) -> torch.Tensor:
+def chunked_loss(core: Any, flat: torch.Tensor, device: str) -> torch.Tensor:
     """Return a loss of per-token log-probabilities as TRL's fused head computes them: a tile of logits at a time.
 
-    ``core``: the model without its adapter's wrapper; ``ids`` and ``mask``: (sequences, tokens). On a GPU TRL's kernel
-    works inside the tile; on other devices its PyTorch version makes several more tiles on the way.
+    ``core``: the model without its adapter's wrapper; ``flat``: the hidden states to score, (positions, width). TRL's
+    kernel works inside the tile on a GPU; on other devices its PyTorch version makes several more tiles on the way.
     """
     from trl.kernels import ChunkedLogProbFunction
 
-    hidden = core.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state[:, :-1]
-    head, labels = core.get_output_embeddings(), ids[:, 1:].reshape(-1)
-    flat = hidden.reshape(-1, hidden.size(-1))
+    head, labels = core.get_output_embeddings(), torch.zeros(len(flat), dtype=torch.long)
     if device == "cuda":
         loss: torch.Tensor = InTiles.apply(flat, head.weight)  # type: ignore[no-untyped-call]
         return loss

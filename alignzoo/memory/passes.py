@@ -20,13 +20,25 @@ class Size:
     sequences: int
     tokens: int
 
+    packed: int | None = None
+    """Tokens that go through the backbone, in one row without padding; None: all sequences, filled up."""
+
+    scored: int | None = None
+    """Positions that the head takes, those with a label; None: all."""
+
     @property
     def positions(self) -> int:
         """Tokens in all, those filled up included."""
         return self.sequences * self.tokens
 
+    @property
+    def labels(self) -> int:
+        """Positions that the head takes."""
+        return self.positions - self.sequences if self.scored is None else self.scored
+
     def __str__(self) -> str:
-        return f"{self.sequences:,} sequences of {self.tokens:,} tokens"
+        packed = f", packed into {self.packed:,}" if self.packed is not None else ""
+        return f"{self.sequences:,} sequences of {self.tokens:,} tokens{packed}"
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,9 @@ class Settings:
     accumulates: bool
     """Gradients of several batches are added up before an update."""
 
+    classifies: bool = False
+    """The model gives each sequence a score: a reward model."""
+
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context in which products are computed in 16 bits, where the precision says so."""
         if self.precision == "fp32":
@@ -65,10 +80,7 @@ def training_pass(skeleton: Skeleton, size: Size, settings: Settings) -> LiveByt
         ids, mask = _batch(size)
         for _ in range(2 if settings.accumulates else 1):
             with settings.autocast():
-                if settings.whole_logits:
-                    loss = full_loss(model, ids, mask)
-                else:
-                    loss = chunked_loss(skeleton.core, ids, mask, settings.device)
+                loss = _loss(skeleton, ids, mask, size, settings)
             loss.backward()  # type: ignore[no-untyped-call]
             del loss
     hook.remove()
@@ -78,6 +90,31 @@ def training_pass(skeleton: Skeleton, size: Size, settings: Settings) -> LiveByt
         _switch_checkpointing(skeleton.core, "disable")
     live.flops = live.flops // (2 if settings.accumulates else 1) + _uncounted(skeleton, size, settings)
     return live
+
+
+def _loss(skeleton: Skeleton, ids: torch.Tensor, mask: torch.Tensor, size: Size, settings: Settings) -> torch.Tensor:
+    """Return the loss of a batch, as the method's trainer makes it."""
+    if settings.classifies:
+        scores: torch.Tensor = skeleton.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        return scores.sum()
+    if settings.whole_logits:
+        return full_loss(skeleton.model, ids, mask)
+    hidden = _hidden(skeleton.core, ids, mask, size)
+    return chunked_loss(skeleton.core, hidden, settings.device)
+
+
+def _hidden(core: Any, ids: torch.Tensor, mask: torch.Tensor, size: Size) -> torch.Tensor:
+    """Return the hidden states that the head takes, (positions, width): of the packed row, laid out as it came."""
+    if size.packed is None:
+        hidden = core.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    else:
+        row, places = ids.new_zeros((1, size.packed)), torch.zeros_like(ids)
+        packed = core.base_model(input_ids=row, use_cache=False).last_hidden_state[0]
+        hidden = torch.nn.functional.embedding(places, packed)
+    shifted: torch.Tensor = hidden[:, :-1].reshape(-1, hidden.size(-1))
+    if size.scored is None:
+        return shifted
+    return shifted[torch.zeros(size.labels, dtype=torch.long)]
 
 
 def _switch_checkpointing(core: Any, to: str) -> None:
@@ -90,10 +127,10 @@ def _uncounted(skeleton: Skeleton, size: Size, settings: Settings) -> int:
 
     The logits twice, and the gradients of hidden states and, where they train, of the weights.
     """
-    if settings.device != "cuda" or settings.whole_logits:
+    if settings.device != "cuda" or settings.whole_logits or settings.classifies:
         return 0
     head = skeleton.head
-    return (8 if head.requires_grad else 6) * size.positions * int(head.numel())
+    return (8 if head.requires_grad else 6) * size.labels * int(head.numel())
 
 
 def scoring_pass(skeleton: Skeleton, size: Size, settings: Settings, chunked: bool) -> LiveBytes:
@@ -103,7 +140,9 @@ def scoring_pass(skeleton: Skeleton, size: Size, settings: Settings, chunked: bo
         ids, mask = _batch(size)
         if chunked:
             with settings.autocast():
-                chunked_loss(skeleton.core, ids, mask, settings.device)
+                chunked_loss(skeleton.core, _hidden(skeleton.core, ids, mask, size), settings.device)
+        elif settings.classifies:
+            model(input_ids=ids, attention_mask=mask, use_cache=False)
         else:
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
             log_probs = torch.log_softmax(logits[0].float(), -1)  # row by row, so of one row in float32

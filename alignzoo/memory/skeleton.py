@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from alignzoo import models, weights
 from alignzoo.data.sources import hub_reason
 from alignzoo.errors import UserError
+from alignzoo.method import ModelKind
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -73,8 +75,8 @@ class Skeleton:
 
     @property
     def head(self) -> Any:
-        """The weight of the last layer, (vocabulary, width)."""
-        return self.core.get_output_embeddings().weight
+        """The weight of the last layer, (vocabulary, width); of a reward model, (1, width)."""
+        return (self.core.get_output_embeddings() or self.core.score).weight
 
     @property
     def largest(self) -> int:
@@ -92,26 +94,32 @@ class Skeleton:
 NF4_BITS = 4.127
 
 
-def skeleton(config: Any, cfg: DictConfig, precision: str, peft: DictConfig) -> Skeleton:
+def skeleton(
+    config: Any, cfg: DictConfig, precision: str, peft: DictConfig, trains: ModelKind = ModelKind.POLICY
+) -> Skeleton:
     """Return the model that a run would train, of fake tensors on the CPU.
 
     ``config`` is the model's; ``cfg`` the run's; ``precision`` fp32, bf16 or fp16; ``peft`` the group's choice.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+    auto: Any = AutoModelForCausalLM
+    if trains is ModelKind.REWARD_MODEL:
+        auto, config = AutoModelForSequenceClassification, copy.copy(config)
+        config.num_labels, config.pad_token_id = 1, 0  # padding is not looked for, a number suffices
     dtype = models.weight_dtype(cfg.model.dtype, peft.name != "none", precision)
     quantized = bool(peft.get("quantization"))
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(
+        model = auto.from_config(
             config,
             dtype=torch.bfloat16 if quantized else getattr(torch, dtype),
             attn_implementation=cfg.model.attn_implementation or "sdpa",
             trust_remote_code=cfg.model.trust_remote_code,
         )
         linear = sum(w.numel() for w in _quantizable(model)) if quantized else 0
-        adapter = models.adapter_config(peft)
+        adapter = models.adapter_config(peft, trains)
         if adapter is not None:
             from peft import get_peft_model
 

@@ -57,6 +57,10 @@ def print_survey(survey: Survey, time: UpdateTime | None, rate: Rate | None) -> 
         f"{target.memory / GIB:.0f} GiB, {passes.work.batches} batch(es) of {passes.work.train} an update"
     )
     train = survey.cfg.train
+    if survey.lengths.rows is None:
+        console.print(
+            "an upper bound: all rows as long as train.max_length, no pair sharing its prompt; --data reads them"
+        )
     each = min(train.per_device_batch_size, max(1, train.global_batch_size // target.devices))
     whole = each * target.devices
     if survey.cfg.train.global_batch_size % whole:

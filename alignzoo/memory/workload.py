@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from alignzoo.memory.packed import Spread, spreads
 from alignzoo.memory.passes import Size
 from alignzoo.memory.phases import Workload
-from alignzoo.method import DataFormat
+from alignzoo.method import DataFormat, ModelKind
 from alignzoo.plan import SEQUENCES
 
 if TYPE_CHECKING:
@@ -37,6 +39,12 @@ class Lengths:
 
     heldout: int | None = None
 
+    distinct: Spread | None = None
+    """Tokens of a row to train on, a prompt counted once; None: not known, no prefix is shared."""
+
+    labels: Spread | None = None
+    """Positions of a row that are scored; None: all."""
+
 
 def assumed_lengths(cfg: DictConfig) -> Lengths:
     """Return the lengths where the data is not read: ``train.max_length``, half of it the prompt."""
@@ -62,12 +70,15 @@ def read_lengths(cfg: DictConfig, method: type[Method], ready: Ready) -> Lengths
         trained = longest(ready.data.train, "prompt_ids", [])
     else:
         trained = longest(ready.rows, "prompt_ids", columns)
+    distinct, labels = spreads(method, ready)
     return Lengths(
         trained=trained,
         scored=longest(heldout, "prompt_ids", answers) if paired else 0,
         prompt=longest(heldout, "prompt_ids", []),
         rows=len(ready.rows),
         heldout=len(heldout),
+        distinct=distinct,
+        labels=labels,
     )
 
 
@@ -96,15 +107,39 @@ def workload(cfg: DictConfig, method: type[Method], lengths: Lengths, devices: i
     if sampled:
         prompt = lengths.trained if lengths.rows else lengths.prompt
         tokens = prompt + int(cfg.method.get("max_completion_length", 0))
-        sample = Size(each * int(cfg.method.get("steps_per_generation") or batches), tokens)
+        whole = int(cfg.method.get("generation_batch_size") or 0) // (each * devices)
+        sample = Size(each * int(cfg.method.get("steps_per_generation") or whole or batches), tokens)
     measured = min(cfg.evaluate.batch_size, cfg.evaluate.rows, lengths.heldout or cfg.evaluate.rows)
     measures = cfg.evaluate.enabled and measured > 0 and lengths.heldout != 0
+    answers = measures and method.trains is ModelKind.POLICY  # a reward model has none
     return Workload(
-        train=Size(rows * SEQUENCES[method.data], tokens),
+        train=_batch(cfg, method, lengths, rows, tokens),
         sample=sample,
         sample_prompt=tokens - int(cfg.method.get("max_completion_length", 0)) if sampled else 0,
         score=Size(measured, lengths.scored) if measures and lengths.scored else None,
-        answer=Size(measured, lengths.prompt + cfg.evaluate.max_new_tokens) if measures else None,
+        answer=Size(measured, lengths.prompt + cfg.evaluate.max_new_tokens) if answers else None,
         prompt=lengths.prompt,
         batches=batches,
     )
+
+
+def _batch(cfg: DictConfig, method: type[Method], lengths: Lengths, rows: int, tokens: int) -> Size:
+    """Return one batch of ``rows``, whose longest sequence has ``tokens``, with what packing leaves of it."""
+    sequences = rows * SEQUENCES[method.data]
+    if method.data is DataFormat.PROMPTS:
+        answers = rows * int(cfg.method.get("max_completion_length", 0))
+        prompts = -(-rows // int(cfg.method.get("num_generations", 1)))
+        return Size(sequences, tokens, prompts * (tokens - answers // rows) + answers, answers)
+    if lengths.distinct is None or lengths.labels is None:
+        return Size(sequences, tokens)
+    batches = _batches(cfg, lengths.rows or rows, rows)
+    packed, scored = (spread.largest(rows, batches) for spread in (lengths.distinct, lengths.labels))
+    return Size(sequences, tokens, packed, scored)
+
+
+def _batches(cfg: DictConfig, total: int, rows: int) -> int:
+    """Return how many batches a device takes in a run, at most."""
+    each = max(1, cfg.train.global_batch_size // rows)
+    if cfg.train.max_steps > 0:
+        return int(cfg.train.max_steps) * each
+    return math.ceil(float(cfg.train.num_train_epochs) * total / rows)

@@ -15,7 +15,7 @@ from conftest import QUICK
 from inprocess import run
 from omegaconf import DictConfig
 
-from alignzoo import models, settings, train
+from alignzoo import settings, train
 from alignzoo.launch import quiet
 from alignzoo.memory.footprint import idle_memory, passes_of, planned_peak
 from alignzoo.memory.live import LiveBytes
@@ -29,9 +29,10 @@ from alignzoo.rewards import configured_rewards
 
 Compose = Callable[..., DictConfig]
 
-#: The plan is one of padded rows: rows that share their prompts take less.
+METHODS = ("dpo", "ipo", "kto", "orpo", "sft", "grpo", "rloo", "reward")
+SAMPLED = ("method.max_completion_length=24", "reward=length", "reward.length.slack=500")
+
 WORDS = (
-    "speed.shared_prefix=off",
     "model=tiny",
     "dataset.rows=8",
     "train.max_steps=2",
@@ -47,12 +48,12 @@ def held(cfg: DictConfig, folder: Path) -> tuple[int, int]:
     ready = make_ready(cfg, method)
     rewards = configured_rewards(cfg, method, ready.rows, ready.data.heldout, ready.stops)
     args = train.trl_config_of(cfg, method, ready, rewards, folder)
-    model = models.load_policy(ready.start, cfg, ready.device, ready.precision)
+    model = ready.load(cfg)
     trainer = method().build_trainer(train.train_parts(cfg, method, ready, args, rewards, model, Record(folder)))
     with LiveBytes(trainer.model) as live:
         trainer.train()
     work = workload(cfg, method, read_lengths(cfg, method, ready), devices=1)
-    passes = passes_of(cfg, method, model_config(cfg.model), work, "cpu", "fp32", cfg.peft)
+    passes = passes_of(cfg, method, model_config(cfg.model), work, "cpu", ready.precision, cfg.peft)
     there = ("weights", "reference", "start model", "freed gradients")
     found = phases(passes, SHARDINGS["single"])
     in_training = [phase for phase in found if phase.name in ("sampling", "training", "update")]
@@ -60,15 +61,17 @@ def held(cfg: DictConfig, folder: Path) -> tuple[int, int]:
     return sum(live.peak()), planned
 
 
+def words_of(method: str, *more: str) -> list[str]:
+    return [f"method={method}", *(SAMPLED if method in ("grpo", "rloo") else ()), *more]
+
+
 @pytest.mark.parametrize(
     "words",
     [
-        *(["method=" + method] for method in ("dpo", "ipo", "orpo", "kto", "sft")),
-        ["method=grpo", "method.max_completion_length=24", "reward=length", "reward.length.slack=500"],
-        ["method=dpo", "peft=lora"],
-        ["method=orpo", "peft=lora"],
-        ["method=dpo", "train.per_device_batch_size=2"],
-        ["method=dpo", "train.gradient_checkpointing=true"],
+        *(words_of(method, f"peft={peft}") for method in METHODS for peft in ("none", "lora")),
+        *(words_of(method, "speed.shared_prefix=off") for method in ("dpo", "grpo")),
+        words_of("dpo", "train.per_device_batch_size=2"),
+        words_of("dpo", "train.gradient_checkpointing=true"),
     ],
     ids=" ".join,
 )

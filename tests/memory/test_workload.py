@@ -19,7 +19,10 @@ READ = Lengths(trained=50, scored=60, prompt=20, rows=100, heldout=9)
 
 @pytest.mark.parametrize(
     ("method", "train"),
-    [("dpo", Size(8, 50)), ("orpo", Size(8, 50)), ("kto", Size(4, 50)), ("sft", Size(4, 50)), ("grpo", Size(4, 146))],
+    [
+        *(("dpo", Size(8, 50)), ("orpo", Size(8, 50)), ("kto", Size(4, 50)), ("sft", Size(4, 50))),
+        ("grpo", Size(4, 146, packed=50 + 4 * 96, scored=4 * 96)),  # one prompt, and what is sampled for it
+    ],
 )
 def test_a_batch_of_four_rows(method: str, train: Size, compose_config: Compose) -> None:
     cfg = compose_config(f"method={method}", "train.global_batch_size=8")
@@ -28,6 +31,18 @@ def test_a_batch_of_four_rows(method: str, train: Size, compose_config: Compose)
     assert (found.score, found.answer) == (Size(9, 60), Size(9, 20 + 128))
     assert found.sample == (Size(8, 146) if method == "grpo" else None), "both batches' answers are sampled at once"
     assert workload(cfg, registry.registry().method(method), READ, devices=2).batches == 1
+
+
+def test_answers_of_several_updates_are_sampled_at_once(compose_config: Compose) -> None:
+    of = registry.registry().method("grpo")
+    for key, size in (("steps_per_generation", 3), ("generation_batch_size", 12)):
+        cfg = compose_config("method=grpo", f"+method.{key}={size}")
+        assert workload(cfg, of, READ, devices=1).sample == Size(12, 146)
+
+
+def test_a_reward_model_answers_nothing(compose_config: Compose) -> None:
+    found = workload(compose_config("method=reward"), registry.registry().method("reward"), READ, devices=1)
+    assert (found.score, found.answer, found.sample) == (Size(9, 60), None, None)
 
 
 def test_few_rows_and_nothing_held_out(compose_config: Compose) -> None:
