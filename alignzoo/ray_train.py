@@ -101,7 +101,7 @@ def join(job: dict[str, Any]) -> None:
         raise
     except Exception as error:
         log.exception("rank %d", ranks.rank())
-        raise RuntimeError(f"{type(error).__name__}: {error}") from None  # which Ray can hand over, whatever it was
+        raise elastic.WorkerFailed(f"{type(error).__name__}: {error}") from None  # which Ray can hand over as it is
 
 
 def _show_in(file: Path) -> None:
@@ -145,12 +145,11 @@ def _cleared(scratch: Path) -> Iterator[None]:
 
 def _failure(error: Exception, folder: Path) -> Exception:
     """Return the first failing rank's own error, and where its log is."""
-    failures: dict[int, Any] = getattr(error, "worker_failures", {})
-    causes = {rank: getattr(failure, "_base_exc", None) for rank, failure in failures.items()}
-    if not causes:
+    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+    if not failures:
         return error
-    rank = min(causes, key=lambda rank: (causes[rank] is not None, rank))  # a process that died lets the others fail
-    cause = causes[rank]
-    if isinstance(cause, UserError):
-        return cause
-    return elastic.failed(rank, str(cause) if cause else "its process died", folder)
+    told = {rank: isinstance(failure, UserError | elastic.WorkerFailed) for rank, failure in failures.items()}
+    rank = min(failures, key=lambda rank: (told[rank], rank))  # a process that died makes the others fail
+    if isinstance(failures[rank], UserError):
+        return failures[rank]
+    return elastic.failed(rank, str(failures[rank]) if told[rank] else "its process died", folder)

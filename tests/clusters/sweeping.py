@@ -79,10 +79,10 @@ def finished(sweep: Path) -> str:
 
 
 def left(folder: Path) -> list[str]:
-    """Return the processes that still work in ``folder``, but joblib's caretaker, which ends when all others have."""
+    """Return the processes that still work in ``folder``, but joblib's caretaker, which ends last, and Ray's own."""
     found = psutil.process_iter(["cmdline", "cwd"])
     lines = [" ".join(process.info["cmdline"] or []) for process in found if process.info["cwd"] == str(folder)]
-    return [line for line in lines if "resource_tracker" not in line]
+    return [line for line in lines if "resource_tracker" not in line and not line.startswith(("ray::IDLE", "ray::_"))]
 
 
 def gone(folder: Path, within: float) -> bool:

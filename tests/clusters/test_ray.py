@@ -52,9 +52,9 @@ def cluster() -> Iterator[dict[str, str]]:
     finally:
         own = [process, *process.children(recursive=True)]
         process.terminate()
-        _, alive = psutil.wait_procs(own, 30)
+        _, alive = psutil.wait_procs(own, 120)
         shutil.rmtree(session)
-    assert not alive
+    assert not [each for each in alive if each.is_running()], alive
 
 
 def answers(variables: dict[str, str]) -> bool:
