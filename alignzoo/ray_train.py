@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 
 LOOK = 0.5  #: seconds between looks at what the main process prints
 SHOWN = "shown"  #: in Ray's folder of a run: what its main process prints
-BEGAN = "began"  #: there too: its processes have started
 STOPPED = "stopped"  #: there too: why it stopped where it was told to
 
 
@@ -76,7 +75,7 @@ def _trainer(cfg: DictConfig, count: int, job: dict[str, Any], scratch: Path) ->
         run_config=RunConfig(
             name="run",
             storage_path=str(scratch),
-            failure_config=FailureConfig(max_failures=cfg.strategy.restarts),
+            failure_config=FailureConfig(max_failures=0),
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
@@ -86,13 +85,9 @@ def join(job: dict[str, Any]) -> None:
     """Train as one of the run's processes: Ray has named them as torchrun does, and made their process group."""
     from alignzoo import worker
 
-    began = Path(job["scratch"]) / BEGAN
-    if ranks.rank() == 0 and began.exists():
-        job["config"]["resume"] = "auto"  # from what it saved before a process was lost
     if ranks.rank() == 0:
         _show_in(Path(job["scratch"]) / SHOWN)
     try:
-        began.touch()
         worker.run(job)
     except Preempted as preempted:
         if ranks.rank() == 0:

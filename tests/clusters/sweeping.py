@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -33,11 +31,7 @@ def alignzoo_callbacks(cfg):
                 raise RuntimeError("the moon is full")
             if way == "kill the parent":
                 os.kill(os.getppid(), 9)
-            here = os.path.join(os.environ["HERE"], str(cfg.method.beta))
-            again = os.path.exists(here)
-            open(here, "w").write(json.dumps(seen))
-            if way == "die once" and not again:
-                os.kill(os.getpid(), 9)
+            open(os.path.join(os.environ["HERE"], str(cfg.method.beta)), "w").write(json.dumps(seen))
             if way == "wait":
                 time.sleep(600)
 
@@ -58,10 +52,6 @@ def install(folder: Path, name: str, code: str) -> dict[str, str]:
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(f"[alignzoo]\n{name} = {name}\n")
     return {"PYTHONPATH": str(info.parent)}
-
-
-def result(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / "result.json").read_text()))
 
 
 def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], out: Path) -> None:

@@ -137,14 +137,6 @@ def test_a_failing_process_ends_all(
     assert gone(tmp_path, 20), left(tmp_path)
 
 
-def test_a_lost_process_is_started_again_where_asked(alignzoo: Alignzoo, doing: dict[str, str], tmp_path: Path) -> None:
-    """It is killed once, at its second update, and goes on from its checkpoint."""
-    words = (*SETTING, *ON_RAY, "strategy.restarts=1", "train.save_strategy=steps", "train.save_steps=1")
-    done = alignzoo(*words, **doing, DO='{"0.1": "die once"}')
-    assert done.returncode == 0, done.stderr
-    assert sweeping.result(tmp_path / "run")["cost"]["resumed"] == [1]
-
-
 def test_a_mistake_in_the_data_reads_as_from_one_process(alignzoo: Alignzoo, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": null}\n' * 8)
     words = ("model=tiny", "dataset=local", "dataset.path=rows.jsonl", "train.global_batch_size=2")
