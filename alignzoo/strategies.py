@@ -89,9 +89,7 @@ def check(cfg: DictConfig) -> None:
         )
     micro_batch(cfg)
     if strategy.restarts and cfg.launcher.name == "ray":
-        raise UserError(
-            "launcher=ray starts no process again: leave strategy.restarts out, and go on by resume=auto."
-        )
+        raise UserError("launcher=ray starts no process again: leave strategy.restarts out, and go on by resume=auto.")
     known = strategy.rendezvous or "SLURM_JOB_NODELIST" in os.environ or ranks.joined() or cfg.launcher.name == "ray"
     if strategy.nodes > 1 and not known:
         raise UserError("strategy.nodes: add strategy.rendezvous=HOST:PORT, where HOST is the first machine's.")
