@@ -48,7 +48,7 @@ def launch(cfg: DictConfig) -> float | None:
     folder = Path(hydra.runtime.output_dir)
     warm.sweep(sweeping)
     if multiprocessing.current_process().name.startswith("LokyProcess"):  # joblib's outlive a sweep that is killed
-        end_with_parent(signal.SIGTERM)
+        end_with_parent(signal.SIGKILL)
     record = None
     try:
         with listening():

@@ -9,13 +9,10 @@ from pathlib import Path
 
 import psutil
 
-#: A plugin that does what $DO says for a member's beta, at the second update of its first rank; two GPUs are pretended.
+#: A plugin that does what $DO says for a member's beta, at the second update of its first rank.
 DOING = """
 import json, os, time
-from alignzoo import hookimpl, strategies
-
-if "GPUS" in os.environ:
-    strategies.gpus = lambda: int(os.environ["GPUS"])
+from alignzoo import hookimpl
 
 @hookimpl
 def alignzoo_callbacks(cfg):
@@ -25,13 +22,12 @@ def alignzoo_callbacks(cfg):
         def on_step_end(self, args, state, control, **kwargs):
             if state.global_step != 2 or os.environ.get("RANK", "0") != "0":
                 return
-            seen = {"gpus": os.environ.get("CUDA_VISIBLE_DEVICES"), "process": os.getpid(), "began": time.time()}
             way = json.loads(os.environ.get("DO", "{}")).get(str(cfg.method.beta))
             if way == "raise":
                 raise RuntimeError("the moon is full")
             if way == "kill the parent":
                 os.kill(os.getppid(), 9)
-            open(os.path.join(os.environ["HERE"], str(cfg.method.beta)), "w").write(json.dumps(seen))
+            open(os.path.join(os.environ["HERE"], str(cfg.method.beta)), "w").write(str(os.getpid()))
             if way == "wait":
                 time.sleep(600)
 
