@@ -65,7 +65,7 @@ def launch(cfg: DictConfig, stage: bool = False) -> float | None:
     warm.sweep(sweeping)
     logging.raiseExceptions = False  # of a full disk the run tells once, and not each line of its log
     if multiprocessing.current_process().name.startswith("LokyProcess"):  # joblib's outlive a sweep that is killed
-        end_with_parent(signal.SIGTERM)
+        end_with_parent(signal.SIGKILL)
     record = None
     try:
         with listening():

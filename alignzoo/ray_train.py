@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 
 LOOK = 0.5  #: seconds between looks at what the main process prints
 SHOWN = "shown"  #: in Ray's folder of a run: what its main process prints
-BEGAN = "began"  #: there too: its processes have started
 STOPPED = "stopped"  #: there too: why it stopped where it was told to
 
 
@@ -77,7 +76,7 @@ def _trainer(cfg: DictConfig, count: int, job: dict[str, Any], scratch: Path) ->
         run_config=RunConfig(
             name="run",
             storage_path=str(scratch),
-            failure_config=FailureConfig(max_failures=cfg.strategy.restarts),
+            failure_config=FailureConfig(max_failures=0),
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
@@ -87,13 +86,9 @@ def join(job: dict[str, Any]) -> None:
     """Train as one of the run's processes: Ray has named them as torchrun does, and made their process group."""
     from alignzoo import worker
 
-    began = Path(job["scratch"]) / BEGAN
-    if ranks.rank() == 0 and began.exists():
-        job["config"]["resume"] = "auto"  # from what it saved before a process was lost
     if ranks.rank() == 0:
         _show_in(Path(job["scratch"]) / SHOWN)
     try:
-        began.touch()
         worker.run(job)
     except Preempted as preempted:
         if ranks.rank() == 0:
@@ -102,7 +97,7 @@ def join(job: dict[str, Any]) -> None:
         raise
     except Exception as error:
         log.exception("rank %d", ranks.rank())
-        raise RuntimeError(f"{type(error).__name__}: {error}") from None  # which Ray can hand over, whatever it was
+        raise elastic.WorkerFailed(f"{type(error).__name__}: {error}") from None  # which Ray can hand over as it is
 
 
 def _show_in(file: Path) -> None:
@@ -146,12 +141,11 @@ def _cleared(scratch: Path) -> Iterator[None]:
 
 def _failure(error: Exception, folder: Path) -> Exception:
     """Return the first failing rank's own error, and where its log is."""
-    failures: dict[int, Any] = getattr(error, "worker_failures", {})
-    causes = {rank: getattr(failure, "_base_exc", None) for rank, failure in failures.items()}
-    if not causes:
+    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+    if not failures:
         return error
-    rank = min(causes, key=lambda rank: (causes[rank] is not None, rank))  # a process that died lets the others fail
-    cause = causes[rank]
-    if isinstance(cause, UserError):
-        return cause
-    return elastic.failed(rank, str(cause) if cause else "its process died", folder)
+    told = {rank: isinstance(failure, UserError | elastic.WorkerFailed) for rank, failure in failures.items()}
+    rank = min(failures, key=lambda rank: (told[rank], rank))  # a process that died makes the others fail
+    if isinstance(failures[rank], UserError):
+        return failures[rank]
+    return elastic.failed(rank, str(failures[rank]) if told[rank] else "its process died", folder)

@@ -89,6 +89,8 @@ def check(cfg: DictConfig) -> None:
             "or take strategy=single."
         )
     micro_batch(cfg)
+    if strategy.restarts and cfg.launcher.name == "ray":
+        raise UserError("launcher=ray starts no process again: leave strategy.restarts out, and go on by resume=auto.")
     known = strategy.rendezvous or ranks.joined() or meeting.named() or cfg.launcher.name == "ray"
     if strategy.nodes == 1 or known:
         return

@@ -94,6 +94,12 @@ def test_ray_is_named_where_it_is_missing(compose_config: Composed, monkeypatch:
         strategies.check(compose_config("launcher=ray", "strategy=ddp", "strategy.processes=2"))
 
 
+def test_restarts_on_ray_are_refused(compose_config: Composed) -> None:
+    cfg = compose_config("launcher=ray", "launcher.requires=null", "strategy.processes=2", "strategy.restarts=1")
+    with pytest.raises(UserError, match=r"launcher=ray starts no process again: leave strategy\.restarts out"):
+        strategies.check(cfg)
+
+
 def test_machines_need_a_place_to_meet(compose_config: Composed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURM_STEP_NODELIST", raising=False)
     cfg = compose_config("strategy=multinode", "strategy.processes=1", "train.per_device_batch_size=2")

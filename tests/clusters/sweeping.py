@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 
-#: A plugin that does what $DO says for a member's beta, at the second update of its first rank; two GPUs are pretended.
+#: A plugin that does what $DO says for a member's beta, at the second update of its first rank.
 DOING = """
 import json, os, time
-from alignzoo import hookimpl, strategies
-
-if "GPUS" in os.environ:
-    strategies.gpus = lambda: int(os.environ["GPUS"])
+from alignzoo import hookimpl
 
 @hookimpl
 def alignzoo_callbacks(cfg):
@@ -27,17 +22,12 @@ def alignzoo_callbacks(cfg):
         def on_step_end(self, args, state, control, **kwargs):
             if state.global_step != 2 or os.environ.get("RANK", "0") != "0":
                 return
-            seen = {"gpus": os.environ.get("CUDA_VISIBLE_DEVICES"), "process": os.getpid(), "began": time.time()}
             way = json.loads(os.environ.get("DO", "{}")).get(str(cfg.method.beta))
             if way == "raise":
                 raise RuntimeError("the moon is full")
             if way == "kill the parent":
                 os.kill(os.getppid(), 9)
-            here = os.path.join(os.environ["HERE"], str(cfg.method.beta))
-            again = os.path.exists(here)
-            open(here, "w").write(json.dumps(seen))
-            if way == "die once" and not again:
-                os.kill(os.getpid(), 9)
+            open(os.path.join(os.environ["HERE"], str(cfg.method.beta)), "w").write(str(os.getpid()))
             if way == "wait":
                 time.sleep(600)
 
@@ -60,10 +50,6 @@ def install(folder: Path, name: str, code: str) -> dict[str, str]:
     return {"PYTHONPATH": str(info.parent)}
 
 
-def result(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / "result.json").read_text()))
-
-
 def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], out: Path) -> None:
     """Wait for what a process does; ``out`` is where it prints to."""
     end = time.monotonic() + 240
@@ -79,10 +65,10 @@ def finished(sweep: Path) -> str:
 
 
 def left(folder: Path) -> list[str]:
-    """Return the processes that still work in ``folder``, but joblib's caretaker, which ends when all others have."""
+    """Return the processes that still work in ``folder``, but joblib's caretaker, which ends last, and Ray's own."""
     found = psutil.process_iter(["cmdline", "cwd"])
     lines = [" ".join(process.info["cmdline"] or []) for process in found if process.info["cwd"] == str(folder)]
-    return [line for line in lines if "resource_tracker" not in line]
+    return [line for line in lines if "resource_tracker" not in line and not line.startswith(("ray::IDLE", "ray::_"))]
 
 
 def gone(folder: Path, within: float) -> bool:

