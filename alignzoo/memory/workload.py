@@ -139,8 +139,9 @@ def _batch(cfg: DictConfig, method: type[Method], lengths: Lengths, rows: int, t
 
 def _batches(cfg: DictConfig, total: int, rows: int) -> int:
     """Return how many batches a device takes in a run, at most."""
-    each = max(1, cfg.train.global_batch_size // rows)
+    each: int = max(1, cfg.train.global_batch_size // rows)
     steps: int = cfg.train.max_steps
     if steps > 0:
         return steps * each
-    return math.ceil(float(cfg.train.num_train_epochs) * total / rows)
+    epochs: float = cfg.train.num_train_epochs
+    return math.ceil(epochs * total / rows)
