@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         run()
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would complain of what it still holds
+        sys.exit(128 + signal.SIGPIPE)
     except UserError as error:
         sys.exit(complain(str(error)))
     except Exception as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -176,3 +177,15 @@ def test_skypilot_itself_reads_the_task(
     assert done.returncode == 0, done.stderr
     gpus = "{'H100': 8}" if "H100:8" in words else "None"
     assert done.stdout.split("\n")[-2] == f"{2 if LARGE[0] in words else 1} {gpus} [138]"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    """As ``alignzoo export ... | head``, which ends before all is written."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "alignzoo", "export", *SKYPILOT]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert done.returncode == 128 + signal.SIGPIPE
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipeError" not in done.stderr

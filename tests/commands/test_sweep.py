@@ -66,6 +66,12 @@ def test_resume_finishes_only_what_is_missing(swept: Path) -> None:
     assert (swept / "leaderboard.html").exists()
 
 
+def test_a_finished_sweep_that_is_started_again_stays_finished(swept: Path) -> None:
+    """After it was resumed above: without ``resume=auto``, its members are refused and left as they are."""
+    again = run(swept, "-m", *QUICK, *MORE, "method=dpo,ipo", "method.beta=0.1,0.5")
+    assert states(swept) == [State.DONE] * 4, again.err
+
+
 def test_the_command_is_taken_back_without_its_folder(swept: Path) -> None:
     words = sweep_words(swept)
     assert "method=dpo,ipo" in words
