@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.method import DataFormat, ModelKind
@@ -32,13 +33,16 @@ class Spread:
     mean: float
     deviation: float
     most: int
+    rows: int
 
     def largest(self, rows: int, batches: int) -> int:
         """Return the tokens of the largest of so many batches of ``rows``, as it is expected.
 
-        The largest of n normal numbers lies about sqrt(2 ln n) deviations above their mean.
+        Blom, 1958, approximates the largest of n normal numbers; rows are drawn without replacement.
         """
-        above = self.deviation * math.sqrt(2 * rows * math.log(max(1, batches)))
+        drawn = math.sqrt(max(0, self.rows - rows) / max(1, self.rows - 1))
+        score = NormalDist().inv_cdf((max(1, batches) - 0.375) / (max(1, batches) + 0.25))
+        above = score * drawn * self.deviation * math.sqrt(rows)
         return min(rows * self.most, math.ceil(rows * self.mean + above))
 
 
@@ -70,7 +74,9 @@ def _spread(rows: Dataset, columns: tuple[str, ...]) -> Spread:
     for batch in rows.select_columns(list(columns)).with_format("arrow").iter(10_000):
         parts.append(sum(_counts(batch, name) for name in columns))
     tokens = np.concatenate(parts)
-    return Spread(float(tokens.mean()), float(tokens.std()), int(tokens.max())) if len(tokens) else Spread(0, 0, 0)
+    if not len(tokens):
+        return Spread(0, 0, 0, 0)
+    return Spread(float(tokens.mean()), float(tokens.std()), int(tokens.max()), len(tokens))
 
 
 def _counts(batch: Any, name: str) -> Any:

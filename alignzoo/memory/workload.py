@@ -140,8 +140,7 @@ def _batch(cfg: DictConfig, method: type[Method], lengths: Lengths, rows: int, t
 def _batches(cfg: DictConfig, total: int, rows: int) -> int:
     """Return how many batches a device takes in a run, at most."""
     each: int = max(1, cfg.train.global_batch_size // rows)
-    steps: int = cfg.train.max_steps
-    if steps > 0:
-        return steps * each
-    epochs: float = cfg.train.num_train_epochs
+    if cfg.train.max_steps > 0:
+        return int(cfg.train.max_steps) * each
+    epochs = float(cfg.train.num_train_epochs)
     return math.ceil(epochs * total / rows)

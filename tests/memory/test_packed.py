@@ -22,10 +22,11 @@ TINY = ("model=tiny", "dataset.rows=8", "evaluate.rows=4", "train.max_steps=1")
 
 
 def test_the_largest_batch_lies_between_the_mean_and_the_longest_rows() -> None:
-    spread = Spread(mean=10.0, deviation=2.0, most=14)
+    spread = Spread(mean=10.0, deviation=2.0, most=14, rows=1000)
     assert spread.largest(rows=4, batches=1) == 40
-    assert spread.largest(rows=4, batches=8) == 49  # 2 x sqrt(4) deviations x sqrt(2 ln 8) above
+    assert spread.largest(rows=4, batches=8) == 46  # 2 x sqrt(4) deviations of 1.43 above
     assert spread.largest(rows=1, batches=10**6) == 14
+    assert Spread(10.0, 2.0, 14, rows=4).largest(rows=4, batches=8) == 40, "each batch holds all rows"
 
 
 @pytest.mark.parametrize("method", ["dpo", "orpo", "kto", "sft"])
