@@ -20,6 +20,7 @@ from alignzoo.data.tokens import Tokeniser
 from alignzoo.launch import quiet
 from alignzoo.method import Method
 from alignzoo.models import adapter_config, load_policy, load_tokenizer
+from alignzoo.rewards import build_rewards
 from alignzoo.speed import attention, backbone
 from alignzoo.speed.backbone import share_prefixes, stop_sharing
 from alignzoo.tiny import VOCABULARY, make_tiny
@@ -119,6 +120,7 @@ def losses(
             tokenizer=tokenizer,
             train=convert(data.train, data.kind, plugin.data, batch, cfg.seed),
             peft_config=adapter_config(cfg.peft),
+            rewards=build_rewards(cfg.reward, set(), []).functions if plugin.uses_rewards else [],
         )
         trainer = (build or plugin.build_trainer)(plugin(), parts)
         reference = getattr(trainer, "ref_model", None)
@@ -157,6 +159,19 @@ def test_dpo_has_the_same_losses_in_every_family(losses: Losses, family: str, mo
 )
 def test_other_methods_have_the_same_losses(losses: Losses, method: str, more: tuple[str, ...]) -> None:
     same(losses(method, *more), losses(method, *more, choice="off"))
+
+
+#: Groups of four sampled answers, each learnt from in two updates; the reward differs between random answers.
+GROUPS = (
+    *("method.num_generations=4", "method.max_completion_length=12", "reward=length", "reward.length.words=1"),
+    *("train.per_device_batch_size=4", "train.global_batch_size=8", "+method.num_iterations=2", "method.beta=1"),
+)
+
+
+@pytest.mark.parametrize("method", ["grpo", "rloo"])
+def test_groups_of_sampled_answers_have_the_same_losses(losses: Losses, method: str) -> None:
+    """Also accumulated, in two micro-batches an update. What is sampled is never packed, and the same."""
+    same(losses(method, *GROUPS), losses(method, *GROUPS, choice="off"))
 
 
 @pytest.mark.parametrize("more", [(), ("peft=lora",)], ids=["full", "lora"])
