@@ -171,6 +171,6 @@ def _budget(backbone: Any, settings: _Settings) -> int:
     """Sharded weights are gathered layer by layer by all processes at once: each must go through equally often."""
     from torch.distributed.tensor import DTensor
 
-    weight = next(backbone.parameters())
-    sharded = isinstance(weight, DTensor) or hasattr(weight, "ds_id") or type(backbone).__name__.startswith("FSDP")
-    return 2**62 if sharded else settings.budget
+    # FSDP2 has gathered what belongs to the whole model by now, such as the embeddings: only layers are still sharded.
+    sharded = any(isinstance(weight, DTensor) or hasattr(weight, "ds_id") for weight in backbone.parameters())
+    return 2**62 if sharded or type(backbone).__name__.startswith("FSDP") else settings.budget
