@@ -18,7 +18,7 @@ QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "WANDB_MODE": "offline"}
 SKYPILOT = "skypilot==0.14.1"
 #: One process a core, one thread each: many threads in several processes get into each other's way. A file stays in one
 #: process, for what its tests share; tests/conftest.py puts the long files first.
-PARALLEL = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
+PARALLEL = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder", "--durations=40", "--durations-min=10")
 
 
 def group(name: str) -> list[str]:

@@ -103,7 +103,7 @@ def launch(cfg: DictConfig, stage: bool = False) -> float | None:
         elif record:
             _close_log()
             record.discard()
-        elif sweeping and not (isinstance(error, InUse) or (folder / "result.json").exists()):  # for the sweep's table
+        elif sweeping and not isinstance(error, InUse):  # another run's folder: only the sweep's table is told
             (folder / "error.txt").write_text(f"{text}\n", encoding="utf-8")
         if not sweeping or isinstance(error, InUse):  # whoever uses the folder runs the same sweep
             raise SystemExit(1) from None

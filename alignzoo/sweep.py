@@ -26,8 +26,9 @@ class SweepCallback(Callback):
         _make(config.hydra.run.dir)
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
-        """Make the sweep's."""
+        """Make the sweep's, where no other sweep is."""
         _make(config.hydra.sweep.dir)
+        _refuse_finished(Path(config.hydra.sweep.dir), config)
         if "submitit" in config.hydra.launcher._target_:
             submitted.wait_for_all()
         if config.hydra.launcher._target_.endswith(".RayLauncher"):
@@ -71,6 +72,16 @@ def _prepare_ray(config: Any) -> None:
         ray_cluster.prepare_sweep(config)
     except UserError as error:
         raise SystemExit(complain(str(error))) from None
+
+
+def _refuse_finished(folder: Path, config: Any) -> None:
+    if config.get("resume") != "auto" and any(folder.glob("[0-9]*/result.json")):
+        raise SystemExit(
+            complain(
+                f"hydra.sweep.dir={folder} holds finished runs of a sweep: add resume=auto to run what is missing of "
+                "it, or choose another folder."
+            )
+        )
 
 
 def _make(folder: str) -> None:

@@ -42,5 +42,5 @@ def test_patience_is_a_duration(compose_config: Callable[..., DictConfig], patie
 
 
 def test_a_machine_may_come_back_with_another_address() -> None:
-    then, now = {"strategy.address": "10.0.0.1", "strategy.nodes": 2}, {"strategy.restarts": 3, "strategy.nodes": 3}
-    assert differences(then, now) == [("strategy.nodes", 2, 3)]
+    then, now = {"strategy.address": "10.0.0.1", "seed": 2}, {"strategy.restarts": 3, "seed": 3}
+    assert differences(then, now) == [("seed", 2, 3)]

@@ -412,16 +412,17 @@ def test_a_sweep_goes_on_after_a_member_that_fails(tmp_path: Path, cache: Path) 
     assert (members[2] / "metrics.jsonl").exists(), "what was logged before the end is kept"
 
 
-def test_a_sweep_goes_on_after_a_member_that_is_finished_already(tmp_path: Path) -> None:
+def test_a_sweep_is_not_mixed_with_the_finished_runs_of_another(tmp_path: Path) -> None:
     first = tmp_path / "sweep" / "0-dpo-tiny-concise"
     first.mkdir(parents=True)
     (first / "result.json").write_text("{}")
-    before = {path.name: path.read_bytes() for path in first.iterdir()}
-    done = run(tmp_path / "sweep", "-m", "method=dpo", "seed=7,8", *WORDS)
-    assert done.code == 1
-    assert "holds a finished run" in done.err
-    assert (tmp_path / "sweep" / "1-dpo-tiny-concise" / "result.json").exists()
-    assert before.items() <= {path.name: path.read_bytes() for path in first.iterdir()}.items()
+    done = command(tmp_path, "-m", "method=dpo", "seed=7,8", *LITTLE, "hydra.sweep.dir=sweep")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "alignzoo: hydra.sweep.dir=sweep holds finished runs of a sweep: add resume=auto to run what is missing of it, "
+        "or choose another folder.\n"
+    )
+    assert [path.name for path in (tmp_path / "sweep").rglob("*")] == [first.name, "result.json"]
 
 
 CRASHING = """

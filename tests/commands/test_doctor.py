@@ -52,11 +52,14 @@ def test_a_broken_plugin_is_broken_and_one_with_a_remark_is_warned_of(fake_packa
     assert [check.verdict for check in check_plugins()] == [Verdict.OK]
     fake_package("fake_broken", "1 / 0")
     fake_package("fake_chatty", "print('hello')")
-    first, second = check_plugins()
+    first, second, third = check_plugins()
     assert (first.name, first.verdict) == ("fake_broken (fake_broken 1.0)", Verdict.BROKEN)
     assert "ZeroDivisionError" in first.found
     assert "ALIGNZOO_DISABLED_PLUGINS=fake_broken" in first.fix
-    assert (second.name, second.verdict) == ("fake_chatty (fake_chatty 1.0)", Verdict.WARNING)
+    assert second.found == "prints when it is loaded: 'hello'"
+    assert third.found == "has no hook: mark its functions with @hookimpl"
+    for remark in (second, third):
+        assert (remark.name, remark.verdict) == ("fake_chatty (fake_chatty 1.0)", Verdict.WARNING)
 
 
 def test_a_token_is_found_where_the_hub_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

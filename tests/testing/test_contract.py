@@ -109,7 +109,7 @@ DECLARED = {
     "a config that is a class": ('"trl:DPOConfig"', "dict", 'whose config is not written as "module:Class"'),
     "a reference that is no bool": ("needs_reference = True", "needs_reference = 'yes'", "needs_reference is 'yes'\n"),
     "rewards that are no bool": ("needs_reference = True", "uses_rewards = 1", "uses_rewards is 1\n"),
-    "pinned that is no dict": ('{"loss_type": ["hinge"]}', '["loss_type"]', "pinned is ['loss_type']\n"),
+    "pinned that is no dict": ('{"loss_type": ["hinge"]}', '["loss_type"]', "whose pinned is no Mapping"),
     "not a Method": ("class Fake(Method)", "class Fake", "no subclass of alignzoo.Method"),
 }
 
