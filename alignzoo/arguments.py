@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 #: Keys of `train` that the core turns into TRL's own.
 OWN_TRAIN_KEYS = frozenset(
     {
-        *("global_batch_size", "per_device_batch_size", "max_length", "precision", "gradient_checkpointing", "budget"),
-        "stop_before",
+        *("global_batch_size", "per_device_batch_size", "per_device_batch_tokens", "max_length", "precision"),
+        *("gradient_checkpointing", "budget", "stop_before"),
     }
 )
 
@@ -77,7 +77,7 @@ def trl_arguments(
         "fp16": precision == "fp16",
         "gradient_checkpointing": device != "cpu" if checkpointing == "auto" else checkpointing,
         "per_device_train_batch_size": micro_batch(cfg),
-        "per_device_eval_batch_size": micro_batch(cfg),
+        "per_device_eval_batch_size": min(cfg.train.per_device_batch_size, micro_batch(cfg)),
         "gradient_accumulation_steps": cfg.train.global_batch_size // (micro_batch(cfg) * processes(cfg)),
         "max_length": cfg.train.max_length,  # no row is longer; caps only KTO's pairs of a prompt with another's answer
         "trust_remote_code": cfg.model.trust_remote_code,

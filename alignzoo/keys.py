@@ -10,6 +10,7 @@ TYPES = {
     "telemetry": "bool",
     "train.global_batch_size": "int",
     "train.per_device_batch_size": "int",
+    "train.per_device_batch_tokens": "int | None",
     "train.max_length": "int",
     "train.precision": "str",
     "train.gradient_checkpointing": "bool | str",
@@ -68,6 +69,7 @@ CHOICES = {
 LEAST = {
     "train.global_batch_size": 1,
     "train.per_device_batch_size": 1,
+    "train.per_device_batch_tokens": 1,
     "train.max_length": 2,
     "dataset.rows": 1,
     "dataset.heldout.rows": 0,

@@ -138,6 +138,14 @@ class Method:
         return cls.needs_reference and not cfg.method.get("precompute_ref_log_probs", False)
 
     @classmethod
+    def mean_of_rows(cls, cfg: DictConfig) -> bool:
+        """Return whether a batch's loss is the mean of its rows' losses: ``train.per_device_batch_tokens`` needs that.
+
+        True also for a loss that counts the tokens of the whole update, as transformers does it.
+        """
+        return False
+
+    @classmethod
     def first_loss(cls, cfg: DictConfig) -> float | None:
         """Return what the first logged loss must be, policy and reference being equal, or None if nothing follows."""
         return None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alignzoo.speed.batches import TokenBatches
 from alignzoo.speed.reference import KeptReference
 
 if TYPE_CHECKING:
@@ -89,5 +90,5 @@ class EpochRepeats:
 
 
 def takes_token_ids(trainer: type[Any]) -> type[Any]:
-    """Return ``trainer`` with :class:`TokenRows` and :class:`KeptReference` mixed in, under its own name."""
-    return type(trainer.__name__, (TokenRows, KeptReference, trainer), {"__module__": trainer.__module__})
+    """Return ``trainer`` with :class:`TokenRows` and what makes it faster mixed in, under its own name."""
+    return type(trainer.__name__, (TokenRows, KeptReference, TokenBatches, trainer), {"__module__": trainer.__module__})

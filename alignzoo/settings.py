@@ -47,6 +47,7 @@ def check(cfg: DictConfig) -> type[Method]:
     seconds(cfg.train.stop_before)
     seconds(cfg.strategy.patience, "strategy.patience")
     _check_strategy(cfg)
+    _check_batches(cfg, method)
     _check_adapter(cfg)
     _check_rewards(cfg, method)
     _check_judge(cfg, method)
@@ -151,6 +152,21 @@ def _check_strategy(cfg: DictConfig) -> None:
         raise UserError(f"strategy.processes={count} is text; it takes a number, auto or gpus.")
     if isinstance(count, int) or (count == "auto" and not may_have_gpus()):  # else torch, imported later, counts them
         micro_batch(cfg)
+
+
+def _check_batches(cfg: DictConfig, method: type[Method]) -> None:
+    if cfg.train.per_device_batch_tokens is None:
+        return
+    if not method.mean_of_rows(cfg):
+        raise UserError(
+            f"train.per_device_batch_tokens: with method={method.name} and these keys, the loss of a batch is not "
+            "known to be the mean of its rows'. Leave it out, and use train.per_device_batch_size."
+        )
+    if "deepspeed" in cfg.strategy.args:
+        raise UserError(
+            f"train.per_device_batch_tokens: strategy={cfg.strategy.name} adds up gradients by itself. Use "
+            "strategy=ddp or fsdp, or train.per_device_batch_size."
+        )
 
 
 def _check_adapter(cfg: DictConfig) -> None:

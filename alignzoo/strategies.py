@@ -57,13 +57,20 @@ def may_have_gpus() -> bool:
 
 
 def micro_batch(cfg: DictConfig) -> int:
-    """Return the rows that one process puts through the model at once: what it may, or its share of the batch.
+    """Return the rows that one process is handed at once: what it may take, or its share of the batch.
+
+    With ``train.per_device_batch_tokens`` it is handed its whole share, and divides that.
 
     Raises:
         UserError: the batch does not fall into such parts.
     """
     total, count = cfg.train.global_batch_size, processes(cfg)
-    each = min(cfg.train.per_device_batch_size, max(1, total // count))
+    share = max(1, total // count)
+    if cfg.train.per_device_batch_tokens is not None:
+        if total % count:
+            raise UserError(f"train.global_batch_size={total} must be a multiple of {count} process(es).")
+        return int(share)
+    each = min(cfg.train.per_device_batch_size, share)
     if total % (each * count):
         raise UserError(
             f"train.global_batch_size={total} must be a multiple of train.per_device_batch_size={each} "

@@ -47,6 +47,7 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
     Where several processes train together, each runs this; the result is the main one's, the others' is empty.
     """
     from alignzoo.speed.backbone import share_prefixes, sharing_ends
+    from alignzoo.speed.batches import bound_batches
 
     ready = make_ready(cfg, method)
     data = fingerprints(ready.data.manifest)
@@ -70,6 +71,7 @@ def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracke
         transformers.set_seed(cfg.seed)  # TRL makes an adapter's weights before it sets the seed
         trainer = method().build_trainer(train_parts(cfg, method, ready, args, rewards, model, record))
         share_prefixes(cfg, reference_of(trainer))
+        bound_batches(cfg, trainer)
         saving = Saving(trainer, record.folder / "checkpoints", facts, record.came)
         check_divided(cfg, trainer)
         unmoved = guards.fingerprint(trainer.model)

@@ -59,6 +59,11 @@ class DPO(Method):
             raise UserError(f"method.label_smoothing={smoothing} must be below 0.5: it is the share of wrong labels.")
 
     @classmethod
+    def mean_of_rows(cls, cfg: DictConfig) -> bool:
+        """All losses but those that sort the margins of a batch, or average over its tokens."""
+        return not {"aot", "aot_unpaired", "sft"} & set(cfg.method.loss_type)
+
+    @classmethod
     def first_loss(cls, cfg: DictConfig) -> float | None:
         """-log sigmoid(0), where the loss is DPO's own and not weighted."""
         own = list(cfg.method.loss_type) == ["sigmoid"]

@@ -40,6 +40,11 @@ class IPO(Method):
             raise UserError(f"method.beta={cfg.method.beta} must be above 0: IPO aims at a margin of 1 / (2 beta).")
 
     @classmethod
+    def mean_of_rows(cls, cfg: DictConfig) -> bool:
+        """A mean over pairs."""
+        return True
+
+    @classmethod
     def first_loss(cls, cfg: DictConfig) -> float | None:
         """(1 / (2 beta))^2."""
         weighted = cfg.method.get("use_weighting") or cfg.method.get("loss_weights") is not None

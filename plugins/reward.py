@@ -40,6 +40,11 @@ class RewardModeling(Method):
         if weight is not None and weight < 0:
             raise UserError(f"method.center_rewards_coefficient={weight} must be 0 or above: below, scores run away.")
 
+    @classmethod
+    def mean_of_rows(cls, cfg: DictConfig) -> bool:
+        """A mean over pairs, the term around zero too."""
+        return True
+
     def trainer_arguments(self, parts: TrainParts) -> dict[str, Any]:
         """Join each answer to its prompt, as TRL's collator takes them."""
         heldout = parts.heldout and joined(parts.heldout)

@@ -31,6 +31,11 @@ class SFT(Method):
     headline = {"mean_token_accuracy": "token accuracy", "entropy": "entropy"}
 
     @classmethod
+    def mean_of_rows(cls, cfg: DictConfig) -> bool:
+        """Its sum goes by the tokens of the whole update."""
+        return True
+
+    @classmethod
     def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
         """Ouyang et al., 2022, section 3.5, step 1."""
         return -batch["completion"].policy.sum() / batch["completion"].lengths.sum()

@@ -134,6 +134,20 @@ def test_two_processes_train_what_one_does(
 
 
 @pytest.mark.strategies
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_batches_of_tokens_are_as_many_on_each_process(
+    alignzoo: Any, tmp_path: Path, single: Callable[[str], Path], strategy: str
+) -> None:
+    """Rows of unlike length fill more batches on one process than on the other, which wait for each other in each."""
+    variables = {"PYTHONPATH": str(SHIM)} if strategy == "fsdp" else {}
+    words = ["method=dpo", *SETTING, "train.per_device_batch_tokens=250", f"strategy={strategy}"]
+    done = alignzoo(*words, "strategy.processes=2", "hydra.run.dir=run", **variables)
+    assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "run") == pytest.approx(losses(single("dpo")), abs=1e-5)
+    assert difference(tmp_path / "run", single("dpo")) < 1e-6
+
+
+@pytest.mark.strategies
 @pytest.mark.parametrize("strategy", ["fsdp", "zero2", "zero3"])
 @pytest.mark.parametrize("method", ["dpo", "kto"])
 def test_divided_weights_go_on_where_they_stopped(

@@ -68,23 +68,24 @@ def _continued(
     """Return the rows with up to ``more`` new tokens, and the cache that the next call goes on from, if any."""
     import torch
 
-    sample = not bool(greedy.all())
+    sampled = (~greedy).nonzero()[:, 0]
 
-    def surest(ids: Tensor, scores: Tensor) -> Tensor:
-        """Leave the greedy rows one token to sample from."""
-        best = torch.full_like(scores, -torch.inf).scatter(-1, scores.argmax(-1, keepdim=True), 0.0)
-        return torch.where(greedy[:, None], best, scores)
+    def drawn(ids: Tensor, scores: Tensor) -> Tensor:
+        """Make the token that is drawn for each sampled row the best one."""
+        bounds = scores[sampled].softmax(-1).cumsum(-1)
+        tokens = torch.searchsorted(bounds, torch.rand_like(bounds[:, :1]) * bounds[:, -1:], right=True)
+        return scores.index_put((sampled, tokens[:, 0]), scores.new_tensor(torch.inf))
 
     with torch.inference_mode():
         output = model.generate(
             input_ids=ids,
             attention_mask=mask,
             past_key_values=cache,
-            do_sample=sample,
-            temperature=1.0 if sample else None,
-            top_p=1.0 if sample else None,
-            top_k=0 if sample else None,
-            logits_processor=[surest] if sample else [],
+            do_sample=False,  # transformers draws each token from as many random numbers as the vocabulary has tokens
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            logits_processor=[drawn] if len(sampled) else [],
             repetition_penalty=1.0,
             synced_gpus=False,  # each process has a whole model, and batches of its own
             use_cache=True,

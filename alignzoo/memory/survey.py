@@ -115,7 +115,8 @@ class Survey:
         return None
 
     def _changes(self) -> Iterator[str]:
-        if self.cfg.train.per_device_batch_size > self._least:
+        train = self.cfg.train
+        if train.per_device_batch_tokens is None and train.per_device_batch_size > self._least:
             yield f"train.per_device_batch_size={self._least}"
         if not self.passes(self.cfg.peft.name, self.target.devices).settings.checkpointing:
             yield "train.gradient_checkpointing=true"

@@ -61,8 +61,8 @@ def print_survey(survey: Survey, time: UpdateTime | None, rate: Rate | None) -> 
         console.print(
             "an upper bound: all rows as long as train.max_length, no pair sharing its prompt; --data reads them"
         )
-    each = min(train.per_device_batch_size, max(1, train.global_batch_size // target.devices))
-    whole = each * target.devices
+    share = max(1, train.global_batch_size // target.devices)
+    whole = target.devices * (min(train.per_device_batch_size, share) if train.per_device_batch_tokens is None else 1)
     if survey.cfg.train.global_batch_size % whole:
         console.print(
             f"note: {target.devices} devices need a train.global_batch_size that is a multiple of {whole}; "

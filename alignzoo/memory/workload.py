@@ -100,7 +100,7 @@ def longest(rows: Dataset, prompt: str, answers: Sequence[str]) -> int:
 def workload(cfg: DictConfig, method: type[Method], lengths: Lengths, devices: int) -> Workload:
     """Return what one of ``devices`` puts through the model."""
     sampled = method.data is DataFormat.PROMPTS
-    each = min(cfg.train.per_device_batch_size, max(1, cfg.train.global_batch_size // devices))
+    each = rows_at_once(cfg, method, lengths, devices)
     rows = min(each, lengths.rows or each) if not sampled else each
     batches = max(1, cfg.train.global_batch_size // (each * devices))
     tokens, sample = lengths.trained, None
@@ -123,6 +123,15 @@ def workload(cfg: DictConfig, method: type[Method], lengths: Lengths, devices: i
     )
 
 
+def rows_at_once(cfg: DictConfig, method: type[Method], lengths: Lengths, devices: int) -> int:
+    """Return the rows that one of ``devices`` puts through the model at once; the longest, where tokens bound them."""
+    train = cfg.train
+    bound = train.per_device_batch_size
+    if train.per_device_batch_tokens is not None:
+        bound = train.per_device_batch_tokens // (SEQUENCES[method.data] * lengths.trained)
+    return max(1, min(int(bound), int(train.global_batch_size) // devices))
+
+
 def _batch(cfg: DictConfig, method: type[Method], lengths: Lengths, rows: int, tokens: int) -> Size:
     """Return one batch of ``rows``, whose longest sequence has ``tokens``, with what packing leaves of it."""
     sequences = rows * SEQUENCES[method.data]
@@ -130,7 +139,8 @@ def _batch(cfg: DictConfig, method: type[Method], lengths: Lengths, rows: int, t
         answers = rows * int(cfg.method.get("max_completion_length", 0))
         prompts = -(-rows // int(cfg.method.get("num_generations", 1)))
         return Size(sequences, tokens, prompts * (tokens - answers // rows) + answers, answers)
-    if lengths.distinct is None or lengths.labels is None:
+    bounded = cfg.train.per_device_batch_tokens is not None  # packed or not, it holds as many tokens
+    if bounded or lengths.distinct is None or lengths.labels is None:
         return Size(sequences, tokens)
     batches = _batches(cfg, lengths.rows or rows, rows)
     packed, scored = (spread.largest(rows, batches) for spread in (lengths.distinct, lengths.labels))

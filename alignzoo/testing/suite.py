@@ -84,6 +84,12 @@ class Conformance:
         """A training broken off and resumed ends with the weights of one without a break."""
         training.resumes(alignzoo_method, tmp_path, self.words)
 
+    def test_may_be_divided(self, alignzoo_method: type[Method], tmp_path: Path) -> None:
+        """Where ``mean_of_rows`` says so, an update row by row is that of the rows in one batch."""
+        reason = training.may_be_divided(alignzoo_method, tmp_path, self.words)
+        if reason:
+            pytest.skip(reason)
+
     def test_follows_its_equation(self, alignzoo_method: type[Method]) -> None:
         """TRL's loss and gradient are those of the method's equation, where it gives one."""
         reason = training.follows_its_equation(alignzoo_method)

@@ -73,6 +73,35 @@ def resumes(method: type[Method], folder: Path, words: Sequence[str] = ()) -> No
         raise NotConforming(method.name, wrong, fix)
 
 
+def may_be_divided(method: type[Method], folder: Path, words: Sequence[str] = ()) -> str | None:
+    """Refuse a method whose ``mean_of_rows`` is not so; return why nothing can be said, or None.
+
+    An update by plain gradient descent, in one batch, and row by row as ``train.per_device_batch_tokens`` divides it.
+    """
+    import torch
+
+    from alignzoo.speed.batches import bound_batches
+
+    one = ["train.max_steps=1", "train.optim=sgd", "++method.learning_rate=0.1", "train.lr_scheduler_type=constant"]
+    layout = layouts_for(method.data)[0]
+    fix = "let `mean_of_rows` return False where a batch's loss is more than the mean of its rows'."
+    with refused_with(method.name, "dividing an update", fix), undisturbed():
+        whole = build(method, layout, folder, [*one, *words])
+        if not method.mean_of_rows(whole.cfg):
+            return "mean_of_rows does not say that the loss is the mean of its rows'"
+        whole.trainer.train()
+        moved = {name: weight - whole.start[name] for name, weight in whole.weights.items()}
+        divided = build(method, layout, folder, [*one, "train.per_device_batch_tokens=1", *words])
+        bound_batches(divided.cfg, divided.trainer)
+        divided.trainer.train()
+    apart = torch.stack([(divided.weights[name] - divided.start[name] - step).norm() for name, step in moved.items()])
+    share = float(apart.norm() / torch.stack([step.norm() for step in moved.values()]).norm())
+    if not share < 1e-3:
+        wrong = f"an update row by row differs by {share:.1%} from the same rows in one batch"
+        raise NotConforming(method.name, wrong, fix)
+    return None
+
+
 def follows_its_equation(method: type[Method]) -> str | None:
     """Refuse a trainer that computes another loss than ``equation``; return why nothing can be said, or None."""
     from alignzoo.verify.measure import compare, has_equation

@@ -28,7 +28,7 @@ def test_a_batch_of_four_rows(method: str, train: Size, compose_config: Compose)
     cfg = compose_config(f"method={method}", "train.global_batch_size=8")
     found = workload(cfg, registry.registry().method(method), READ, devices=1)
     assert (found.train, found.batches) == (train, 2)
-    assert (found.score, found.answer) == (Size(9, 60), Size(9, 20 + 128))
+    assert (found.score, found.answer) == (Size(9, 60), Size(9, 20 + 96))
     assert found.sample == (Size(8, 146) if method == "grpo" else None), "both batches' answers are sampled at once"
     assert workload(cfg, registry.registry().method(method), READ, devices=2).batches == 1
 

@@ -10,7 +10,7 @@ import pytest
 from alignzoo import DataFormat, Method
 from alignzoo.data.formats import MEANING
 from alignzoo.registry import registry
-from alignzoo.testing import NotConforming, learning, rows, training
+from alignzoo.testing import NotConforming, contract, learning, rows, training
 
 Install = Callable[..., type[Method]]
 
@@ -252,6 +252,13 @@ def test_a_state_that_no_checkpoint_holds_is_found(fake: Install, tmp_path: Path
     said = refusal(lambda: training.resumes(fake(body), tmp_path))
     assert "resumed after 2 of 4 updates, " in said
     assert "whatever the trainer keeps" in said
+
+
+def test_a_batch_that_is_more_than_its_rows_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    orpo = contract.registered("orpo")  # its likelihood is a mean over the tokens of a batch
+    monkeypatch.setattr(orpo, "mean_of_rows", classmethod(lambda cls, cfg: True))
+    with pytest.raises(NotConforming, match=r"orpo: an update row by row differs by [\d.]+% (.|\n)*`mean_of_rows`"):
+        training.may_be_divided(orpo, tmp_path)
 
 
 EQUATION = """

@@ -23,6 +23,11 @@ class SimPO(Method):
             raise UserError(f"method.beta={cfg.method.beta} must be above 0: at 0 or below SimPO has nothing to learn.")
 
     @classmethod
+    def mean_of_rows(cls, cfg):
+        """A mean over pairs, without the likelihood term."""
+        return True
+
+    @classmethod
     def equation(cls, cfg, batch):
         """Meng et al., 2024, equation 6."""
         from torch.nn.functional import logsigmoid
