@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from inprocess import run
 
 from alignzoo.benchmark.chart import sweep_table
 from alignzoo.benchmark.scratch import scratch
+from alignzoo.benchmark.sides import counted
 from alignzoo.benchmark.sides.counted import counting
 from alignzoo.commands import benchmark
 
@@ -31,6 +33,15 @@ def test_a_pass_of_trls_own_is_counted_too(tmp_path: Path, cache: Path, monkeypa
     with scratch(), counting() as sequences:
         assert run(tmp_path / "trls", *WORDS).code == 0
     assert sum(sequences) >= 8
+
+
+def test_the_count_goes_into_the_file_that_is_named_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["counted", "count", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        counted.main()
+    assert [file.name for file in tmp_path.iterdir()] == ["count"]
+    assert Path("count").read_text() == "0"
 
 
 def test_quick_leaves_the_sweep_out() -> None:

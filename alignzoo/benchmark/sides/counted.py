@@ -16,11 +16,12 @@ from alignzoo.speed.scoring import Scorer
 
 def main() -> None:
     """Run the command line, and write the count also where it fails."""
+    file, words = sys.argv[1], sys.argv[2:]  # Hydra's command line goes into sys.argv
     with counting() as computed:
         try:
-            cli.main(sys.argv[2:])
+            cli.main(words)
         finally:
-            Path(sys.argv[1]).write_text(str(sum(computed)), encoding="utf-8")
+            Path(file).write_text(str(sum(computed)), encoding="utf-8")
 
 
 @contextmanager
