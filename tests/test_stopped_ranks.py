@@ -21,7 +21,6 @@ WORDS = (
 
 #: Eight updates or more in two epochs.
 CASES = {
-    "dpo": ("dataset.rows=16",),
     "kto": ("dataset.rows=8",),
     "grpo": ("dataset.rows=4", "method.max_completion_length=6", "+method.num_iterations=2"),
 }
