@@ -116,8 +116,6 @@ def prepare_sweep(config: DictConfig) -> None:
     Raises:
         UserError: there is no cluster, or the members would start their processes on it too.
     """
-    import ray
-
     if config.launcher.name == "ray":
         raise UserError(
             "hydra/launcher=ray places a sweep's members and launcher=ray a run's processes: leave one of them out."
@@ -127,6 +125,8 @@ def prepare_sweep(config: DictConfig) -> None:
     own = {key: value for key, value in settings["init"].items() if key != "address" and value is not None}
     wanted = config.strategy.processes
     connect(settings["init"].get("address"), wanted if isinstance(wanted, int) else 1, own)
+    import ray  # which reads RAY_AUTH_MODE when it is imported
+
     found = [int(node["Resources"].get("GPU", 0)) for node in ray.nodes() if node["Alive"]]
     needed = needs(wanted, config.strategy.device, found)
     with open_dict(config.hydra.launcher):
