@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-#: A plugin that does what $DO says for a member's beta, at the second update of its first rank.
+#: A plugin that does what $ALIGNZOO_DO (Ray hands such names on) says for a member's beta, at the second update of its first rank.
 DOING = """
 import json, os, time
 from alignzoo import hookimpl
@@ -22,12 +22,12 @@ def alignzoo_callbacks(cfg):
         def on_step_end(self, args, state, control, **kwargs):
             if state.global_step != 2 or os.environ.get("RANK", "0") != "0":
                 return
-            way = json.loads(os.environ.get("DO", "{}")).get(str(cfg.method.beta))
+            way = json.loads(os.environ.get("ALIGNZOO_DO", "{}")).get(str(cfg.method.beta))
             if way == "raise":
                 raise RuntimeError("the moon is full")
             if way == "kill the parent":
                 os.kill(os.getppid(), 9)
-            open(os.path.join(os.environ["HERE"], str(cfg.method.beta)), "w").write(str(os.getpid()))
+            open(os.path.join(os.environ["ALIGNZOO_HERE"], str(cfg.method.beta)), "w").write(str(os.getpid()))
             if way == "wait":
                 time.sleep(600)
 
@@ -38,7 +38,7 @@ def alignzoo_callbacks(cfg):
 def doing(folder: Path) -> dict[str, str]:
     """Install the plugin for subprocesses; return the variables that they need."""
     (folder / "here").mkdir()
-    return {**install(folder, "doing", DOING), "HERE": str(folder / "here")}
+    return {**install(folder, "doing", DOING), "ALIGNZOO_HERE": str(folder / "here")}
 
 
 def install(folder: Path, name: str, code: str) -> dict[str, str]:

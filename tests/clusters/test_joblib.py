@@ -42,7 +42,7 @@ def test_a_sweep_of_two_processes_each_makes_one_leaderboard(alignzoo: Alignzoo,
 
 
 def test_a_failing_member_stops_no_other(alignzoo: Alignzoo, doing: dict[str, str], tmp_path: Path) -> None:
-    done = alignzoo(*LAUNCHER, "method.beta=0.05,0.1,0.5", *SETTING, *TWO, DO='{"0.05": "raise"}', **doing)
+    done = alignzoo(*LAUNCHER, "method.beta=0.05,0.1,0.5", *SETTING, *TWO, ALIGNZOO_DO='{"0.05": "raise"}', **doing)
     assert done.returncode == 1
     assert "alignzoo: rank 0 failed: RuntimeError: the moon is full" in done.stderr
     assert "Traceback" not in done.stderr
@@ -58,7 +58,7 @@ def test_nothing_is_left_of_a_sweep_that_is_ended(
 ) -> None:
     """Two members stand still at their second update; then the process that was started gets the signal, alone."""
     words = ("method.beta=0.05,0.1", *SETTING, *TWO, "strategy.grace=2")
-    environment = {**os.environ, **doing, "DO": '{"0.05": "wait", "0.1": "wait"}'}
+    environment = {**os.environ, **doing, "ALIGNZOO_DO": '{"0.05": "wait", "0.1": "wait"}'}
     command = [sys.executable, "-m", "alignzoo", *LAUNCHER, *words]
     with (tmp_path / "out").open("w") as out:
         process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=out, stderr=out)

@@ -92,14 +92,14 @@ def test_a_member_that_fails_or_dies_stops_no_other(alignzoo: Alignzoo, doing: d
     """One raises; of another, the process that Ray started for it is killed. `sweep resume` finishes both."""
     do = '{"0.05": "raise", "0.1": "kill the parent"}'
     words = ("method.beta=0.05,0.1,0.2,0.5", *SETTING, *TWO, "train.save_strategy=steps", "train.save_steps=1")
-    done = alignzoo(*SWEEP, *words, **doing, DO=do)
+    done = alignzoo(*SWEEP, *words, **doing, ALIGNZOO_DO=do)
     assert done.returncode == 1
     assert "a member of the sweep ended without a result: " in done.stderr
     assert "Traceback" not in done.stderr
     assert finished(tmp_path / "sweep") == "23"
     status = alignzoo("sweep", "status", "sweep")
     assert status.stdout.splitlines()[-1] == "2 done, 1 failed, 1 stopped"
-    resumed = alignzoo("sweep", "resume", "sweep", **{**doing, "DO": "{}"})
+    resumed = alignzoo("sweep", "resume", "sweep", **{**doing, "ALIGNZOO_DO": "{}"})
     assert resumed.returncode == 0, resumed.stderr
     assert finished(tmp_path / "sweep") == "0123"
     assert gone(tmp_path, 20), left(tmp_path)
