@@ -9,7 +9,8 @@ from pathlib import Path
 
 import psutil
 
-#: A plugin that does what $ALIGNZOO_DO (Ray hands such names on) says for a member's beta, at the second update of its first rank.
+#: A plugin that does what $ALIGNZOO_DO says for a member's beta, at the second update of its first rank. Ray hands on
+#: variables of such names.
 DOING = """
 import json, os, time
 from alignzoo import hookimpl
