@@ -41,6 +41,11 @@ class RLOO(Method):
             raise UserError(f"method.beta={cfg.method.beta} must be 0 (no KL penalty) or above.")
 
     @classmethod
+    def holds_reference(cls, cfg: DictConfig) -> bool:
+        """Only the KL penalty needs one."""
+        return bool(cfg.method.beta > 0)
+
+    @classmethod
     def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
         """Ahmadian et al., 2024, section 2.3.
 
