@@ -42,6 +42,7 @@ def config(batch: int = 4, epochs: float = 1, max_steps: int = -1, group: int = 
             "train": {
                 "global_batch_size": batch,
                 "per_device_batch_size": batch,
+                "per_device_batch_tokens": None,
                 "num_train_epochs": epochs,
                 "max_steps": max_steps,
                 "budget": none | budget,
