@@ -21,7 +21,7 @@ def make(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         _made.extend(reversed(missing))
         (folder / ".writable").touch()
-        (folder / ".writable").unlink()
+        (folder / ".writable").unlink(missing_ok=True)  # another machine may be at it too
     except OSError as error:
         take_back()
         raise UserError(

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -87,6 +88,15 @@ def first(mine: bool) -> Iterator[None]:
     yield
     if mine:
         wait()
+
+
+def save_here(model: Any, folder: Path) -> None:
+    """Save ``model`` in ``folder`` on the process that calls it, such as the first of a machine with its own cache.
+
+    ``PreTrainedModel.save_pretrained`` by itself writes on rank 0 alone, and says nothing on the others.
+    """
+    model.should_save_on_this_rank = lambda is_main_process: True
+    model.save_pretrained(folder)
 
 
 def from_main(value: T) -> T:

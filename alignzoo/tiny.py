@@ -6,6 +6,7 @@ import importlib.resources
 from pathlib import Path
 from typing import Any
 
+from alignzoo import ranks
 from alignzoo.chatml import CHATML
 
 VOCABULARY = 1024  #: entries, of which 256 are bytes
@@ -33,7 +34,7 @@ def make_tiny(folder: Path, seed: int = 0) -> None:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        LlamaForCausalLM(config).save_pretrained(folder)
+        ranks.save_here(LlamaForCausalLM(config), folder)
     tokenizer.save_pretrained(folder)
 
 

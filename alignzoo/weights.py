@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignzoo import cache
+from alignzoo import cache, ranks
 from alignzoo.data.sources import hub_reason
 from alignzoo.disk import require_space
 from alignzoo.errors import UserError
@@ -159,7 +158,7 @@ def _convert_gguf(file: Path, folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(
         **source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
     )
-    model.save_pretrained(folder)
+    ranks.save_here(model, folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -171,7 +170,7 @@ def _made(name: str, make: Callable[[Path], None], size: int) -> Path:
     folder = cache.folder("models") / name
     if not folder.is_dir():
         require_space(folder.parent, size, f"model {name}")
-        aside = folder.with_name(f".{name}.{os.getpid()}")
+        aside = cache.aside(folder)
         try:
             make(aside)
             aside.rename(folder)

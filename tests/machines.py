@@ -19,10 +19,11 @@ ADDRESSES = ("10.99.0.1", "10.99.0.2")
 
 
 class Machine:
-    """One of them."""
+    """One of them, with a cache of its own."""
 
     def __init__(self, name: str, address: str, folder: Path) -> None:
         self.name, self.cable, self.address, self.folder = name, f"v{name[2:]}", address, folder
+        self.cache = folder.with_name(f"{folder.name}-{name}")
         self.started: list[subprocess.Popen[str]] = []
         self.asked: tuple[tuple[str, ...], dict[str, str]] = (), {}
 
@@ -32,7 +33,7 @@ class Machine:
         command = ["ip", "netns", "exec", self.name, sys.executable, "-m", "alignzoo", *words]
         command.append(f"strategy.address={self.address}")
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        environment = {**os.environ, **variables}
+        environment = {**os.environ, "ALIGNZOO_CACHE": str(self.cache), **variables}
         self.started.append(subprocess.Popen(command, cwd=self.folder, text=True, env=environment, **pipes))
         return self.started[-1]
 

@@ -70,7 +70,7 @@ def _write(file: Path, source: Source, layout: Layout, tokeniser: Tokeniser) -> 
     import pyarrow as pa
 
     schema = _schema()
-    aside = file.with_suffix(f".{os.getpid()}")
+    aside = cache.aside(file)
     try:
         with pa.OSFile(str(aside), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
             for records in _tokenised(source, layout, tokeniser):

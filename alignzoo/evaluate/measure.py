@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -96,7 +95,7 @@ class Yardstick:
             return self._rewarded([Seen(**row) for row in json.loads(known)])
         with evaluating(model):
             seen = self._seen(model, answer(model, *self._asked))
-        aside = file.with_suffix(f".{os.getpid()}")
+        aside = cache.aside(file)
         aside.write_text(json.dumps([asdict(row) for row in seen]), encoding="utf-8")
         aside.replace(file)
         return self._rewarded(seen)

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import logging
 import os
-import uuid
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +82,7 @@ def _read(file: Path) -> tuple[Keys, Values, Path] | None:
 def _write(file: Path, keys: Keys, values: Values) -> None:
     """Write aside and rename, so that a kill leaves no half file."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f".{uuid.uuid4().hex}")
+    aside = cache.aside(file)
     try:
         with aside.open("wb") as stream:
             np.savez(stream, keys=keys, values=values)
