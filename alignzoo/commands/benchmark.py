@@ -82,14 +82,14 @@ def _measure_start(options: argparse.Namespace) -> dict[str, float]:
 def _measure_steps(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     from alignzoo.benchmark.steps import measure_steps
 
-    models = {"tiny": 20} if options.quick else {"tiny": 20, "bundled": 4}
+    models = {"tiny": 10} if options.quick else {"tiny": 20, "bundled": 4}
     return {model: measure_steps(model, _rounds(options), steps) for model, steps in models.items()}
 
 
 def _measure_yardstick(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     from alignzoo.benchmark.yardstick import measure_yardstick
 
-    models = {"tiny": 20} if options.quick else {"bundled": 4}
+    models = {"tiny": 10} if options.quick else {"bundled": 4}
     return {model: measure_yardstick(model, _rounds(options), steps) for model, steps in models.items()}
 
 
@@ -106,7 +106,7 @@ def _measure_speed(options: argparse.Namespace) -> list[dict[str, Any]]:
     from alignzoo.benchmark.speed import measure_speed
 
     cases = chosen_cases(options.quick, options.cases, options.data)
-    return measure_speed(cases, options.rounds, llamafactory(options.llamafactory))
+    return measure_speed(cases, _rounds(options), llamafactory(options.llamafactory))
 
 
 def _measure_sweep(options: argparse.Namespace) -> dict[str, float]:
@@ -117,7 +117,7 @@ def _measure_sweep(options: argparse.Namespace) -> dict[str, float]:
 
 
 def _rounds(options: argparse.Namespace) -> int:
-    return min(2, options.rounds) if options.quick else int(options.rounds)
+    return min(3, options.rounds) if options.quick else int(options.rounds)
 
 
 def _print(result: dict[str, Any]) -> None:
@@ -198,7 +198,7 @@ class Part(NamedTuple):
 PARTS = {
     "start": Part(_measure_start, _start),
     "steps": Part(_measure_steps, _steps),
-    "yardstick": Part(_measure_yardstick, _yardstick),
+    "yardstick": Part(_measure_yardstick, _yardstick, quick=False),  # beside a tiny model's updates it says nothing
     "data": Part(_measure_data, _data),
     "speed": Part(_measure_speed, _speed),
     "sweep": Part(_measure_sweep, _sweep, quick=False),  # seven programs that each import torch
