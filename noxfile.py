@@ -42,6 +42,14 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def slow(session: nox.Session) -> None:
+    """Run the tests that start whole programs: several processes, kills, sweeps, packages (10 minutes)."""
+    session.install("-e.", *group("test"), *TESTED)
+    args = session.posargs or PARALLEL
+    session.run("pytest", "-m", "slow and not strategies and not faults", *args, env={**QUIET, "OMP_NUM_THREADS": "1"})
+
+
+@nox.session
 def strategies(session: nox.Session) -> None:
     """Run every method under every strategy, two processes on the CPU (20 minutes)."""
     session.install("-e.[deepspeed]", *group("test"), *TESTED)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any
+
+from alignzoo.memory import resident
 
 
 class Watch:
@@ -33,12 +34,9 @@ def training_flops(model: Any, tokens: int, reference: bool) -> float:
 
 
 def peak_memory(device: str) -> int:
-    """Return the process's peak memory so far, in bytes: the GPU's where there is one, else the resident set's."""
+    """Return the run's peak memory so far, in bytes: the GPU's where there is one, else the process's."""
     if device == "cuda":
         import torch
 
         return torch.cuda.max_memory_allocated()
-    import resource
-
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+    return resident.peak()

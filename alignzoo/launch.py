@@ -39,6 +39,7 @@ from alignzoo.disk import filling
 from alignzoo.errors import UserError, complain
 from alignzoo.explain import explained
 from alignzoo.lock import InUse, locked
+from alignzoo.memory import resident
 from alignzoo.notice import Preempted, end_with_parent, listening
 from alignzoo.record import Record
 from alignzoo.speed import warm
@@ -228,6 +229,7 @@ def _forget(variables: dict[str, str]) -> None:
         del os.environ[name]
     os.environ.update(variables)
     gc.collect()
+    resident.give_back()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

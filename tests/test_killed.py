@@ -18,6 +18,8 @@ from stopping import same
 
 from alignzoo.notice import EXIT_CODE
 
+pytestmark = pytest.mark.slow
+
 WORDS = (
     *QUICK,
     "method.learning_rate=0.001",

@@ -11,6 +11,8 @@ import pytest
 from conftest import QUICK
 from machines import ADDRESSES, two_machines
 
+pytestmark = pytest.mark.slow
+
 SETTING = (*QUICK, "train.per_device_batch_size=2", "train.max_steps=4", "hydra.run.dir=run")
 MEETING = ("strategy=multinode", "strategy.processes=1", f"strategy.rendezvous={ADDRESSES[0]}:29517")
 

@@ -21,6 +21,8 @@ import pytest
 import yaml
 from conftest import QUICK
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = [Path("docs", "examples", name) for name in ("alignzoo-simpo", "alignzoo-online-dpo", "alignzoo-ppo")]
 METHODS = ("dpo", "grpo", "ipo", "kto", "online_dpo", "orpo", "ppo", "reward", "rloo", "sft", "simpo")

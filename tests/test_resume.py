@@ -21,6 +21,8 @@ from alignzoo.checkpoint import damage
 from alignzoo.lock import locked
 from alignzoo.notice import EXIT_CODE
 
+pytestmark = pytest.mark.slow
+
 #: Three updates an epoch (of pairs), in two batches each, and two epochs; changes that can be seen in the weights.
 WORDS = (
     *(word for word in QUICK if "dataset.rows" not in word),

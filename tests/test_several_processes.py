@@ -18,6 +18,8 @@ from conftest import QUICK
 
 from alignzoo import elastic, notice
 
+pytestmark = pytest.mark.slow
+
 SHIM = Path(__file__).parent / "shims" / "cpu_fsdp"
 TWO = ("strategy=ddp", "strategy.processes=2")
 

@@ -13,6 +13,8 @@ from stopping import near, result
 
 from alignzoo.notice import EXIT_CODE
 
+pytestmark = pytest.mark.slow
+
 WORDS = (
     *(word for word in QUICK if "dataset.rows" not in word),
     *("train.num_train_epochs=2", "train.warmup_steps=0", "method.learning_rate=0.001", "evaluate.enabled=false"),

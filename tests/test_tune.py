@@ -9,6 +9,8 @@ import pytest
 import yaml
 from inprocess import run
 
+pytestmark = pytest.mark.slow
+
 WORDS = ("model=tiny", "dataset.rows=8", "evaluate.rows=4", "evaluate.max_new_tokens=4", "train.warmup_steps=0")
 
 

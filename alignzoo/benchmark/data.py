@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from alignzoo.benchmark.scratch import with_models
+from alignzoo.memory import resident
 
 WORDS = [
     "water",
@@ -114,7 +114,7 @@ class Memory:
     """Looks at the process's own memory every 20 ms: ``idle`` bytes at the start, ``peak`` bytes at most."""
 
     def __enter__(self) -> Memory:
-        self.idle = self.peak = own_memory()
+        self.idle = self.peak = resident.unbacked()
         self.done = threading.Event()
         self.thread = threading.Thread(target=self._look, daemon=True)
         self.thread.start()
@@ -122,18 +122,9 @@ class Memory:
 
     def _look(self) -> None:
         while not self.done.wait(0.02):
-            self.peak = max(self.peak, own_memory())
+            self.peak = max(self.peak, resident.unbacked())
 
     def __exit__(self, *error: object) -> None:
         self.done.set()
         self.thread.join()
-        self.peak = max(self.peak, own_memory())
-
-
-def own_memory() -> int:
-    """Return the bytes of the process that no file backs; where that is not told, the resident set's peak."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    found = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return 1024 * sum(int(found[name].split()[0]) for name in ("RssAnon", "RssShmem"))
+        self.peak = max(self.peak, resident.unbacked())

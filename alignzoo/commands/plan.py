@@ -108,7 +108,7 @@ def _adapters(overrides: Sequence[str], cfg: DictConfig) -> dict[str, DictConfig
 def _target(cfg: DictConfig, method: type[Method], options: argparse.Namespace) -> Target:
     """Return the devices to plan for: GPUs where any of their numbers is given, else what this machine has."""
     from alignzoo.device import choose_device, choose_precision
-    from alignzoo.memory.footprint import idle_memory
+    from alignzoo.memory import resident
     from alignzoo.memory.survey import Target
     from alignzoo.method import load
     from alignzoo.strategies import processes
@@ -125,7 +125,7 @@ def _target(cfg: DictConfig, method: type[Method], options: argparse.Namespace) 
     fixed = GPU_FIXED
     if device == "cpu":
         load(method.trainer)  # what a run has imported before its first weight
-        fixed = idle_memory()
+        fixed = resident.held()
     memory = options.memory * 2**30 if options.memory else _memory(device)
     return Target(device, precision, options.devices or processes(cfg), memory, fixed)
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import resource
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignzoo.memory import resident
 from alignzoo.method import ModelKind
 from alignzoo.strategies import processes
 
@@ -68,13 +66,4 @@ def planned_peak(cfg: DictConfig, method: type[Method], ready: Ready) -> int | N
     except Exception as error:  # a model's own code may do anything; the run itself does not need this
         log.warning("the memory of this run cannot be planned: %s: %s", type(error).__name__, error)
         return None
-    return peak + (idle_memory() if ready.device == "cpu" else 0)
-
-
-def idle_memory() -> int:
-    """Return the bytes that this process holds now: on a CPU, libraries and data stand beside the model."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    found = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return 1024 * int(found["VmRSS"].split()[0])
+    return peak + (resident.held() if ready.device == "cpu" else 0)

@@ -16,6 +16,8 @@ from alignzoo.benchmark.steps import measure_steps
 from alignzoo.benchmark.yardstick import measure_yardstick
 from alignzoo.commands import benchmark
 
+pytestmark = pytest.mark.slow
+
 
 def test_made_up_pairs_are_all_different(tmp_path: Path) -> None:
     write_pairs(tmp_path / "pairs.parquet", 12_000)

@@ -21,6 +21,8 @@ from alignzoo.benchmark.speed import Run, compared, measure_speed, prepared
 from alignzoo.benchmark.work import Work, counted
 from alignzoo.commands import benchmark
 
+pytestmark = pytest.mark.slow
+
 SMALL = Case("method", "tiny", pairs=2, prompt=20, answer=8)
 
 WORK = Work(tokens=100.0, flops=600.0, peak_flops=1000.0, precision="fp32")

@@ -14,6 +14,8 @@ from alignzoo.benchmark.sides import counted
 from alignzoo.benchmark.sides.counted import counting
 from alignzoo.commands import benchmark
 
+pytestmark = pytest.mark.slow
+
 WORDS = ("-m", "model=tiny", "dataset.rows=4", "train.max_steps=1", "evaluate.enabled=false", "method.beta=0.1,0.2")
 
 

@@ -20,6 +20,8 @@ from conftest import QUICK
 from alignzoo import UserError
 from alignzoo.commands.new_plugin import FILES, main
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

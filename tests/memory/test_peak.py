@@ -6,6 +6,7 @@ without values, so that no allocator is in between. Resident memory: docs/how-to
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from omegaconf import DictConfig
 
 from alignzoo import settings, train
 from alignzoo.launch import quiet
-from alignzoo.memory.footprint import idle_memory, passes_of, planned_peak
+from alignzoo.memory import resident
+from alignzoo.memory.footprint import passes_of, planned_peak
 from alignzoo.memory.live import LiveBytes
 from alignzoo.memory.phases import phases
 from alignzoo.memory.sharding import SHARDINGS
@@ -54,7 +56,7 @@ def held(cfg: DictConfig, folder: Path) -> tuple[int, int]:
         trainer.train()
     work = workload(cfg, method, read_lengths(cfg, method, ready), devices=1)
     passes = passes_of(cfg, method, model_config(cfg.model), work, "cpu", ready.precision, cfg.peft)
-    there = ("weights", "reference", "start model", "freed gradients")
+    there = ("weights", "reference", "start model", "freed gradients", "gaps")
     found = phases(passes, SHARDINGS["single"])
     in_training = [phase for phase in found if phase.name in ("sampling", "training", "update")]
     planned = max(sum(size for name, size in phase.held.items() if name not in there) for phase in in_training)
@@ -101,4 +103,21 @@ def test_a_model_that_cannot_be_followed_stops_no_run(
 
 
 def test_idle_memory_is_that_of_a_process_with_torch() -> None:
-    assert 50 * 2**20 < idle_memory() < 20 * 2**30
+    assert 50 * 2**20 < resident.held() <= resident.peak() < 20 * 2**30
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone counts a peak anew")
+def test_a_run_of_a_sweep_has_a_peak_of_its_own() -> None:
+    """In the same process, with the memory that the run before it has freed."""
+    resident.give_back()
+    before = resident.held()
+    kept, freed = [], [bytearray(64_000) for _ in range(4_000)]  # each in the C library's heap, with one above it
+    kept.append(bytearray(64_000))
+    for block in freed:
+        block[::4096] = b"x" * len(block[::4096])
+    assert resident.peak() > before + 200e6
+    del block, freed
+    resident.give_back()
+    assert resident.held() < before + 50e6
+    assert resident.peak() < before + 100e6
+    assert kept

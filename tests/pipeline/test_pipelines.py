@@ -17,6 +17,8 @@ from stopping import PLUGIN
 
 from alignzoo.notice import EXIT_CODE
 
+pytestmark = pytest.mark.slow
+
 FAST = (*QUICK, "evaluate.shown=0", "train.max_steps=2", "train.warmup_steps=0")
 RLHF = (
     *("+pipeline=rlhf", "pipeline.stages.ppo.method=rloo", *FAST),

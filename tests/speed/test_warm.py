@@ -18,6 +18,8 @@ from inprocess import run
 from alignzoo import models, ready
 from alignzoo.speed import scoring, warm
 
+pytestmark = pytest.mark.slow
+
 WORDS = (*QUICK, "train.warmup_steps=0", "method.learning_rate=0.001", "reward=length", "reward.length.slack=200")
 
 
