@@ -33,10 +33,11 @@ def _winner(best: Row, rows: Sequence[Row], by: str, among: str) -> str:
     if near and all(row.equal for row in near):
         return f"No clear winner{among}: {_listed([best, *near])} are equal in {what}, {told(best.numbers[by], by)}."
     if near:
-        return (
-            f"No clear winner{among}: {_listed([best, *near])} are within noise in {what}. "
-            f"{best.name} is ahead, {told(best.numbers[by], by)}."
-        )
+        first = [best, *(row for row in near if row.numbers[by].value == best.numbers[by].value)]
+        noise = f"No clear winner{among}: {_listed([best, *near])} are within noise in {what}"
+        if len(first) > len(near):
+            return f"{noise}, all {told(best.numbers[by], by)}."
+        return f"{noise}. {_listed(first)} {'are' if len(first) > 1 else 'is'} ahead, {told(best.numbers[by], by)}."
     caveats = f"; {_listed(unknown)} cannot be compared with it, since no held-out prompt is shared" if unknown else ""
     if best.other_data:
         caveats += f"; it had other {best.other_data} than the others"

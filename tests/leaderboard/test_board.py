@@ -126,8 +126,22 @@ def test_within_noise_there_is_no_clear_winner(board: Board) -> None:
     found = board(("method=dpo", lines(pairs(41))), ("method=ipo", lines(pairs(40))), ("method=kto", lines(pairs(4))))
     assert [row.noise for row in found.rows] == [None, True, False]
     assert found.verdict.startswith(
-        "No clear winner: dpo and ipo are within noise in preference accuracy. dpo is ahead"
+        "No clear winner: dpo and ipo are within noise in preference accuracy. dpo is ahead, 85% ("
     )
+
+
+@pytest.mark.parametrize(
+    ("third", "verdict"),
+    [
+        (40, "dpo, ipo and kto are within noise in preference accuracy. dpo and ipo are ahead, 85% ("),
+        (4, "dpo and ipo are within noise in preference accuracy, all 85% ("),
+    ],
+)
+def test_those_with_the_same_value_are_ahead_together(board: Board, third: int, verdict: str) -> None:
+    """Right on other prompts each, so that they are not equal."""
+    other = pairs(41)[5:] + pairs(41)[:5]
+    found = board(("method=dpo", lines(pairs(41))), ("method=ipo", lines(other)), ("method=kto", lines(pairs(third))))
+    assert found.verdict.startswith(f"No clear winner: {verdict}")
 
 
 def test_spread_of_seeds_makes_a_difference_noise(board: Board) -> None:
