@@ -43,13 +43,18 @@ def _take(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        owner = path.read_text(encoding="utf-8").strip() or "another process"
+        owner = _read(descriptor) or "another process"
         raise InUse(f"{path.parent} is in use by {owner}: wait for it, or choose another hydra.run.dir.") from None
     except OSError as error:  # some network file systems have no locks
         log.warning("%s cannot be locked (%s): do not start a second run on it.", path.parent, error.strerror)
         return
     if not _still(descriptor, path):  # its last owner has just finished and removed it
         raise InUse(f"{path.parent} was in use until this moment: start again.")
+
+
+def _read(descriptor: int) -> str:
+    """Return what the owner wrote, by the file that was opened: its name is gone where the owner finishes now."""
+    return os.pread(descriptor, 1_000, 0).decode(errors="replace").strip()
 
 
 def _still(descriptor: int, path: Path) -> bool:
