@@ -65,6 +65,12 @@ def aside(file: Path) -> Path:
     return file.with_name(f".{file.name}.{uuid.uuid4().hex}")
 
 
+def mark_used(file: Path) -> None:
+    """Remember that ``file`` was used now, since the cache forgets what was used longest ago."""
+    with contextlib.suppress(OSError):  # another user's, another machine's, or gone
+        os.utime(file)
+
+
 def limit() -> int:
     """Return the bytes that :data:`LIMITED` may take together.
 

@@ -43,6 +43,14 @@ def test_models_verdicts_and_what_is_in_use_stay(monkeypatch: pytest.MonkeyPatch
     assert [file.exists() for file in files] == [True, True, True, False]
 
 
+def test_a_file_that_is_used_stays_longer_and_one_that_is_gone_is_not_made() -> None:
+    old, older = kept("rows/a", 9), kept("rows/b", 10)
+    cache.mark_used(older)
+    cache.mark_used(older.with_name("gone"))
+    assert older.stat().st_mtime > old.stat().st_mtime
+    assert not older.with_name("gone").exists()
+
+
 def test_below_the_limit_nothing_goes() -> None:
     file = kept("rows/a", 999)
     cache.trim()

@@ -51,7 +51,7 @@ def table(source: Source, tokeniser: Tokeniser, cfg: DictConfig) -> tuple[Datase
     if not file.exists():
         _write(file, source, layout, tokeniser)
         cache.trim()
-    os.utime(file)  # the cache forgets what was used longest ago
+    cache.mark_used(file)
     return datasets.Dataset.from_file(str(file)), layout
 
 

@@ -91,7 +91,7 @@ class Yardstick:
         file = cache.folder("measured") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
         known = ranks.from_main(file.read_text(encoding="utf-8") if file.exists() else None)
         if known:
-            file.touch()  # the cache forgets what was used longest ago
+            cache.mark_used(file)
             return self._rewarded([Seen(**row) for row in json.loads(known)])
         with evaluating(model):
             seen = self._seen(model, answer(model, *self._asked))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import os
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,8 +42,7 @@ class LogProbs:
             hits = known[places] == keys
             found[hits] = values[places[hits]]
             if hits.any():
-                with contextlib.suppress(OSError):  # another user's, or gone
-                    os.utime(file)  # the cache forgets what was used longest ago
+                cache.mark_used(file)
         return found
 
     def add(self, keys: Keys, values: Values, save: bool = True) -> None:
