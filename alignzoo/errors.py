@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+import re
 import sys
 from collections.abc import Iterable
 
@@ -23,6 +25,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `` Did you mean x or y?`` with a leading space, or an empty string where nothing is near."""
     near = nearest(word, known)
     return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+def not_taken(error: TypeError, called: type) -> str:
+    """Return what ``error`` says of the arguments that the constructor of ``called`` does not take, on any Python."""
+    text = str(error).split("__init__() ")[-1].partition(" Did you mean")[0].rstrip(".")
+    wrong = re.search("unexpected keyword argument '(.+)'$", text)
+    return f"{text}.{did_you_mean(wrong[1], inspect.signature(called).parameters) if wrong else ''}"
 
 
 def complain(text: str) -> int:

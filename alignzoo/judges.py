@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.errors import UserError
+from alignzoo.errors import UserError, not_taken
 from alignzoo.judge import Judge
 from alignzoo.registry import registry
 
@@ -28,7 +28,7 @@ def build_judge(group: Mapping[str, Any]) -> Judge:
     try:
         return judge_class(**{key: value for key, value in group.items() if key != "name"})
     except TypeError as error:
-        raise UserError(f"judge={name}: {str(error).split('__init__() ')[-1]}.") from None
+        raise UserError(f"judge={name}: {not_taken(error, judge_class)}") from None
 
 
 def named_judge(name: str, overrides: Sequence[str]) -> Judge:

@@ -204,7 +204,8 @@ def _import_problem(package: str) -> str | None:
     """Return why Hydra could not import a config package, or None."""
     try:
         with contained():
-            importlib.import_module(package)
+            if not hasattr(importlib.import_module(package), "__path__"):
+                return f"{package!r} is not a package"
             folder = importlib.resources.files(package)
     except KeyboardInterrupt:
         raise

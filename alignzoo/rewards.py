@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import DictConfig
 
-from alignzoo.errors import UserError
+from alignzoo.errors import UserError, not_taken
 from alignzoo.plain import plain
 from alignzoo.registry import registry
 
@@ -84,7 +84,7 @@ def build_rewards(cfg: DictConfig, columns: set[str], stops: list[int]) -> Rewar
         try:
             reward = reward_class(**arguments)
         except TypeError as error:
-            raise UserError(f"reward.{name}: {str(error).split('__init__() ')[-1]}.") from None
+            raise UserError(f"reward.{name}: {not_taken(error, reward_class)}") from None
         functions.append(as_function(reward, stops))
     return Rewards(functions, weights, stops)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
+from alignzoo.mended import mend
 from alignzoo.registry import registry
 
 if TYPE_CHECKING:
@@ -28,10 +28,6 @@ class PluginConfigs(SearchPathPlugin):
 
 
 def install() -> None:
-    """Make Hydra use :class:`PluginConfigs` in this process. Safe to call twice.
-
-    For each group that ``--help`` lists, Hydra copies its sources, and with them the store of what its plugins
-    registered: more than half of the time. The store itself copies what it hands out.
-    """
+    """Make Hydra use :class:`PluginConfigs` in this process, and mend it. Safe to call twice."""
+    mend()
     Plugins.instance().register(PluginConfigs)
-    ConfigStore.__deepcopy__ = lambda self, memo: self

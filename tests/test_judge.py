@@ -110,7 +110,9 @@ def test_an_unknown_judge() -> None:
 def test_a_key_that_a_judge_does_not_take() -> None:
     with pytest.raises(UserError, match=r"^judge=rule: .*judge\.lest.* It takes: least, distinct\.$"):
         named_judge("rule", ["judge.lest=3"])
-    with pytest.raises(UserError, match=r"^judge=rule: got an unexpected keyword argument 'lest'\.$"):
+    with pytest.raises(
+        UserError, match=r"^judge=rule: got an unexpected keyword argument 'lest'\. Did you mean least\?$"
+    ):
         build_judge({"name": "rule", "lest": 3})
 
 

@@ -244,8 +244,12 @@ def test_a_folder_in_use_is_refused(interrupted: Path) -> None:
         assert f"{interrupted} is in use by process {os.getpid()}" in refused(interrupted, *BASE, "resume=auto")
 
 
-def test_the_end_of_the_time_stops_a_run(tmp_path: Path, saved: dict[str, Path]) -> None:
-    done = run(tmp_path / "run", *WORDS, *BASE, "train.stop_before=1s")
+def test_the_end_of_the_time_stops_a_run(
+    tmp_path: Path, saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("alignzoo.train.seconds", lambda text: 1e-3)  # a quick machine is at update 3 after a second
+        done = run(tmp_path / "run", *WORDS, *BASE, "train.stop_before=1s")
     assert done.code == EXIT_CODE
     assert "alignzoo: stopped by train.stop_before at update 1 of 6. To go on:" in done.err
     (command,) = [line for line in done.err.splitlines() if line.startswith("    python -m alignzoo ")]

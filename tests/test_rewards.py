@@ -147,7 +147,11 @@ def noting(seen: list[Any]) -> Any:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"length": {"words": 5, "slak": 5}}, "reward.length: got an unexpected keyword argument 'slak'."),
+        (
+            {"length": {"words": 5, "slak": 5}},
+            "reward.length: got an unexpected keyword argument 'slak'. Did you mean slack?",
+        ),
+        ({"length": {"words": 5, "beta": 5}}, "reward.length: got an unexpected keyword argument 'beta'."),
         ({"length": {"words": 5}}, "reward.length: missing 1 required positional argument: 'slack'."),
         ({"verifiable": {"strict": True}}, "reward.verifiable: Verifiable() takes no arguments."),
     ],

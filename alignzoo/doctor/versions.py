@@ -65,12 +65,6 @@ KNOWN_BAD = (
         "https://github.com/omry/omegaconf/issues/1000",
     ),
     KnownBad(
-        {"python": ">=3.14", "hydra-core": "<=1.3.8"},
-        'Hydra\'s command line ends in "badly formed help string"',
-        "use Python 3.13 or older",
-        "https://github.com/hydra-ecosystem/hydra/issues/3121",
-    ),
-    KnownBad(
         {"trl": "==1.16.*", "vllm": "<0.22"},
         "this TRL supports vLLM 0.22 to 0.31 (+method.use_vllm=true)",
         "pip install 'vllm>=0.22,<=0.31'",
