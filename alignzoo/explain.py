@@ -35,13 +35,19 @@ def explained(error: Exception) -> str | None:
     if isinstance(error, MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return f"{mark.name}, line {mark.line + 1}: no YAML: {error.problem}."
-    if isinstance(error, UnicodeDecodeError) and (unreadable := _unreadable_option()):
+    if isinstance(error, UnicodeDecodeError) and (unreadable := _file_read(error) or _unreadable_option()):
         return f"{unreadable} is not written in UTF-8: {error.reason}."
     if isinstance(error, ValueError) and "--multirun" in str(error):  # Hydra's check of its own flags
         return _first_line(error)
     if isinstance(error, ValueError) and _raised_in(error, "omegaconf"):  # of a list's index
         return f"a list's item is chosen by its number, as in method.loss_type.0: {error}."
     return None
+
+
+def _file_read(error: Exception) -> str | None:
+    """Return the file outside of packages that Hydra was reading, such as one of --config-dir."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name == "load_config"]
+    return next((frame.f_locals["full_path"] for frame in reversed(frames) if "full_path" in frame.f_locals), None)
 
 
 def _unreadable_option() -> str | None:

@@ -184,6 +184,14 @@ def test_a_mistake_is_answered_before_anything_heavy_is_imported(light: Try, cas
     expect(light(*words.split()), *parts)
 
 
+def test_an_option_of_ones_own_that_is_no_text_is_named(light: Try, tmp_path: Path) -> None:
+    file = tmp_path / "mine" / "model" / "cafe.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_bytes("name: café\n".encode("latin-1"))
+    said = light("--config-dir", str(tmp_path / "mine"), "model=cafe")
+    assert said == f"{file} is not written in UTF-8: invalid continuation byte.\n"
+
+
 def test_a_flag_that_is_not_there_is_named(alignzoo: Run) -> None:
     """Hydra's own argument parser: its exit code is 2, and it prints its usage."""
     done = alignzoo("--multirunn")
