@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import multiprocessing
 import os
@@ -228,7 +227,6 @@ def _forget(variables: dict[str, str]) -> None:
     for name in os.environ.keys() - variables.keys():
         del os.environ[name]
     os.environ.update(variables)
-    gc.collect()
     resident.give_back()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

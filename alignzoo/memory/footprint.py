@@ -66,4 +66,5 @@ def planned_peak(cfg: DictConfig, method: type[Method], ready: Ready) -> int | N
     except Exception as error:  # a model's own code may do anything; the run itself does not need this
         log.warning("the memory of this run cannot be planned: %s: %s", type(error).__name__, error)
         return None
+    resident.trim()  # a model that was converted leaves much that the run uses again
     return peak + (resident.held() if ready.device == "cpu" else 0)

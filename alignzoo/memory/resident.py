@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import resource
 import sys
 from pathlib import Path
@@ -26,10 +27,16 @@ def peak() -> int:
     return _status("VmHWM") or _largest()
 
 
-def give_back() -> None:
-    """Give what was freed back to the system, which the C library keeps, and count the peak anew; Linux alone can."""
-    with contextlib.suppress(OSError, AttributeError):  # a C library other than glibc
+def trim() -> None:
+    """Give what was freed back to the system, which the C library keeps; glibc alone can."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def give_back() -> None:
+    """Give what was freed back to the system, and count the peak anew; Linux alone can."""
+    trim()
     with contextlib.suppress(OSError):
         (PROCESS / "clear_refs").write_text("5")
 
