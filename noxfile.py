@@ -114,10 +114,12 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and formatting: ruff."""
+    """Check style, formatting and the order of the imports: ruff, import-linter."""
     session.install(*group("lint"), *TESTED)
+    session.install("--no-deps", "-e.")  # import-linter finds the packages by their installed names
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports")
 
 
 @nox.session
