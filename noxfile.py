@@ -60,7 +60,7 @@ def coverage(session: nox.Session) -> None:
 def strategies(session: nox.Session) -> None:
     """Run every method under every strategy, two processes on the CPU (20 minutes)."""
     session.install("-e.[deepspeed]", *group("test"), *TESTED)
-    args = session.posargs or ["-m", "strategies", "tests/test_several_processes.py"]
+    args = session.posargs or ["-m", "strategies", "tests/launch/test_several_processes.py"]
     session.run("pytest", *args, env={**QUIET, "OMP_NUM_THREADS": "1"})
 
 
@@ -68,7 +68,7 @@ def strategies(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Kill, signal and damage runs of one and two processes at random and resume them: ``-- --faults 100 --seed 7``."""
     session.install("-e.", *group("test"), *TESTED)
-    tests = ("tests/faults", "tests/test_resume.py")
+    tests = ("tests/launch/faults", "tests/runs/test_resume.py")
     session.run("pytest", *tests, "-m", "faults", *session.posargs, env={**QUIET, "OMP_NUM_THREADS": "1"})
 
 
@@ -76,7 +76,9 @@ def faults(session: nox.Session) -> None:
 def clusters(session: nox.Session) -> None:
     """Run sweeps and runs through real clusters that the tests start here: joblib, Ray, Slurm (30 minutes)."""
     session.install("-e.[joblib,ray,slurm]", *group("test"), *TESTED)
-    session.run("pytest", "tests/clusters", "-m", "clusters", *session.posargs, env={**QUIET, "OMP_NUM_THREADS": "1"})
+    session.run(
+        "pytest", "tests/launch/clusters", "-m", "clusters", *session.posargs, env={**QUIET, "OMP_NUM_THREADS": "1"}
+    )
 
 
 @nox.session
@@ -87,7 +89,7 @@ def schemas(session: nox.Session) -> None:
     session.run("python", "-m", "venv", str(apart))
     python = str(apart / "bin" / "python")
     session.run(python, "-m", "pip", "install", "-q", SKYPILOT, external=True)
-    session.run("pytest", "-m", "schemas", "tests/commands/test_export.py", env={**QUIET, "SKYPILOT_PYTHON": python})
+    session.run("pytest", "-m", "schemas", "tests/cli/test_export.py", env={**QUIET, "SKYPILOT_PYTHON": python})
 
 
 @nox.session

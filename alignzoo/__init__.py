@@ -3,13 +3,13 @@
 What this module exports is the public interface for plugins.
 """
 
-from alignzoo.errors import UserError
-from alignzoo.groups import check_groups
-from alignzoo.hookspecs import hookimpl
-from alignzoo.judge import Judge
-from alignzoo.method import DataFormat, Method, ModelKind, TrainParts
-from alignzoo.reward import Reward
-from alignzoo.verify.batch import Batch
+from alignzoo.plugin.batch import Batch
+from alignzoo.plugin.groups import check_groups
+from alignzoo.plugin.hooks import hookimpl
+from alignzoo.plugin.judge import Judge
+from alignzoo.plugin.method import DataFormat, Method, ModelKind, TrainParts
+from alignzoo.plugin.reward import Reward
+from alignzoo.system.errors import UserError
 
 __all__ = [
     "Batch",

@@ -89,7 +89,7 @@ class RewardModel(Reward):
     name = "model"
 
     def __init__(self, path: str, revision: str | None = None, batch_size: int = 8) -> None:
-        from alignzoo.scorers import STOPS, load_classifier
+        from alignzoo.models.reward_model import STOPS, load_classifier
 
         self.batch_size = batch_size
         self.scorer, self.tokenizer = load_classifier(path, revision)

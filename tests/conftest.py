@@ -14,7 +14,8 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from alignzoo import registry, searchpath
+from alignzoo.config import search_path
+from alignzoo.plugin import registry
 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["WANDB_MODE"] = "offline"
@@ -32,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("faults", "what tests/faults injects (pytest tests/faults -m faults)")
+    group = parser.getgroup("faults", "what tests/launch/faults injects (pytest tests/faults -m faults)")
     group.addoption("--faults", type=int, default=24, help="how many, over all methods and strategies")
     group.addoption("--seed", type=int, default=0, help="which, and when")
     group.addoption("--strategies", default="single,ddp", help="into runs with which strategies, as a,b")
@@ -49,7 +50,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a model of random weights, for all tests that leave it as it is."""
-    from alignzoo.tiny import make_tiny
+    from alignzoo.models.tiny import make_tiny
 
     folder = tmp_path_factory.mktemp("start")
     make_tiny(folder)
@@ -61,7 +62,7 @@ def compose_config() -> Callable[..., DictConfig]:
     """Compose the app's config as the command line would."""
 
     def composed(*overrides: str) -> DictConfig:
-        searchpath.install()
+        search_path.install()
         GlobalHydra.instance().clear()
         with initialize_config_module("alignzoo_conf", version_base="1.3"):
             return compose("config", overrides=list(overrides))

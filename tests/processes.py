@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 #: What a run imports.
-IMPORTED = ["alignzoo.train", "trl.trainer.dpo_trainer", "trl.trainer.kto_trainer", "trl.trainer.grpo_trainer"]
-IMPORTED += ["trl.trainer.sft_trainer", "trl.experimental.orpo.orpo_trainer", "alignzoo.report.curves", "peft"]
+IMPORTED = ["alignzoo.train.run", "trl.trainer.dpo_trainer", "trl.trainer.kto_trainer", "trl.trainer.grpo_trainer"]
+IMPORTED += ["trl.trainer.sft_trainer", "trl.experimental.orpo.orpo_trainer", "alignzoo.report.training_curves", "peft"]
 
 PATIENCE = 240  #: seconds for what takes two on a quiet machine
 

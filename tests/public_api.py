@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import alignzoo
-from alignzoo import hookspecs
+from alignzoo.plugin import hooks as hookspecs
 
 GOLDEN = Path(__file__).with_suffix(".txt")
 

@@ -23,16 +23,18 @@ import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+from repository import ROOT
 
 import alignzoo
-from alignzoo import Method, UserError, hookspecs, registry, settings
-from alignzoo.cli import main
-from alignzoo.commands import COMMANDS, run_command
-from alignzoo.evaluate.numbers import NUMBERS
-from alignzoo.record import Record
+from alignzoo import Method, UserError
+from alignzoo.cli import COMMANDS, main, run_command
+from alignzoo.config import check
+from alignzoo.config.metrics import NUMBERS
+from alignzoo.plugin import hooks as hookspecs
+from alignzoo.plugin import registry
+from alignzoo.runs.record import Record
 from alignzoo.testing import Conformance
 
-ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 REFERENCE = ROOT / "docs" / "reference"
 
@@ -200,7 +202,7 @@ def complaint(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str |
     try:
         cfg = OmegaConf.create(capsys.readouterr().out)
         assert isinstance(cfg, DictConfig)
-        settings.check(cfg)
+        check.check(cfg)
     except UserError as error:
         return str(error).splitlines()[0]
     return None
@@ -265,19 +267,19 @@ def test_the_method_of_the_how_to_is_found_and_checked(
     followed: Callable[[Path], Path], compose_config: Callable[..., DictConfig]
 ) -> None:
     followed(ROOT / "docs" / "how-to" / "add-a-method.md")
-    method = settings.check(compose_config("method=slic"))
+    method = check.check(compose_config("method=slic"))
     assert (method.name, registry.registry().methods["slic"][1].origin) == ("slic", "alignzoo-slic 0.1.0")
     with pytest.raises(UserError, match="it is hinge there"):
-        settings.check(compose_config("method=slic", "+method.loss_type=sigmoid"))
+        check.check(compose_config("method=slic", "+method.loss_type=sigmoid"))
 
 
 def test_the_sampling_method_of_the_how_to_is_found_and_checked(
     followed: Callable[[Path], Path], compose_config: Callable[..., DictConfig]
 ) -> None:
     followed(ROOT / "docs" / "how-to" / "add-a-sampling-method.md")
-    assert settings.check(compose_config("method=gmpo")).uses_rewards
+    assert check.check(compose_config("method=gmpo")).uses_rewards
     with pytest.raises(UserError, match=r"must be a multiple of method\.num_generations=3"):
-        settings.check(compose_config("method=gmpo", "method.num_generations=3"))
+        check.check(compose_config("method=gmpo", "method.num_generations=3"))
 
 
 def test_the_rewards_of_the_how_to_score(followed: Callable[[Path], Path]) -> None:

@@ -12,8 +12,8 @@ import pytest
 from public_api import GOLDEN, interface
 
 import alignzoo
-from alignzoo.plugin import unmet_requirement
-from alignzoo.supported import say_untested_trl
+from alignzoo.config.trl_version import say_untested_trl
+from alignzoo.plugin.loading import unmet_requirement
 
 
 def test_the_public_interface_is_the_one_that_was_agreed_on() -> None:

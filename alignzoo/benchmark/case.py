@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignzoo.errors import UserError
+from alignzoo.system.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,7 +107,7 @@ def chosen_cases(quick: bool, varied: str | None, data: str | None = None) -> li
     Raises:
         UserError: there is no GPU for those of a GPU.
     """
-    from alignzoo.device import choose_device
+    from alignzoo.system.device import choose_device
 
     gpu = choose_device("auto") == "cuda"
     if varied == "gpu" and not gpu:

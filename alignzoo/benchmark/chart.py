@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.leaderboard import draw
+from alignzoo.report.leaderboard import draw
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from alignzoo.benchmark.scratch import with_models
-from alignzoo.memory import resident
+from alignzoo.system import memory as resident
 
 WORDS = [
     "water",
@@ -88,12 +88,12 @@ def _in_a_process(file: Path, model: str, cache: Path) -> dict[str, float]:
 
 def check_file(file: str, model: str, cache: str) -> None:
     """Check the pairs in ``file``, with ``cache`` for the rows, and print seconds and memory as JSON."""
-    from alignzoo import models, weights
-    from alignzoo.commands.check import check
-    from alignzoo.compose import composed
+    from alignzoo.cli.check import check
+    from alignzoo.config.compose import composed
+    from alignzoo.models import load, start_model
 
     cfg = composed([f"model={model}", "dataset=local", f"dataset.path={file}", "dataset.chat=true"])
-    models.load_tokenizer(weights.start_folder(cfg.model), cfg.model)
+    load.load_tokenizer(start_model.start_folder(cfg.model), cfg.model)
     import_all()
     os.environ["ALIGNZOO_CACHE"] = str(with_models(Path(cache)))
     with Memory() as memory:

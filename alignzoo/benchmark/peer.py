@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from alignzoo.errors import UserError
+from alignzoo.system.errors import UserError
 
 SIDES = "alignzoo.benchmark.sides"
 

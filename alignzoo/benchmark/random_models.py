@@ -31,7 +31,7 @@ def make_random(folder: Path, shape: dict[str, int], seed: int = 0) -> None:
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    from alignzoo.tiny import tiny_tokenizer
+    from alignzoo.models.tiny import tiny_tokenizer
 
     tokenizer: Any = tiny_tokenizer()
     config = Qwen2Config(

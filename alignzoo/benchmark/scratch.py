@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from alignzoo import cache
+from alignzoo.system import cache
 
 
 @contextmanager

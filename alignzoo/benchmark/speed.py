@@ -61,8 +61,8 @@ def measure_speed(
 
 def prepared(case: Case, updates: int, folder: Path) -> tuple[dict[str, Any], Work]:
     """Write the rows into ``folder``; return the settings that each program is told, and the work of an update."""
-    from alignzoo.arguments import trl_arguments
     from alignzoo.benchmark.steps import Side
+    from alignzoo.train.trl_config import trl_arguments
 
     folder.mkdir()
     if not case.data:
@@ -125,7 +125,7 @@ PAIR = ("chosen_ids", "rejected_ids")
 
 def _in_order(side: Side, case: Case) -> Any:
     """Return the rows as texts; KTO's in the order in which alignzoo trains them, since TRL takes a file's own."""
-    from alignzoo.rows import BlockSampler
+    from alignzoo.train.token_rows import BlockSampler
 
     if case.method == "grpo":
         return side.ready.rows.select_columns(["prompt"])

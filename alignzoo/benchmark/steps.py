@@ -56,27 +56,28 @@ class Side:
 
     def __init__(self, overrides: Sequence[str], folder: Path) -> None:
         """Compose the config and prepare the rows; ``folder`` is written by the trainers."""
-        from alignzoo import launch, settings
-        from alignzoo.compose import composed
-        from alignzoo.ready import make_ready
+        from alignzoo.config import check
+        from alignzoo.config.compose import composed
+        from alignzoo.launch import launch
+        from alignzoo.train.inputs import make_ready
 
         self.cfg = composed(overrides)
         launch.quiet(self.cfg)
-        self.method = settings.check(self.cfg)
+        self.method = check.check(self.cfg)
         self.ready = make_ready(self.cfg, self.method)
         self.folder = folder
 
     def policy(self) -> Any:
         """Return the start model."""
-        from alignzoo import models
+        from alignzoo.models import load
 
-        return models.load_policy(self.ready.start, self.cfg, self.ready.device, self.ready.precision)
+        return load.load_policy(self.ready.start, self.cfg, self.ready.device, self.ready.precision)
 
     def alignzoo(self) -> Any:
         """Return the trainer that ``python -m alignzoo`` builds."""
-        from alignzoo.record import Record
-        from alignzoo.rewards import configured_rewards
-        from alignzoo.train import train_parts, trl_config_of
+        from alignzoo.evaluate.rewards import configured_rewards
+        from alignzoo.runs.record import Record
+        from alignzoo.train.run import train_parts, trl_config_of
 
         ready = self.ready
         rewards = configured_rewards(self.cfg, self.method, ready.rows, ready.data.heldout, ready.stops)
@@ -103,7 +104,7 @@ class Side:
         return texts.select_columns([*kept, *(["label"] if "label" in rows.column_names else [])])
 
     def _args(self) -> Any:
-        from alignzoo.arguments import trl_config
+        from alignzoo.train.trl_config import trl_config
 
         ready = self.ready
         return trl_config(self.cfg, self.method, self.folder, ready.device, ready.precision, ready.plan)

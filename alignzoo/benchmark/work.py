@@ -61,6 +61,6 @@ def parameters(side: Side) -> int:
 
 @functools.cache
 def _peak(device: str, precision: str) -> float:
-    from alignzoo.memory.seconds import measured_rate
+    from alignzoo.plan.seconds import measured_rate
 
     return measured_rate(device, precision).flops

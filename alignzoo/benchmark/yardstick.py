@@ -22,7 +22,7 @@ def measure_yardstick(model: str, rounds: int, steps: int) -> dict[str, float]:
     the run has ``train.max_steps``. The reference's pass is left out: the true shares are lower. The start model is
     measured once per sweep: ``first`` is the share of the run that does it.
     """
-    from alignzoo.rewards import Rewards
+    from alignzoo.evaluate.rewards import Rewards
 
     rows = []
     with tempfile.TemporaryDirectory() as scratch:

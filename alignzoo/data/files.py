@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from alignzoo.errors import UserError
+from alignzoo.system.errors import UserError
 
 Row = dict[str, Any]
 

@@ -1,120 +1,92 @@
-"""Recognises how a dataset lays out its rows. An ambiguity is an error that lists the candidates, never a guess."""
+"""The layouts that preference data comes in: and which columns show each.
+
+How each is read stands in :mod:`alignzoo.data.readers`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from alignzoo.data.canonical import BadRow, canonical
-from alignzoo.data.shapes import SHAPES, Shape, matching
-from alignzoo.errors import UserError, did_you_mean
+from alignzoo.data import readers, readers_scored
+from alignzoo.data.readers import Reader, Row
+from alignzoo.plugin.method import DataFormat
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-    from alignzoo.method import DataFormat
-
-SAMPLE = 20  #: rows that are looked at to recognise a layout
+PREFERENCE, UNPAIRED = DataFormat.PREFERENCE, DataFormat.UNPAIRED
+SUPERVISED, PROMPTS, SCORED = DataFormat.SUPERVISED, DataFormat.PROMPTS, DataFormat.SCORED
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How this dataset's rows become canonical rows."""
+class Shape:
+    """One layout: its name, what its rows hold, the columns that show it, and its reader."""
 
-    shape: Shape
-    mapping: Mapping[str, str]
-    """Renamed columns: theirs -> ours."""
-
-    extras: frozenset[str]
-    """The further columns, by our names, for rewards to read."""
-
-    chat: bool
-    """Whether plain text becomes a conversation of user and assistant."""
+    name: str
+    kind: DataFormat
+    needed: frozenset[str]
+    optional: frozenset[str]
+    read: Reader
+    shows: Callable[[Row], bool] = lambda row: True
+    """Whether a row's values, too, have this layout."""
 
     @property
-    def kind(self) -> DataFormat:
-        """What the rows hold."""
-        return self.shape.kind
-
-    @property
-    def identity(self) -> list[Any]:
-        """Changes whenever the same rows would be read in another way."""
-        return [self.shape.name, sorted(self.mapping.items()), sorted(self.extras), self.chat]
-
-    def rows(self, row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield the canonical rows of one row: one, or one for each pair that it holds.
-
-        Raises:
-            BadRow: the row cannot be trained on.
-        """
-        renamed = self._renamed(row)
-        missing = sorted(self.shape.needed - renamed.keys())
-        if missing:
-            raise BadRow(f"{missing[0]} is missing")
-        for raw in self.shape.read(renamed):
-            yield canonical(raw, self.chat)
-
-    def extra(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the columns that the layout does not use."""
-        renamed = self._renamed(row)
-        return {name: renamed.get(name) for name in self.extras}
-
-    def _renamed(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        taken = set(self.mapping.values())  # a mapped column wins over one that has the name already
-        kept = {name: value for name, value in row.items() if name not in taken and name not in self.mapping}
-        return kept | {ours: row[theirs] for theirs, ours in self.mapping.items() if theirs in row}
-
-    def __str__(self) -> str:
-        names = {ours: theirs for theirs, ours in self.mapping.items()}
-        used = ", ".join(
-            f"{names.get(c, c)} -> {c}" if c in names else c for c in sorted(self.shape.columns - self.extras)
-        )
-        return f"{self.shape.name} ({self.kind}): {used}"
+    def columns(self) -> frozenset[str]:
+        """Every column that the reader looks at."""
+        return self.needed | self.optional
 
 
-def recognise(sample: Sequence[Mapping[str, Any]], cfg: DictConfig, place: str) -> Layout:
-    """Return the layout that the sampled rows show; ``cfg`` is the group ``dataset``.
+def _shape(name: str, kind: DataFormat, needed: str, optional: str, read: Reader, **more: Any) -> Shape:
+    return Shape(name, kind, frozenset(needed.split()), frozenset(optional.split()), read, **more)
 
-    Raises:
-        UserError: a mapped column is not there, or the rows show no layout, or several.
+
+SHAPES = (
+    _shape("transcripts", PREFERENCE, "chosen rejected", "", readers.hh, shows=readers.is_transcript),
+    _shape("sharegpt-pairs", PREFERENCE, "conversations chosen rejected", "system tools", readers.sharegpt_pair),
+    _shape("alpaca-pairs", PREFERENCE, "instruction chosen rejected", "input system history", readers.alpaca_pair),
+    _shape(
+        "pairs",
+        PREFERENCE,
+        "chosen rejected",
+        "prompt",
+        readers.pairs,
+        shows=lambda row: not readers.is_transcript(row),
+    ),
+    _shape("openai-pairs", PREFERENCE, "input preferred_output non_preferred_output", "", readers.openai),
+    _shape("ultrafeedback", PREFERENCE, "instruction completions", "", readers_scored.ultrafeedback),
+    _shape("nectar", PREFERENCE, "prompt answers", "", readers_scored.nectar),
+    _shape("scores", PREFERENCE, "prompt responses scores", "", readers_scored.scores),
+    _shape("ranks", PREFERENCE, "prompt responses ranks", "", readers_scored.ranks),
+    _shape("shp", PREFERENCE, "history human_ref_A human_ref_B labels", "", readers_scored.shp),
+    _shape("strengths", PREFERENCE, "prompt response_1 response_2 preference_strength", "", readers_scored.strength),
+    _shape("ratings", SCORED, "prompt response helpfulness", "", readers_scored.helpsteer),
+    _shape("scored", SCORED, "prompt completion score", "", readers_scored.scored),
+    _shape("sharegpt-marked", UNPAIRED, "conversations kto_tag", "system tools", readers.sharegpt_kto),
+    _shape("alpaca-marked", UNPAIRED, "instruction output kto_tag", "input system history", readers.alpaca_kto),
+    _shape("marked", UNPAIRED, "completion label", "prompt", readers.same("prompt", "completion", "label")),
+    _shape("sharegpt", SUPERVISED, "conversations", "system tools", readers.sharegpt),
+    _shape("alpaca", SUPERVISED, "instruction output", "input system history", readers.alpaca),
+    _shape("answers", SUPERVISED, "prompt completion", "", readers.same("prompt", "completion")),
+    _shape("messages", SUPERVISED, "messages", "", readers.same("messages")),
+    _shape("text", SUPERVISED, "text", "", readers.same("text")),
+    _shape("prompts", PROMPTS, "prompt", "", readers.same("prompt")),
+)
+
+
+def matching(columns: set[str], sample: Sequence[Row]) -> list[Shape]:
+    """Return the layouts that the rows may have: those of which no other match uses all the columns, and more.
+
+    Pairs beside a bare conversation or prompt are pairs; two answers to different questions stay two matches.
     """
-    columns = {str(name) for row in sample for name in row}
-    mapping = {str(theirs): str(ours) for theirs, ours in (cfg.columns or {}).items()}
-    _check_mapping(mapping, columns, place)
-    names = {mapping.get(name, name) for name in columns}
-    renamed = [{mapping.get(str(name), str(name)): value for name, value in row.items()} for row in sample]
-    shape = _named(cfg.layout) if cfg.layout else _only(matching(names, renamed), columns, place)
-    if not shape.needed <= names:
-        missing = ", ".join(sorted(shape.needed - names))
-        raise UserError(f"dataset.layout={shape.name} needs the columns {missing}, which {place} lacks.")
-    return Layout(shape, mapping, frozenset(names - shape.columns - {"id"}), cfg.chat)
+    fitting = [s for s in SHAPES if s.needed <= columns and all(map(s.shows, itertools.islice(sample, 20)))]
+    return [shape for shape in fitting if not any(_contains(other, shape) for other in fitting)]
 
 
-def _check_mapping(mapping: Mapping[str, str], columns: set[str], place: str) -> None:
-    for theirs in mapping:
-        if theirs not in columns:
-            known = ", ".join(sorted(columns))
-            hint = did_you_mean(theirs, columns)
-            raise UserError(f"dataset.columns: {place} has no column {theirs!r}.{hint}\nIt has: {known}.")
+_BARE = ("prompts", "text", "messages")  #: layouts that give way to any that says more, the barest first
 
 
-def _named(name: str) -> Shape:
-    shapes = {shape.name: shape for shape in SHAPES}
-    if name not in shapes:
-        raise UserError(f"dataset.layout={name} is none of {', '.join(shapes)}.{did_you_mean(name, shapes)}")
-    return shapes[name]
-
-
-def _only(found: Sequence[Shape], columns: set[str], place: str) -> Shape:
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise UserError(
-            f"{place} has the columns {', '.join(sorted(columns))}: no layout that alignzoo knows.\n"
-            "Map yours, e.g. 'dataset.columns={question: prompt, good: chosen, bad: rejected}'."
-        )
-    candidates = "; ".join(f"{shape.name} ({', '.join(sorted(shape.needed))})" for shape in found)
-    raise UserError(
-        f"{place} could be read in {len(found)} ways: {candidates}.\nSay which: dataset.layout={found[0].name}."
-    )
+def _contains(other: Shape, shape: Shape) -> bool:
+    if other is shape:
+        return False
+    bare = [_BARE.index(s.name) if s.name in _BARE else len(_BARE) for s in (shape, other)]
+    return shape.needed < other.columns or bare[0] < bare[1]

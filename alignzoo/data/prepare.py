@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alignzoo.data.arrow_cache import table
 from alignzoo.data.sources import Source, heldout_source, training_sources
-from alignzoo.data.table import table
-from alignzoo.data.tokens import ANSWERS, Tokeniser
-from alignzoo.errors import UserError
+from alignzoo.data.tokenise import ANSWERS, Tokeniser
+from alignzoo.system.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
     from datasets import Dataset
     from omegaconf import DictConfig
 
-    from alignzoo.data.layouts import Layout
-    from alignzoo.method import DataFormat
+    from alignzoo.data.recognise import Layout
+    from alignzoo.plugin.method import DataFormat
 
 FRACTION_STEPS = 1_000_000  #: resolution of `dataset.heldout.fraction`
 

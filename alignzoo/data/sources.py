@@ -15,9 +15,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from alignzoo.config.plain import plain
 from alignzoo.data.files import FORMATS, Row, format_of, read
-from alignzoo.errors import UserError, did_you_mean
-from alignzoo.plain import plain
+from alignzoo.system.errors import UserError, did_you_mean
 
 #: What `Dataset.save_to_disk` writes beside the rows.
 OTHERS = {"state.json", "dataset_info.json", "dataset_dict.json"}

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from alignzoo import ranks
 from alignzoo.evaluate.generation import generate
+from alignzoo.system import ranks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alignzoo.errors import UserError
-from alignzoo.evaluate.axes import AXES, Axis, words
 from alignzoo.evaluate.intervals import Estimate, bootstrap, paired, wilson
+from alignzoo.evaluate.style import AXES, Axis, words
 from alignzoo.evaluate.verdicts import Unfinished, win_rate
+from alignzoo.system.errors import UserError
 
 if TYPE_CHECKING:
-    from alignzoo.judge import Judge
+    from alignzoo.plugin.judge import Judge
 
 START = "start"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from alignzoo.compose import composed
-from alignzoo.errors import UserError
+from alignzoo.config.compose import composed
+from alignzoo.system.errors import UserError
 
 CONFIG = "run.yaml"
 

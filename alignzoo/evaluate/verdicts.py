@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignzoo import cache
-from alignzoo.errors import UserError
+from alignzoo.system import cache
+from alignzoo.system.errors import UserError
 
 if TYPE_CHECKING:
-    from alignzoo.judge import Judge
+    from alignzoo.plugin.judge import Judge
 
 VERDICTS = (0.0, 0.5, 1.0)
 

@@ -7,7 +7,21 @@
 Installed with alignzoo as a pytest plugin, which prints what a failing check found and what mends it.
 """
 
-from alignzoo.testing.finding import NotConforming
-from alignzoo.testing.suite import Conformance, conformance
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alignzoo.testing.finding import NotConforming
+    from alignzoo.testing.suite import Conformance, conformance
 
 __all__ = ["Conformance", "NotConforming", "conformance"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name at its first use: pytest loads ``alignzoo.testing.pytest_plugin`` at every start."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = "finding" if name == "NotConforming" else "suite"
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)

@@ -7,9 +7,9 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-from alignzoo.errors import UserError
-from alignzoo.method import DataFormat, Method
-from alignzoo.registry import registry
+from alignzoo.plugin.method import DataFormat, Method
+from alignzoo.plugin.registry import registry
+from alignzoo.system.errors import UserError
 from alignzoo.testing.finding import NotConforming
 
 #: Formats that a trainer's rows can have; datasets hold others too.

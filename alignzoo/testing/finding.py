@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from alignzoo.errors import UserError
+from alignzoo.system.errors import UserError
 
 
 class NotConforming(AssertionError):

@@ -8,16 +8,16 @@ from typing import Any
 
 import yaml
 
-from alignzoo.errors import did_you_mean
-from alignzoo.method import Method
-from alignzoo.registry import registry
+from alignzoo.plugin.method import Method
+from alignzoo.plugin.registry import registry
+from alignzoo.system.errors import did_you_mean
 from alignzoo.testing.finding import NotConforming, refused_with
 
 
 def sets_known_fields(method: type[Method]) -> None:
     """Refuse pinned fields and keys of the YAML that the TRL config does not have."""
-    from alignzoo.arguments import OWN_METHOD_KEYS
-    from alignzoo.fields import config_fields
+    from alignzoo.config.trl_fields import config_fields
+    from alignzoo.train.trl_config import OWN_METHOD_KEYS
 
     fields = config_fields(method.config)
     if not fields:
@@ -76,9 +76,9 @@ def explains_its_keys(method: type[Method]) -> None:
 
 def composes(method: type[Method], words: tuple[str, ...] = ()) -> None:
     """Refuse a method that its own defaults do not pass."""
-    from alignzoo import settings
-    from alignzoo.compose import composed
+    from alignzoo.config import check
+    from alignzoo.config.compose import composed
 
     fix = "correct the YAML, `pinned` or `check`, so that the defaults can be run."
     with refused_with(method.name, f"method={method.name}", fix):
-        settings.check(composed([f"method={method.name}", "model=tiny", *words]))
+        check.check(composed([f"method={method.name}", "model=tiny", *words]))

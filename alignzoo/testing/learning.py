@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignzoo.method import DataFormat, Method
+from alignzoo.plugin.method import DataFormat, Method
 from alignzoo.testing.finding import NotConforming, refused_with
 from alignzoo.testing.runs import Run, build, undisturbed
 from alignzoo.testing.training import FAST, RUNS
@@ -96,12 +96,12 @@ def _margin_gained(run: Run) -> float | None:
     """Return the nats by which chosen answers have come ahead of rejected ones, or None without a vocabulary."""
     import torch
 
-    from alignzoo import models
-    from alignzoo.verify.likelihood import token_log_probs
+    from alignzoo.models import load
+    from alignzoo.testing.losses.likelihood import token_log_probs
 
     if run.trainer.model.get_output_embeddings() is None:
         return None
-    model = models.load_policy(run.ready.start, run.cfg, "cpu", "fp32").eval()  # TRL patches the trainer's own
+    model = load.load_policy(run.ready.start, run.cfg, "cpu", "fp32").eval()  # TRL patches the trainer's own
     rows = [row for row in run.ready.data.train if "chosen_ids" in row][:4]
 
     def margins() -> Tensor:
@@ -121,7 +121,7 @@ def _margin_gained(run: Run) -> float | None:
 def declares_its_reference(method: type[Method], run: Run) -> None:
     """Refuse ``needs_reference`` where the first logged rewards, 0 under a reference that is the policy, say otherwise.
 
-    That they are 0 where it is declared is checked in every run (:class:`alignzoo.guards.FirstLoss`).
+    That they are 0 where it is declared is checked in every run (:class:`alignzoo.train.guards.FirstLoss`).
     """
     first = run.trainer.state.log_history[0]
     rewards = [float(first[key]) for key in ("rewards/chosen", "rewards/rejected") if key in first]

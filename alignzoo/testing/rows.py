@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from alignzoo.data.formats import MEANING
-from alignzoo.method import DataFormat
+from alignzoo.data.convert import MEANING
+from alignzoo.plugin.method import DataFormat
 
 Row = dict[str, Any]
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.method import Method
+from alignzoo.plugin.method import Method
 from alignzoo.testing.rows import write_rows
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import Tensor
 
-    from alignzoo.ready import Ready
+    from alignzoo.train.inputs import Ready
 
 BATCH = 4  #: rows of one update; of sampled answers one group
 
@@ -60,16 +60,16 @@ def build(method: type[Method], layout: str, folder: Path, words: Sequence[str] 
     Raises:
         UserError: the configuration, the data or the method refuses it.
     """
-    from alignzoo import settings
-    from alignzoo.compose import composed
-    from alignzoo.launch import quiet
-    from alignzoo.ready import make_ready
-    from alignzoo.record import Record
-    from alignzoo.rewards import configured_rewards
-    from alignzoo.train import train_parts, trl_config_of
+    from alignzoo.config import check
+    from alignzoo.config.compose import composed
+    from alignzoo.evaluate.rewards import configured_rewards
+    from alignzoo.launch.launch import quiet
+    from alignzoo.runs.record import Record
+    from alignzoo.train.inputs import make_ready
+    from alignzoo.train.run import train_parts, trl_config_of
 
     cfg = composed(overrides(method, write_rows(layout, folder), words))
-    settings.check(cfg)
+    check.check(cfg)
     quiet(cfg)
     ready, record = make_ready(cfg, method), Record(folder)
     rewards = configured_rewards(cfg, method, ready.rows, ready.data.heldout, ready.stops)
@@ -85,7 +85,7 @@ def build(method: type[Method], layout: str, folder: Path, words: Sequence[str] 
 
 def overrides(method: type[Method], rows: Path, words: Sequence[str]) -> list[str]:
     """Return the words that compose a short training on ``rows``."""
-    from alignzoo.fields import config_fields
+    from alignzoo.config.trl_fields import config_fields
 
     fields = config_fields(method.config)
     data = ["dataset=local", f"dataset.path={rows}", "dataset.heldout.fraction=0"]

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import pytest
 
-from alignzoo.method import Method
-from alignzoo.registry import registry
+from alignzoo.plugin.method import Method
+from alignzoo.plugin.registry import registry
 from alignzoo.testing import contract, keys, learning, training
 from alignzoo.testing.rows import LAYOUTS, layouts_for
 from alignzoo.testing.runs import Run

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from alignzoo.method import Method
+from alignzoo.plugin.method import Method
 from alignzoo.testing.finding import NotConforming, refused_with
 from alignzoo.testing.rows import layouts_for
 from alignzoo.testing.runs import Run, Weights, build, undisturbed
@@ -18,7 +18,7 @@ RUNS = "see that the trainer is built from all of `parts`, and that `data` names
 
 def trains_on(method: type[Method], layout: str, folder: Path, words: Sequence[str] = ()) -> Run:
     """Refuse a method that cannot take two updates on a dataset of that layout, which it claims by its ``data``."""
-    from alignzoo import guards
+    from alignzoo.train import guards
 
     with refused_with(method.name, f"training on {layout}", RUNS), undisturbed():
         run = build(method, layout, folder, [*FAST, "train.max_steps=2", *words])
@@ -80,7 +80,7 @@ def may_be_divided(method: type[Method], folder: Path, words: Sequence[str] = ()
     """
     import torch
 
-    from alignzoo.speed.batches import bound_batches
+    from alignzoo.train.batches import bound_batches
 
     one = ["train.max_steps=1", "train.optim=sgd", "++method.learning_rate=0.1", "train.lr_scheduler_type=constant"]
     layout = layouts_for(method.data)[0]
@@ -104,7 +104,7 @@ def may_be_divided(method: type[Method], folder: Path, words: Sequence[str] = ()
 
 def follows_its_equation(method: type[Method]) -> str | None:
     """Refuse a trainer that computes another loss than ``equation``; return why nothing can be said, or None."""
-    from alignzoo.verify.measure import compare, has_equation
+    from alignzoo.testing.losses.compare import compare, has_equation
 
     if not has_equation(method):
         return "the method gives no equation: see `alignzoo verify-losses`"

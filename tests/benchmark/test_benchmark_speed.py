@@ -12,6 +12,7 @@ import pandas
 import pytest
 
 from alignzoo import UserError
+from alignzoo.benchmark import command
 from alignzoo.benchmark.case import METHODS, Case, cases, chosen_cases, gpu_cases, quick_cases
 from alignzoo.benchmark.chart import speed_table, write_speed
 from alignzoo.benchmark.peer import Peer
@@ -19,7 +20,6 @@ from alignzoo.benchmark.random_models import SIZES
 from alignzoo.benchmark.scratch import scratch
 from alignzoo.benchmark.speed import Run, compared, measure_speed, prepared
 from alignzoo.benchmark.work import Work, counted
-from alignzoo.commands import benchmark
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ def test_both_programs_train_the_same(rows: list[dict[str, Any]]) -> None:
     """The losses of every method are those of the plain TRL script, update by update."""
     differences = {row["method"]: row["loss_difference"] for row in rows if row["program"] == "trl"}
     assert differences.keys() == {"dpo", "kto", "grpo"}
-    assert max(differences.values()) < benchmark.SAME
+    assert max(differences.values()) < command.SAME
     assert any(difference > 0 for difference in differences.values())  # not the same program twice
 
 
@@ -82,10 +82,10 @@ def test_losses_that_differ_are_a_failure(
     for run, loss in ((ours, 1.0), (theirs, 1.0 + difference)):
         run.seconds, run.losses, run.peak = [1.0, 1.0], [1.0, loss], 1
     found = compared(SMALL, WORK, {"alignzoo": ours, "trl": theirs})
-    monkeypatch.setitem(benchmark.PARTS, "speed", benchmark.Part(lambda options: found, speed_table))
-    assert benchmark.main(["--only", "speed", "--out", str(tmp_path)]) == code
+    monkeypatch.setitem(command.PARTS, "speed", command.Part(lambda options: found, speed_table))
+    assert command.main(["--only", "speed", "--out", str(tmp_path)]) == code
     assert ("the losses differ" in capsys.readouterr().out) == bool(code)
-    assert benchmark.main(["--only", "speed", "--add", "--out", str(tmp_path)]) == code
+    assert command.main(["--only", "speed", "--add", "--out", str(tmp_path)]) == code
     assert len(pandas.read_csv(tmp_path / "speed.csv")) == 4
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from inprocess import run
 
+from alignzoo.benchmark import command
 from alignzoo.benchmark.chart import sweep_table
 from alignzoo.benchmark.scratch import scratch
 from alignzoo.benchmark.sides import counted
 from alignzoo.benchmark.sides.counted import counting
-from alignzoo.commands import benchmark
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +31,7 @@ def test_the_second_sweep_makes_no_reference_pass(tmp_path: Path, cache: Path) -
 
 
 def test_a_pass_of_trls_own_is_counted_too(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("alignzoo.speed.reference._plain", lambda trainer: False)
+    monkeypatch.setattr("alignzoo.train.reference.precompute._plain", lambda trainer: False)
     with scratch(), counting() as sequences:
         assert run(tmp_path / "trls", *WORDS).code == 0
     assert sum(sequences) >= 8
@@ -47,7 +47,7 @@ def test_the_count_goes_into_the_file_that_is_named_first(tmp_path: Path, monkey
 
 
 def test_quick_leaves_the_sweep_out() -> None:
-    assert not benchmark.PARTS["sweep"].quick
+    assert not command.PARTS["sweep"].quick
     found = {"trl": 10.0, "first": 5.0, "second": 4.0, "first_ratio": 0.5, "second_ratio": 0.4}
     table = sweep_table({**found, "first_reference": 8, "second_reference": 0})
     assert [*table.columns[2].cells] == ["1.00", "0.50", "0.40"]

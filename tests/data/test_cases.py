@@ -12,18 +12,19 @@ from typing import Any, NamedTuple
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
+from repository import REAL_DATA as REAL
 from transformers import AutoTokenizer
 
-from alignzoo import DataFormat, UserError, weights
-from alignzoo.compose import composed
+from alignzoo import DataFormat, UserError
+from alignzoo.config.compose import composed
+from alignzoo.data.layouts import SHAPES
 from alignzoo.data.prepare import Prepared, prepare
-from alignzoo.data.shapes import SHAPES
-from alignzoo.data.tokens import Tokeniser
+from alignzoo.data.tokenise import Tokeniser
+from alignzoo.models import start_model
 
 CASES = Path(__file__).with_name("cases")
 
 #: Cuts of public sets, beside the repository; no part of it.
-REAL = Path(__file__).parents[3] / "shared" / "data"
 
 P, U, S, Q, R = (
     DataFormat.PREFERENCE,
@@ -44,7 +45,7 @@ def base(cache: Path) -> DictConfig:
 
 @pytest.fixture(scope="module")
 def tokeniser(base: DictConfig) -> Tokeniser:
-    tokenizer = AutoTokenizer.from_pretrained(weights.start_folder(base.model))
+    tokenizer = AutoTokenizer.from_pretrained(start_model.start_folder(base.model))
     return Tokeniser(tokenizer, [tokenizer.eos_token_id])
 
 

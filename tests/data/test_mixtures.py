@@ -12,10 +12,11 @@ import pytest
 from omegaconf import DictConfig
 from transformers import AutoTokenizer
 
-from alignzoo import DataFormat, UserError, weights
-from alignzoo.compose import composed
+from alignzoo import DataFormat, UserError
+from alignzoo.config.compose import composed
 from alignzoo.data.prepare import Prepared, prepare
-from alignzoo.data.tokens import Tokeniser
+from alignzoo.data.tokenise import Tokeniser
+from alignzoo.models import start_model
 
 Row = dict[str, Any]
 Prepare = Callable[..., Prepared]
@@ -40,7 +41,7 @@ def conversations(count: int, name: str) -> list[Row]:
 
 @pytest.fixture(scope="module")
 def tokeniser(cache: Path) -> Tokeniser:
-    tokenizer = AutoTokenizer.from_pretrained(weights.start_folder(composed(["model=tiny"]).model))
+    tokenizer = AutoTokenizer.from_pretrained(start_model.start_folder(composed(["model=tiny"]).model))
     return Tokeniser(tokenizer, [tokenizer.eos_token_id])
 
 

@@ -10,17 +10,16 @@ from typing import Any
 
 import pytest
 from omegaconf import DictConfig
+from repository import REAL_DATA as DATA
 
 from alignzoo import DataFormat, TrainParts, UserError
-from alignzoo import settings as settings_
-from alignzoo.arguments import trl_config
-from alignzoo.data.formats import convert
+from alignzoo.config import check as settings_
+from alignzoo.data.convert import convert
 from alignzoo.data.prepare import Prepared, prepare
-from alignzoo.data.tokens import Tokeniser
-from alignzoo.launch import quiet
-from alignzoo.models import load_policy, load_tokenizer
-
-DATA = Path(__file__).parents[2].parent / "shared" / "data"
+from alignzoo.data.tokenise import Tokeniser
+from alignzoo.launch.launch import quiet
+from alignzoo.models.load import load_policy, load_tokenizer
+from alignzoo.train.trl_config import trl_config
 
 METHODS = ("dpo", "ipo", "orpo", "kto", "sft")
 

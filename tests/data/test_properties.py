@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from transformers import AutoTokenizer
 
-from alignzoo import DataFormat, UserError, weights
-from alignzoo.compose import composed
-from alignzoo.data.formats import convert
-from alignzoo.data.layouts import Layout
-from alignzoo.data.shapes import SHAPES
+from alignzoo import DataFormat, UserError
+from alignzoo.config.compose import composed
+from alignzoo.data.arrow_cache import table
+from alignzoo.data.convert import convert
+from alignzoo.data.layouts import SHAPES
+from alignzoo.data.recognise import Layout
 from alignzoo.data.sources import open_source
-from alignzoo.data.table import table
-from alignzoo.data.tokens import ANSWERS, Tokeniser
+from alignzoo.data.tokenise import ANSWERS, Tokeniser
+from alignzoo.models import start_model
 
 CASES = Path(__file__).with_name("cases")
 
@@ -47,7 +48,7 @@ def base(cache: Path) -> DictConfig:
 
 @pytest.fixture(scope="module")
 def tokeniser(base: DictConfig) -> Tokeniser:
-    tokenizer = AutoTokenizer.from_pretrained(weights.start_folder(base.model))
+    tokenizer = AutoTokenizer.from_pretrained(start_model.start_folder(base.model))
     return Tokeniser(tokenizer, [tokenizer.eos_token_id])
 
 

@@ -14,11 +14,10 @@ import pyarrow.parquet
 import pytest
 from datasets import Dataset
 from omegaconf import DictConfig
+from repository import REAL_DATA as DATA
 
 from alignzoo import UserError
 from alignzoo.data.sources import Source, heldout_source, open_source, training_sources
-
-DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
 ROWS = [{"prompt": "What is salt?", "chosen": 'A "mineral",\nwhite.', "rejected": "Ääh … 塩"}, {"prompt": "And?"}]
 FULL = [{"chosen": None, "rejected": None, **row} for row in ROWS]

@@ -22,7 +22,7 @@ LIMIT = 10
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from alignzoo.tiny import make_tiny
+    from alignzoo.models.tiny import make_tiny
 
     folder: Path = tmp_path_factory.mktemp("tiny")
     make_tiny(folder)

@@ -24,7 +24,7 @@ PAIRS: Pairs = [
 def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from transformers import AutoModelForCausalLM
 
-    from alignzoo.tiny import make_tiny
+    from alignzoo.models.tiny import make_tiny
 
     folder: Path = tmp_path_factory.mktemp("tiny")
     make_tiny(folder)

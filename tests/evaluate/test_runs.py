@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from inprocess import run
 
-from alignzoo.evaluate.numbers import NUMBERS
-from alignzoo.evaluate.values import difference
+from alignzoo.config.metrics import NUMBERS
+from alignzoo.evaluate.metrics import difference
 
 WORDS = (
     *("model=tiny", "method=dpo", "method.learning_rate=0.002", "dataset.rows=96", "train.warmup_steps=0"),

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from alignzoo_plugins.judges import PairwiseLM, Person, RewardModel, Rule, read_verdict
 
-from alignzoo.errors import UserError
 from alignzoo.evaluate.verdicts import Unfinished, win_rate
-from alignzoo.tiny import make_tiny
+from alignzoo.models.tiny import make_tiny
+from alignzoo.system.errors import UserError
 
 KEY = "sk-very-secret-1234567890"
 WHOLE = "One two three four five six seven eight."

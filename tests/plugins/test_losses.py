@@ -17,15 +17,16 @@ from torch import Tensor
 from torch.nn.functional import log_softmax, logsigmoid
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from alignzoo import Reward, TrainParts, UserError, settings
-from alignzoo.arguments import trl_config
-from alignzoo.data.formats import convert
+from alignzoo import Reward, TrainParts, UserError
+from alignzoo.config import check
+from alignzoo.data.convert import convert
 from alignzoo.data.prepare import prepare
-from alignzoo.data.tokens import Tokeniser
-from alignzoo.launch import quiet
-from alignzoo.models import adapter_config, load_policy, load_tokenizer
-from alignzoo.registry import registry
-from alignzoo.rewards import as_function
+from alignzoo.data.tokenise import Tokeniser
+from alignzoo.evaluate.rewards import as_function
+from alignzoo.launch.launch import quiet
+from alignzoo.models.load import adapter_config, load_policy, load_tokenizer
+from alignzoo.plugin.registry import registry
+from alignzoo.train.trl_config import trl_config
 
 Build = Callable[..., Any]
 
@@ -59,7 +60,7 @@ def build(start: Path, pairs: Path, tmp_path: Path, compose_config: Callable[...
             *("dataset.heldout.fraction=0", f"train.per_device_batch_size={batch}", f"train.global_batch_size={batch}"),
             *overrides,
         )
-        plugin = settings.check(cfg)
+        plugin = check.check(cfg)
         quiet(cfg)
         tokenizer = load_tokenizer(start, cfg.model)
         data = prepare(cfg, Tokeniser(tokenizer, []))
@@ -172,7 +173,7 @@ def test_label_smoothing_that_cannot_be_meant_is_refused(
 ) -> None:
     """Robust DPO divides by 1 - 2 x 0.5, and from there on prefers the rejected answer; TRL only warns."""
     with pytest.raises(UserError, match="label_smoothing"):
-        settings.check(compose_config(f"method.loss_type={loss}", f"+method.label_smoothing={smoothing}"))
+        check.check(compose_config(f"method.loss_type={loss}", f"+method.label_smoothing={smoothing}"))
 
 
 @pytest.mark.parametrize("precomputed", REFERENCES)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from alignzoo_plugins.rewards import Conciseness, Format, Length, RewardModel, Verifiable
 
-from alignzoo.errors import UserError
+from alignzoo.system.errors import UserError
 
 
 def verified(answer: str, solution: Any) -> float:
@@ -169,7 +169,7 @@ def saved_scorer(folder: Path, labels: int = 1, **tokenizer_changes: Any) -> Pat
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
 
-    from alignzoo.tiny import make_tiny
+    from alignzoo.models.tiny import make_tiny
 
     make_tiny(folder / "tiny")
     tokenizer = AutoTokenizer.from_pretrained(folder / "tiny")

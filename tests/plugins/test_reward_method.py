@@ -74,7 +74,7 @@ def test_the_saved_model_scores_as_the_run_says(trained: Outcome) -> None:
 
 
 def test_plain_text_and_several_turns_are_scored_as_trained(tmp_path: Path) -> None:
-    from alignzoo.rewards import as_function
+    from alignzoo.evaluate.rewards import as_function
 
     turns = [{"role": "system", "content": "Be brief."}, *({"role": r, "content": r} for r in ("user", "assistant"))]
     chat = [
@@ -100,16 +100,17 @@ def test_its_loss_is_the_papers(compose_config: Callable[..., DictConfig], tmp_p
     import torch
     from torch.nn.functional import logsigmoid
 
-    from alignzoo import TrainParts, models, scorers, weights
-    from alignzoo.arguments import trl_config
-    from alignzoo.method import DataFormat
-    from alignzoo.settings import check
-    from alignzoo.verify.rows import fixed_rows
+    from alignzoo import TrainParts
+    from alignzoo.config.check import check
+    from alignzoo.models import load, reward_model, start_model
+    from alignzoo.plugin.method import DataFormat
+    from alignzoo.testing.losses.rows import fixed_rows
+    from alignzoo.train.trl_config import trl_config
 
     cfg = compose_config("method=reward", "model=tiny", "method.center_rewards_coefficient=0.3")
-    start = weights.start_folder(cfg.model)
-    tokenizer = models.load_tokenizer(start, cfg.model)
-    model = scorers.load_scorer(start, tokenizer, [tokenizer.eos_token_id], cfg, "fp32")
+    start = start_model.start_folder(cfg.model)
+    tokenizer = load.load_tokenizer(start, cfg.model)
+    model = reward_model.load_scorer(start, tokenizer, [tokenizer.eos_token_id], cfg, "fp32")
     rows = fixed_rows(DataFormat.PREFERENCE, tokenizer)
     args = trl_config(cfg, check(cfg), tmp_path, "cpu", "fp32")
     trainer: Any = check(cfg)().build_trainer(TrainParts(cfg, args, model, tokenizer, rows))
@@ -150,7 +151,7 @@ def test_a_policy_learns_from_it_and_is_rewarded_by_it(trained: Outcome, tmp_pat
 
 
 def test_evaluate_measures_it_again(trained: Outcome, capsys: pytest.CaptureFixture[str]) -> None:
-    from alignzoo.commands.evaluate import main
+    from alignzoo.cli.evaluate import main
 
     assert main([str(trained.folder), "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out).values()
@@ -158,7 +159,8 @@ def test_evaluate_measures_it_again(trained: Outcome, capsys: pytest.CaptureFixt
 
 
 def test_what_a_reward_model_cannot_do_is_refused(trained: Outcome, tmp_path: Path) -> None:
-    from alignzoo import UserError, chat
+    from alignzoo import UserError
+    from alignzoo.cli.chat import speaker as chat
     from alignzoo.evaluate.comparison import read_run
 
     with pytest.raises(UserError, match="is a reward model: it gives scores, and no answers"):

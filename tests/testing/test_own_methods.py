@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alignzoo.registry import Registry
+from alignzoo.plugin.registry import Registry
 from alignzoo.testing import Conformance, conformance
 
 TestDPO = conformance("dpo")

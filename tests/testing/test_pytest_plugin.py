@@ -79,8 +79,9 @@ def test_each_check_is_a_test_and_ends_in_its_fix(fake_package: Callable[..., No
 def test_the_plugin_costs_nothing_where_it_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "test_plain.py").write_text(
         "import sys\n\ndef test_plain():\n"
-        "    heavy = {'torch', 'transformers', 'trl', 'datasets', 'pandas', 'alignzoo.registry', 'alignzoo.testing'}\n"
-        "    assert 'alignzoo.pytest_plugin' in sys.modules\n"
+        "    heavy = {'torch', 'transformers', 'trl', 'datasets', 'pandas', 'alignzoo.plugin.registry'}\n"
+        "    heavy |= {'alignzoo.testing.suite', 'alignzoo.testing.finding'}\n"
+        "    assert 'alignzoo.testing.pytest_plugin' in sys.modules\n"
         "    assert not heavy & sys.modules.keys()\n"
     )
     done = run_pytest(tmp_path, "test_plain.py", "-p", "no:hypothesispytest", "-p", "no:anyio")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from alignzoo import DataFormat, Method
-from alignzoo.data.formats import MEANING
-from alignzoo.registry import registry
+from alignzoo.data.convert import MEANING
+from alignzoo.plugin.registry import registry
 from alignzoo.testing import NotConforming, contract, learning, rows, training
 
 Install = Callable[..., type[Method]]
@@ -93,7 +93,7 @@ def test_the_layouts_are_those_that_convert() -> None:
 def test_a_layout_is_read_as_what_it_is(
     tmp_path: Path, layout: str, compose_config: Callable[..., object], cache: Path
 ) -> None:
-    from alignzoo.ready import make_ready
+    from alignzoo.train.inputs import make_ready
 
     file = rows.write_rows(layout, tmp_path)
     words = ("dataset=local", f"dataset.path={file}", "dataset.heldout.fraction=0", "model=tiny")

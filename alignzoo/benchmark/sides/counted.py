@@ -11,7 +11,7 @@ from typing import Any
 from trl import DPOTrainer
 
 from alignzoo import cli
-from alignzoo.speed.scoring import Scorer
+from alignzoo.train.reference.scoring import Scorer
 
 
 def main() -> None:

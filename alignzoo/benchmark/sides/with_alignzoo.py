@@ -12,9 +12,9 @@ from trl import DPOTrainer, GRPOTrainer, KTOTrainer  # noqa: F401
 
 from alignzoo.benchmark.sides.pace import Pace, score_groups, serve
 from alignzoo.benchmark.steps import Side
-from alignzoo.cost import Watch
-from alignzoo.speed.backbone import share_prefixes
-from alignzoo.speed.reference import KeptReference
+from alignzoo.models.shared_prefix.patch import share_prefixes
+from alignzoo.train.cost import Watch
+from alignzoo.train.reference.precompute import KeptReference
 
 
 def train(settings: dict[str, Any], pace: Pace) -> None:

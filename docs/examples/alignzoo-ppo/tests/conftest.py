@@ -12,7 +12,7 @@ from alignzoo_ppo.trainer import PPOTrainer
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from alignzoo.tiny import make_tiny
+from alignzoo.models.tiny import make_tiny
 
 PROMPTS = ["Why is the sea salt?", "Name three colours.", "What is a mirror?", "Count to five."]
 

@@ -1,0 +1,82 @@
+"""The command line: a subcommand, which is a module here, or one job, whose configuration Hydra composes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import hydra
+from omegaconf import DictConfig
+
+from alignzoo.config import search_path
+from alignzoo.system import folders
+from alignzoo.system.errors import UserError, complain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: What each subcommand answers; ``main(words)`` of its module returns the exit code.
+COMMANDS = {
+    "list": "what is installed, from which distribution, and what failed",
+    "describe": "what an option is, and what its keys mean",
+    "doctor": "whether this machine and its packages can run alignzoo",
+    "check": "what is in the data, before any training",
+    "plan": "memory and time of a run on any devices, before any training",
+    "export": "a run as a job for Kubernetes or SkyPilot",
+    "evaluate": "the yardstick for a run, a checkpoint or any model",
+    "compare": "the held-out answers of several runs, side by side",
+    "report": "the leaderboard of a sweep or of several runs",
+    "sweep": "how far a sweep is, and finishing what is missing of it",
+    "manifest": "whether two runs used the same rows and tokens",
+    "chat": "talk to a result, and to what it was before",
+    "verify-losses": "whether TRL's losses are those of the papers",
+    "cache": "what alignzoo keeps on disk, and how to clear it",
+    "new-plugin": "a package for a method of your own, ready to install and test",
+    "benchmark": "alignzoo against a plain TRL script, in one run",
+}
+
+
+@hydra.main(version_base="1.3", config_path="pkg://alignzoo_conf", config_name="config")
+def run(cfg: DictConfig) -> float | None:
+    """Run one job; a sweeper optimizes what it returns."""
+    from alignzoo.launch.launch import launch
+
+    return launch(cfg)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run what the command line asks for; a user's mistake ends in one or two lines and exit code 1."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then hands its errors to us
+    try:
+        if words and words[0] in COMMANDS:
+            sys.exit(run_command(words))
+        search_path.install()
+        sys.argv = [sys.argv[0], *words]
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would complain of what it still holds
+        sys.exit(128 + signal.SIGPIPE)
+    except UserError as error:
+        sys.exit(complain(str(error)))
+    except Exception as error:
+        from alignzoo.config.errors import explained
+
+        text = explained(error)
+        if text is None:
+            raise
+        folders.take_back()
+        sys.exit(complain(text))
+
+
+def run_command(words: Sequence[str]) -> int:
+    """Run the subcommand ``words[0]`` with the other words, and return its exit code."""
+    name = words[0].replace("-", "_")
+    module = importlib.import_module("alignzoo.benchmark.command" if name == "benchmark" else f"alignzoo.cli.{name}")
+    code: int = module.main([*words[1:]])
+    return code

@@ -1,0 +1,133 @@
+"""``python -m alignzoo chat RUN_OR_MODEL [--with START]``: talk to a result, and to what it was before."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from alignzoo.cli.chat.speaker import Sampling, Speaker, find, load, start_of
+from alignzoo.system.errors import UserError, complain
+
+HELP = "/reset clears the conversation, Ctrl-C stops an answer, /quit or Ctrl-D ends."
+
+
+def main(words: Sequence[str]) -> int:
+    """Answer until the input ends. From a pipe: one question a line, plain answers, the first mistake ends it."""
+    options = _options(words)
+    sampling = Sampling(options.max_new_tokens, options.temperature)
+    speakers = _speakers(options.model, options.other, options.system)
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    for speaker in speakers:
+        if not speaker.chats:
+            print(f"{speaker.label} has no chat template: it continues each text by itself.", file=sys.stderr)
+    if terminal:
+        print(HELP)
+    for question in _typed() if terminal else _piped():
+        if question == "/quit":
+            break
+        if question == "/reset":
+            _reset(speakers, terminal)
+        elif question:
+            _answer(speakers, question, sampling, terminal)
+    return 0
+
+
+def _options(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="alignzoo chat", description="Talk to a model in the terminal.", epilog=f"While talking: {HELP}"
+    )
+    parser.add_argument("model", metavar="RUN_OR_MODEL", help="run folder, folder of a saved model or adapter, hub id")
+    parser.add_argument(
+        "--with", dest="other", metavar="START", help="a second model that answers too; start: what the run began with"
+    )
+    parser.add_argument("--max-new-tokens", type=int, default=256, help="longest answer, in tokens (default 256)")
+    parser.add_argument("--temperature", type=float, default=0.7, help="0: the likeliest token (default 0.7)")
+    parser.add_argument("--system", metavar="TEXT", help="system message")
+    options = parser.parse_args(words)
+    if options.max_new_tokens < 1:
+        parser.error("--max-new-tokens must be 1 or more")
+    if not 0 <= options.temperature < float("inf"):
+        parser.error("--temperature must be 0 or more")
+    return options
+
+
+def _speakers(word: str, other: str | None, system: str | None) -> list[Speaker]:
+    """Load one model, or two; both folders are found before either is loaded."""
+    words = {word: find(word)}
+    if other:
+        words[other] = find(start_of(word) if other == "start" else other)
+    if len(words) == 1 and other:
+        raise UserError(f"--with {other} is the same model: name another one.")
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    names = [Path(name).name or name for name in words]
+    labels = names if len(set(names)) == len(names) else list(words)
+    return [load(label, folder, system) for label, folder in zip(labels, words.values(), strict=True)]
+
+
+def _typed() -> Iterator[str]:
+    """Yield what is typed; Ctrl-C gives up a line, not the program."""
+    try:
+        import readline  # noqa: F401  # input() then edits lines and remembers them
+    except ImportError:
+        pass
+    while True:
+        try:
+            yield input("> ").strip()
+        except KeyboardInterrupt:
+            print()
+        except EOFError:
+            print()
+            return
+
+
+def _piped() -> Iterator[str]:
+    for line in sys.stdin:
+        yield line.strip()
+
+
+def _reset(speakers: Sequence[Speaker], terminal: bool) -> None:
+    for speaker in speakers:
+        speaker.reset()
+    if terminal:
+        print("The conversation is cleared.")
+
+
+def _answer(speakers: Sequence[Speaker], question: str, sampling: Sampling, terminal: bool) -> None:
+    """Print the answers one after the other, each under its model's name where there are two."""
+    for speaker in speakers:
+        label = f"{speaker.label}: " if len(speakers) > 1 else ""
+        try:
+            whole = (
+                _stream(speaker, label, question, sampling) if terminal else _plain(speaker, label, question, sampling)
+            )
+        except UserError as error:
+            if not terminal:
+                raise
+            complain(str(error))
+            continue
+        if not whole:
+            return
+
+
+def _stream(speaker: Speaker, label: str, question: str, sampling: Sampling) -> bool:
+    try:
+        print(label, end="", flush=True)
+        whole = speaker.answer(question, sampling, lambda piece: print(piece, end="", flush=True))
+    except KeyboardInterrupt:  # before its first word
+        whole = False
+    print("" if whole else " [stopped]", end="\n\n", flush=True)
+    return whole
+
+
+def _plain(speaker: Speaker, label: str, question: str, sampling: Sampling) -> bool:
+    pieces: list[str] = []
+    whole = speaker.answer(question, sampling, pieces.append)
+    if not whole:
+        raise KeyboardInterrupt
+    print(f"{label}{''.join(pieces).strip()}", flush=True)
+    return whole

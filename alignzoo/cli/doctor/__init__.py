@@ -1,0 +1,59 @@
+"""``python -m alignzoo doctor``: whether this machine and its packages can run alignzoo, each fault with its fix."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from alignzoo.cli.doctor.check import Check, Verdict
+
+MARKS = {Verdict.OK: "[green]ok[/]", Verdict.WARNING: "[yellow]warning[/]", Verdict.BROKEN: "[red]broken[/]"}
+
+
+def main(words: Sequence[str]) -> int:
+    """Print the checks by section; return 1 if something is broken, else 0."""
+    parser = argparse.ArgumentParser(
+        prog="alignzoo doctor",
+        description="Check machine, packages, device, logins and plugins. Sends nothing and prints no secret.",
+    )
+    parser.add_argument("--json", action="store_true", help="print the checks as JSON, and nothing else")
+    options = parser.parse_args(words)
+    with contextlib.redirect_stdout(sys.stderr):  # what libraries print would stand before the JSON
+        checks = all_checks()
+    if options.json:
+        print(json.dumps([asdict(check) for check in checks], indent=2))
+    else:
+        _print(checks)
+    return int(any(check.verdict is Verdict.BROKEN for check in checks))
+
+
+def all_checks() -> list[Check]:
+    """Return the checks in the order in which they are shown."""
+    from alignzoo.cli.doctor.accounts import check_accounts
+    from alignzoo.cli.doctor.device import check_device
+    from alignzoo.cli.doctor.machine import check_machine
+    from alignzoo.cli.doctor.plugins import check_plugins
+    from alignzoo.cli.doctor.versions import check_versions
+
+    sections = (check_machine, check_versions, check_device, check_accounts, check_plugins)
+    return [check for section in sections for check in section()]
+
+
+def _print(checks: list[Check]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    for section in dict.fromkeys(check.section for check in checks):
+        table = Table(section, "", "", box=None, header_style="bold", pad_edge=False)
+        for check in (check for check in checks if check.section == section):
+            fix = f"\nfix: {escape(check.fix)}" if check.fix else ""
+            table.add_row(escape(check.name), MARKS[check.verdict], escape(check.found) + fix)
+        console.print(table, "")
+    count = {verdict: sum(check.verdict is verdict for check in checks) for verdict in Verdict}
+    console.print(f"{count[Verdict.BROKEN]} broken, {count[Verdict.WARNING]} warnings, {count[Verdict.OK]} ok")

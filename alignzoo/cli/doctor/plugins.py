@@ -1,0 +1,24 @@
+"""The installed plugins: which are left out, and what is wrong with those in use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from alignzoo.cli.doctor.check import Check, broken, ok, warning
+from alignzoo.config.options import config_options
+from alignzoo.plugin.registry import registry
+
+SECTION = "plugins"
+
+
+def check_plugins() -> Iterator[Check]:
+    """Yield each fault, or one line that counts the plugins."""
+    found = registry()
+    config_options()  # these four look at what every hook returns
+    _ = found.methods, found.rewards, found.judges
+    for plugin, text in found.faults:
+        fix = f"pip install -U {plugin.distribution}, or set ALIGNZOO_DISABLED_PLUGINS={plugin.name}"
+        yield (broken if plugin.broken else warning)(SECTION, f"{plugin.name} ({plugin.origin})", text, fix)
+    if not found.faults:
+        distributions = {plugin.distribution for plugin in found.plugins.values()}
+        yield ok(SECTION, "installed", f"{len(found.plugins)} from {', '.join(sorted(distributions))}")

@@ -1,0 +1,75 @@
+"""``python -m alignzoo list``: methods, rewards, judges and options, with the distribution that each comes from."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from alignzoo.config.options import config_options
+from alignzoo.plugin.registry import Registry, registry
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+def main(words: Sequence[str]) -> int:
+    """Print the tables; exit with 1 if a plugin is broken, or in use with something wrong about it."""
+    argparse.ArgumentParser(prog="alignzoo list", description=__doc__).parse_args(words)
+    from rich.console import Console
+
+    console = Console()
+    options = config_options()  # first: a plugin whose config hook fails is left out of the rest
+    found = registry()
+    _print_named(console, found)
+    _print_options(console, {group: list(named.values()) for group, named in options.items()})
+    _print_distributions(console, found)
+    return _print_faults(found)
+
+
+def _table(*columns: str) -> Table:
+    from rich.table import Table
+
+    return Table(*columns, box=None, header_style="bold", pad_edge=False)
+
+
+def _print_named(console: Console, found: Registry) -> None:
+    from rich.markup import escape
+
+    for title, items in (("method", found.methods), ("reward", found.rewards), ("judge", found.judges)):
+        table = _table(title, "what it is", "from")
+        for name, (item, plugin) in sorted(items.items()):
+            table.add_row(name, escape((inspect.getdoc(item) or "").partition("\n")[0]), plugin.origin)
+        console.print(table, "")
+
+
+def _print_options(console: Console, options: dict[str, list[Any]]) -> None:
+    table = _table("group", "options", "from")
+    for group, named in options.items():
+        origins: dict[str, list[str]] = {}
+        for option in named:
+            origins.setdefault(option.origin, []).append(option.name)
+        for place, (origin, names) in enumerate(origins.items()):
+            table.add_row("" if place else group, ", ".join(names), origin)
+    console.print(table, "")
+
+
+def _print_distributions(console: Console, found: Registry) -> None:
+    table = _table("installed", "plugins")
+    origins: dict[str, list[str]] = {}
+    for plugin in found.plugins.values():
+        origins.setdefault(plugin.origin, []).append(plugin.name + (" (left out)" if plugin.problem else ""))
+    for origin, names in origins.items():
+        table.add_row(origin, ", ".join(names))
+    console.print(table, "")
+
+
+def _print_faults(found: Registry) -> int:
+    for plugin in found.plugins.values():
+        if plugin.problem:
+            print(f"left out: {plugin.name} ({plugin.origin}): {plugin.problem}")
+        for remark in found.remarks.get(plugin.name, []):
+            print(f"in use, but: {plugin.name} ({plugin.origin}): {remark}")
+    return int(bool(found.faults))

@@ -1,0 +1,122 @@
+"""``python -m alignzoo new-plugin NAME``: a package with a method that installs, runs and passes its tests at once."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.resources
+import importlib.util
+import keyword
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from alignzoo.plugin.registry import registry
+from alignzoo.system.errors import UserError
+
+#: Where each file of ``alignzoo/template`` goes; both sides are templates of the names below.
+FILES = {
+    "pyproject.toml": "pyproject.toml",
+    "README.md": "README.md",
+    "noxfile.py": "noxfile.py",
+    "gitignore": ".gitignore",
+    "method.py": "{{ package }}/__init__.py",
+    "conf.py": "{{ package }}/conf/__init__.py",
+    "method.yaml": "{{ package }}/conf/method/{{ name }}.yaml",
+    "test_method.py": "tests/test_{{ name }}.py",
+}
+
+
+def main(words: Sequence[str]) -> int:
+    """Write the package into a new folder, and print what to do next."""
+    parser = argparse.ArgumentParser(
+        prog="alignzoo new-plugin", description="Make a package with a method of your own, ready to install and test."
+    )
+    parser.add_argument("name", metavar="NAME", help="the word after method=, such as simpo or online_dpo")
+    parser.add_argument(
+        "--folder", type=Path, default=Path(), help="where the package's folder is made (default: here)"
+    )
+    options = parser.parse_args(words)
+    check_name(options.name)
+    names = names_of(options.name)
+    made = options.folder / names["distribution"]
+    write(made, names)
+    print(f"{made}: a package with the method {options.name}. Next:\n")
+    for line in (
+        f"cd {made}",
+        "pip install -e . pytest",
+        "pytest",
+        f"python -m alignzoo method={options.name} model=tiny",
+    ):
+        print(f"    {line}")
+    print(f"\nThen make the method your own: {names['package']}/__init__.py and its YAML; README.md says how.")
+    return 0
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that cannot be the word after ``method=``, or that is taken.
+
+    Raises:
+        UserError: with a name that would do, where there is one.
+    """
+    plain = re.sub(r"\W+", "_", name).strip("_").lower()
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+        better = f" Did you mean {plain}?" if re.match("[a-z]", plain) and not keyword.iskeyword(plain) else ""
+        raise UserError(f"new-plugin {name}: a name has lower-case letters, digits and _, a letter first.{better}")
+    if _value(name) != name:
+        raise UserError(f"new-plugin {name}: method={name} and YAML read this as {_value(name)}. Choose another name.")
+    if name in registry().methods:
+        owner = registry().methods[name][1].origin
+        raise UserError(f"new-plugin {name}: method={name} is {owner}'s already. Choose another name.")
+    package = names_of(name)["package"]
+    if importlib.util.find_spec(package):
+        raise UserError(f"new-plugin {name}: a package {package} is installed already. Choose another name.")
+
+
+def _value(name: str) -> Any:
+    """Return what Hydra's command line, or else YAML, makes of the word: ``null``, ``on`` and ``nan`` are no names."""
+    import yaml
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    value = OverridesParser.create().parse_override(f"method={name}").value()
+    return yaml.safe_load(name) if value == name else value
+
+
+def names_of(name: str) -> dict[str, str]:
+    """Return what the templates are filled with, for the method called ``name``."""
+    major, minor, *_ = importlib.metadata.version("alignzoo").split(".")
+    return {
+        "name": name,
+        "class": "".join(part.capitalize() for part in name.split("_")),
+        "package": f"alignzoo_{name}",
+        "distribution": f"alignzoo-{name.replace('_', '-')}",
+        "oldest": f"{major}.{minor}",
+        "newest": f"{major}.{int(minor) + 1}",
+    }
+
+
+def write(folder: Path, names: dict[str, str]) -> None:
+    """Fill the templates with ``names``, and write them into ``folder``.
+
+    Raises:
+        UserError: the folder is there already, or cannot be made.
+    """
+    if folder.exists():
+        raise UserError(f"new-plugin: {folder} exists already. Delete it, or choose another --folder or name.")
+    templates = importlib.resources.files("alignzoo.cli.new_plugin").joinpath("template")
+    engine = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    made = {
+        engine.from_string(path).render(names): engine.from_string(
+            templates.joinpath(f"{file}.jinja").read_text(encoding="utf-8")
+        ).render(names)
+        for file, path in FILES.items()
+    }
+    try:
+        for path, text in made.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"new-plugin: {folder} cannot be written: {error.strerror}.") from None

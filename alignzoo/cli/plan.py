@@ -1,0 +1,169 @@
+"""``python -m alignzoo plan method=... model=... strategy=...``: memory and time of a run, from the config alone."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from alignzoo.config.compose import composed
+from alignzoo.system.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from alignzoo.plan.survey import Survey, Target
+    from alignzoo.plan.workload import Lengths
+    from alignzoo.plugin.method import Method
+
+ADAPTERS = ("none", "lora", "qlora")
+
+#: Bytes of a GPU for its context, the libraries' workspaces and the allocator's gaps: an allowance, not a measurement.
+GPU_FIXED = 2**30
+
+
+def main(words: Sequence[str]) -> int:
+    """Print the plan; return 1 if the configured strategy does not fit, else 0."""
+    options = _options(words)
+    with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
+        survey, time, rate, told = plan(options)
+    from alignzoo.plan.table import as_json, print_survey
+
+    fits = survey.fits(survey.table[survey.chosen.name][survey.cfg.peft.name])
+    if options.json:
+        print(json.dumps(as_json(survey, time, rate), indent=2))
+    else:
+        if told:
+            print(f"plan: {told}")
+        print_survey(survey, time, rate)
+        if not fits:
+            print(advice(survey))
+    return int(not fits)
+
+
+def _options(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="alignzoo plan", description="Memory and time of a run, from the model's config alone."
+    )
+    parser.add_argument("overrides", nargs="*", help="as for a run: method=... model=... strategy=... peft=...")
+    parser.add_argument("--devices", type=int, metavar="N", help="GPUs (default: the strategy's processes)")
+    parser.add_argument("--memory", type=float, metavar="GIB", help="of one device (default: this machine's)")
+    parser.add_argument("--tflops", type=float, help="of one device, in large products (default: measured here)")
+    parser.add_argument(
+        "--data", action="store_true", help="read the data for its lengths, instead of train.max_length"
+    )
+    parser.add_argument("--json", action="store_true", help="print the plan as JSON, and nothing else")
+    options = parser.parse_args(words)
+    for name in ("devices", "memory", "tflops"):
+        value = getattr(options, name)
+        if value is not None and not 0 < value < float("inf"):
+            parser.error(f"--{name} must be above 0")
+    return options
+
+
+def plan(options: argparse.Namespace) -> tuple[Survey, Any, Any, Any]:
+    """Return the survey, the time of an update with the rate behind it (None where unknown), and the data's plan."""
+    from alignzoo.config import check
+    from alignzoo.launch.launch import quiet
+    from alignzoo.plan.seconds import measured_rate, stated_rate, update_time
+    from alignzoo.plan.skeleton import model_config
+    from alignzoo.plan.survey import Survey
+
+    cfg = composed(options.overrides)
+    method = check.check(cfg)
+    quiet(cfg)
+    lengths, told = _lengths(cfg, method, options.data)
+    config = model_config(cfg.model)
+    target = _target(cfg, method, options)
+    survey = Survey(cfg, method, config, lengths, _adapters(options.overrides, cfg), target)
+    rate = stated_rate(options.tflops) if options.tflops else None
+    if rate is None and _here(target.device):
+        rate = measured_rate(target.device, target.precision)
+    time = rate and update_time(survey.passes(cfg.peft.name, target.devices), method, rate)
+    return survey, time, rate, told
+
+
+def _lengths(cfg: DictConfig, method: type[Method], read: bool) -> tuple[Lengths, Any]:
+    """Return the lengths of the rows, and with ``read`` the plan of updates and tokens."""
+    from alignzoo.plan.workload import assumed_lengths, read_lengths
+
+    if not read:
+        return assumed_lengths(cfg), None
+    from alignzoo.train.inputs import make_ready
+
+    ready = make_ready(cfg, method)
+    return read_lengths(cfg, method, ready), ready.plan
+
+
+def _adapters(overrides: Sequence[str], cfg: DictConfig) -> dict[str, DictConfig]:
+    """Return the configured adapter and, as they come, the others."""
+    others = [word for word in overrides if not word.lstrip("+~").startswith("peft")]
+    found = {name: cfg if name == cfg.peft.name else composed([*others, f"peft={name}"]) for name in ADAPTERS}
+    return {name: of.peft for name, of in ({cfg.peft.name: cfg} | found).items()}
+
+
+def _target(cfg: DictConfig, method: type[Method], options: argparse.Namespace) -> Target:
+    """Return the devices to plan for: GPUs where any of their numbers is given, else what this machine has."""
+    from alignzoo.config.placement import processes
+    from alignzoo.plan.survey import Target
+    from alignzoo.plugin.method import load
+    from alignzoo.system import memory as resident
+    from alignzoo.system.device import choose_device, choose_precision
+
+    elsewhere = options.memory or options.devices or options.tflops
+    device = cfg.strategy.device
+    if device == "auto":
+        device = "cuda" if elsewhere else choose_device("auto")
+    precision = cfg.train.precision
+    if _here(device):
+        precision = choose_precision(precision, device)
+    elif precision == "auto":
+        precision = "bf16"
+    fixed = GPU_FIXED
+    if device == "cpu":
+        load(method.trainer)  # what a run has imported before its first weight
+        fixed = resident.held()
+    memory = options.memory * 2**30 if options.memory else _memory(device)
+    return Target(device, precision, options.devices or processes(cfg), memory, fixed)
+
+
+def _here(device: str) -> bool:
+    import torch
+
+    return device == "cpu" or (device == "cuda" and torch.cuda.is_available())
+
+
+def _memory(device: str) -> float:
+    """Return the bytes of this machine's device."""
+    import os
+
+    import torch
+
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError("this machine has no GPU: say how much memory one has, --memory GIB.")
+        return float(torch.cuda.get_device_properties(0).total_memory)
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def advice(survey: Survey) -> str:
+    """Return what to change where the configured strategy does not fit."""
+    fitting = [
+        f"strategy={strategy} peft={adapter}"
+        for strategy, row in survey.table.items()
+        for adapter, need in row.items()
+        if survey.fits(need)
+    ]
+    if fitting:
+        return f"{survey.chosen.name} with peft={survey.cfg.peft.name} does not fit; {', or '.join(fitting[:3])} does."
+    found = survey.remedy()
+    if found:
+        changes, need = found
+        return f"nothing fits as it is; it does with {' '.join(changes)} ({need.bytes / 2**30:.2f} GiB a device)."
+    return (
+        "nothing fits, also with one row at a time and gradient checkpointing: take more devices, a smaller "
+        f"train.max_length than {survey.cfg.train.max_length}, peft=qlora, or a smaller model."
+    )

@@ -1,0 +1,152 @@
+"""``python -m alignzoo verify-losses [METHOD ...]``: whether TRL's losses are those of the papers."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.metadata
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from alignzoo.config.errors import explained
+from alignzoo.plugin.registry import registry
+from alignzoo.system.errors import UserError
+
+if TYPE_CHECKING:
+    from alignzoo.plugin.method import Method
+    from alignzoo.testing.losses.compare import Comparison
+
+AGREES, DIFFERS, OPEN, BROKEN = "agrees", "differs", "not verified", "broken"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of one method."""
+
+    method: str
+    verdict: str
+    equation: str = ""
+    """Paper and number."""
+
+    reason: str = ""
+    """Why it is not verified or broken."""
+
+    found: Comparison | None = None
+
+
+def main(words: Sequence[str]) -> int:
+    """Print a line a method; return 1 if one differs or is broken, else 0."""
+    parser = argparse.ArgumentParser(
+        prog="alignzoo verify-losses",
+        description="Compare loss and gradient of each method's trainer with its paper's equation, on a tiny batch.",
+    )
+    parser.add_argument("methods", nargs="*", metavar="METHOD", help="as after method= (default: all installed)")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON, and nothing else")
+    options = parser.parse_args(words)
+    # What libraries print while they load would stand before the JSON.
+    with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
+        verdicts = verify(options.methods)
+    _print_json(verdicts) if options.json else _print(verdicts)
+    advice = _advice(verdicts)
+    if advice:
+        print(advice, file=sys.stderr if options.json else sys.stdout)
+    return int(any(verdict.verdict in (DIFFERS, BROKEN) for verdict in verdicts))
+
+
+def verify(names: Sequence[str]) -> list[Verdict]:
+    """Return the verdicts on the methods called ``names``, or on all, with the plugins that are left out as broken.
+
+    Raises:
+        UserError: no plugin that works adds one of ``names``.
+    """
+    found = registry()
+    methods = [found.method(name) for name in names or sorted(found.methods)]
+    left_out = [p for p in found.plugins.values() if p.problem and "disabled" not in p.problem and not names]
+    broken = [Verdict(p.name, BROKEN, reason=f"{p.origin}: {p.problem}") for p in left_out]
+    return [_verdict(method) for method in methods] + broken
+
+
+def _verdict(method: type[Method]) -> Verdict:
+    from alignzoo.testing.losses.compare import compare, has_equation, named
+
+    if not has_equation(method):
+        return Verdict(method.name, OPEN, reason="the method gives no equation")
+    try:
+        found = compare(method)
+    except (Exception, SystemExit) as error:  # a plugin may raise anything; the others go on
+        return Verdict(method.name, BROKEN, named(method), _reason(error))
+    if found is None:
+        return Verdict(method.name, OPEN, named(method), "the equation does not cover the method's settings")
+    return Verdict(method.name, AGREES if found.agrees else DIFFERS, named(method), found=found)
+
+
+def _reason(error: BaseException) -> str:
+    text = explained(error) if isinstance(error, Exception) else None
+    if text is None:
+        text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return text.partition("\n")[0]
+
+
+def _advice(verdicts: Sequence[Verdict]) -> str:
+    """Return one line that says what to do about the methods that differ; empty where none does."""
+    names = ", ".join(verdict.method for verdict in verdicts if verdict.verdict == DIFFERS)
+    return names and (
+        f"TRL {_trl()} computes another loss than the paper's: {names}. Train with these only after "
+        f"pip install '{_pinned()}', or after mending the equation in the method's plugin."
+    )
+
+
+def _trl() -> str:
+    return importlib.metadata.version("trl")
+
+
+def _pinned() -> str:
+    """Return alignzoo's own requirement of TRL."""
+    return next(r for r in importlib.metadata.requires("alignzoo") or ["trl"] if r.startswith("trl"))
+
+
+def _print_json(verdicts: Sequence[Verdict]) -> None:
+    print(json.dumps({"trl": _trl(), "methods": [_record(verdict) for verdict in verdicts]}, indent=2))
+
+
+def _record(verdict: Verdict) -> dict[str, Any]:
+    said = {
+        "method": verdict.method,
+        "equation": verdict.equation,
+        "verdict": verdict.verdict,
+        "reason": verdict.reason,
+    }
+    found = verdict.found
+    if found is None:
+        return said
+    losses = {"trl_loss": found.trl, "equation_loss": found.equation, "difference": found.loss}
+    return {**said, **losses, "gradient_difference": found.gradient}
+
+
+def _print(verdicts: Sequence[Verdict]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from alignzoo.testing.losses.compare import GRADIENT_TOLERANCE, LOSS_TOLERANCE
+
+    console = Console(highlight=False, markup=False)  # reasons are a plugin's, brackets and all
+    columns = ("equation", f"TRL {_trl()}", "equation's", "difference", "gradient's", "verdict")
+    table = Table("method", *columns, box=None, header_style="bold", pad_edge=False)
+    for verdict in verdicts:
+        found = verdict.found
+        numbers = (
+            (f"{found.trl:.6f}", f"{found.equation:.6f}", f"{found.loss:.1e}", f"{found.gradient:.1e}")
+            if found
+            else [""] * 4
+        )
+        table.add_row(verdict.method, verdict.equation, *numbers, verdict.verdict)
+    console.print(table)
+    for verdict in verdicts:
+        if verdict.reason:
+            console.print(f"{verdict.method}: {verdict.verdict}: {verdict.reason}", soft_wrap=True)
+    console.print(
+        f"limits: difference {LOSS_TOLERANCE:g} (a share of losses above 1), gradient's {GRADIENT_TOLERANCE:g}"
+    )

@@ -1,1 +1,0 @@
-"""One run as a job for somebody else's scheduler: Kubernetes (Kubeflow Trainer) and SkyPilot."""

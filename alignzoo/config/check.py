@@ -1,0 +1,229 @@
+"""Checks a composed config before anything heavy is imported."""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from alignzoo.config.keys import CHOICES, LEAST, TYPES
+from alignzoo.config.placement import may_have_gpus, micro_batch
+from alignzoo.config.plain import plain
+from alignzoo.config.trl_fields import config_fields, fits
+from alignzoo.plugin.method import ModelKind
+from alignzoo.plugin.registry import registry
+from alignzoo.system.errors import UserError, did_you_mean
+from alignzoo.system.signals import seconds
+from alignzoo.train.trl_config import trl_items
+
+if TYPE_CHECKING:
+    from alignzoo.plugin.method import Method
+
+log = logging.getLogger(__name__)
+
+ADAPTER_KEYS = frozenset({"name", "rate", "quantization"})  #: keys of `peft` that LoraConfig does not have
+
+
+def check(cfg: DictConfig) -> type[Method]:
+    """Return the method that ``cfg`` selects, after refusing what cannot work.
+
+    Raises:
+        UserError: a key that nothing reads, a value of the wrong type or out of range, or a known bad combination.
+    """
+    method = registry().method(cfg.method.name)
+    _check_known(cfg)
+    _check_own(cfg)
+    fields = config_fields(method.config)
+    for group in ("method", "train"):
+        for key, value in trl_items(cfg, group, method).items():
+            _check_trl(group, key, value, method, fields)
+    for key in sorted(OmegaConf.missing_keys(cfg)):
+        raise UserError(f"{key} is needed: add {key}=VALUE.")
+    seconds(cfg.train.stop_before)
+    seconds(cfg.strategy.patience, "strategy.patience")
+    _check_strategy(cfg)
+    _check_batches(cfg, method)
+    _check_adapter(cfg)
+    _check_rewards(cfg, method)
+    _check_judge(cfg, method)
+    _check_low_precision(cfg)
+    method.check(cfg)
+    _warn_learning_rate(cfg)
+    return method
+
+
+def _check_known(cfg: DictConfig) -> None:
+    """Refuse what ``+key=value`` added and nothing reads; `method` and `train` are checked against the TRL config."""
+    known = {*_schema(), "method", "train", "peft", "tracker", "reward", "judge", "pipeline"}
+    for key, value in ((str(key), value) for key, value in cfg.items()):
+        own = {name.split(".", 1)[1] for name in known if name.startswith(f"{key}.")}
+        if key not in known and not own:
+            raise UserError(
+                f"{key}: nothing reads this key.{did_you_mean(key, {name.split('.')[0] for name in known})}"
+            )
+        if own and isinstance(value, DictConfig):
+            _refuse_unknown(key, value, own)
+
+
+def _refuse_unknown(group: str, value: DictConfig, own: set[str]) -> None:
+    for name, inner in ((str(name), inner) for name, inner in value.items()):
+        deeper = {key.split(".", 1)[1] for key in own if key.startswith(f"{name}.")}
+        if name not in own and not deeper:
+            raise UserError(f"{group}.{name}: nothing reads this key.{did_you_mean(name, own)}")
+        if deeper and isinstance(inner, DictConfig):
+            _refuse_unknown(f"{group}.{name}", inner, deeper)
+
+
+@functools.cache
+def _schema() -> frozenset[str]:
+    """Return the dotted keys of conf/config.yaml and of the groups that have one set of keys for all options."""
+    files = {
+        "": "config.yaml",
+        "evaluate": "evaluate/default.yaml",
+        "strategy": "strategy/auto.yaml",
+        "launcher": "launcher/local.yaml",
+    }
+    keys: set[str] = {"model.weights_seed"}
+    for group, file in files.items():
+        text = importlib.resources.files("alignzoo_conf").joinpath(file).read_text(encoding="utf-8")
+        loaded = yaml.safe_load(text)
+        keys |= set(_dotted({group: loaded} if group else loaded))
+    return frozenset(keys)
+
+
+def _dotted(tree: dict[str, Any], above: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _dotted(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}"
+
+
+def _check_own(cfg: DictConfig) -> None:
+    for key, annotation in TYPES.items():
+        value: Any = plain(OmegaConf.select(cfg, key, throw_on_missing=True))
+        if not fits(value, annotation):
+            takes = "keys of its own" if annotation == "dict" else annotation.replace(" | ", " or ")
+            raise UserError(f"{key}={value} is {_kind(value)}; it takes {takes}.")
+        least = LEAST.get(key)
+        if least is not None and isinstance(value, int | float) and value < least:
+            raise UserError(f"{key}={value} must be at least {least}.")
+    if cfg.dataset.heldout.fraction >= 1:
+        raise UserError(
+            f"dataset.heldout.fraction={cfg.dataset.heldout.fraction} must be below 1: it is a share of the prompts."
+        )
+    for key, choices in CHOICES.items():
+        value = OmegaConf.select(cfg, key)
+        if value not in choices:
+            raise UserError(f"{key}={value} is none of {', '.join(choices)}.{did_you_mean(str(value), choices)}")
+
+
+def _check_trl(group: str, key: str, value: Any, method: type[Method], fields: dict[str, str]) -> None:
+    if fields and key not in fields:
+        raise UserError(f"{group}.{key}: {method.config.split(':')[1]} has no such field.{did_you_mean(key, fields)}")
+    if key in method.pinned and value != method.pinned[key]:
+        raise UserError(
+            f"{group}.{key}={value} would not be {method.name}: it is {method.pinned[key]} there. Leave it out."
+        )
+    if fields and not fits(value, fields[key]):
+        raise UserError(f"{group}.{key}={value} is {_kind(value)}; {method.config.split(':')[1]} takes {fields[key]}.")
+
+
+def _kind(value: Any) -> str:
+    names = {
+        str: "text",
+        bool: "true/false",
+        int: "a whole number",
+        float: "a number",
+        list: "a list",
+        dict: "a mapping",
+    }
+    return "null" if value is None else names.get(type(value), type(value).__name__)
+
+
+def _check_strategy(cfg: DictConfig) -> None:
+    count = cfg.strategy.processes
+    if isinstance(count, str) and count not in ("auto", "gpus"):
+        raise UserError(f"strategy.processes={count} is text; it takes a number, auto or gpus.")
+    if isinstance(count, int) or (count == "auto" and not may_have_gpus()):  # else torch, imported later, counts them
+        micro_batch(cfg)
+
+
+def _check_batches(cfg: DictConfig, method: type[Method]) -> None:
+    if cfg.train.per_device_batch_tokens is None:
+        return
+    if not method.mean_of_rows(cfg):
+        raise UserError(
+            f"train.per_device_batch_tokens: with method={method.name} and these keys, the loss of a batch is not "
+            "known to be the mean of its rows'. Leave it out, and use train.per_device_batch_size."
+        )
+    if "deepspeed" in cfg.strategy.args:
+        raise UserError(
+            f"train.per_device_batch_tokens: strategy={cfg.strategy.name} adds up gradients by itself. Use "
+            "strategy=ddp or fsdp, or train.per_device_batch_size."
+        )
+
+
+def _check_adapter(cfg: DictConfig) -> None:
+    if cfg.peft.name == "none":
+        return
+    fields = config_fields("peft:LoraConfig")
+    for key, value in plain(cfg.peft).items():
+        if key in ADAPTER_KEYS:
+            continue
+        if key not in fields:
+            raise UserError(f"peft.{key}: LoraConfig has no such field.{did_you_mean(key, fields)}")
+        if not fits(value, fields[key]):
+            raise UserError(f"peft.{key}={value} is {_kind(value)}; LoraConfig takes {fields[key]}.")
+
+
+def _check_rewards(cfg: DictConfig, method: type[Method]) -> None:
+    for name, options in ((str(name), options) for name, options in cfg.reward.items()):
+        registry().reward(name)
+        weight = options.get("weight", 1.0) if isinstance(options, DictConfig) else None
+        if not fits(weight, "float"):
+            raise UserError(f"reward.{name}.weight={weight} is {_kind(weight)}; it takes a number.")
+    if method.uses_rewards and not cfg.reward:
+        raise UserError(f"method={method.name} learns from rewards: add reward=NAME ({', '.join(registry().rewards)}).")
+
+
+def _check_judge(cfg: DictConfig, method: type[Method]) -> None:
+    if cfg.judge.name == "none":
+        return
+    registry().judge(cfg.judge.name)
+    if method.trains is ModelKind.REWARD_MODEL:
+        raise UserError(f"judge={cfg.judge.name}: method={method.name} trains a reward model, which gives no answers.")
+
+
+def _check_low_precision(cfg: DictConfig) -> None:
+    """bf16 keeps 8 bits: near 0.02, a usual weight, its step is 8e-5, and an AdamW update of half that is lost."""
+    rate = cfg.method.get("learning_rate")
+    if rate is not None and rate < 0:
+        raise UserError(f"method.learning_rate={rate} must be at least 0.")
+    if cfg.peft.name == "none" and cfg.model.dtype in ("bfloat16", "float16") and rate is not None and rate < 4e-5:
+        raise UserError(
+            f"model.dtype={cfg.model.dtype} with method.learning_rate={rate} would move almost no weight.\n"
+            "Use model.dtype=float32 (train.precision=bf16 keeps the speed), or peft=lora."
+        )
+
+
+def _warn_learning_rate(cfg: DictConfig) -> None:
+    rates, rate, kind = cfg.method.get("learning_rates"), cfg.method.get("learning_rate"), cfg.peft.rate
+    if not rates or rate is None:
+        return
+    if kind == "adapter" and rate <= rates.full:
+        log.warning(
+            "method.learning_rate=%g is a rate for full training: an adapter needs about %g.", rate, rates.adapter
+        )
+    if rate >= 10 * rates[kind]:
+        log.warning(
+            "method.learning_rate=%g is %.0f times the published %g: watch for collapse.",
+            rate,
+            rate / rates[kind],
+            rates[kind],
+        )

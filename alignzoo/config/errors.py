@@ -1,0 +1,155 @@
+"""Hydra's and OmegaConf's errors in the user's words: what is wrong, where, and what to type instead."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from typing import Any
+
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
+
+from alignzoo.config.options import config_options
+from alignzoo.config.trl_fields import config_fields
+from alignzoo.plugin.registry import registry
+from alignzoo.system.errors import did_you_mean, nearest
+
+#: Launchers of sweeps that come with an extra of alignzoo.
+LAUNCHERS = {"joblib": "joblib", "ray": "ray"}
+
+
+def explained(error: Exception) -> str | None:
+    """Return one or two lines for an error of the configuration, or None for any other error."""
+    if isinstance(error, MissingConfigException):
+        return _missing_option(error)
+    if isinstance(error, OverrideParseException):
+        return f"cannot read {error.override!r}: write key=value, and quote brackets and spaces, as in 'key=[a,b]'."
+    if isinstance(error, ConfigCompositionException):
+        return _composition(error)
+    if isinstance(error, OmegaConfBaseException):
+        return _value(error)
+    if isinstance(error, HydraException):
+        return _first_line(error)
+    if isinstance(error, MarkedYAMLError) and error.problem_mark:
+        mark = error.problem_mark
+        return f"{mark.name}, line {mark.line + 1}: no YAML: {error.problem}."
+    if isinstance(error, UnicodeDecodeError) and (unreadable := _file_read(error) or _unreadable_option()):
+        return f"{unreadable} is not written in UTF-8: {error.reason}."
+    if isinstance(error, ValueError) and "--multirun" in str(error):  # Hydra's check of its own flags
+        return _first_line(error)
+    if isinstance(error, ValueError) and _raised_in(error, "omegaconf"):  # of a list's index
+        return f"a list's item is chosen by its number, as in method.loss_type.0: {error}."
+    return None
+
+
+def _file_read(error: Exception) -> str | None:
+    """Return the file outside of packages that Hydra was reading, such as one of --config-dir."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name == "load_config"]
+    return next((frame.f_locals["full_path"] for frame in reversed(frames) if "full_path" in frame.f_locals), None)
+
+
+def _unreadable_option() -> str | None:
+    """Return the first option whose YAML is no UTF-8, with who ships it."""
+    for group, options in config_options().items():
+        for name, option in options.items():
+            try:
+                _ = option.text
+            except UnicodeDecodeError:
+                return f"{group}={name} ({option.origin})"
+    return None
+
+
+def _raised_in(error: Exception, package: str) -> bool:
+    """Tell whether the error comes out of a package's own code."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return bool(frames) and f"{package}/" in frames[-1][0].f_code.co_filename.replace("\\", "/")
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _missing_option(error: MissingConfigException) -> str:
+    match = re.search(r"Could not (?:find|load) '(?:.*: )?([^']+)/([^/']*)'", str(error))
+    if not match:
+        return f"{_first_line(error)} Known: config, and what --config-dir adds."
+    group, name = match.groups()
+    options = [option for option in error.options or _options(group) if not option.startswith("_")]
+    if group == "hydra/launcher" and name in LAUNCHERS:
+        return f"hydra/launcher={name} is not installed: pip install 'alignzoo[{LAUNCHERS[name]}]'."
+    listed = f"\nThere are: {', '.join(options)}." if options else f"\nThe group {group} has no options."
+    return f"{group}={name}: no such option.{did_you_mean(name, options)}{_left_out(group)}{listed}"
+
+
+def _options(group: str) -> list[str]:
+    """Return the names of a group's options."""
+    return sorted(config_options().get(group, {}))
+
+
+def _left_out(group: str) -> str:
+    """Name the plugins that could have brought the option, had they loaded."""
+    broken = [plugin for plugin in registry().plugins.values() if plugin.problem]
+    return (
+        "".join(f" Plugin {p.name} ({p.origin}) is left out: {p.problem}." for p in broken) if group == "method" else ""
+    )
+
+
+def _composition(error: ConfigCompositionException) -> str:
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException) and "is not in struct" in str(cause):
+        return _unknown_key(str(cause.full_key), cause.parent_node)
+    if isinstance(cause, OmegaConfBaseException):
+        return _value(cause)
+    match = re.search(r"Ambiguous value for argument '([^=]+)=(.*)'", str(error))
+    if match:
+        key, values = match.groups()
+        return f"{key}={values} names several: add -m to run each of them, or write '{key}=[{values}]' for a list."
+    match = re.search(r"An item is already at '([^']+)'", str(error))
+    if match:
+        return f"{match[1]} has a value already: write {match[1]}=... without the plus sign."
+    match = re.search(r"^(\S+) appears more than once", str(error)) or re.search(r"'\+\+([\w/]+)=", str(error))
+    match = match or re.search(r"^Multiple values for ([\w/]+)\.", str(error))
+    if match:
+        return f"{match[1]} is chosen already: write {match[1]}=... without the plus sign."
+    match = re.search(r"'([^']+)' does not exist", str(error))
+    if match:
+        return f"{match[1]} cannot be deleted: there is no such key."
+    return _first_line(error)
+
+
+def _unknown_key(key: str, parent: Any) -> str:
+    group, _, last = key.rpartition(".")
+    known = {str(name) for name in parent} if isinstance(parent, DictConfig) else set()
+    fields = _trl_fields(group, parent)
+    if last in fields and last not in known:
+        return f"{key} stands in the method's TRL config only: write +{key}=... to set it."
+    near = [f"{group}.{name}" if group else name for name in nearest(last, known)]
+    near += [f"+{group}.{name}" for name in nearest(last, fields, 2) if name not in known]
+    hint = (
+        f" Did you mean {' or '.join(near[:3])}?"
+        if near
+        else f" {group or 'The top level'} has: {', '.join(sorted(known))}."
+    )
+    return f"{key}: there is no such key.{hint}"
+
+
+def _trl_fields(group: str, parent: Any) -> dict[str, str]:
+    if group not in ("method", "train") or not isinstance(parent, DictConfig):
+        return {}
+    root: Any = parent._get_root()
+    name = root.method.get("name") if "method" in root else parent.get("name")
+    methods = registry().methods
+    return config_fields(methods[name][0].config) if name in methods else {}
+
+
+def _value(error: OmegaConfBaseException) -> str:
+    key = error.full_key or "the configuration"
+    if "is not in struct" in str(error):
+        return f"{key} is needed, and was deleted or is misspelt."
+    if "Missing mandatory value" in str(error):
+        return f"{key} is needed: add {key}=VALUE."
+    if type(error).__name__.startswith("Interpolation") or "Interpolation" in str(error):
+        return f"{key}: {_first_line(error)}."
+    return f"{key}: {_first_line(error)}"

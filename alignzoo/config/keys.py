@@ -1,0 +1,88 @@
+"""What the keys of alignzoo's own take: types, choices, least values."""
+
+from __future__ import annotations
+
+from alignzoo.config.metrics import NUMBERS
+
+#: Keys of ours, with the type that each takes; what else stands in `method` and `train` is TRL's and has TRL's types.
+TYPES = {
+    "seed": "int",
+    "telemetry": "bool",
+    "train.global_batch_size": "int",
+    "train.per_device_batch_size": "int",
+    "train.per_device_batch_tokens": "int | None",
+    "train.max_length": "int",
+    "train.precision": "str",
+    "train.gradient_checkpointing": "bool | str",
+    "dataset.rows": "int | None",
+    "dataset.split": "str",
+    "dataset.path": "str | list | None",
+    "dataset.mix": "list",
+    "dataset.first": "int | None",
+    "dataset.layout": "str | None",
+    "train.max_steps": "int",
+    "train.num_train_epochs": "float",
+    "train.budget": "dict",
+    "train.stop_before": "str | None",
+    "train.budget.pairs": "int | None",
+    "train.budget.sequences": "int | None",
+    "train.budget.tokens": "int | None",
+    "dataset.columns": "dict | None",
+    "dataset.chat": "bool",
+    "dataset.bad_rows": "str",
+    "dataset.heldout.fraction": "float",
+    "dataset.heldout.rows": "int",
+    "model.path": "str | None",
+    "model.trust_remote_code": "bool",
+    "model.weights_seed": "int | None",
+    "evaluate.enabled": "bool",
+    "evaluate.rows": "int",
+    "evaluate.max_new_tokens": "int",
+    "evaluate.batch_size": "int",
+    "evaluate.shown": "int",
+    "strategy.processes": "int | str",
+    "strategy.nodes": "int",
+    "strategy.restarts": "int",
+    "strategy.grace": "int",
+    "strategy.patience": "str",
+    "strategy.rendezvous": "str | None",
+    "strategy.address": "str | None",
+    "launcher.address": "str | None",
+    "launcher.cpus": "int",
+    "speed.shared_prefix": "str",
+    "speed.bin_tokens": "int",
+    "evaluate.against": "str | None",
+}
+
+#: Keys that take one of a few words.
+CHOICES = {
+    "resume": ("no", "auto"),
+    "train.precision": ("auto", "fp32", "bf16", "fp16"),
+    "model.dtype": ("auto", "float32", "bfloat16", "float16"),
+    "dataset.bad_rows": ("stop", "drop"),
+    "speed.shared_prefix": ("auto", "on", "off"),
+    "strategy.device": ("auto", "cpu", "cuda", "mps"),
+    "evaluate.objective": tuple(NUMBERS),
+}
+
+#: Numbers that a key's value must reach.
+LEAST = {
+    "train.global_batch_size": 1,
+    "train.per_device_batch_size": 1,
+    "train.per_device_batch_tokens": 1,
+    "train.max_length": 2,
+    "dataset.rows": 1,
+    "dataset.heldout.rows": 0,
+    "evaluate.max_new_tokens": 1,
+    "evaluate.rows": 0,
+    "evaluate.shown": 0,
+    "strategy.processes": 1,
+    "strategy.nodes": 1,
+    "strategy.restarts": 0,
+    "strategy.grace": 1,
+    "launcher.cpus": 1,
+    "dataset.first": 1,
+    "dataset.heldout.fraction": 0,
+    "evaluate.batch_size": 1,
+    "speed.bin_tokens": 1,
+}

@@ -1,0 +1,23 @@
+"""Whether the installed TRL is one that alignzoo is tested with; another is said once, and may well work."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import logging
+
+from alignzoo.plugin.loading import OWN, unmet_requirement
+
+log = logging.getLogger(__name__)
+
+
+@functools.cache
+def say_untested_trl() -> None:
+    """Warn, once a process, of a TRL outside the range that pyproject.toml declares."""
+    version = importlib.metadata.version("trl")
+    wanted = unmet_requirement(importlib.metadata.distribution(OWN), "trl", version)
+    if wanted:
+        log.warning(
+            "TRL %s is installed, and alignzoo is tested with %s: losses and defaults may differ. pip install '%s'",
+            *(version, wanted.removeprefix("trl"), wanted),
+        )

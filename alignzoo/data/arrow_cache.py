@@ -1,0 +1,167 @@
+"""Canonical, tokenised rows as one Arrow file in the cache: read once, written in bounded memory, reused ever after."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignzoo.data.canonical import BadRow, writable
+from alignzoo.data.recognise import SAMPLE, Layout, recognise
+from alignzoo.data.sources import Source
+from alignzoo.data.tokenise import ANSWERS, Piece, Tokeniser
+from alignzoo.system import cache
+from alignzoo.system.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow
+    from datasets import Dataset
+    from omegaconf import DictConfig
+
+BATCH = 2000  #: rows tokenised and written at once
+PROGRESS_FROM = 20_000  #: rows from which a progress bar is worth its space
+VERSION = 4  #: raised whenever the same input gives other rows
+
+Numbered = list[tuple[int, dict[str, Any]]]
+
+
+def table(source: Source, tokeniser: Tokeniser, cfg: DictConfig) -> tuple[Dataset, Layout]:
+    """Return the source's rows, memory-mapped, and their layout; ``cfg`` is the group ``dataset``.
+
+    Columns: ``row`` (its number in the source, from 1), ``id``, ``prompt`` and the answers as JSON messages,
+    ``prompt_key`` (64-bit hash of the prompt), ``prompt_ids``, ``<answer>_ids``, ``label``, ``score``, ``extra`` (JSON
+    of the further columns), ``problem`` (why the row cannot be used, or null). A row of several pairs gives several.
+
+    Raises:
+        UserError: the source is empty, unreadable, or of no known layout.
+    """
+    import datasets
+
+    sample = list(itertools.islice(source.rows(), SAMPLE))
+    if not sample:
+        raise UserError(f"{source.place} holds no rows.")
+    layout = recognise(sample, cfg, source.place)
+    key = json.dumps([VERSION, source.identity, tokeniser.identity, layout.identity])
+    file = cache.folder("rows") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.arrow"
+    if not file.exists():
+        _write(file, source, layout, tokeniser)
+        cache.trim()
+    cache.mark_used(file)
+    return datasets.Dataset.from_file(str(file)), layout
+
+
+def _schema() -> pyarrow.Schema:
+    import pyarrow as pa
+
+    fields = [("row", pa.int64()), ("id", pa.string()), ("prompt", pa.string()), ("prompt_key", pa.int64())]
+    fields += [(answer, pa.string()) for answer in ANSWERS]
+    fields += [(f"{name}_ids", pa.list_(pa.int32())) for name in ("prompt", *ANSWERS)]
+    fields += [("label", pa.bool_()), ("score", pa.float64()), ("extra", pa.string()), ("problem", pa.string())]
+    return pa.schema(fields)
+
+
+def _write(file: Path, source: Source, layout: Layout, tokeniser: Tokeniser) -> None:
+    """Write aside and rename, so that a kill leaves no half file."""
+    import pyarrow as pa
+
+    schema = _schema()
+    aside = cache.aside(file)
+    try:
+        with pa.OSFile(str(aside), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+            for records in _tokenised(source, layout, tokeniser):
+                writer.write_batch(pa.RecordBatch.from_pylist(records, schema))
+        os.replace(aside, file)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _tokenised(source: Source, layout: Layout, tokeniser: Tokeniser) -> Iterator[list[dict[str, Any]]]:
+    """Yield finished records batch by batch; one batch is tokenised, outside Python's lock, while the next is read."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = None
+        for records in _with_progress(_shaped(rows, layout) for rows in _batches(source)):
+            texts = _rendered(records, tokeniser)
+            coming = records, pool.submit(tokeniser.ids, texts)
+            if waiting:
+                yield _finished(*waiting)
+            waiting = coming
+        if waiting:
+            yield _finished(*waiting)
+
+
+def _batches(source: Source) -> Iterator[Numbered]:
+    numbered = enumerate(source.rows(), 1)
+    while rows := list(itertools.islice(numbered, BATCH)):
+        yield rows
+
+
+def _with_progress(batches: Iterator[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
+    """Show how many rows were read, on a terminal and once there are many."""
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+    told, console = TextColumn("Reading and tokenising {task.completed:,} rows"), Console(stderr=True)
+    shown = Progress(told, TimeElapsedColumn(), transient=True, console=console)
+    task = shown.add_task("rows", total=None)
+    try:
+        for batch in batches:
+            shown.advance(task, len(batch))
+            if console.is_terminal and shown.tasks[0].completed >= PROGRESS_FROM:
+                shown.start()
+            yield batch
+    finally:
+        if shown.live.is_started:
+            shown.stop()
+
+
+def _shaped(rows: Numbered, layout: Layout) -> list[dict[str, Any]]:
+    """Return records with canonical texts, or with the problem that keeps a row out."""
+    records: list[dict[str, Any]] = []
+    for number, row in rows:
+        given = row.get("id")
+        name = f"row-{number}" if given in (None, "") else str(given).encode(errors="replace").decode()
+        base = {"row": number, "id": name}
+        try:
+            extra = writable(json.dumps(layout.extra(row), ensure_ascii=False, default=str), "a further column")
+            shaped = list(layout.rows(row))
+            names = [name] if len(shaped) == 1 else [f"{name}.{part}" for part in range(1, len(shaped) + 1)]
+            records += [{**base, "id": n, "extra": extra, **one} for n, one in zip(names, shaped, strict=True)]
+        except BadRow as problem:
+            records.append({**base, "problem": str(problem)})
+    return records
+
+
+def _rendered(records: list[dict[str, Any]], tokeniser: Tokeniser) -> list[list[Piece]]:
+    """Return what is to be tokenised of the good records; one that the template refuses becomes a problem."""
+    rendered = []
+    for record in records:
+        if "problem" not in record:
+            try:
+                rendered += tokeniser.texts([record])
+            except BadRow as problem:
+                kept = {name: record[name] for name in ("row", "id")}
+                record.clear()
+                record |= {**kept, "problem": str(problem)}
+    return rendered
+
+
+def _finished(records: list[dict[str, Any]], ids: Any) -> list[dict[str, Any]]:
+    """Add token ids and hashes, and turn texts into JSON."""
+    good = [record for record in records if "problem" not in record]
+    for record, found in zip(good, ids.result(), strict=True):
+        answers = [name for name in ANSWERS if name in record]
+        if any(f"{name}_ids" not in found for name in answers):
+            record["problem"] = "the chat template writes the prompt differently when an answer follows"
+        record |= found
+        record |= {name: json.dumps(record[name], ensure_ascii=False) for name in ("prompt", *answers)}
+        record["prompt_key"] = _key(record["prompt"])
+    return records
+
+
+def _key(prompt: str) -> int:
+    return int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8], "big", signed=True)

@@ -1,0 +1,218 @@
+"""Brings prepared rows into the format that a method trains on."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alignzoo.plugin.method import DataFormat
+from alignzoo.system.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+BATCH = 10_000  #: rows read at once
+
+P, U, S, Q, R = (
+    DataFormat.PREFERENCE,
+    DataFormat.UNPAIRED,
+    DataFormat.SUPERVISED,
+    DataFormat.PROMPTS,
+    DataFormat.SCORED,
+)
+
+_IMPOSSIBLE = {
+    (S, P): "it has good answers only, and nothing they are better than: try method=sft",
+    (S, U): "it has good answers only, and KTO needs bad ones too: try method=sft",
+    (Q, P): "it has prompts only, and no answers: try method=grpo",
+    (Q, U): "it has prompts only, and no answers: try method=grpo",
+    (Q, S): "it has prompts only, and no answers: try method=grpo",
+    (R, U): "a score is no label: add a `label` column, or try a method that learns from pairs",
+}
+
+#: What a conversion changes in the meaning of the data.
+MEANING = {
+    (P, U): "pairs are taken apart: a better answer counts as good and a worse one as bad, a ranking becomes labels",
+    (P, S): "of each pair only the chosen answer is trained on",
+    (P, Q): "of each pair only the prompt is used",
+    (U, P): "good and bad answers to one prompt are paired; prompts with only one of the two are left out",
+    (U, S): "only the answers marked good are trained on",
+    (U, Q): "only the prompts are used",
+    (R, P): "of each prompt's answers the best is paired with the worst; equal scores are left out",
+    (R, S): "of each prompt's answers only the best is trained on",
+    (R, Q): "only the prompts are used",
+    (S, Q): "only the prompts are used",
+}
+
+
+def convert(rows: Dataset, kind: DataFormat, wanted: DataFormat, batch: int, seed: int) -> Dataset:
+    """Return ``rows`` of ``kind`` in the format ``wanted``; :data:`MEANING` says what that changes.
+
+    Args:
+        rows: prepared rows (:mod:`alignzoo.data.arrow_cache` names their columns).
+        kind: what the dataset holds.
+        wanted: what the method trains on.
+        batch: rows that a process puts through the model at once; the unpaired format is laid out in blocks of it.
+        seed: of the order in which pairs are taken apart.
+
+    Raises:
+        UserError: the conversion would have to invent something.
+    """
+    if (kind, wanted) in _IMPOSSIBLE:
+        raise UserError(f"the dataset holds {kind} rows, the method needs {wanted} rows: {_IMPOSSIBLE[kind, wanted]}.")
+    if wanted is P:
+        pairs = rows if kind is P else paired(rows, kind)
+        return pairs.select_columns(["id", "prompt_ids", "chosen_ids", "rejected_ids"])
+    if wanted is U:
+        return _unpaired(rows, kind, batch, seed)
+    return _prompts(rows) if wanted is Q else _supervised(rows, kind)
+
+
+def paired(rows: Dataset, kind: DataFormat) -> Dataset:
+    """Pair answers to the same prompt: good with bad by label, or the best with the worst by score.
+
+    Raises:
+        UserError: no prompt has two answers that differ.
+    """
+    import datasets
+
+    chosen, rejected = _partition(rows, kind)
+    if not len(chosen):
+        better = "a good and a bad answer" if kind is U else "two answers with different scores"
+        raise UserError(f"the dataset holds {kind} rows, and no prompt has {better}: nothing can be paired.")
+    first = rows.select(chosen).select_columns(
+        ["id", "prompt", "prompt_key", "prompt_ids", "completion", "completion_ids"]
+    )
+    first = first.rename_columns({"completion": "chosen", "completion_ids": "chosen_ids"})
+    second = rows.select(rejected).select_columns(["completion", "completion_ids"])
+    second = second.rename_columns({"completion": "rejected", "completion_ids": "rejected_ids"})
+    joined: Dataset = datasets.concatenate_datasets([first.flatten_indices(), second.flatten_indices()], axis=1)
+    return joined
+
+
+def with_pairs(rows: Dataset, kind: DataFormat) -> Dataset:
+    """Return held-out rows as pairs where answers to one prompt can be paired, else as they are."""
+    if kind not in (U, R) or not len(rows):
+        return rows
+    try:
+        return paired(rows, kind)
+    except UserError:
+        return rows
+
+
+def _partition(rows: Dataset, kind: DataFormat) -> tuple[list[int], list[int]]:
+    """Return the rows of chosen and of rejected answers, pair by pair."""
+    column = "label" if kind is U else "score"
+    frame = rows.select_columns(["prompt_key", column]).to_pandas()
+    answers = rows["completion"]
+    chosen: list[int] = []
+    rejected: list[int] = []
+    for _, group in frame.groupby("prompt_key", sort=False):
+        ranked = group.sort_values(column, ascending=False, kind="stable")
+        best, worst = ranked.index[: 1 if kind is R else None], ranked.index[::-1][: 1 if kind is R else None]
+        for better, worse in zip(best, worst, strict=True):
+            if ranked.at[better, column] > ranked.at[worse, column] and answers[better] != answers[worse]:
+                chosen.append(int(better))
+                rejected.append(int(worse))
+    return chosen, rejected
+
+
+def _answer(rows: Dataset, column: str, label: bool | None = None) -> Dataset:
+    part = rows.select_columns(["id", "prompt_key", "prompt_ids", column, *(["label"] if label is None else [])])
+    part = part if column == "completion_ids" else part.rename_column(column, "completion_ids")
+    return part if label is None else part.add_column("label", [label] * len(part))
+
+
+def _unpaired(rows: Dataset, kind: DataFormat, batch: int, seed: int) -> Dataset:
+    """Mix good and bad answers so that each block of ``batch`` holds both; pair each prompt with another's answer."""
+    import datasets
+
+    if kind is P:
+        rows = datasets.concatenate_datasets([_answer(rows, "chosen_ids", True), _answer(rows, "rejected_ids", False)])
+    else:
+        rows = _answer(rows, "completion_ids")
+    labels = np.array(rows["label"], dtype=bool)
+    if labels.all() or not labels.any():
+        raise UserError(f"all {len(labels)} answers are labelled {bool(labels[0])}: KTO needs good and bad ones.")
+    order = mixed(labels, seed)
+    partner = partners(np.array(rows["prompt_key"])[order], batch)
+    rows = rows.select(order).flatten_indices()
+    kl = rows.select(partner).select_columns(["completion_ids"]).rename_column("completion_ids", "KL_completion_ids")
+    joined: Dataset = datasets.concatenate_datasets([rows.remove_columns("prompt_key"), kl.flatten_indices()], axis=1)
+    return joined
+
+
+def mixed(labels: np.ndarray[Any, Any], seed: int) -> np.ndarray[Any, Any]:
+    """Return an order in which both labels are shuffled and spread evenly: any stretch holds them in proportion."""
+    generator = np.random.default_rng(seed)
+    order, place = [], []
+    for label in (True, False):
+        indices = generator.permutation(np.flatnonzero(labels == label))
+        order.append(indices)
+        place.append((np.arange(len(indices)) + 0.5) / max(1, len(indices)))
+    merged: np.ndarray[Any, Any] = np.concatenate(order)[np.argsort(np.concatenate(place), kind="stable")]
+    return merged
+
+
+def partners(prompts: np.ndarray[Any, Any], batch: int) -> np.ndarray[Any, Any]:
+    """Return for each row the row before it in its block, round the corner, whose prompt differs (TRL's KL pairing)."""
+    partner = np.empty(len(prompts), dtype=int)
+    for start in range(0, len(prompts), batch):
+        block = np.arange(start, min(start + batch, len(prompts)))
+        for position, row in enumerate(block):
+            before = np.roll(block, -position)[::-1]  # the row before it first, itself last
+            other = before[prompts[before] != prompts[row]]
+            partner[row] = other[0] if len(other) else (row - 1) % len(prompts)  # a block of one prompt: the row before
+    return partner
+
+
+def _supervised(rows: Dataset, kind: DataFormat) -> Dataset:
+    column = "chosen_ids" if kind is P else "completion_ids"
+    if kind is U:
+        rows = rows.select(np.flatnonzero(rows["label"]))
+        if not len(rows):
+            raise UserError("no answer of the dataset is marked good: there is nothing to imitate.")
+    if kind is R:
+        frame = rows.select_columns(["prompt_key", "score"]).to_pandas()
+        rows = rows.select(np.sort(frame.groupby("prompt_key")["score"].idxmax().to_numpy()))
+
+    def joined(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        pairs = list(zip(batch["prompt_ids"], batch[column], strict=True))
+        return {
+            "input_ids": [prompt + answer for prompt, answer in pairs],
+            "labels": [[-100] * len(prompt) + answer for prompt, answer in pairs],
+        }
+
+    kept = rows.select_columns(["id", "prompt_ids", column])
+    converted: Dataset = kept.map(joined, batched=True, remove_columns=["prompt_ids", column])
+    return converted
+
+
+def _prompts(rows: Dataset) -> Dataset:
+    """Return each prompt once, as messages or text, with the dataset's further columns for rewards to read."""
+    import datasets
+    import pyarrow as pa
+
+    first = np.sort(np.unique(np.array(rows["prompt_key"]), return_index=True)[1])
+    unique = rows.select(first).select_columns(["id", "prompt", "extra"])
+    kinds: dict[str, set[type]] = {}
+    for extra in (json.loads(text) for batch in unique.iter(BATCH) for text in batch["extra"]):
+        for name, value in extra.items():
+            kinds.setdefault(name, set()).add(type(value))
+    mixed = {name for name, found in kinds.items() if len(found - {type(None)}) > 1}  # Arrow's columns have one type
+
+    def read(identity: str, prompt: str, extra: str) -> dict[str, Any]:
+        further = {n: str(v) if n in mixed and v is not None else v for n, v in json.loads(extra).items()}
+        return {**further, "id": identity, "prompt": _readable(json.loads(prompt))}
+
+    tables = [
+        pa.Table.from_pylist([read(*row) for row in zip(b["id"], b["prompt"], b["extra"], strict=True)])
+        for b in unique.iter(BATCH)
+    ]
+    return datasets.Dataset(pa.concat_tables(tables, promote_options="permissive"))
+
+
+def _readable(messages: list[dict[str, str]]) -> list[dict[str, str]] | str:
+    return messages[0]["content"] if messages[0]["role"] == "text" else messages

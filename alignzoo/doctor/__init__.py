@@ -1,1 +1,0 @@
-"""Whether a machine and what is installed on it can run alignzoo."""

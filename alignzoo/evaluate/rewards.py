@@ -1,0 +1,125 @@
+"""Rewards as TRL calls them: with names of their own, checked for count and finiteness."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from omegaconf import DictConfig
+
+from alignzoo.config.plain import plain
+from alignzoo.plugin.registry import registry
+from alignzoo.system.errors import UserError, not_taken
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from alignzoo.evaluate.yardstick import Seen
+    from alignzoo.plugin.method import Method
+    from alignzoo.plugin.reward import Reward
+
+RewardFunction = Callable[..., list[float]]
+
+
+class Rewards(NamedTuple):
+    """The group ``reward``, as TRL calls its functions, and their weights."""
+
+    functions: list[RewardFunction]
+    weights: list[float]
+    stops: list[int]
+
+    def score(self, rows: Dataset, seen: Sequence[Seen]) -> list[float]:
+        """Return the weighted sum of the rewards of each held-out row's greedy answer."""
+        prompts = [json.loads(prompt) for prompt in rows["prompt"]]
+        ids = [[self.stops[0]] if answer.ended else [] for answer in seen]
+        extras = [json.loads(extra) for extra in rows["extra"]]
+        columns = {name: [extra.get(name) for extra in extras] for name in (extras[0] if extras else {})}
+        totals = [0.0] * len(seen)
+        for function, weight in zip(self.functions, self.weights, strict=True):
+            scores = function(prompts, [answer.text for answer in seen], ids, **columns)
+            totals = [total + weight * score for total, score in zip(totals, scores, strict=True)]
+        return totals
+
+
+def configured_rewards(
+    cfg: DictConfig, method: type[Method], rows: Dataset, heldout: Dataset, stops: list[int]
+) -> Rewards:
+    """Return the run's rewards; none where the method does not learn from them and the held-out rows lack a column.
+
+    Raises:
+        UserError: as :func:`build_rewards`, where the method learns from them.
+    """
+    if method.uses_rewards:
+        return build_rewards(cfg.reward, set(rows.column_names), stops)
+    columns = set(json.loads(heldout[0]["extra"])) if len(heldout) else set()
+    if any(registry().reward(str(name)).columns - columns for name in cfg.reward):
+        return Rewards([], [], stops)
+    return build_rewards(cfg.reward, columns, stops)
+
+
+def build_rewards(cfg: DictConfig, columns: set[str], stops: list[int]) -> Rewards:
+    """Return the group ``reward`` as TRL's reward functions, and their weights.
+
+    Args:
+        cfg: the group ``reward``: name -> weight and the reward's own keyword arguments.
+        columns: the dataset's columns.
+        stops: token ids that end an answer.
+
+    Raises:
+        UserError: a reward needs a column that the dataset lacks, or does not take one of its keys.
+    """
+    functions, weights = [], []
+    for name, options in ((str(key), value) for key, value in cfg.items()):
+        reward_class = registry().reward(name)
+        missing = reward_class.columns - columns
+        if missing:
+            raise UserError(
+                f"reward={name} reads the column {', '.join(sorted(missing))}, which the dataset lacks (it has: "
+                f"{', '.join(sorted(columns))}).\nMap it: 'dataset.columns={{yours: {min(missing)}}}'."
+            )
+        arguments: dict[str, Any] = plain(options)
+        weights.append(float(arguments.pop("weight", 1.0)))
+        try:
+            reward = reward_class(**arguments)
+        except TypeError as error:
+            raise UserError(f"reward.{name}: {not_taken(error, reward_class)}") from None
+        functions.append(as_function(reward, stops))
+    return Rewards(functions, weights, stops)
+
+
+def as_function(reward: Reward, stops: list[int]) -> RewardFunction:
+    """Wrap ``reward`` in a function that has its name, since TRL names metrics after functions."""
+
+    ends = set(stops)
+
+    def function(
+        prompts: list[Any], completions: list[Any], completion_ids: list[list[int]], **columns: Any
+    ) -> list[float]:
+        answers = [_last_text(completion) for completion in completions]
+        columns["ended"] = [not ends.isdisjoint(ids) for ids in completion_ids]  # some trainers pad behind the stop
+        columns["whole_prompts"] = [_whole(prompt) for prompt in prompts]
+        scores = reward([_last_text(prompt) for prompt in prompts], answers, **columns)
+        if len(scores) != len(answers):
+            raise UserError(f"reward={reward.name} returned {len(scores)} scores for {len(answers)} answers.")
+        for score, answer in zip(scores, answers, strict=True):
+            if not math.isfinite(score):
+                raise UserError(
+                    f"reward={reward.name} returned {score} for the answer {answer[:60]!r}; it must be finite."
+                )
+        return scores
+
+    function.__name__ = reward.name
+    function.reward = reward  # type: ignore[attr-defined]  # whose state a checkpoint holds
+    return function
+
+
+def _whole(prompt: Any) -> Any:
+    """Return a prompt's messages, or its text where it is a plain one."""
+    return prompt if isinstance(prompt, str) or prompt[0]["role"] != "text" else str(prompt[0]["content"])
+
+
+def _last_text(turns: Any) -> str:
+    """Return a plain text, or the last message's."""
+    return turns if isinstance(turns, str) else str(turns[-1]["content"])

@@ -1,0 +1,121 @@
+"""Which GPUs of a machine the members of a sweep get that run on it side by side: each its own."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alignzoo.config import placement
+from alignzoo.system.errors import UserError
+from alignzoo.system.lock import InUse, locked
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+WAIT = 0.5  #: seconds between looks for a free GPU
+
+
+@contextmanager
+def taken(cfg: DictConfig, launcher: DictConfig) -> Iterator[bool]:
+    """Keep a member's GPUs for it, and show the run no other; wait while too few are free. Yield whether it has any.
+
+    ``launcher`` is Hydra's. Only joblib runs members on one machine side by side without giving them devices: Ray and
+    Slurm do so themselves, and one member at a time has all. Where GPUs were taken, the run needs processes of its own,
+    since joblib's serve one member after the other, and CUDA keeps to the GPUs that it saw first.
+
+    Raises:
+        UserError: the member asks for more than there are.
+    """
+    others = side_by_side(launcher, os.cpu_count() or 1)
+    names = visible() if others > 1 and cfg.strategy.device in ("auto", "cuda") else []
+    if not names:
+        yield False
+        return
+    count = share(cfg.strategy.processes, len(names), others)
+    before = os.environ.get(VISIBLE)
+    with kept(names, count) as mine:
+        os.environ[VISIBLE] = ",".join(mine)
+        try:
+            yield True
+        finally:
+            os.environ.pop(VISIBLE)
+            os.environ.update({} if before is None else {VISIBLE: before})
+
+
+def side_by_side(launcher: DictConfig, cores: int) -> int:
+    """Return how many members joblib runs at a time on a machine with ``cores``; another launcher's are 1."""
+    if not launcher._target_.endswith(".JoblibLauncher"):
+        return 1
+    count = int(launcher.n_jobs)
+    return count if count > 0 else max(1, cores + 1 + count)  # joblib's way: -1 for all cores, -2 for all but one
+
+
+def share(wanted: int | str, found: int, others: int) -> int:
+    """Return how many of ``found`` GPUs a member gets: as many as it has processes, or an equal share for each.
+
+    Raises:
+        UserError: it wants more than there are.
+    """
+    if not isinstance(wanted, int):
+        return max(1, found // others)
+    if wanted > found:
+        raise UserError(
+            f"strategy.processes={wanted}: there are {found} GPUs here. Take fewer, or strategy.device=cpu."
+        )
+    return wanted
+
+
+def visible() -> list[str]:
+    """Return the names of the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` has them."""
+    numbers = [str(number) for number in range(placement.gpus())]
+    named = os.environ.get(VISIBLE)
+    return [name.strip() for name in named.split(",")] if numbers and named else numbers
+
+
+@contextmanager
+def kept(names: Sequence[str], count: int) -> Iterator[list[str]]:
+    """Wait until ``count`` of the GPUs are free, and keep them from every other member of this user's sweeps."""
+    root = Path(tempfile.gettempdir()) / f"alignzoo-gpus-{os.getuid()}"
+    while True:
+        with ExitStack() as held:
+            mine = _take(names, count, root, held)
+            if mine:
+                yield mine
+                return
+        time.sleep(WAIT)
+
+
+def _take(names: Sequence[str], count: int, root: Path, held: ExitStack) -> list[str]:
+    """Lock ``count`` of the GPUs and return them, or none if fewer are free; the kernel unlocks those of the dead.
+
+    Members look one after the other: two that each held what the other needs would wait forever.
+    """
+    mine: list[str] = []
+    try:
+        with locked(_folder(root, "gate")):
+            for name in names:
+                if len(mine) < count and _lock(_folder(root, name), held):
+                    mine.append(name)
+    except InUse:
+        return []
+    return mine if len(mine) == count else []
+
+
+def _lock(folder: Path, held: ExitStack) -> bool:
+    try:
+        held.enter_context(locked(folder))
+    except InUse:
+        return False
+    return True
+
+
+def _folder(root: Path, name: str) -> Path:
+    folder = root / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

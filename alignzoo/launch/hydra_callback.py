@@ -1,0 +1,91 @@
+"""What happens around a run and the members of a sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.experimental.callback import Callback
+
+from alignzoo.launch import ray_cluster, submitit
+from alignzoo.system import folders, process_cache
+from alignzoo.system.errors import UserError, complain
+
+if TYPE_CHECKING:
+    from alignzoo.report.leaderboard.board import Leaderboard
+
+
+class SweepCallback(Callback):
+    """Makes the run's or sweep's folder; ends a multirun with its leaderboard, and exit code 1 if a member failed.
+
+    Hydra turns what a callback raises into a warning, all but the end of the program.
+    """
+
+    def on_run_start(self, config: Any, **kwargs: Any) -> None:
+        """Make the run folder before Hydra does, whose complaint would be a traceback."""
+        _make(config.hydra.run.dir)
+
+    def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
+        """Make the sweep's, where no other sweep is."""
+        _make(config.hydra.sweep.dir)
+        _refuse_finished(Path(config.hydra.sweep.dir), config)
+        if "submitit" in config.hydra.launcher._target_:
+            submitit.wait_for_all()
+        if config.hydra.launcher._target_.endswith(".RayLauncher"):
+            _prepare_ray(config)
+
+    def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
+        """Print and write the leaderboard."""
+        from alignzoo.report.leaderboard.board import write_leaderboard
+        from alignzoo.report.leaderboard.table import print_leaderboard
+
+        process_cache.sweep(False)
+        folder = Path(config.hydra.sweep.dir)
+        try:
+            board = write_leaderboard([folder], folder)
+        except UserError as error:
+            raise SystemExit(complain(str(error))) from None
+        print(f"\nsweep {folder}")
+        print_leaderboard(board)
+        print(f"page: {folder / 'leaderboard.html'}")
+        _track(board, folder)
+        if board.failed or submitit.lost or ray_cluster.lost:
+            raise SystemExit(1)
+
+
+def _track(board: Leaderboard, folder: Path) -> None:
+    """Send the board to Weights & Biases, as a run of the sweep's group, where its members were sent there."""
+    from omegaconf import DictConfig, OmegaConf
+
+    from alignzoo.report.leaderboard.table import wandb_table
+    from alignzoo.runs.trackers import tracking
+
+    sent = [run.folder for run in board.runs if run.config.get("tracker.name") == "wandb"]
+    cfg = OmegaConf.load(sent[0] / "run.yaml") if sent else None
+    if isinstance(cfg, DictConfig):
+        with tracking(OmegaConf.create({"tracker": cfg.tracker}), folder, folder.name) as tracker:
+            tracker.table("leaderboard", wandb_table(board))
+
+
+def _prepare_ray(config: Any) -> None:
+    try:
+        ray_cluster.prepare_sweep(config)
+    except UserError as error:
+        raise SystemExit(complain(str(error))) from None
+
+
+def _refuse_finished(folder: Path, config: Any) -> None:
+    if config.get("resume") != "auto" and any(folder.glob("[0-9]*/result.json")):
+        raise SystemExit(
+            complain(
+                f"hydra.sweep.dir={folder} holds finished runs of a sweep: add resume=auto to run what is missing of "
+                "it, or choose another folder."
+            )
+        )
+
+
+def _make(folder: str) -> None:
+    try:
+        folders.make(Path(folder))
+    except UserError as error:
+        raise SystemExit(complain(str(error))) from None

@@ -1,0 +1,192 @@
+"""Runs a pipeline: every stage is checked before the first one trains, and goes the way of a single run."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from alignzoo.config import check
+from alignzoo.config.compose import composed
+from alignzoo.config.errors import explained
+from alignzoo.launch.stages import Stage, quoted, read_stages, settings_of, shared_words, stage_words
+from alignzoo.plugin.method import ModelKind
+from alignzoo.system.errors import UserError, complain
+from alignzoo.system.signals import Preempted
+
+FILE = "pipeline.yaml"  #: in the pipeline's folder: what was asked for
+
+Launch = Callable[..., float | None]  #: :func:`alignzoo.launch.launch.launch`
+
+
+def run_pipeline(cfg: DictConfig, folder: Path, words: Sequence[str], launch: Launch) -> float | None:
+    """Run the stages that are not finished, compare all, and return the last one's objective.
+
+    Args:
+        cfg: the composed configuration, with the group ``pipeline``.
+        folder: the pipeline's folder.
+        words: the command's overrides.
+        launch: what runs one job.
+
+    Raises:
+        UserError: a stage cannot work, or was run with other settings; nothing is trained then.
+        SystemExit: a stage failed, and has said why.
+    """
+    stages = read_stages(cfg.pipeline, folder)
+    shared = shared_words(words)
+    for stage in stages:
+        _check(stage, stage_words(stage, shared, cfg.model, _expected(stage, stages)))
+    asked = {"command": shlex.join(["python", "-m", "alignzoo", *words]), "pipeline": cfg.pipeline}
+    (folder / FILE).write_text(OmegaConf.to_yaml(OmegaConf.create(asked)), encoding="utf-8")
+    for number, stage in enumerate(stages, 1):
+        told = f"pipeline {cfg.pipeline.name}, stage {number} of {len(stages)}: {stage.name}"
+        print(f"\n{told}, finished before" if stage.finished else f"\n{told}", flush=True)
+        if not stage.finished:
+            _run(stage, stage_words(stage, shared, cfg.model, _handed(stage, stages)), launch)
+        if not stage.finished:
+            _end()
+            return None
+    _compare(folder)
+    return _objective(stages[-1])
+
+
+def _named(stages: Sequence[Stage], name: str) -> Stage:
+    return next(stage for stage in stages if stage.name == name)
+
+
+def _first(stage: Stage, stages: Sequence[Stage]) -> Stage:
+    """Return the stage at the beginning of the chain that leads to this one."""
+    while stage.start:
+        stage = _named(stages, stage.start)
+    return stage
+
+
+def _expected(stage: Stage, stages: Sequence[Stage]) -> dict[str, Path]:
+    """Return the folders that will be handed to a stage, before there is anything in them."""
+    found = {}
+    if stage.start:
+        found["model.path"] = _named(stages, stage.start).folder / "model"
+        if stage.trains is ModelKind.POLICY:
+            found["evaluate.against"] = _first(stage, stages).folder / "model"
+    if stage.reward:
+        found["reward.model.path"] = _named(stages, stage.reward).folder / "model"
+    return found
+
+
+def _handed(stage: Stage, stages: Sequence[Stage]) -> dict[str, Path]:
+    """Return them as they are: an adapter is merged, and all policies are measured against where the first began."""
+    found = _expected(stage, stages)
+    if "model.path" in found:
+        found["model.path"] = whole_model(found["model.path"])
+    if "evaluate.against" in found:
+        found["evaluate.against"] = Path(_result(_first(stage, stages))["start"]["folder"])
+    return found
+
+
+def whole_model(folder: Path) -> Path:
+    """Return the folder of a model without adapter: ``folder`` itself, or ``merged`` beside it, made if need be."""
+    merged = folder.with_name("merged")
+    if not (folder / "adapter_config.json").is_file():
+        return folder
+    if not merged.is_dir():
+        from peft import AutoPeftModelForCausalLM
+        from transformers import AutoTokenizer
+
+        aside = folder.with_name(".merged")  # renamed once it is whole
+        shutil.rmtree(aside, ignore_errors=True)
+        AutoPeftModelForCausalLM.from_pretrained(folder).merge_and_unload().save_pretrained(aside)
+        AutoTokenizer.from_pretrained(folder).save_pretrained(aside)
+        aside.rename(merged)
+    return merged
+
+
+def _check(stage: Stage, words: Sequence[str]) -> None:
+    """Compose the stage and refuse what cannot work, or what is not what its finished run was."""
+    try:
+        check.check(composed([*words, *_searched()]))
+    except UserError as error:
+        raise stage.error(error) from None
+    except Exception as error:
+        text = explained(error)
+        if text is None:
+            raise
+        raise stage.error(text) from None
+    file = stage.folder / "command.txt"
+    if stage.finished and settings_of(shlex.split(file.read_text(encoding="utf-8"))[3:]) != settings_of(words):
+        raise stage.error(f"it was finished with other settings ({file}): choose another hydra.run.dir, or delete it.")
+
+
+def _run(stage: Stage, words: Sequence[str], launch: Launch) -> None:
+    """Launch the stage as the member of a sweep: it writes why it failed, and does not end the process."""
+    shutil.rmtree(stage.folder / "merged", ignore_errors=True)
+    job = composed([*words, *_searched()], hydra=True)
+    with read_write(job.hydra), open_dict(job.hydra):
+        job.hydra.mode = RunMode.MULTIRUN
+        job.hydra.sweep.dir = str(stage.folder.parent)
+        job.hydra.runtime.output_dir = str(stage.folder)
+    try:
+        with _as_job(job):
+            launch(job, stage=True)
+    finally:  # also after Ctrl-C
+        told = isinstance(sys.exception(), Preempted)  # whoever catches it prints the whole command
+        if not (stage.finished or told):
+            how = f"the same command with hydra.run.dir={stage.folder.parent} goes on there"
+            complain(f"pipeline stage {stage.name} has no result: {how}.")
+
+
+def _searched() -> list[str]:
+    """Return the override by which a stage finds the options of the command's ``--config-dir`` too."""
+    sources = HydraConfig.get().runtime.config_sources
+    folders = [source.path for source in sources if source.provider == "command-line"]
+    return [f"hydra.searchpath=[{','.join(map(quoted, folders))}]"] if folders else []
+
+
+@contextmanager
+def _as_job(job: DictConfig) -> Iterator[None]:
+    """Make ``job`` the job that Hydra is running, and take its ``hydra`` node out, as Hydra does."""
+    running = HydraConfig.instance()
+    before = running.cfg
+    running.set_config(job)
+    with read_write(job), open_dict(job):
+        del job["hydra"]
+    try:
+        yield
+    finally:
+        running.cfg = before
+
+
+def _end() -> None:
+    """End the process, unless a sweep goes on with its next member."""
+    if HydraConfig.get().mode != RunMode.MULTIRUN:
+        raise SystemExit(1)
+
+
+def _compare(folder: Path) -> None:
+    from alignzoo.report.leaderboard.board import write_leaderboard
+    from alignzoo.report.leaderboard.table import print_leaderboard
+
+    board = write_leaderboard([folder], folder)
+    print(f"\npipeline {folder}")
+    print_leaderboard(board)
+    print(f"page: {folder / 'leaderboard.html'}")
+    sys.stdout.flush()
+
+
+def _result(stage: Stage) -> Mapping[str, Any]:
+    found: dict[str, Any] = json.loads((stage.folder / "result.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _objective(stage: Stage) -> float | None:
+    result = _result(stage)
+    value: float | None = result["after"].get(result["objective"])
+    return value

@@ -1,0 +1,153 @@
+"""Starts a run's processes through Ray Train, which places them on the machines of a cluster and makes their group."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from alignzoo.config import placement
+from alignzoo.config.plain import plain
+from alignzoo.launch import torchrun
+from alignzoo.launch.ray_cluster import connected
+from alignzoo.system import ranks
+from alignzoo.system.errors import UserError
+from alignzoo.system.signals import Preempted, seconds
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+log = logging.getLogger(__name__)
+
+LOOK = 0.5  #: seconds between looks at what the main process prints
+SHOWN = "shown"  #: in Ray's folder of a run: what its main process prints
+STOPPED = "stopped"  #: there too: why it stopped where it was told to
+
+
+def start(cfg: DictConfig, folder: Path, overrides: Sequence[str], group: str | None) -> None:
+    """Run :func:`join` in each process of ``cfg.strategy`` on the cluster, and wait for them.
+
+    Takes and raises what :func:`alignzoo.launch.torchrun.start` does; all machines of the cluster see ``folder``.
+    """
+    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # paths of the configuration stay what they were
+    os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"  # it prints everything twice
+    count = placement.processes(cfg)
+    scratch = folder.absolute() / ".ray"
+    job = {"folder": str(folder.absolute()), "overrides": list(overrides), "group": group, "config": plain(cfg)}
+    with connected(cfg.launcher.address, count * cfg.launcher.cpus), _cleared(scratch):
+        from ray.train.v2.api.exceptions import TrainingFailedError
+
+        try:
+            with torchrun.handlers_kept(), _showing(scratch / SHOWN):
+                _trainer(cfg, count, {**job, "scratch": str(scratch)}, scratch).fit()
+        except Preempted:
+            raise
+        except SystemExit:  # Ray's answer to Ctrl-C, with exit code 0
+            raise KeyboardInterrupt from None
+        except TrainingFailedError as error:
+            raise _failure(error, folder) from None
+        if (scratch / STOPPED).exists():
+            raise Preempted((scratch / STOPPED).read_text(encoding="utf-8"))
+
+
+def _trainer(cfg: DictConfig, count: int, job: dict[str, Any], scratch: Path) -> Any:
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.config import LoggingConfig
+
+    gpus = cfg.strategy.device != "cpu" and ray.cluster_resources().get("GPU", 0) >= count
+    return TorchTrainer(
+        join,
+        train_loop_config=job,
+        torch_config=TorchConfig(
+            ranks.backend("cuda" if gpus else "cpu"),
+            timeout_s=int(seconds(cfg.strategy.patience, "strategy.patience") or 0),
+        ),
+        scaling_config=ScalingConfig(
+            num_workers=count,
+            use_gpu=gpus,
+            resources_per_worker={"CPU": cfg.launcher.cpus, **({"GPU": 1} if gpus else {})},
+            placement_strategy="PACK" if cfg.strategy.nodes == 1 else "SPREAD",
+        ),
+        run_config=RunConfig(
+            name="run",
+            storage_path=str(scratch),
+            failure_config=FailureConfig(max_failures=0),
+            logging_config=LoggingConfig(log_level="ERROR"),
+        ),
+    )
+
+
+def join(job: dict[str, Any]) -> None:
+    """Train as one of the run's processes: Ray has named them as torchrun does, and made their process group."""
+    from alignzoo.launch import worker
+
+    if ranks.rank() == 0:
+        _show_in(Path(job["scratch"]) / SHOWN)
+    try:
+        worker.run(job)
+    except Preempted as preempted:
+        if ranks.rank() == 0:
+            (Path(job["scratch"]) / STOPPED).write_text(preempted.reason, encoding="utf-8")
+    except UserError:
+        raise
+    except Exception as error:
+        log.exception("rank %d", ranks.rank())
+        raise torchrun.WorkerFailed(f"{type(error).__name__}: {error}") from None  # which Ray can hand over as it is
+
+
+def _show_in(file: Path) -> None:
+    """Send what this process prints to ``file``, for the one that started the run; Ray would show its own words too."""
+    with file.open("a", encoding="utf-8") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+
+
+@contextmanager
+def _showing(file: Path) -> Iterator[None]:
+    """Print what comes into ``file``, to its end."""
+    file.touch()
+    over = threading.Event()
+    with file.open(encoding="utf-8", errors="replace") as stream:
+        printing = threading.Thread(target=_print_until, args=(over, stream), daemon=True)
+        printing.start()
+        try:
+            yield
+        finally:
+            over.set()
+            printing.join()
+
+
+def _print_until(over: threading.Event, stream: TextIO) -> None:
+    last = False
+    while not last:
+        last = over.wait(LOOK)
+        print(stream.read(), end="", flush=True)
+
+
+@contextmanager
+def _cleared(scratch: Path) -> Iterator[None]:
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    try:
+        yield
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _failure(error: Exception, folder: Path) -> Exception:
+    """Return the first failing rank's own error, and where its log is."""
+    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+    if not failures:
+        return error
+    told = {rank: isinstance(failure, UserError | torchrun.WorkerFailed) for rank, failure in failures.items()}
+    rank = min(failures, key=lambda rank: (told[rank], rank))  # a process that died makes the others fail
+    if isinstance(failures[rank], UserError):
+        return failures[rank]
+    return torchrun.failed(rank, str(failures[rank]) if told[rank] else "its process died", folder)

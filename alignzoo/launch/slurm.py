@@ -1,0 +1,52 @@
+"""What Slurm says of the job that this process is in: its machines, where they meet, and whether it is a restart."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from typing import Any
+
+from alignzoo.system.errors import UserError
+
+
+def in_step() -> bool:
+    """Tell whether ``srun`` started this process; in a batch script without it, there is one process on one machine."""
+    return "SLURM_STEP_NODELIST" in os.environ
+
+
+def restarted() -> bool:
+    """Tell whether Slurm has started this job before: it was preempted, requeued, or its machine was lost."""
+    return os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+
+
+def check(nodes: int) -> None:
+    """Refuse a step of ``srun`` that does not start one task on each of ``nodes`` machines.
+
+    Raises:
+        UserError: as said.
+    """
+    machines, tasks = (int(os.environ[f"SLURM_STEP_NUM_{what}"]) for what in ("NODES", "TASKS"))
+    if machines != nodes:
+        raise UserError(f"strategy.nodes={nodes}, and srun starts on {machines}: take srun --nodes={nodes}.")
+    if tasks != machines:
+        raise UserError(
+            f"srun starts {tasks} tasks on {machines} machines: add --ntasks-per-node=1. "
+            "The processes of a machine are strategy.processes."
+        )
+
+
+def meeting() -> dict[str, Any]:
+    """Return where the machines of the step meet, as torch's ``LaunchConfig`` wants it: at the first one's address."""
+    job, again = os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_RESTART_COUNT", "0")
+    first = _told("hostnames", os.environ["SLURM_STEP_NODELIST"]).split()[0]
+    address = re.search(r"\bNodeAddr=(\S+)", _told("node", first))  # a machine's name need not be known to the network
+    return {
+        "rdzv_endpoint": f"{address[1] if address else first}:{20_000 + int(job) % 20_000}",
+        "run_id": f"slurm-{job}-{os.environ['SLURM_STEP_ID']}-{again}",
+        "rdzv_configs": {"is_host": os.environ["SLURM_NODEID"] == "0"},
+    }
+
+
+def _told(what: str, name: str) -> str:
+    return subprocess.run(["scontrol", "show", what, name], capture_output=True, text=True, check=True).stdout

@@ -1,0 +1,185 @@
+"""Starts a run's processes through torch's elastic launcher, and ends them all when one fails or a signal comes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+from alignzoo.config import placement
+from alignzoo.config.plain import plain
+from alignzoo.launch import rendezvous, slurm
+from alignzoo.runs.resume import Refused
+from alignzoo.system import signals
+from alignzoo.system.errors import UserError
+from alignzoo.system.lock import InUse
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from torch.distributed.launcher.api import LaunchConfig
+
+#: Passed on to the workers, of which those that ask for a save end the run in their own way.
+SIGNALS = (*signals.SIGNALS, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+USERS = {kind.__name__: kind for kind in (UserError, InUse, Refused)}  #: what is the user's to mend
+
+
+class WorkerFailed(RuntimeError):
+    """A process of a run failed; the text, two lines, is its error and where its log is."""
+
+
+def start(cfg: DictConfig, folder: Path, overrides: Sequence[str], group: str | None) -> None:
+    """Run ``alignzoo.launch.worker`` once for each process of ``cfg.strategy`` on this machine, and wait for them.
+
+    ``folder`` is the run's; ``overrides`` what was typed; ``group`` the sweep that it belongs to.
+
+    Raises:
+        UserError: a process failed for a reason that is the user's to mend.
+        WorkerFailed: it failed for another.
+        Preempted: the run was told to stop.
+        KeyboardInterrupt, SystemExit: another signal ended them.
+    """
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    _use_address(cfg.strategy.address)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // placement.per_machine(cfg))))
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says is said below, in short
+    if cfg.strategy.restarts:  # else torch keeps one store, in which processes find the addresses of those before them
+        os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+    with handlers_kept(), tempfile.TemporaryDirectory() as scratch:
+        job = Path(scratch) / "job.yaml"
+        content = {"folder": str(folder), "overrides": list(overrides), "group": group, "config": plain(cfg)}
+        content["parent"] = os.getpid()
+        job.write_text(OmegaConf.to_yaml(OmegaConf.create(content)), encoding="utf-8")
+        try:
+            _run(cfg, job)
+        except SignalException as error:  # an Exception: Hydra would take it for one failed job and start the next
+            raise _ended(error.sigval, job) from None
+        except ChildFailedError as error:
+            raise _failure(error, folder, job) from None
+
+
+def _run(cfg: DictConfig, job: Path) -> None:
+    """Run the workers; where the machines lose each other, wait for all of them and go on, while restarts are left.
+
+    Raises:
+        WorkerFailed: they did not find each other again.
+    """
+    from torch.distributed import DistError
+    from torch.distributed.elastic.rendezvous.api import RendezvousError
+    from torch.distributed.launcher.api import elastic_launch
+
+    for left in reversed(range(cfg.strategy.restarts + 1)):
+        try:
+            elastic_launch(_config(cfg, str(job.parent)), sys.executable)("-m", "alignzoo.launch.worker", str(job))
+            return
+        except (RendezvousError, DistError) as error:
+            lost = f"the machines have lost each other: {str(error).splitlines()[0]}"
+            if not left:
+                raise WorkerFailed(f"{lost}\nStart the command on each of them again, with resume=auto.") from None
+        print(f"alignzoo: {lost}; {left} more attempt(s)", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Take back the signal handlers that the launcher sets."""
+    main = threading.current_thread() is threading.main_thread()
+    known = {number: signal.getsignal(number) for number in SIGNALS} if main else {}
+    try:
+        yield
+    finally:
+        for number, handler in known.items():
+            signal.signal(number, handler)
+
+
+def _config(cfg: DictConfig, scratch: str) -> LaunchConfig:
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.launcher.api import LaunchConfig
+
+    heard: dict[str, Any] = {"signals_to_handle": ",".join(number.name for number in SIGNALS)}
+    return LaunchConfig(
+        min_nodes=cfg.strategy.nodes,  # never fewer: a smaller world would change the batch
+        max_nodes=cfg.strategy.nodes,
+        nproc_per_node=placement.per_machine(cfg),
+        rdzv_backend="c10d",
+        max_restarts=cfg.strategy.restarts,
+        monitor_interval=0.2,
+        shutdown_timeout=cfg.strategy.grace,
+        logs_specs=DefaultLogsSpecs(log_dir=scratch),
+        local_addr=cfg.strategy.address,
+        **(heard if hasattr(LaunchConfig, "signals_to_handle") else {}),  # not in torch 2.8
+        **_meeting(cfg),
+    )
+
+
+def _use_address(address: str | None) -> None:
+    """Let gloo and NCCL talk over the network interface that has ``address``: each guesses one by itself.
+
+    Raises:
+        UserError: no interface has it.
+    """
+    if not address:
+        return
+    import psutil
+
+    interfaces = {entry.address: name for name, entries in psutil.net_if_addrs().items() for entry in entries}
+    if address not in interfaces:
+        raise UserError(f"strategy.address={address}: this machine has {', '.join(sorted(interfaces))}.")
+    for library in ("GLOO", "NCCL"):
+        os.environ.setdefault(f"{library}_SOCKET_IFNAME", interfaces[address])
+
+
+def _meeting(cfg: DictConfig) -> dict[str, Any]:
+    """Return where the machines meet: this one's own port, where the user says, or a scheduler's first machine."""
+    if cfg.strategy.nodes == 1:
+        return {"rdzv_endpoint": "localhost:0", "run_id": f"alignzoo-{os.getpid()}-{os.urandom(4).hex()}"}
+    if not cfg.strategy.rendezvous:
+        return rendezvous.point() if rendezvous.named() else slurm.meeting()
+    host = cfg.strategy.rendezvous.partition(":")[0]
+    known = {"is_host": host == cfg.strategy.address} if cfg.strategy.address else {}
+    return {"rdzv_endpoint": cfg.strategy.rendezvous, "run_id": "alignzoo", "rdzv_configs": known}
+
+
+def reason(job: Path) -> Path:
+    """Return the file in which a worker says why it stopped where it was told to."""
+    return job.with_suffix(".stopped")
+
+
+def _ended(number: signal.Signals, job: Path) -> BaseException:
+    """Return what a signal to this process ends the program with."""
+    if number in signals.SIGNALS:
+        return _preempted(job, f"{number.name} outside of the training")
+    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + int(number))
+
+
+def _preempted(job: Path, otherwise: str) -> signals.Preempted:
+    return signals.Preempted(reason(job).read_text(encoding="utf-8") if reason(job).exists() else otherwise)
+
+
+def _failure(error: Any, folder: Path, job: Path) -> BaseException:
+    """Return the first failing rank's own error, and where its log is."""
+    rank, failure = error.get_first_failure()
+    message = failure.message.get("message", "") if isinstance(failure.message, dict) else str(failure.message)
+    kind, _, text = message.partition(": ")
+    if failure.exitcode == signals.EXIT_CODE:
+        return _preempted(job, "one of its processes")
+    if kind in USERS:
+        return USERS[kind](text)
+    why = message.splitlines()[0] if failure.error_file_data else failure.signal_name() or f"exit {failure.exitcode}"
+    return failed(rank, why, folder)
+
+
+def failed(rank: int, why: str, folder: Path) -> WorkerFailed:
+    """Return the error of a run whose process ``rank`` failed first."""
+    return WorkerFailed(f"rank {rank} failed: {why}\nIts log: {folder / 'logs' / f'rank{rank}.log'}")

@@ -1,0 +1,109 @@
+"""``python -m alignzoo.launch.worker JOB``: one of the processes that train a run together, started by the strategy."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from alignzoo.launch import restarts, torchrun
+from alignzoo.system import ranks
+from alignzoo.system.errors import UserError
+from alignzoo.system.signals import Preempted, end_with_parent
+
+log = logging.getLogger(__name__)
+
+
+def main(job: Path) -> None:
+    """Train the run that the file ``job`` describes; see :func:`alignzoo.launch.torchrun.start`."""
+    _die_with_parent(job)  # first of all: what is imported takes seconds
+    from torch.distributed.elastic.multiprocessing.errors import record
+
+    try:
+        record(_read)(job)  # what it raises is written down for the parent
+    except Preempted as preempted:
+        if preempted.agreed or ranks.rank() == 0:
+            torchrun.reason(job).write_text(preempted.reason, encoding="utf-8")
+        if preempted.agreed:
+            restarts.conclude(job, preempted, preempted.reason)
+        raise
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except UserError as error:
+        restarts.conclude(job, error, str(error))
+        sys.exit(1)
+    except Exception:
+        log.exception("rank %d", ranks.rank())
+        sys.exit(1)
+
+
+def _read(job: Path) -> None:
+    from omegaconf import OmegaConf
+
+    restarts.check_concluded(job)
+    told: Any = OmegaConf.load(job)
+    if restarts.started_again(job):
+        told.config.resume = "auto"  # from what was saved before a process was lost
+        if ranks.rank() == 0:
+            print("alignzoo: a process of this run was lost: all are started again.", file=sys.stderr, flush=True)
+    run(told)
+
+
+def _die_with_parent(job: Path) -> None:
+    """Leave no orphan behind when the launching process is killed, nor where it already was."""
+    from omegaconf import OmegaConf
+
+    end_with_parent(signal.SIGKILL)
+    told: Any = OmegaConf.load(job)
+    if os.getppid() != told.parent:
+        sys.exit(1)
+
+
+def run(job: Mapping[str, Any]) -> None:
+    """Train as one of several processes.
+
+    ``job`` holds the run's ``folder``, its ``config``, the ``overrides`` as typed, and the sweep, its ``group``.
+    """
+    from omegaconf import OmegaConf
+
+    from alignzoo.config import check
+    from alignzoo.launch import launch
+    from alignzoo.runs.record import Record
+
+    told: Any = OmegaConf.create(dict(job))
+    if ranks.world_size() == 1:  # accelerate would take it for a distributed run
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+            os.environ.pop(name, None)
+    _log(Path(told.folder))
+    cfg = told.config
+    OmegaConf.set_struct(cfg, True)
+    method = check.check(cfg)
+    launch.quiet(cfg)
+    overrides: Any = OmegaConf.to_container(told.overrides)
+    launch.train_here(launch.Job(cfg, method, Record.of(Path(told.folder)), overrides, told.group))
+
+
+def _log(folder: Path) -> None:
+    """Keep each rank's log in the run folder; the main one has the terminal, the others' output goes to their log."""
+    file = folder / "logs" / f"rank{ranks.rank()}.log"
+    file.parent.mkdir(exist_ok=True)
+    stream = file.open("a", encoding="utf-8", buffering=1)
+    handlers: list[Any] = [logging.StreamHandler(stream)]
+    if ranks.rank() == 0:
+        handlers.append(logging.StreamHandler())
+        handlers[1].addFilter(lambda entry: entry.exc_info is None)  # the parent tells of a failure in two lines
+        handlers[1].setLevel(logging.WARNING)
+    else:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+    logging.raiseExceptions = False  # as in alignzoo.launch.launch
+    shape = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
+    logging.basicConfig(level=logging.INFO, handlers=handlers, format=shape, force=True)  # Ray has its own
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

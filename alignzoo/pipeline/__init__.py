@@ -1,1 +1,0 @@
-"""Pipelines: runs that hand their model on to the next, each a stage with a run folder of its own."""

@@ -1,0 +1,70 @@
+"""The memory of one run: its passes, and its peak beside what this process already holds."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from alignzoo.config.placement import processes
+from alignzoo.plugin.method import ModelKind
+from alignzoo.system import memory
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from alignzoo.plan.phases import Passes, Workload
+    from alignzoo.plugin.method import Method
+    from alignzoo.train.inputs import Ready
+
+log = logging.getLogger(__name__)
+
+
+def passes_of(
+    cfg: DictConfig, method: type[Method], config: Any, work: Workload, device: str, precision: str, peft: DictConfig
+) -> Passes:
+    """Return the passes of a run of ``method`` with the adapter ``peft``; ``config`` is the model's."""
+    from alignzoo.plan.packed import as_trained
+    from alignzoo.plan.passes import Settings
+    from alignzoo.plan.phases import Holding, Passes
+    from alignzoo.plan.skeleton import skeleton
+
+    checkpointing = cfg.train.gradient_checkpointing
+    settings = Settings(
+        device=device,
+        precision=precision,
+        checkpointing=device != "cpu" if checkpointing == "auto" else bool(checkpointing),
+        whole_logits=method.whole_logits,
+        accumulates=work.batches > 1,
+        classifies=method.trains is ModelKind.REWARD_MODEL,
+    )
+    adapted = peft.name != "none"
+    holding = Holding(
+        reference=method.holds_reference(cfg) and not adapted,
+        precomputes=method.needs_reference and bool(cfg.method.get("precompute_ref_log_probs", False)),
+    )
+    model = skeleton(config, cfg, precision, peft, method.trains)
+    return Passes(model, as_trained(cfg, work, model, device), settings, holding)
+
+
+def planned_peak(cfg: DictConfig, method: type[Method], ready: Ready) -> int | None:
+    """Return the peak memory of the run that is about to begin, in bytes, as ``peak_memory`` will measure it.
+
+    None, with a note in the log, for a model whose code cannot be followed on tensors without values.
+    """
+    from transformers import AutoConfig
+
+    from alignzoo.plan.phases import phases
+    from alignzoo.plan.sharding import sharding_of
+    from alignzoo.plan.workload import read_lengths, workload
+
+    devices = processes(cfg)
+    try:
+        config = AutoConfig.from_pretrained(ready.start, trust_remote_code=cfg.model.trust_remote_code)
+        work = workload(cfg, method, read_lengths(cfg, method, ready), devices)
+        passes = passes_of(cfg, method, config, work, ready.device, ready.precision, cfg.peft)
+        peak = max(phase.total for phase in phases(passes, sharding_of(cfg.strategy.name, devices), devices))
+    except Exception as error:  # a model's own code may do anything; the run itself does not need this
+        log.warning("the memory of this run cannot be planned: %s: %s", type(error).__name__, error)
+        return None
+    memory.trim()  # a model that was converted leaves much that the run uses again
+    return peak + (memory.held() if ready.device == "cpu" else 0)

@@ -1,0 +1,171 @@
+"""The passes of a run over a skeleton: what is alive in each, and the operations that it takes."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from alignzoo.plan.live_bytes import LiveBytes
+from alignzoo.plan.loss_memory import chunked_loss, full_loss
+from alignzoo.plan.skeleton import Skeleton
+
+
+@dataclass(frozen=True)
+class Size:
+    """Sequences that go through the model at once, and the tokens of the longest, to which the others are filled up."""
+
+    sequences: int
+    tokens: int
+
+    packed: int | None = None
+    """Tokens that go through the backbone, in one row without padding; None: all sequences, filled up."""
+
+    scored: int | None = None
+    """Positions that the head takes, those with a label; None: all."""
+
+    @property
+    def positions(self) -> int:
+        """Tokens in all, those filled up included."""
+        return self.sequences * self.tokens
+
+    @property
+    def labels(self) -> int:
+        """Positions that the head takes."""
+        return self.positions - self.sequences if self.scored is None else self.scored
+
+    def __str__(self) -> str:
+        packed = f", packed into {self.packed:,}" if self.packed is not None else ""
+        return f"{self.sequences:,} sequences of {self.tokens:,} tokens{packed}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the passes of a run are made."""
+
+    device: str
+    """``cpu``, ``cuda`` or ``mps``."""
+
+    precision: str
+    """``fp32``, ``bf16`` or ``fp16``."""
+
+    checkpointing: bool
+    """Activations are recomputed in the backward pass."""
+
+    whole_logits: bool
+    """All logits of a batch are in memory at once."""
+
+    accumulates: bool
+    """Gradients of several batches are added up before an update."""
+
+    classifies: bool = False
+    """The model gives each sequence a score: a reward model."""
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context in which products are computed in 16 bits, where the precision says so."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast("cpu", torch.bfloat16)  # fp16 is as large
+
+
+def training_pass(skeleton: Skeleton, size: Size, settings: Settings) -> LiveBytes:
+    """Take one batch forward and backward; where gradients accumulate a second one, onto those of the first."""
+    model, loss = skeleton.model.train(), None
+    if settings.checkpointing:
+        _switch_checkpointing(skeleton.core, "enable")
+    with skeleton.mode, LiveBytes(model) as live:
+        hook = skeleton.core.base_model.register_forward_hook(live.mark)
+        ids, mask = _batch(size)
+        for _ in range(2 if settings.accumulates else 1):
+            with settings.autocast():
+                loss = _loss(skeleton, ids, mask, size, settings)
+            loss.backward()  # type: ignore[no-untyped-call]
+            del loss
+    hook.remove()
+    for weight in model.parameters():
+        weight.grad = None
+    if settings.checkpointing:
+        _switch_checkpointing(skeleton.core, "disable")
+    live.flops = live.flops // (2 if settings.accumulates else 1) + _uncounted(skeleton, size, settings)
+    return live
+
+
+def _loss(skeleton: Skeleton, ids: torch.Tensor, mask: torch.Tensor, size: Size, settings: Settings) -> torch.Tensor:
+    """Return the loss of a batch, as the method's trainer makes it."""
+    if settings.classifies:
+        scores: torch.Tensor = skeleton.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        return scores.sum()
+    if settings.whole_logits:
+        return full_loss(skeleton.model, ids, mask)
+    hidden = _hidden(skeleton.core, ids, mask, size)
+    return chunked_loss(skeleton.core, hidden, settings.device)
+
+
+def _hidden(core: Any, ids: torch.Tensor, mask: torch.Tensor, size: Size) -> torch.Tensor:
+    """Return the hidden states that the head takes, (positions, width): of the packed row, laid out as it came."""
+    if size.packed is None:
+        hidden = core.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    else:
+        row, places = ids.new_zeros((1, size.packed)), torch.zeros_like(ids)
+        packed = core.base_model(input_ids=row, use_cache=False).last_hidden_state[0]
+        hidden = torch.nn.functional.embedding(places, packed)
+    shifted: torch.Tensor = hidden[:, :-1].reshape(-1, hidden.size(-1))
+    if size.scored is None:
+        return shifted
+    return shifted[torch.zeros(size.labels, dtype=torch.long)]
+
+
+def _switch_checkpointing(core: Any, to: str) -> None:
+    """Turn it on or off under the name that transformers has for it since 5.23, or the one before."""
+    (getattr(core, f"activation_checkpointing_{to}", None) or getattr(core, f"gradient_checkpointing_{to}"))()
+
+
+def _uncounted(skeleton: Skeleton, size: Size, settings: Settings) -> int:
+    """Return the operations of TRL's kernel on a GPU, of which the skeleton makes only the buffers.
+
+    The logits twice, and the gradients of hidden states and, where they train, of the weights.
+    """
+    if settings.device != "cuda" or settings.whole_logits or settings.classifies:
+        return 0
+    head = skeleton.head
+    return (8 if head.requires_grad else 6) * size.labels * int(head.numel())
+
+
+def scoring_pass(skeleton: Skeleton, size: Size, settings: Settings, chunked: bool) -> LiveBytes:
+    """Take one batch forward without gradients: all logits, or in the chunks of TRL's fused head."""
+    model = skeleton.model.eval()
+    with skeleton.mode, torch.no_grad(), LiveBytes() as live:
+        ids, mask = _batch(size)
+        if chunked:
+            with settings.autocast():
+                chunked_loss(skeleton.core, _hidden(skeleton.core, ids, mask, size), settings.device)
+        elif settings.classifies:
+            model(input_ids=ids, attention_mask=mask, use_cache=False)
+        else:
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+            log_probs = torch.log_softmax(logits[0].float(), -1)  # row by row, so of one row in float32
+            del logits, log_probs
+    return live
+
+
+def sampling_pass(skeleton: Skeleton, size: Size, prompt: int) -> LiveBytes:
+    """Read prompts of ``prompt`` tokens and sample up to ``size.tokens`` in all, keys and values kept in a cache."""
+    model = skeleton.model.eval()
+    with skeleton.mode, torch.no_grad(), LiveBytes() as live:
+        ids, mask = _batch(size)
+        cache = model(input_ids=ids[:, :prompt], attention_mask=mask[:, :prompt], logits_to_keep=1).past_key_values
+        with live.unseen():  # all tokens but the last at once, only to fill the cache
+            part = ids[:, prompt : size.tokens - 1]
+            if part.shape[1]:
+                model(input_ids=part, attention_mask=mask[:, :-1], past_key_values=cache, logits_to_keep=1)
+        logits = model(input_ids=ids[:, -1:], attention_mask=mask, past_key_values=cache, logits_to_keep=1).logits
+        del cache, logits
+    return live
+
+
+def _batch(size: Size) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids and attention mask. Must be called in the skeleton's mode."""
+    ids = torch.zeros((size.sequences, size.tokens), dtype=torch.long)
+    return ids, torch.ones_like(ids)

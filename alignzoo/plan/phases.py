@@ -1,0 +1,207 @@
+"""The phases of a run and what a device holds in each; the largest is the peak."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from alignzoo.plan.live_bytes import LiveBytes
+from alignzoo.plan.passes import Settings, Size, sampling_pass, scoring_pass, training_pass
+from alignzoo.plan.sharding import Sharding
+from alignzoo.plan.skeleton import Skeleton
+from alignzoo.system import memory
+
+OPTIMIZER_BYTES = 8  #: of AdamW for a trained weight: two moments in float32
+MASTER_BYTES = 4  #: of a float32 copy of a trained weight
+
+#: Of the activations under an adapter, what glibc leaves unused between them: seen with glibc 2.36, not derived. torch
+#: allocates by ``posix_memalign``, which looks for more than it needs and so passes by a hole of just that size.
+GAPS = 0.6
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What goes through the model, on one device."""
+
+    train: Size
+    """One batch forward and backward; ``tokens`` with the answer."""
+
+    sample: Size | None
+    """Answers sampled at once in training, for methods that learn from their own; ``tokens`` with the prompt."""
+
+    sample_prompt: int
+    """Tokens of the longest prompt to sample for."""
+
+    score: Size | None
+    """Held-out sequences scored at once; None: nothing is measured."""
+
+    answer: Size | None
+    """Held-out prompts answered at once; ``tokens`` with the answer."""
+
+    prompt: int
+    """Tokens of the longest held-out prompt."""
+
+    batches: int
+    """Batches of ``train`` in an update."""
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What of a method's doing the core cannot see from its trainer."""
+
+    reference: bool
+    """A reference model stays in memory beside the policy."""
+
+    precomputes: bool
+    """The reference's log-probabilities are computed before training."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What one device holds at one time of a run, in bytes by what it is."""
+
+    name: str
+    held: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """Bytes in all."""
+        return sum(self.held.values())
+
+
+class Passes:
+    """A skeleton taken through the passes of a run, each once; strategies differ in arithmetic alone."""
+
+    def __init__(self, skeleton: Skeleton, work: Workload, settings: Settings, holding: Holding) -> None:
+        self.skeleton, self.work, self.settings, self.holding = skeleton, work, settings, holding
+
+    @cached_property
+    def training(self) -> LiveBytes:
+        """One batch forward and backward."""
+        return training_pass(self.skeleton, self.work.train, self.settings)
+
+    @cached_property
+    def reference(self) -> LiveBytes:
+        """One batch forward, for the reference's log-probabilities."""
+        return scoring_pass(self.skeleton, self.work.train, self.settings, chunked=True)
+
+    @cached_property
+    def sampling(self) -> LiveBytes | None:
+        """The answers of one batch."""
+        work = self.work
+        return sampling_pass(self.skeleton, work.sample, work.sample_prompt) if work.sample else None
+
+    @cached_property
+    def scoring(self) -> LiveBytes | None:
+        """Held-out rows scored."""
+        return scoring_pass(self.skeleton, self.work.score, self.settings, chunked=False) if self.work.score else None
+
+    @cached_property
+    def answering(self) -> LiveBytes | None:
+        """Held-out prompts answered."""
+        work = self.work
+        return sampling_pass(self.skeleton, work.answer, work.prompt) if work.answer else None
+
+    @cached_property
+    def comparing(self) -> LiveBytes | None:
+        """Sampled answers scored, for the KL."""
+        return scoring_pass(self.skeleton, self.work.answer, self.settings, chunked=False) if self.work.answer else None
+
+
+def phases(passes: Passes, sharding: Sharding, devices: int = 1) -> list[Phase]:
+    """Return what a device of ``devices`` holds in each phase of a run."""
+    return [
+        *_before(passes, sharding, devices),
+        *_training(passes, sharding, devices),
+        *_after(passes, sharding, devices),
+    ]
+
+
+def _base(passes: Passes, sharding: Sharding, devices: int, training: bool = True) -> dict[str, int]:
+    """Return the bytes that a device holds between two batches: weights, reference, and optimizer state."""
+    skeleton, low = passes.skeleton, sharding.low_precision and passes.settings.precision != "fp32"
+    weights = skeleton.weight_bytes - (2 * skeleton.trained if low else 0)
+    share = sharding.share(sharding.weights, devices)
+    held = {"weights": int(weights * share)}
+    if sharding.weights and devices > 1:
+        held["gathered"] = _gathered(passes)
+    if training and passes.holding.reference:
+        held["reference"] = int(weights * share)
+    if training:
+        each = OPTIMIZER_BYTES + (MASTER_BYTES if low else 0)
+        held["optimizer"] = int(each * skeleton.trained * sharding.share(sharding.optimizer, devices))
+    return held
+
+
+def _gathered(passes: Passes) -> int:
+    """Return the bytes of what a sharded model puts together to compute: two blocks of layers, and the embeddings."""
+    skeleton = passes.skeleton
+    tables = {id(w): w.numel() * w.element_size() for w in (skeleton.core.get_input_embeddings().weight, skeleton.head)}
+    whole = 2 * skeleton.layer_bytes + sum(tables.values())
+    halved = skeleton.head.element_size() == 4 and passes.settings.precision != "fp32"
+    return int(whole // 2 if halved else whole)
+
+
+def _before(passes: Passes, sharding: Sharding, devices: int) -> Iterator[Phase]:
+    """Yield the measuring of the start model, and the reference's pass."""
+    held = _base(passes, sharding, devices, training=False)
+    for live, name in ((passes.scoring, "logits"), (passes.answering, "sampling")):
+        if live:
+            yield Phase("measuring the start model", {**held, name: live.peak()[0]})
+    if passes.holding.precomputes:
+        held["reference"] = held["weights"] if sharding.loads_reference and devices > 1 else 0
+        yield Phase("reference log-probabilities", {**held, "activations": passes.reference.peak()[0]})
+
+
+def _training(passes: Passes, sharding: Sharding, devices: int) -> Iterator[Phase]:
+    """Yield sampling, a batch forward and backward, and the update."""
+    held, skeleton = _base(passes, sharding, devices), passes.skeleton
+    low = sharding.low_precision and passes.settings.precision != "fp32"
+    share = sharding.share(sharding.gradients, devices) * (0.5 if low else 1.0)
+    whole = int(share * skeleton.gradient_bytes)
+    buckets = {"buckets": skeleton.gradient_bytes} if sharding.buckets and devices > 1 else {}
+    left = _left(passes, 0)
+    if passes.sampling:
+        yield Phase("sampling", {**held, **buckets, **left, "sampling": passes.sampling.peak()[0]})
+    rest, gradients = passes.training.peak(share)
+    logits = max(0, rest - passes.training.backbone)
+    parts = {"gradients": gradients, "activations": rest - logits, "logits": logits}
+    if skeleton.adapted and passes.settings.device == "cpu" and memory.leaves_gaps():
+        parts["gaps"] = int(GAPS * parts["activations"])
+    yield Phase("training", {**held, **buckets, **parts, **_left(passes, gradients)})
+    yield Phase(
+        "update", {**held, **buckets, "gradients": whole, "temporary": _update_bytes(passes, sharding, devices)}
+    )
+
+
+def _left(passes: Passes, gradients: int) -> dict[str, int]:
+    """Return what stays resident on a CPU of gradients that were freed; ``gradients`` bytes are there themselves.
+
+    The C library can give their memory back only where nothing lies above it, and the optimizer's state does, which
+    is made after the first of them.
+    """
+    if passes.settings.device != "cpu":
+        return {}
+    return {"freed gradients": max(0, passes.skeleton.gradient_bytes - gradients)}
+
+
+def _update_bytes(passes: Passes, sharding: Sharding, devices: int) -> int:
+    """Return the temporaries of torch's AdamW: on a GPU of all weights at once, else of one, twice."""
+    if passes.settings.device == "cuda":
+        return int(4 * passes.skeleton.trained * sharding.share(sharding.optimizer, devices))
+    return 2 * passes.skeleton.largest
+
+
+def _after(passes: Passes, sharding: Sharding, devices: int) -> Iterator[Phase]:
+    """Yield the measuring of the trained model: optimizer state is still there, and the start model comes back."""
+    held = _base(passes, sharding, devices) | _left(passes, 0)
+    if passes.scoring:
+        yield Phase("measuring", {**held, "logits": passes.scoring.peak()[0]})
+    if passes.comparing and passes.work.answer:
+        start = 0 if passes.skeleton.adapted else held["weights"]
+        one = passes.work.answer.positions * passes.skeleton.head.shape[0] * passes.skeleton.head.element_size()
+        logits = one + passes.comparing.peak()[0]  # the trained model's are kept while the start model computes its own
+        yield Phase("measuring the KL", {**held, "start model": start, "logits": logits})
+        if passes.answering:  # the start model is there while the next answers are sampled
+            yield Phase("measuring the KL", {**held, "start model": start, "sampling": passes.answering.peak()[0]})

@@ -1,0 +1,89 @@
+"""The time of an update: operations over the device's rate of matrix products, and memory read while sampling."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from alignzoo.plan.phases import Passes
+    from alignzoo.plugin.method import Method
+
+#: Share of the rate of large matrix products that a training step reaches: what lies between them takes time too.
+EFFICIENCY = 0.5
+
+#: Operations in the time of reading a byte, where only ``--tflops`` is given: 989 TFLOP/s over 3.35 TB/s of an H100.
+FLOPS_A_BYTE = 295
+
+WIDTH = 1536  #: of the square matrices that are multiplied to measure the rate
+READ = 1 << 28  #: bytes that are read to measure the bandwidth
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What a device does in a second."""
+
+    flops: float
+    """Floating-point operations of large matrix products."""
+
+    bytes: float
+    """Bytes read from its memory."""
+
+    measured: bool
+    """On this machine; else from ``--tflops``."""
+
+
+def stated_rate(tflops: float) -> Rate:
+    """Return the rate of a device with so many TFLOP/s."""
+    return Rate(tflops * 1e12, tflops * 1e12 / FLOPS_A_BYTE, measured=False)
+
+
+def measured_rate(device: str, precision: str) -> Rate:
+    """Multiply and read on ``device`` for about a second, and return the best of several rates."""
+    import torch
+
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    square = torch.rand((WIDTH, WIDTH), dtype=dtype, device=device)
+    memory = torch.ones(READ // 4, dtype=torch.float32, device=device)
+    products = _best(lambda: float((square @ square)[0, 0]))
+    return Rate(2 * WIDTH**3 / products, READ / _best(lambda: float(memory.sum())), measured=True)
+
+
+def _best(work: Callable[[], float]) -> float:
+    """Return the shortest of five times that the work takes, in seconds, after one that warms up."""
+    times = []
+    for _ in range(6):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return min(times[1:])
+
+
+@dataclass(frozen=True)
+class UpdateTime:
+    """Seconds of one update on each device; what devices send each other is not in it."""
+
+    training: float
+    sampling: float
+
+    @property
+    def total(self) -> float:
+        """Seconds in all."""
+        return self.training + self.sampling
+
+
+def update_time(passes: Passes, method: type[Method], rate: Rate) -> UpdateTime:
+    """Return the time of an update with the passes' batches."""
+    work, speed = passes.work, EFFICIENCY * rate.flops
+    flops = float(passes.training.flops)
+    if passes.holding.reference or method.scores_again:
+        flops += passes.reference.flops
+    sampling = 0.0
+    if work.sample and passes.sampling:
+        new = work.sample.tokens - work.sample_prompt
+        read = new * passes.skeleton.weight_bytes / rate.bytes  # each token of a batch needs all weights once
+        sampling = max(passes.sampling.flops / speed, read)
+    return UpdateTime(work.batches * flops / speed, sampling)

@@ -1,0 +1,160 @@
+"""How much a run will train on, in units that mean the same for every method: updates, sequences, tokens.
+
+One epoch of 1,000 pairs in batches of 8 is 125 updates of 16 sequences for DPO, and 250 updates of 8 for KTO: only a
+budget in sequences or tokens makes the two comparable.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from alignzoo.plugin.method import DataFormat
+from alignzoo.system.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from omegaconf import DictConfig
+
+#: Sequences that the policy is trained on for each row of a batch.
+SEQUENCES = {DataFormat.PREFERENCE: 2, DataFormat.UNPAIRED: 1, DataFormat.SUPERVISED: 1, DataFormat.PROMPTS: 1}
+
+#: Pairs of the dataset that one row of a batch stands for, where the dataset holds pairs.
+PAIRS = {DataFormat.PREFERENCE: 1.0, DataFormat.UNPAIRED: 0.5, DataFormat.SUPERVISED: 1.0}
+
+UNITS = ("pairs", "sequences", "tokens")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do. ``tokens`` counts prompts and answers without padding, and is a mean over the rows."""
+
+    rows: int
+    updates: int
+    sequences: int
+    tokens: int
+    exact: bool
+    """False where answers are sampled: ``tokens`` is then the most that they can be."""
+
+    bound: int = -1
+    """Updates after which to stop where a budget says so; -1: the trainer counts epochs or ``train.max_steps``."""
+
+    def __str__(self) -> str:
+        most = "" if self.exact else "at most "
+        return (
+            f"{self.rows:,} rows, {self.updates:,} updates, {self.sequences:,} sequences, "
+            f"{most}{self.tokens:,} tokens to train on"
+        )
+
+
+def make_plan(cfg: DictConfig, rows: Dataset, data: DataFormat, prompt_tokens: float) -> Plan:
+    """Return the plan for ``rows`` in the format ``data``; ``train.budget`` or ``train.max_steps`` bounds it.
+
+    ``prompt_tokens`` is the prompts' mean length, for methods whose rows are not tokenised.
+
+    Raises:
+        UserError: the budget is smaller than one update, or in pairs where a method does not train on pairs; or the
+            rows do not fill one batch.
+    """
+    epoch = _epoch(cfg, len(rows), data)
+    length = _mean_tokens(cfg, rows, data, prompt_tokens)
+    budget = _budget(cfg, data, epoch.batch, length)
+    if budget is not None:
+        updates = epoch.updates_in(budget)
+    elif cfg.train.max_steps > 0:
+        updates = cfg.train.max_steps
+    else:
+        updates = math.ceil(epoch.updates * cfg.train.num_train_epochs)
+    sequences = epoch.sequences_of(updates)
+    exact = data is not DataFormat.PROMPTS
+    return Plan(len(rows), updates, sequences, round(sequences * length), exact, -1 if budget is None else updates)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Once through the rows: updates, sequences, and the sequences of a whole batch (the last may hold fewer)."""
+
+    updates: int
+    sequences: int
+    batch: int
+
+    def sequences_of(self, updates: int) -> int:
+        """Return the sequences in this many updates."""
+        epochs, more = divmod(updates, self.updates)
+        return epochs * self.sequences + min(self.sequences, more * self.batch)
+
+    def updates_in(self, sequences: float) -> int:
+        """Return the most updates that take no more than this many sequences."""
+        epochs, more = divmod(sequences, self.sequences)
+        return int(epochs * self.updates + more // self.batch)
+
+
+def _epoch(cfg: DictConfig, rows: int, data: DataFormat) -> Epoch:
+    """TRL's trainers keep a short last batch, except the on-policy ones: they leave out prompts that do not fill one.
+
+    What they sample at a time serves ``method.num_iterations`` times.
+    """
+    batch = cfg.train.global_batch_size
+    if data is not DataFormat.PROMPTS:
+        return Epoch(math.ceil(rows / batch), rows * SEQUENCES[data], batch * SEQUENCES[data])
+    size, sampled = _sampled(cfg)
+    prompts = sampled // cfg.method.get("num_generations", 1)
+    sequences = rows // prompts * sampled * cfg.method.get("num_iterations", 1)
+    if not sequences:
+        raise UserError(
+            f"the dataset has {rows} prompts, and one batch takes {prompts} ({size} over "
+            f"method.num_generations).\nLower {size}, or take more rows."
+        )
+    return Epoch(math.ceil(sequences / batch), sequences, batch)
+
+
+def _sampled(cfg: DictConfig) -> tuple[str, int]:
+    """Return the key that says how many answers are sampled at a time, and how many: one batch's if none is set."""
+    from alignzoo.config.placement import micro_batch, processes
+
+    size, steps = (cfg.method.get(key) for key in ("generation_batch_size", "steps_per_generation"))
+    if size:
+        return "method.generation_batch_size", int(size)
+    if steps:
+        return "method.steps_per_generation", int(steps) * micro_batch(cfg) * processes(cfg)
+    return "train.global_batch_size", int(cfg.train.global_batch_size)
+
+
+def _budget(cfg: DictConfig, data: DataFormat, batch: int, length: float) -> float | None:
+    """Return ``train.budget`` in sequences, or None where none is set."""
+    budget = {unit: cfg.train.budget[unit] for unit in UNITS if cfg.train.budget[unit] is not None}
+    if not budget:
+        return None
+    (unit, amount), *more = budget.items()
+    if more or cfg.train.max_steps > 0:
+        raise UserError(
+            "train.budget and train.max_steps: set one of train.budget's units or train.max_steps, not two."
+        )
+    if unit == "pairs" and data not in PAIRS:
+        raise UserError(f"train.budget.pairs: {cfg.method.name} trains on no pairs. Use train.budget.sequences.")
+    size = {"sequences": 1.0, "tokens": length}.get(unit) or PAIRS[data] / SEQUENCES[data]  # of one sequence
+    if amount < batch * size:
+        raise UserError(
+            f"train.budget.{unit}={amount} is less than one update, which takes {batch * size:,.0f} {unit}."
+        )
+    return float(amount / size + 1e-9)  # a whole number of tokens over their mean may fall just short
+
+
+def _mean_tokens(cfg: DictConfig, rows: Dataset, data: DataFormat, prompt_tokens: float) -> float:
+    """Return the mean tokens of a trained sequence, prompt included."""
+    if data is DataFormat.PROMPTS:
+        return prompt_tokens + float(cfg.method.get("max_completion_length", 0))
+    if data is DataFormat.SUPERVISED:
+        return mean_length(rows, "input_ids")
+    answers = ("chosen_ids", "rejected_ids") if data is DataFormat.PREFERENCE else ("completion_ids",)
+    return mean_length(rows, "prompt_ids") + sum(mean_length(rows, answer) for answer in answers) / len(answers)
+
+
+def mean_length(rows: Dataset, column: str) -> float:
+    """Return the mean length of a column of lists, read in batches."""
+    import pyarrow.compute as pc
+
+    batches = rows.select_columns([column]).with_format("arrow").iter(10_000)
+    total = sum(pc.sum(pc.list_value_length(batch.column(column))).as_py() or 0 for batch in batches)
+    return total / max(1, len(rows))

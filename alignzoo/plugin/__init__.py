@@ -1,0 +1,1 @@
+"""What a plugin subclasses and hooks, and how it is found."""

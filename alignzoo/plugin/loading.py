@@ -1,0 +1,159 @@
+"""One installed plugin: where it comes from, its import, and what that import did that it should not."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import io
+import logging
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from alignzoo.plugin.hooks import PROJECT
+
+log = logging.getLogger(__name__)
+
+OWN = "alignzoo"  #: the distribution whose names and options nobody takes
+DISABLED = "disabled by ALIGNZOO_DISABLED_PLUGINS"
+HEAVY = ("torch", "transformers", "datasets", "trl")  #: what a plugin imports inside functions only
+SLOW = 1.0  #: seconds to import; milliseconds are usual, and each command pays for it
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An installed plugin: its entry point, where it comes from, and what keeps it out (None: it is in use)."""
+
+    name: str
+    module: str
+    distribution: str
+    version: str
+    problem: str | None = None
+
+    @property
+    def origin(self) -> str:
+        """The distribution and its version, as pip names them."""
+        return f"{self.distribution} {self.version}"
+
+    @property
+    def broken(self) -> bool:
+        """Whether it is left out, and not because the user asked for it."""
+        return self.problem not in (None, DISABLED)
+
+
+def installed() -> list[importlib.metadata.EntryPoint]:
+    """Return the entry points of every plugin; a distribution whose list of them cannot be read is left out."""
+    with contextlib.suppress(Exception):  # one bad list, and Python reads none
+        return list(importlib.metadata.entry_points(group=PROJECT))
+    found: list[importlib.metadata.EntryPoint] = []
+    for distribution in importlib.metadata.distributions():
+        try:
+            found += distribution.entry_points.select(group=PROJECT)
+        except Exception as error:
+            where = getattr(distribution, "_path", "of a distribution")
+            log.warning("the entry points in %s cannot be read (%s): its plugins are left out", where, said(error))
+    return found
+
+
+def named(distribution: importlib.metadata.Distribution | None) -> tuple[str, str]:
+    """Return a distribution's name and version; ``unknown`` where its metadata do not say, or cannot be read."""
+    with contextlib.suppress(Exception):
+        if distribution and distribution.name:
+            return distribution.name, distribution.version or "unknown"
+    return "unknown", "unknown"
+
+
+def load(entry: importlib.metadata.EntryPoint) -> tuple[Any, list[str]]:
+    """Import what ``entry`` names; return it, and remarks on what the import should not have done.
+
+    Raises:
+        BaseException: whatever the plugin raises, and SystemExit where it ends the process.
+        RuntimeError: it requires another version of alignzoo.
+    """
+    unmet = unmet_requirement(entry.dist, OWN, importlib.metadata.version(OWN)) if entry.dist else None
+    if unmet:
+        raise RuntimeError(f"it requires {unmet}, and this is {importlib.metadata.version(OWN)}: upgrade the older one")
+    started, before, threads = time.perf_counter(), set(sys.modules), set(threading.enumerate())
+    with contained() as printed:
+        module = entry.load()
+    seconds = time.perf_counter() - started
+    heavy = [name for name in HEAVY if name in sys.modules and name not in before]
+    remarks = (
+        [f"imports {', '.join(heavy)} when it is loaded: import inside the functions that need it"] if heavy else []
+    )
+    remarks += [f"takes {seconds:.1f} s to import, which each command pays for"] if seconds > SLOW else []
+    if any(not thread.daemon for thread in threading.enumerate() if thread not in threads):
+        remarks += ["starts a thread when it is loaded: no command ends before it"]
+    said = printed.getvalue().strip()
+    remarks += [f"prints when it is loaded: {said.splitlines()[0]!r}"] if said else []
+    return module, remarks
+
+
+class _Printed(io.StringIO):
+    """What a plugin prints. It may close what it takes for the terminal, and is read all the same."""
+
+    def close(self) -> None:
+        """Stay open."""
+
+
+@contextlib.contextmanager
+def contained() -> Iterator[io.StringIO]:
+    """Run a plugin's code so that it can neither end the process nor write into what a command prints.
+
+    ``os._exit`` raises SystemExit meanwhile; the working folder and both outputs are put back. A crash in native code
+    still ends the process; ``ALIGNZOO_DISABLED_PLUGINS`` then leaves the plugin out.
+    """
+    end, inside, printed, hydra = os._exit, True, _Printed(), _hydra()
+
+    def ended(status: int) -> NoReturn:
+        if inside:
+            raise SystemExit(f"{status}, by os._exit")
+        end(status)  # the plugin kept this function
+
+    os._exit = ended
+    try:
+        with contextlib.chdir("."), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(sys.stderr):
+            yield printed
+    finally:
+        inside, os._exit = False, end
+        if _hydra() is not hydra:  # a plugin began to compose something, and alignzoo could not any more
+            sys.modules["hydra.core.global_hydra"].GlobalHydra.instance().hydra = hydra
+        print(printed.getvalue(), end="", file=sys.stderr)  # a print in a plugin under development is not lost
+
+
+def _hydra() -> Any:
+    """Return Hydra's application in this process, None where there is none; Hydra itself is not imported for it."""
+    module = sys.modules.get("hydra.core.global_hydra")
+    return module.GlobalHydra.instance().hydra if module else None
+
+
+def unmet_requirement(distribution: importlib.metadata.Distribution, name: str, version: str) -> str | None:
+    """Return the requirement of ``distribution`` on ``name`` that ``version`` does not meet, or None.
+
+    pip checks it when a plugin is installed, but not when alignzoo is upgraded beneath it.
+    """
+    text = distribution.read_text("METADATA") or ""  # not `requires`: that parses the whole file as a message
+    wanted = re.findall(rf"^Requires-Dist: {name}(?:\[[^\]]*\])? *\(?([<>=!~][^;)\n]*)\)?$", text, re.MULTILINE)
+    if not wanted:
+        return None
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    for specifier in wanted:
+        with contextlib.suppress(InvalidSpecifier):
+            if not SpecifierSet(specifier).contains(version, prereleases=True):
+                return f"{name}{specifier}"
+    return None
+
+
+def said(error: BaseException) -> str:
+    """Return an error in one line."""
+    try:
+        text = str(error)
+    except Exception as unsayable:
+        text = f"without a text ({type(unsayable).__name__})"
+    return next(iter(f"{type(error).__name__}: {text}".splitlines()))

@@ -1,0 +1,191 @@
+"""What an alignment method is: what it declares, and the trainer that it builds from the parts it is handed."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from omegaconf import DictConfig
+    from peft import PeftConfig
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+
+    from alignzoo.plugin.batch import Batch
+
+
+class DataFormat(StrEnum):
+    """What one row holds. Token columns are lists of token ids; the core makes them, the same for every method."""
+
+    PREFERENCE = "preference"
+    """``prompt_ids``, ``chosen_ids``, ``rejected_ids``."""
+
+    UNPAIRED = "unpaired"
+    """``prompt_ids``, ``completion_ids``, ``label`` (True: good), ``KL_completion_ids`` (another row's answer)."""
+
+    PROMPTS = "prompts"
+    """``prompt`` (messages or text) and the dataset's further columns, which rewards can read."""
+
+    SUPERVISED = "supervised"
+    """``input_ids`` of prompt and answer, ``labels`` with -100 over the prompt."""
+
+    SCORED = "scored"
+    """Single answers with a ``score``, several to a prompt: only datasets hold these, and are paired from them."""
+
+
+class ModelKind(StrEnum):
+    """What a method trains: which class is loaded from the start model's folder, and what is measured of it."""
+
+    POLICY = "policy"
+    """A causal language model; :class:`alignzoo.evaluate.yardstick.Yardstick` measures answers, KL and margins."""
+
+    REWARD_MODEL = "reward model"
+    """A sequence classifier with one output, a score; a start model without that output gets a random one.
+
+    Its yardstick is :class:`alignzoo.evaluate.reward_yardstick.RewardYardstick`: which of two held-out answers scores
+    higher. An adapter is merged before it is saved, so that ``reward=model reward.model.path=RUN`` takes the run.
+    """
+
+
+@dataclass(frozen=True)
+class TrainParts:
+    """All that a trainer is built from. Made by the core, once a run."""
+
+    cfg: DictConfig
+    """The run's whole configuration."""
+
+    args: Any
+    """The method's TRL config, filled from ``method.*`` and ``train.*``."""
+
+    model: PreTrainedModel
+    """What trains, of the method's :class:`ModelKind`; its ``_name_or_path`` is the start model's folder."""
+
+    tokenizer: PreTrainedTokenizerBase
+    """With a pad token and the chat template that tokenised the rows."""
+
+    train: Dataset
+    """Rows in the method's :class:`DataFormat`."""
+
+    heldout: Dataset | None = None
+    """Held-out rows in the same format."""
+
+    peft_config: PeftConfig | None = None
+    """The adapter to train, or None where all weights train."""
+
+    rewards: list[Callable[..., list[float]]] = field(default_factory=list)
+    """Rewards for on-policy methods, as TRL calls them; their weights stand in ``args``."""
+
+    callbacks: list[Any] = field(default_factory=list)
+    """``transformers.TrainerCallback`` objects."""
+
+
+class Method:
+    """One way to align a model. A plugin subclasses this and declares what differs from the other methods.
+
+    The docstring's first line, with the paper in brackets, is what ``list`` shows.
+    """
+
+    name: ClassVar[str]
+    """The word after ``method=``."""
+
+    data: ClassVar[DataFormat]
+    """What its rows hold; the core converts any dataset that can be converted."""
+
+    config: ClassVar[str]
+    """The TRL config it fills, ``"module:Class"``, such as ``"trl:DPOConfig"``."""
+
+    trainer: ClassVar[str]
+    """The TRL trainer it runs, ``"module:Class"``, such as ``"trl:DPOTrainer"``."""
+
+    trains: ClassVar[ModelKind] = ModelKind.POLICY
+    """What comes out of it: a policy, or a reward model."""
+
+    needs_reference: ClassVar[bool] = False
+    """Whether the loss compares with the start model: the first rewards are then checked to be zero."""
+
+    uses_rewards: ClassVar[bool] = False
+    """Whether it learns from the ``reward`` group, which its trainer then gets as ``reward_funcs``."""
+
+    whole_logits: ClassVar[bool] = True
+    """Whether its loss holds the logits of a whole batch; False where TRL computes them in chunks. For ``plan``."""
+
+    scores_again: ClassVar[bool] = False
+    """Whether each batch goes through the policy once more without gradients. For ``plan``."""
+
+    pinned: ClassVar[Mapping[str, Any]] = {}
+    """Fields of the TRL config that make the method what it is; refused if the user sets them otherwise."""
+
+    options: ClassVar[frozenset[str]] = frozenset()
+    """Keys of ``method.*`` that the method reads itself and that its TRL config does not have."""
+
+    headline: ClassVar[Mapping[str, str]] = {"rewards/accuracies": "accuracy", "rewards/margins": "margin"}
+    """Logged metrics to show on the progress bar and in the plots: TRL's name -> short name."""
+
+    @classmethod
+    def check(cls, cfg: DictConfig) -> None:
+        """Raise :class:`alignzoo.UserError` for a configuration known to be wrong for this method.
+
+        Called before a model is loaded. Must not import torch or TRL.
+        """
+
+    @classmethod
+    def holds_reference(cls, cfg: DictConfig) -> bool:
+        """Return whether a reference model stays in memory in training, where all weights train. For ``plan``."""
+        return cls.needs_reference and not cfg.method.get("precompute_ref_log_probs", False)
+
+    @classmethod
+    def mean_of_rows(cls, cfg: DictConfig) -> bool:
+        """Return whether a batch's loss is the mean of its rows' losses: ``train.per_device_batch_tokens`` needs that.
+
+        True also for a loss that counts the tokens of the whole update, as transformers does it.
+        """
+        return False
+
+    @classmethod
+    def first_loss(cls, cfg: DictConfig) -> float | None:
+        """Return what the first logged loss must be, policy and reference being equal, or None if nothing follows."""
+        return None
+
+    @classmethod
+    def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
+        """Return the paper's loss of ``batch``, a scalar with gradient, or None where it does not cover ``cfg``.
+
+        ``verify-losses`` compares it with what the trainer computes. Write it from the paper and not from TRL's
+        code; name paper and equation in the docstring's first line, which is shown. Import torch inside. A method
+        that does not override it is listed as not verified.
+        """
+        return None
+
+    def build_trainer(self, parts: TrainParts) -> Trainer:
+        """Return the trainer of this run. Override it, or :meth:`trainer_arguments`, where the default falls short."""
+        from transformers import PrinterCallback
+
+        from alignzoo.train.token_rows import takes_token_ids
+
+        trainer: Trainer = takes_token_ids(load(self.trainer))(**self.trainer_arguments(parts))
+        trainer.remove_callback(PrinterCallback)  # the core shows progress
+        return trainer
+
+    def trainer_arguments(self, parts: TrainParts) -> dict[str, Any]:
+        """Return the keyword arguments for the trainer's constructor; ``reward_funcs`` where it learns from rewards."""
+        rewards = {"reward_funcs": list(parts.rewards)} if self.uses_rewards else {}
+        return {
+            "model": parts.model,
+            "args": parts.args,
+            "train_dataset": parts.train,
+            "eval_dataset": parts.heldout,
+            "processing_class": parts.tokenizer,
+            "peft_config": parts.peft_config,
+            "callbacks": parts.callbacks,
+            **rewards,
+        }
+
+
+def load(spec: str) -> Any:
+    """Import ``"module:name"`` and return what it names."""
+    module, _, name = spec.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,221 @@
+"""Finds the installed plugins, leaves out the broken ones, and answers which methods, rewards and judges there are."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import importlib.resources
+import logging
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from alignzoo.plugin import hooks
+from alignzoo.plugin.loading import DISABLED, OWN, Plugin, contained, installed, load, named, said
+from alignzoo.plugin.validate import fault
+from alignzoo.system.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    import importlib.metadata
+
+    from alignzoo.plugin.judge import Judge
+    from alignzoo.plugin.method import Method
+    from alignzoo.plugin.reward import Reward
+
+log = logging.getLogger(__name__)
+
+
+class Registry:
+    """Every installed plugin, loaded; the broken and the disabled are kept by name, with the reason."""
+
+    def __init__(self, disabled: str = "") -> None:
+        """Load the plugins whose entry point names are not in ``disabled``, a comma-separated list."""
+        self.manager = pluggy.PluginManager(hooks.PROJECT)
+        self.manager.add_hookspecs(hooks)
+        self.plugins: dict[str, Plugin] = {}
+        self.remarks: dict[str, list[str]] = {}  #: by plugin: what is wrong with it although it is in use
+        self.clashes: dict[tuple[str, str], str] = {}  #: (kind, name) -> who adds it, where several plugins do
+        blocked = {name.strip() for name in disabled.split(",")}
+        # Sorted: entry points come in the order of sys.path otherwise, which differs between machines.
+        for entry in sorted(installed(), key=lambda entry: entry.name):
+            self._add(entry, entry.name in blocked)
+
+    def _add(self, entry: importlib.metadata.EntryPoint, blocked: bool) -> None:
+        origin = named(entry.dist)
+        taken = self.plugins.get(entry.name)
+        if taken and (taken.module, taken.distribution) == (entry.value, origin[0]):
+            return  # one distribution found twice on sys.path
+        name = entry.name if not taken else f"{entry.name} ({origin[0]})"
+        self.plugins[name] = Plugin(name, entry.value, *origin, DISABLED if blocked else None)
+        if not blocked:
+            self._register(entry, self.plugins[name])
+
+    def _register(self, entry: importlib.metadata.EntryPoint, plugin: Plugin) -> None:
+        try:
+            module, remarks = load(entry)
+            self.manager.register(module, name=plugin.name)
+            self.manager.check_pending()  # a hook that this version does not have
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin may raise anything, and must not end the program
+            self.leave_out(plugin, said(error))
+        else:
+            no_hooks = ["has no hook: mark its functions with @hookimpl"]
+            self.remarks[plugin.name] = remarks + ([] if self.manager.get_hookcallers(module) else no_hooks)
+
+    def call(self, hook: str, **arguments: Any) -> Iterator[tuple[Plugin, Any]]:
+        """Yield, plugin by plugin, each item that the hook returns; a plugin whose hook fails is left out."""
+        for impl in getattr(self.manager.hook, hook).get_hookimpls():
+            plugin = self.plugins[impl.plugin_name]
+            try:
+                with contained():
+                    returned = impl.function(**{name: arguments[name] for name in impl.argnames})
+                    items = [] if isinstance(returned, str) else list(returned)
+                    faults = [text for text in (fault(hook, item) for item in items) if text]
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                self.leave_out(plugin, f"{hook} raised {said(error)}")
+                continue
+            faults += [f"the text {returned!r} and not a list"] if isinstance(returned, str) else []
+            if faults:
+                self.leave_out(plugin, f"{hook} returned {faults[0]}")
+                continue
+            yield from ((plugin, item) for item in items)
+
+    def leave_out(self, plugin: Plugin, problem: str) -> None:
+        """Take the plugin out of use, and say so once."""
+        log.warning("plugin %s (%s) is left out: %s", plugin.name, plugin.origin, problem)
+        self.plugins[plugin.name] = dataclasses.replace(plugin, problem=problem)
+        self.remarks.pop(plugin.name, None)
+        if self.manager.has_plugin(plugin.name):
+            self.manager.unregister(name=plugin.name)
+
+    def remark(self, plugin: Plugin, text: str) -> None:
+        """Note what is wrong with a plugin that stays in use; ``list`` and ``doctor`` show it."""
+        remarks = self.remarks.setdefault(plugin.name, [])
+        remarks += [text] if text not in remarks else []
+
+    @property
+    def faults(self) -> list[tuple[Plugin, str]]:
+        """What is wrong with plugins, broken or in use; those that the user disabled are not meant."""
+        broken = [(plugin, f"left out: {plugin.problem}") for plugin in self.plugins.values() if plugin.broken]
+        return broken + [(self.plugins[name], text) for name, texts in self.remarks.items() for text in texts]
+
+    @functools.cached_property
+    def config_packages(self) -> list[tuple[Plugin, str]]:
+        """The import names of the plugins' config packages that are there, each with its plugin."""
+        found = []
+        for plugin, package in self.call("alignzoo_config_packages"):
+            problem = _import_problem(package)
+            if problem:
+                text = f"its config package {package} is not used ({problem})"
+                log.warning("plugin %s (%s): %s", plugin.name, plugin.origin, text)
+                self.remark(plugin, text)
+            else:
+                found.append((plugin, package))
+        return found
+
+    @functools.cached_property
+    def methods(self) -> dict[str, tuple[type[Method], Plugin]]:
+        """The methods by name, each with the plugin that adds it."""
+        return self._named("alignzoo_methods", "method")
+
+    @functools.cached_property
+    def rewards(self) -> dict[str, tuple[type[Reward], Plugin]]:
+        """The rewards by name, each with the plugin that adds it."""
+        return self._named("alignzoo_rewards", "reward")
+
+    @functools.cached_property
+    def judges(self) -> dict[str, tuple[type[Judge], Plugin]]:
+        """The judges by name, each with the plugin that adds it."""
+        return self._named("alignzoo_judges", "judge")
+
+    def _named(self, hook: str, kind: str) -> dict[str, tuple[Any, Plugin]]:
+        """Return what the hook's plugins add, by name; alignzoo keeps its names, two strangers lose a common one."""
+        owners: dict[str, list[tuple[Any, Plugin]]] = {}
+        for plugin, item in self.call(hook):
+            owners.setdefault(item.name, []).append((item, plugin))
+        found = {}
+        for name, adding in owners.items():
+            own = [pair for pair in adding if pair[1].distribution == OWN]
+            if len(adding) == 1 or own:
+                found[name] = (own or adding)[0]
+            if len(adding) > 1:
+                self._clash(kind, name, [plugin for _, plugin in adding], bool(own))
+        return found
+
+    def _clash(self, kind: str, name: str, plugins: list[Plugin], ours: bool) -> None:
+        strangers = [plugin for plugin in plugins if plugin.distribution != OWN or not ours]
+        adding = " and ".join(f"{plugin.name} ({plugin.origin})" for plugin in plugins)
+        outcome = f"alignzoo's is used. To be rid of this, uninstall {strangers[0].distribution}"
+        if not ours:
+            outcome = "neither is used. Uninstall one of them"
+        text = (
+            f"{kind} {name!r} is added by {adding}: {outcome}, or set ALIGNZOO_DISABLED_PLUGINS={strangers[-1].name}."
+        )
+        log.warning("%s", text)
+        self.clashes[kind, name] = text
+        for plugin in strangers:
+            self.remark(plugin, text)
+
+    def method(self, name: str) -> type[Method]:
+        """Return the method called ``name``.
+
+        Raises:
+            UserError: no plugin that works adds it, or several do.
+        """
+        found: type[Method] = self._get("method", name, self.methods)
+        return found
+
+    def reward(self, name: str) -> type[Reward]:
+        """Return the reward called ``name``.
+
+        Raises:
+            UserError: no plugin that works adds it, or several do.
+        """
+        found: type[Reward] = self._get("reward", name, self.rewards)
+        return found
+
+    def judge(self, name: str) -> type[Judge]:
+        """Return the judge called ``name``.
+
+        Raises:
+            UserError: no plugin that works adds it, or several do.
+        """
+        found: type[Judge] = self._get("judge", name, self.judges)
+        return found
+
+    def _get(self, kind: str, name: str, known: dict[str, tuple[Any, Plugin]]) -> Any:
+        if name in known:
+            return known[name][0]
+        if (kind, name) in self.clashes:
+            raise UserError(self.clashes[kind, name])
+        left_out = [
+            f"\nPlugin {p.name} ({p.origin}) is left out: {p.problem}" for p in self.plugins.values() if p.problem
+        ]
+        raise UserError(f"{kind}={name}: no installed plugin adds it.{did_you_mean(name, known)}{''.join(left_out)}")
+
+
+def _import_problem(package: str) -> str | None:
+    """Return why Hydra could not import a config package, or None."""
+    try:
+        with contained():
+            if not hasattr(importlib.import_module(package), "__path__"):
+                return f"{package!r} is not a package"
+            folder = importlib.resources.files(package)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the packages above it run too, and are as free to fail as a plugin is
+        return said(error)
+    # Hydra's own launchers and sweepers stand behind every YAML: a plugin's would take their place for all commands.
+    return "it has a folder hydra, whose options are Hydra's own" if folder.joinpath("hydra").is_dir() else None
+
+
+@functools.cache
+def registry() -> Registry:
+    """Return this process's registry, made on the first call."""
+    return Registry(os.environ.get("ALIGNZOO_DISABLED_PLUGINS", ""))

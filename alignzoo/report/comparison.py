@@ -1,0 +1,141 @@
+"""What changed between answers, on the terminal and as one HTML page that opens without a network."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+Report = Mapping[str, Any]
+
+
+def print_comparison(report: Report, rows: int) -> None:
+    """Print what changed along each axis, what the judge says, and the first ``rows`` prompts with their answers."""
+    console = Console(highlight=False)
+    for column in report["columns"][1:]:
+        console.print(Text.assemble((name(column), "bold"), f"  {column['folder']}"))
+    for note in report["notes"]:
+        console.print(Text(f"note: {note}", "yellow"))
+    console.print("", _axes(report), "")
+    for line in judged(report):
+        console.print(Text(line))
+    shown = report["prompts"][:rows]
+    if shown:
+        console.print(_answers(report, shown))
+    if len(shown) < report["count"]:
+        console.print(Text(f"{len(shown)} of {report['count']} prompts, the biggest change first", "dim"))
+
+
+def name(column: Report) -> str:
+    """Return a column's heading: its letter, and its method where it has one."""
+    return f"{column['name']} {column['method']}".strip()
+
+
+def value(axis: Report, found: Report | None) -> str:
+    """Return a value as its axis is written; a dash where nothing could be counted."""
+    return "-" if found is None else str(axis["form"].format(found["value"]))
+
+
+def change(axis: Report, found: Report | None) -> str:
+    """Return a signed change; of shares in points."""
+    if found is None:
+        return "-"
+    if axis["share"]:
+        return f"{100 * found['value']:+.0f} points"
+    return str(axis["form"].replace("{:", "{:+").format(found["value"]))
+
+
+def interval(axis: Report, found: Report | None) -> str:
+    """Return the ends of a value's interval."""
+    return "" if found is None else f"{axis['form'].format(found['low'])} to {axis['form'].format(found['high'])}"
+
+
+def _axes(report: Report) -> Table:
+    names = [name(column) for column in report["columns"]]
+    title = f"{report['count']} prompts"
+    table = Table(title, "", *names, box=None, header_style="bold", pad_edge=False)
+    group = ""
+    for axis in report["axes"]:
+        cells = [_cell(axis, *pair) for pair in zip(axis["values"], axis["changes"], strict=True)]
+        table.add_row(Text("" if axis["group"] == group else axis["group"], "dim"), axis["label"], *cells)
+        group = axis["group"]
+    table.caption = Text("95 % intervals over prompts; a change in bold is none by chance alone", "dim")
+    table.caption_justify = "left"
+    return table
+
+
+def _cell(axis: Report, found: Report | None, changed: Report | None) -> Text:
+    cell = Text(value(axis, found))
+    if found and changed is None:
+        cell.append(f"  ({interval(axis, found)})", "dim")
+    if changed and changed["value"]:
+        cell.append(f"  {change(axis, changed)}", "bold" if changed["sure"] else "dim")
+    return cell
+
+
+def judged(report: Report) -> Iterator[str]:
+    """Yield the judge's win rates in words, what stopped it, and what it remarked."""
+    for entry in report["wins"]:
+        if entry["value"] is not None:
+            sure = "" if entry["sure"] else ", which may be chance"
+            yield (
+                f"judge {report['judge']['judge']}: {entry['of']} beats {entry['against']} on {entry['value']:.0%} "
+                f"({entry['low']:.0%} to {entry['high']:.0%}) of {entry['judged']} prompts: {entry['won']} won, "
+                f"{entry['tied']} tied, {entry['lost']} lost{sure}"
+            )
+        if "stopped" in entry:
+            yield entry["stopped"]
+    for told, count in report["remarks"].items():
+        yield f"judge {report['judge']['judge']}: {count} {told}"
+
+
+def _answers(report: Report, rows: list[Report]) -> Table:
+    table = Table("prompt", *(name(column) for column in report["columns"]), show_lines=True)
+    for place, column in enumerate(table.columns):
+        column.overflow, column.ratio = "fold", 3 if place else 2  # a word wider than its column is broken, not cut
+    for row in rows:
+        prompt = Text(row["prompt"])
+        for verdict in verdicts(report, row):
+            prompt.append(f"\n{verdict}", "dim")
+        table.add_row(prompt, *(_answer(answer) for answer in row["answers"]))
+    return table
+
+
+def _answer(answer: Report) -> Text:
+    text = Text.assemble(*((piece, "bold" if changed else "") for piece, changed in answer["pieces"]))
+    if not answer["text"]:
+        text.append("(empty)", "dim")
+    text.append(f"\n[{answer['words']} words{'' if answer['ended'] else ', cut off'}]", "dim")
+    return text
+
+
+def verdicts(report: Report, row: Report) -> Iterator[str]:
+    """Yield the judge's verdicts on one prompt in words."""
+    for entry, verdict in zip(report["wins"], row["verdicts"], strict=True):
+        if verdict is not None:
+            told = {1.0: "beats", 0.0: "loses to", 0.5: "ties with"}[verdict]
+            yield f"{entry['of']} {told} {entry['against']}"
+
+
+def write_comparison(report: Report, file: Path) -> None:
+    """Write the comparison as one self-contained HTML file."""
+    from jinja2 import Environment
+
+    source = importlib.resources.files("alignzoo.report").joinpath("comparison.html.jinja").read_text(encoding="utf-8")
+    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+    told = {"name": name, "value": value, "change": change, "interval": interval, "verdicts": verdicts}
+    page = template.render(report=report, scale=_scale, judged=[*judged(report)], percent="{:.0%}".format, **told)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(page, encoding="utf-8")
+
+
+def _scale(axis: Report) -> float:
+    """Return the right end of an axis's drawing, whose left end is 0: 1 for shares of answers."""
+    if axis["whole"]:
+        return 1.0
+    return max((found["high"] for found in axis["values"] if found), default=0.0) * 1.05 or 1.0

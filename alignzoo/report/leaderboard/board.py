@@ -1,0 +1,133 @@
+"""A sweep, or any runs, compared: one row for each method and setting, and what may be said of the differences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from alignzoo.config.metrics import NUMBERS
+from alignzoo.report.leaderboard.rows import Row, label_runs, make_rows
+from alignzoo.report.leaderboard.same_data import mark_data
+from alignzoo.report.leaderboard.seeds import subtract
+from alignzoo.report.leaderboard.verdict import tell_verdict
+from alignzoo.runs.folder import Run, read_runs
+from alignzoo.system.errors import UserError, did_you_mean
+
+DEFAULT = "preference_accuracy"  #: where no run says what its objective was
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A run without a result, and why."""
+
+    method: str
+    setting: str
+    folder: Path
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """Method and setting."""
+        return f"{self.method} {self.setting}".strip()
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Runs compared by one number of :data:`~alignzoo.config.metrics.NUMBERS`."""
+
+    by: str
+    rows: Sequence[Row]
+    """Best first; where the number was not measured, last."""
+
+    failed: Sequence[Failed]
+    verdict: str
+    """In one or two sentences: what won, or that nothing did."""
+
+    notes: Sequence[str]
+    """What stands against the comparison."""
+
+    runs: Sequence[Run]
+    """All of them, for their curves."""
+
+
+def read_leaderboard(folders: Sequence[Path], by: str | None = None) -> Leaderboard:
+    """Return the leaderboard of the runs in ``folders``, by the number ``by`` or else by the runs' own objective.
+
+    Raises:
+        UserError: a folder holds no runs, or the number is unknown or was measured by none.
+    """
+    if by is not None and by not in NUMBERS:
+        raise UserError(f"--by {by}: no such number.{did_you_mean(by, NUMBERS)} `alignzoo evaluate --explain` has all.")
+    runs = read_runs(folders)
+    finished = [run for run in runs if run.result is not None]
+    rows = make_rows(finished, label_runs(runs, seeds=False))
+    chosen, notes = _chosen(by, rows, finished)
+    rows, more = mark_data(_compared(_sorted(rows, chosen), chosen))
+    return Leaderboard(chosen, rows, _failed(runs), tell_verdict(rows, chosen), [*notes, *more], runs)
+
+
+def _failed(runs: Sequence[Run]) -> list[Failed]:
+    labels = label_runs(runs, seeds=True)
+    return [Failed(run.method, labels[run], run.folder, run.reason) for run in runs if run.result is None]
+
+
+def _chosen(by: str | None, rows: Sequence[Row], runs: Sequence[Run]) -> tuple[str, list[str]]:
+    """Return the number to sort by, and what is to be said of that choice."""
+    measured = [key for key in NUMBERS if any(key in row.numbers for row in rows)]
+    if by is not None:
+        if measured and by not in measured:
+            raise UserError(f"--by {by}: no run measured it. Measured: {', '.join(measured)}.")
+        return by, []
+    wanted = Counter((run.result or {}).get("objective", DEFAULT) for run in runs)
+    usable = [key for key, _ in wanted.most_common() if key in measured]
+    chosen = usable[0] if usable else next(iter(measured), DEFAULT)
+    several = len(wanted) > 1
+    return chosen, [f"The runs have different objectives ({', '.join(wanted)}); sorted by {chosen}."] if several else []
+
+
+def _sorted(rows: Sequence[Row], by: str) -> list[Row]:
+    sign = 1 if NUMBERS[by].better == "low" else -1
+
+    def place(row: Row) -> tuple[bool, float]:
+        return (by not in row.numbers, sign * row.numbers[by].value if by in row.numbers else 0.0)
+
+    return sorted(rows, key=place)
+
+
+def _compared(rows: Sequence[Row], by: str) -> list[Row]:
+    """Mark the best setting that has not collapsed, and give the others their difference to it."""
+    measured = [row for row in rows if by in row.numbers]
+    best = next((row for row in measured if not row.collapsed), measured[0] if measured else None)
+    if best is None:
+        return list(rows)
+    against = [run.lines for run in best.runs]
+    return [
+        replace(row, best=True)
+        if row is best
+        else replace(row, difference=subtract(by, [run.lines for run in row.runs], against))
+        for row in rows
+    ]
+
+
+def write_leaderboard(folders: Sequence[Path], out: Path, by: str | None = None) -> Leaderboard:
+    """Write ``leaderboard.html``, ``.csv``, ``.parquet`` and the plots as PNG files into ``out``; return the board.
+
+    Raises:
+        UserError: as :func:`read_leaderboard`, or ``out`` cannot be written.
+    """
+    from alignzoo.report.leaderboard.page import write_page
+    from alignzoo.report.leaderboard.plots import draw_plots
+    from alignzoo.report.leaderboard.table import frame
+
+    board = read_leaderboard(folders, by)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        table = frame(board)
+        table.to_csv(out / "leaderboard.csv", index=False)
+        table.to_parquet(out / "leaderboard.parquet", index=False)
+        write_page(board, draw_plots(board, out / "leaderboard"), out / "leaderboard.html")
+    except OSError as error:
+        raise UserError(f"the leaderboard cannot be written to {out} ({error.strerror}): set --out FOLDER.") from None
+    return board

@@ -1,0 +1,155 @@
+"""The rows of a leaderboard: one for each method and setting, its seeds folded."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from alignzoo.config.metrics import NUMBERS
+from alignzoo.evaluate.intervals import Estimate
+from alignzoo.launch.stages import HANDED, SOURCES, key_of
+from alignzoo.report.leaderboard.collapse import Collapse, collapse
+from alignzoo.report.leaderboard.seeds import fold
+from alignzoo.runs.folder import Run
+
+#: Keys of the configuration that change nothing about what is learnt or measured.
+NO_SETTING = ("seed", "telemetry", "evaluate.shown", "tracker.", "hydra.")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method and setting."""
+
+    method: str
+    setting: str
+    """The overrides that set it apart from the others; empty where its method does."""
+
+    runs: tuple[Run, ...]
+    """Its finished runs, one a seed."""
+
+    numbers: Mapping[str, Estimate]
+    before: Mapping[str, float]
+    cost: Mapping[str, float]
+    collapsed: Collapse | None
+    """Why its numbers mislead, where they do."""
+
+    other_data: str = ""
+    """Which rows are not those of most other settings: ``training rows``, ``held-out rows`` or both; else empty."""
+
+    difference: Estimate | None = None
+    """Of the board's number, to the best setting; None for the best itself, or where no prompt is shared."""
+
+    best: bool = False
+
+    @property
+    def name(self) -> str:
+        """Method and setting, as sentences and plots name it."""
+        return f"{self.method} {self.setting}".strip()
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds were folded."""
+        return len(self.runs)
+
+    @property
+    def noise(self) -> bool | None:
+        """Whether the difference to the best may be noise; None where there is no difference to tell it from."""
+        return None if self.difference is None else self.difference.is_zero
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing at all differs from the best."""
+        return self.difference == Estimate(0.0, 0.0, 0.0)
+
+
+def make_rows(runs: Sequence[Run], labels: Mapping[Run, str]) -> list[Row]:
+    """Return a row for each method and setting of the finished ``runs``, in their order."""
+    groups: dict[tuple[str, int], list[Run]] = defaultdict(list)
+    for run in runs:
+        # A seed that ran twice says nothing about seeds: its second run is a setting of its own.
+        again = sum(
+            run.seed == other.seed for (key, _), group in groups.items() if key == _identity(run) for other in group
+        )
+        groups[_identity(run), again].append(run)
+    names = _told_apart(groups, labels)
+    return [_row(names[key], group) for key, group in groups.items()]
+
+
+def label_runs(runs: Sequence[Run], seeds: bool) -> dict[Run, str]:
+    """Return for each run the overrides that not all share, without the method's and, unless asked for, the seed's."""
+    known = [set(run.overrides) for run in runs if run.overrides != (run.folder.name,)]
+    shared = set.intersection(*known) if known else set()
+    dropped = ("method=", "hydra.", "tracker", *(() if seeds else ("seed=",)))
+    return {
+        run: " ".join(
+            word.lstrip("+").removeprefix("method.")
+            for word in run.overrides
+            if word not in shared and not word.startswith(dropped) and not (run.is_stage and _is_handed(word))
+        )
+        for run in runs
+    }
+
+
+def _is_handed(word: str) -> bool:
+    """Tell whether a word only says where the model of another stage lies, or where it does not come from."""
+    return key_of(word) in HANDED or word in [f"model.{source}=null" for source in SOURCES]
+
+
+def _identity(run: Run) -> str:
+    """Return the same text for two runs that differ in nothing but the seed."""
+    dropped = (*NO_SETTING, *HANDED) if run.is_stage else NO_SETTING
+    settings: Any = {key: value for key, value in run.config.items() if not key.startswith(dropped)}
+    if not settings:
+        settings = [word for word in run.overrides if not word.startswith(NO_SETTING)]
+    return json.dumps([run.method, settings], sort_keys=True, default=str)
+
+
+def _told_apart(
+    groups: Mapping[tuple[str, int], Sequence[Run]], labels: Mapping[Run, str]
+) -> dict[tuple[str, int], str]:
+    """Return each group's setting; where two would be called the same, their folders' names tell them apart."""
+    names = {key: labels[group[0]] for key, group in groups.items()}
+    called = defaultdict(list)
+    for key, group in groups.items():
+        called[group[0].method, names[key]].append(key)
+    for keys in called.values():
+        if len(keys) > 1:
+            names |= {key: f"{names[key]} ({_place(groups[key][0])})".strip() for key in keys}
+    return names
+
+
+def _place(run: Run) -> str:
+    return f"{run.folder.resolve().parent.name}/{run.folder.resolve().name}"
+
+
+def _row(setting: str, runs: Sequence[Run]) -> Row:
+    results = [run.result for run in runs if run.result is not None]
+    measured = [key for key in NUMBERS if all(key in result["after"] for result in results)]
+    return Row(
+        method=runs[0].method,
+        setting=setting,
+        runs=tuple(runs),
+        numbers={key: fold(key, [_estimate(result, key) for result in results]) for key in measured},
+        before={key: statistics.fmean(result["before"][key] for result in results) for key in measured},
+        cost=_cost([result.get("cost", {}) for result in results]),
+        collapsed=collapse(results),
+    )
+
+
+def _estimate(result: Mapping[str, Any], key: str) -> Estimate:
+    return Estimate(result["after"][key], *result["intervals"][key])
+
+
+def _cost(costs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the mean over seeds of what all of them know."""
+    keys = [key for key in costs[0] if all(_known(cost.get(key)) for cost in costs)]
+    return {key: statistics.fmean(cost[key] for cost in costs) for key in keys}
+
+
+def _known(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -1,0 +1,90 @@
+"""What a finished run says on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from alignzoo.config.metrics import NUMBERS
+from alignzoo.data.convert import MEANING
+from alignzoo.data.manifest import reasons
+from alignzoo.system.ranks import on_main
+
+if TYPE_CHECKING:
+    from alignzoo.data.findings import Finding
+    from alignzoo.data.prepare import Prepared
+    from alignzoo.plan.updates import Plan
+    from alignzoo.plugin.method import DataFormat
+
+
+@on_main
+def print_plan(data: Prepared, wanted: DataFormat, plan: Plan, found: Sequence[Finding]) -> None:
+    """Print how the data was read, what was found in it, what the conversion means, and what will be trained on."""
+    counts = data.manifest["decision"].value_counts()
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(f"data: {data.layout}")
+    left_out = "".join(f"; left out {count:,}: {reason}" for reason, count in reasons(data.manifest).items())
+    told = f"rows: {counts.get('train', 0):,} to train on, {counts.get('heldout', 0):,} held out{left_out}"
+    console.print(told)
+    if (data.kind, wanted) in MEANING:
+        console.print(f"conversion: {MEANING[data.kind, wanted]}")
+    for finding in found:
+        if finding.level != "note":
+            console.print(Text.assemble((f"{finding.level}:", "yellow"), f" {finding}"))
+    console.print(f"plan: {plan}")
+
+
+def print_answers(answers: Sequence[Mapping[str, Any]], shown: int) -> None:
+    """Print the first ``shown`` held-out prompts, each with its answer before and after, side by side."""
+    if not answers or not shown or "text" not in answers[0]["after"]:  # a reward model has none
+        return
+    console = Console()
+    table = Table(
+        "held-out prompt", "before", "after", show_lines=True, title=f"{min(shown, len(answers))} held-out prompts"
+    )
+    for column in table.columns:
+        column.overflow = "fold"  # a word wider than its column is broken, not cut
+    table.columns[0].ratio, table.columns[1].ratio, table.columns[2].ratio = 2, 5, 4
+    for row in answers[:shown]:
+        table.add_row(Text(row["prompt"]), _cell(row["before"]), _cell(row["after"]))
+    console.print(table)
+
+
+def _cell(answer: Mapping[str, Any]) -> Text:
+    text = Text(answer["text"] or "(empty)")
+    text.append(f"\n[{answer['tokens']} tokens{'' if answer['ended'] else ', cut off'}]", style="dim")
+    return text
+
+
+def print_result(result: Mapping[str, Any], folder: Path) -> None:
+    """Print the yardstick's numbers before and after, what the run cost, and where it lies."""
+    console = Console(highlight=False, markup=False)
+    print_numbers(result)
+    cost = result["cost"]
+    planned = cost.get("planned_memory_bytes")
+    console.print(
+        f"{cost['steps']} updates in {cost['train_seconds']:.0f} s, {cost['total_seconds']:.0f} s with everything; "
+        f"peak memory {cost['peak_memory_bytes'] / 1e9:.1f} GB"
+        + (f", planned {planned / 1e9:.1f} GB" if planned else "")
+    )
+    console.print(f"run folder: {folder}", soft_wrap=True)
+
+
+def print_numbers(result: Mapping[str, Any]) -> None:
+    """Print the yardstick's numbers, before and after, with their intervals."""
+    console = Console(highlight=False, markup=False)
+    before, after = result.get("before", {}), result.get("after", {})
+    if after:
+        table = Table(
+            "held-out rows", "before", "after", "95 % interval", box=None, header_style="bold", pad_edge=False
+        )
+        for key, number in NUMBERS.items():
+            if key in after:
+                ends = " to ".join(number.form.format(end) for end in result["intervals"][key])
+                table.add_row(number.label, number.form.format(before[key]), number.form.format(after[key]), ends)
+        console.print(table)

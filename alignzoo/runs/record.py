@@ -1,0 +1,238 @@
+"""The run folder: what was run, on what, what came out."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.resources
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from alignzoo.plugin.loading import named
+from alignzoo.system import folders, ranks
+from alignzoo.system.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from alignzoo.runs.checkpoint import Checkpoint
+
+
+class Record:
+    """One run's folder.
+
+    ``run.yaml`` the composed configuration; ``command.txt`` the command that made it; ``environment.json``
+    versions, git, hardware, seed; ``data.parquet`` the manifest of rows; ``metrics.jsonl`` one line a logged step;
+    ``answers.jsonl`` held-out prompts answered before and after; ``result.json`` the numbers; ``plots/``; ``model/``;
+    ``error.txt`` why it failed, instead of a result; ``logs/`` each process's log where there are several.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folder.
+
+        Raises:
+            UserError: it cannot be made or written, or holds another run's result.
+        """
+        self.started = time.time()
+        if (folder / "result.json").exists():
+            raise UserError(f"hydra.run.dir={folder} holds a finished run: choose another folder, or delete it.")
+        self.folder = folders.make(folder)
+        self.came: Checkpoint | None = None
+        """The checkpoint from which this run goes on, if any."""
+
+        self.began = False
+        """Whether this start has changed anything in the folder."""
+
+    @classmethod
+    def of(cls, folder: Path) -> Record:
+        """Return the record of a run that has finished."""
+        record = cls.__new__(cls)
+        record.folder, record.started, record.came, record.began = folder, time.time(), None, False
+        return record
+
+    def remeasured(self, lines: Sequence[dict[str, Any]], numbers: dict[str, Any]) -> None:
+        """Put new measurements in the place of the old ones; what the run cost stays."""
+        result = self.result()
+        self.answers(lines)
+        self._json("result.json", {**result, **numbers})
+
+    @ranks.on_main
+    def cut_back(self) -> None:
+        """Take back what an earlier start logged beyond the checkpoint from which this one goes on, or all of it.
+
+        The totals at the end of a training that was stopped go too.
+        """
+        self.began = True
+        (self.folder / "error.txt").unlink(missing_ok=True)
+        for aside in self.folder.glob(".*.[0-9]*"):  # of a start that was killed while it wrote
+            aside.unlink()
+        step = self.came.step if self.came else 0
+        lines = [line for line in self.history() if line["step"] <= step and "train_runtime" not in line]
+        if lines:
+            self._lines("metrics.jsonl", lines)
+        else:
+            (self.folder / "metrics.jsonl").unlink(missing_ok=True)
+
+    @ranks.on_main
+    def describe(self, cfg: DictConfig, overrides: Sequence[str]) -> None:
+        """Write config, command and environment.
+
+        ``python -m alignzoo --config-dir FOLDER --config-name run`` runs the config again, also with other overrides.
+        """
+        self._write("run.yaml", runnable(cfg))
+        self._command(overrides)
+        self._json("environment.json", {"seed": cfg.seed, **environment()})
+
+    @ranks.on_main
+    def manifest(self, rows: pd.DataFrame) -> None:
+        """Write which rows were used, and why the others were not."""
+        with self._aside("data.parquet") as aside:
+            rows.to_parquet(aside, index=False)
+
+    @ranks.on_main
+    def metrics(self, line: dict[str, Any]) -> None:
+        """Append one line to ``metrics.jsonl``; NaN and infinity become null, which JSON lacks."""
+        safe = {key: value if _finite(value) else None for key, value in line.items()}
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(safe) + "\n")
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the lines of ``metrics.jsonl`` that are whole: of a run that was killed the last may not be."""
+        file, found = self.folder / "metrics.jsonl", []
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []:
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return found
+
+    def answers(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Write held-out prompts with their answers before and after."""
+        self._lines("answers.jsonl", rows)
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write ``result.json``, last of all: where it is, the run is whole."""
+        self._json("result.json", result)
+
+    def result(self) -> dict[str, Any]:
+        """Return what ``result.json`` holds."""
+        result: dict[str, Any] = json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
+        return result
+
+    @ranks.on_main
+    def fail(self, reason: str, overrides: Sequence[str]) -> None:
+        """Write why the run failed, beside its command, if the disk has room for that."""
+        with contextlib.suppress(OSError):
+            self._command(overrides)
+            (self.folder / "error.txt").write_text(f"{reason}\n", encoding="utf-8")
+
+    def model(self, trainer: Any, whole: bool = False) -> None:
+        """Save model and tokenizer, and remove the folder for checkpoints if none was saved.
+
+        ``whole``: merge an adapter into its model first, since who loads a reward model looks for a whole one.
+        """
+        if whole and hasattr(trainer.model, "merge_and_unload"):
+            trainer.model = trainer.model.merge_and_unload()
+        aside, model = self.folder / ".model", self.folder / "model"
+        if ranks.rank() == 0:
+            shutil.rmtree(aside, ignore_errors=True)
+        ranks.wait()
+        trainer.save_model(str(aside))
+        ranks.wait()
+        if ranks.rank() == 0:
+            shutil.rmtree(model, ignore_errors=True)
+            aside.rename(model)
+        with contextlib.suppress(OSError):
+            (self.folder / "checkpoints").rmdir()
+
+    @property
+    def trained(self) -> bool:
+        """Whether a training step was logged or saved."""
+        return (self.folder / "metrics.jsonl").exists() or any(self.folder.glob("checkpoints/checkpoint-*"))
+
+    @ranks.on_main
+    def discard(self) -> None:
+        """Take back a run that failed before it trained: its own files, and the folders made for it."""
+        for name in ("run.yaml", "command.txt", "environment.json", "data.parquet", "alignzoo.log"):
+            (self.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / "logs", ignore_errors=True)
+        folders.take_back()
+
+    def _command(self, overrides: Sequence[str]) -> None:
+        self._write("command.txt", f"{shlex.join(['python', '-m', 'alignzoo', *overrides])}\n")
+
+    def _json(self, name: str, content: dict[str, Any]) -> None:
+        self._write(name, json.dumps(content, indent=2, default=str) + "\n")
+
+    def _lines(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
+        self._write(name, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
+
+    def _write(self, name: str, text: str) -> None:
+        with self._aside(name) as aside:
+            aside.write_text(text, encoding="utf-8")
+
+    @contextlib.contextmanager
+    def _aside(self, name: str) -> Iterator[Path]:
+        """Yield where to write a file; it gets its name when it is whole, so that a kill leaves no half."""
+        aside = self.folder / f".{name}.{os.getpid()}"
+        try:
+            yield aside
+            aside.replace(self.folder / name)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+def _finite(value: Any) -> bool:
+    return not isinstance(value, float) or value - value == 0
+
+
+def runnable(cfg: DictConfig) -> str:
+    """Return the composed ``cfg`` as the text of a ``run.yaml``, with Hydra's part of our ``conf/config.yaml``."""
+    ours = importlib.resources.files("alignzoo_conf").joinpath("config.yaml").read_text(encoding="utf-8")
+    again = {"hydra": OmegaConf.create(ours).hydra}
+    return OmegaConf.to_yaml(again) + OmegaConf.to_yaml(cfg, resolve=True)
+
+
+def environment() -> dict[str, Any]:
+    """Return versions of every installed package, the git commit and diff, and the hardware. No variable's value."""
+    versions = dict(named(distribution) for distribution in importlib.metadata.distributions())
+    return {
+        "python": platform.python_version(),
+        "packages": dict(sorted(versions.items(), key=lambda item: item[0].lower())),
+        "git": _git(),
+        "hardware": _hardware(),
+    }
+
+
+def _git() -> dict[str, str] | None:
+    """Return commit and uncommitted diff of the folder the run was started from, if it is a checkout."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "diff": git("diff", "HEAD")}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _hardware() -> dict[str, Any]:
+    import torch
+
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "platform": platform.platform(),
+        "cpu_cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": devices,
+        "cuda": torch.version.cuda,
+    }

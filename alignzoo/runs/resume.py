@@ -1,0 +1,193 @@
+"""Where a run goes on: from its folder's newest whole checkpoint, if that is a checkpoint of the same run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignzoo.config.plain import plain
+from alignzoo.runs import checkpoint
+from alignzoo.system import ranks
+from alignzoo.system.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from alignzoo.runs.checkpoint import Checkpoint
+    from alignzoo.train.inputs import Ready
+
+log = logging.getLogger(__name__)
+
+#: Keys, and groups of them, that may differ from the checkpoint: they do not change what is trained. On which machines
+#: the processes are does not; how many there are does, and is compared in :func:`check`.
+MAY_DIFFER = frozenset(
+    {
+        "evaluate",
+        "judge",
+        "launcher",
+        "resume",
+        "strategy.address",
+        "strategy.grace",
+        "strategy.name",
+        "strategy.nodes",
+        "strategy.processes",
+        "strategy.patience",
+        "strategy.rendezvous",
+        "strategy.restarts",
+        "telemetry",
+        "tracker",
+        "train.logging_steps",
+        "train.save_steps",
+        "train.save_strategy",
+        "train.save_total_limit",
+        "train.stop_before",
+    }
+)
+
+#: Packages whose versions decide the last bits of a training.
+PACKAGES = ("torch", "transformers", "trl", "accelerate", "peft")
+
+SHOWN = 5  #: keys that differ to name before the rest is counted
+
+
+class Refused(UserError):
+    """The folder holds another run, whose files must not be touched."""
+
+
+def finished(cfg: DictConfig, folder: Path) -> dict[str, Any] | None:
+    """Return the result of the run in ``folder`` if it has finished and ``resume=auto`` asks for it; say so."""
+    if cfg.get("resume") != "auto" or not (folder / "result.json").exists():
+        return None
+    if (folder / "run.yaml").exists():
+        _refuse_difference(folder, _saved_config(folder), config(cfg))
+    result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    print(f"resume: {folder} holds the finished run ({result['cost']['steps']} updates): nothing to do.", flush=True)
+    return result
+
+
+def find(cfg: DictConfig, folder: Path) -> Checkpoint | None:
+    """Return the checkpoint from which the run of ``folder`` goes on, or None where it starts; say which.
+
+    Raises:
+        Refused: the checkpoint is of another configuration; there are some, and ``resume`` is no; or those of this run
+            could not be gone on from.
+    """
+    root = folder / "checkpoints"
+    if cfg.resume == "no":
+        if any(root.glob(f"{checkpoint.PREFIX}*")):
+            raise Refused(
+                f"{folder} holds a run with checkpoints: add resume=auto to go on with it, or choose another "
+                "hydra.run.dir."
+            )
+        return None
+    if any(cfg[group].get("save_only_model") for group in ("train", "method")):
+        raise Refused("resume=auto needs the optimizer, which save_only_model=true leaves out of checkpoints: drop it.")
+    checkpoint.tidy(root)
+    found, skipped = checkpoint.newest(root)
+    for line in skipped:
+        print(f"resume: {line}", flush=True)
+    if found is None:
+        print(f"resume: no {'whole ' if skipped else ''}checkpoint in {folder}: the run starts afresh.", flush=True)
+        return None
+    _refuse_difference(found.folder, found.facts["config"], config(cfg))
+    _warn_versions(found.facts["versions"])
+    print(f"resume: goes on from {found.folder} (update {found.step:,}).", flush=True)
+    return found
+
+
+def facts(cfg: DictConfig, ready: Ready, data: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a checkpoint of this run must have been made of; ``data``: the manifest's fingerprints."""
+    files = (path for path in ready.start.iterdir() if path.is_file())
+    return {
+        "config": config(cfg),
+        "data": dict(data),
+        "start": {path.name: path.stat().st_size for path in sorted(files)},  # not their times: a cache is made anew
+        "device": {"device": ready.device, "precision": ready.precision, "processes": ranks.world_size()},
+        "versions": _versions(),
+    }
+
+
+def check(found: Checkpoint | None, now: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint of other rows, another start model or another device; :func:`find` compared the config.
+
+    Raises:
+        Refused: it names what differs.
+    """
+    for kind, what in (
+        ("data", "rows"),
+        ("start", "start model"),
+        ("device", "device, precision or number of processes"),
+    ):
+        if found is not None and found.facts[kind] != now[kind]:
+            keys = ", ".join(f"{kind}.{key}" for key, *_ in differences(found.facts[kind], now[kind]))
+            raise Refused(
+                f"resume=auto: {found.folder} was made with another {what} ({keys}).\n"
+                "Bring back what it was made with, or choose another hydra.run.dir."
+            )
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return the keys whose values differ, with both values, None where there is none; not those that may differ."""
+    keys = (key for key in sorted({*then, *now}) if not _may_differ(key))
+    return [(key, then.get(key), now.get(key)) for key in keys if then.get(key) != now.get(key)]
+
+
+def config(cfg: DictConfig) -> dict[str, Any]:
+    """Return the configuration flat, ``method.beta`` -> 0.1, as JSON would give it back."""
+    flat: dict[str, Any] = json.loads(json.dumps(dict(_flat(plain(cfg))), default=str))
+    return flat
+
+
+def command(words: Sequence[str], folder: Path, kind: str) -> str:
+    """Return the command that goes on: ``words`` with ``resume=auto`` and the folder; ``kind`` is run or sweep."""
+    own = (f"hydra.{kind}.dir=", "resume=")
+    kept = [word for word in words if not word.startswith(own)]
+    return shlex.join(["python", "-m", "alignzoo", *kept, f"hydra.{kind}.dir={folder}", "resume=auto"])
+
+
+def _saved_config(folder: Path) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    saved: Any = OmegaConf.load(folder / "run.yaml")
+    saved.pop("hydra", None)
+    return config(saved)
+
+
+def _refuse_difference(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    found = differences(then, now)
+    if not found:
+        return
+    shown = ", ".join(f"{key}={old} (now {new})" for key, old, new in found[:SHOWN])
+    more = f", and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    raise Refused(
+        f"resume=auto: {folder} was made with {shown}{more}.\n"
+        "Start it with the same values, or choose another hydra.run.dir."
+    )
+
+
+def _warn_versions(then: Mapping[str, str]) -> None:
+    now = _versions()
+    changed = [f"{name} {then.get(name)} -> {now[name]}" for name in PACKAGES if then.get(name) != now[name]]
+    if changed:
+        log.warning("resumed with other versions, so the last bits may differ: %s", ", ".join(changed))
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def _may_differ(key: str) -> bool:
+    return any(key == known or key.startswith(f"{known}.") for known in MAY_DIFFER)
+
+
+def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value

@@ -1,0 +1,115 @@
+"""The members of a sweep: what each was asked for, and how far it is."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from alignzoo.runs import checkpoint
+from alignzoo.system.errors import UserError
+from alignzoo.system.lock import FILE
+
+PLAN = "multirun.yaml"  #: Hydra's account of a sweep
+BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+
+
+class State(StrEnum):
+    """How far a member is."""
+
+    DONE = "done"
+    RUNNING = "running"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    PENDING = "pending"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a sweep."""
+
+    number: int
+    words: str
+    """The values that this member has and others have not."""
+
+    state: State
+    told: str
+    """Why it failed, or where it stopped."""
+
+    folder: Path | None
+    """None while it is pending."""
+
+
+def sweep_words(folder: Path) -> list[str]:
+    """Return the command line that made the sweep in ``folder``, without its folder.
+
+    Raises:
+        UserError: it is no sweep's folder, or one whose members are not fixed beforehand.
+    """
+    file = folder / PLAN
+    try:
+        hydra: Any = yaml.safe_load(file.read_text(encoding="utf-8"))["hydra"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{folder} is no sweep's folder: there is no {PLAN} in it.") from None
+    if hydra["sweeper"]["_target_"] != BASIC:
+        raise UserError(f"{folder}: its sweeper chooses values as it goes, so that no member is known beforehand.")
+    own = ("hydra.sweep.dir=", "hydra.mode=")
+    return [*hydra["overrides"]["task"], *(w for w in hydra["overrides"]["hydra"] if not w.startswith(own))]
+
+
+def members(folder: Path) -> list[Member]:
+    """Return the members of the sweep in ``folder``, in order.
+
+    Raises:
+        UserError: as :func:`sweep_words`.
+    """
+    split = _split([word for word in sweep_words(folder) if not word.startswith("hydra")])
+    same = set(split[0]).intersection(*split[1:]) if len(split) > 1 else set()
+    shown = [" ".join(word for word in words if word not in same) for words in split]
+    return [_member(folder, number, words) for number, words in enumerate(shown)]
+
+
+def _split(words: Sequence[str]) -> list[list[str]]:
+    """Return the words of each member, as Hydra's own sweeper makes them."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(list(words))
+    batches: list[list[list[str]]] = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    return batches[0]
+
+
+def _member(sweep: Path, number: int, words: str) -> Member:
+    folder = next(iter(sorted(sweep.glob(f"{number}-*/"))), None)
+    state, told = (State.PENDING, "") if folder is None else _state(folder)
+    return Member(number, words, state, told, folder)
+
+
+def _state(folder: Path) -> tuple[State, str]:
+    if (folder / "result.json").exists():
+        seconds = json.loads((folder / "result.json").read_text(encoding="utf-8"))["cost"]["total_seconds"]
+        return State.DONE, f"{seconds:.0f} s"
+    if _held(folder / FILE):
+        return State.RUNNING, ""
+    if (folder / "error.txt").exists():
+        return State.FAILED, (folder / "error.txt").read_text(encoding="utf-8").partition("\n")[0]
+    found, _ = checkpoint.newest(folder / "checkpoints")
+    return State.STOPPED, f"at update {found.step:,}" if found else "without a checkpoint"
+
+
+def _held(lock: Path) -> bool:
+    """Tell whether a process holds the lock; the file alone may be left by one that was killed."""
+    try:
+        with lock.open("a") as stream:
+            fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

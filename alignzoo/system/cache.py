@@ -1,0 +1,125 @@
+"""Where alignzoo keeps what it can make again: converted models, tokenised rows, reference log-probabilities."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from alignzoo.system.errors import UserError
+
+#: What stands where, and so what `clear` removes unless told otherwise.
+HOLDS = {
+    "models": "start models",
+    "rows": "tokenised rows",
+    "measured": "start models' measurements",
+    "reference": "reference log-probabilities",
+}
+
+#: The folders that are kept below the limit. A model in use is read again at the end of a run, so models stay.
+LIMITED = ("rows", "measured", "reference")
+
+LIMIT_GB = 20.0  #: GB (10^9 bytes) of these, unless ALIGNZOO_CACHE_GB says otherwise
+IN_USE = 3600.0  #: seconds since its last use for which a file is taken to be in use, and stays
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One folder of the cache: its name, how many files it holds, their bytes, and when one was last used."""
+
+    name: str
+    files: int
+    size: int
+    used: float
+    """Seconds since the epoch; 0 where there is no file."""
+
+
+def root() -> Path:
+    """Return the cache's folder: $ALIGNZOO_CACHE, or ~/.cache/alignzoo. It may not exist."""
+    parent = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(os.environ.get("ALIGNZOO_CACHE") or os.path.join(parent, "alignzoo"))
+
+
+def folder(name: str) -> Path:
+    """Return the cache's folder ``name``, made if need be.
+
+    Raises:
+        UserError: it cannot be made or written.
+    """
+    path = root() / name
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"the cache {path} cannot be made ({error.strerror}): set ALIGNZOO_CACHE to a writable folder."
+        ) from None
+    return path
+
+
+def aside(file: Path) -> Path:
+    """Return where to make ``file`` before it is renamed: beside it, and no other process's, on whichever machine."""
+    return file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+
+
+def mark_used(file: Path) -> None:
+    """Remember that ``file`` was used now, since the cache forgets what was used longest ago."""
+    with contextlib.suppress(OSError):  # another user's, another machine's, or gone
+        os.utime(file)
+
+
+def limit() -> int:
+    """Return the bytes that :data:`LIMITED` may take together.
+
+    Raises:
+        UserError: $ALIGNZOO_CACHE_GB is no number, or negative.
+    """
+    text = os.environ.get("ALIGNZOO_CACHE_GB") or str(LIMIT_GB)
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < float("inf"):
+            return int(float(text) * 1e9)
+    raise UserError(f"ALIGNZOO_CACHE_GB={text} is no size: give gigabytes, such as {LIMIT_GB:g}.")
+
+
+def trim() -> None:
+    """Remove the files of :data:`LIMITED` that were used longest ago, until the rest is below the limit."""
+    files = sorted((stat.st_mtime, stat.st_size, file) for name in LIMITED for file, stat in _files(root() / name))
+    excess = sum(size for _, size, _ in files) - limit()
+    for used, size, file in files:
+        if excess <= 0 or time.time() - used < IN_USE:
+            return
+        with contextlib.suppress(OSError):  # another process was first, or the file is another user's
+            file.unlink()
+            excess -= size
+
+
+def contents() -> list[Kept]:
+    """Return what is in each folder, those that alignzoo makes first."""
+    there = [path.name for path in sorted(root().iterdir()) if path.is_dir()] if root().is_dir() else []
+    found = []
+    for name in dict.fromkeys([*HOLDS, *there]):
+        stats = [stat for _, stat in _files(root() / name)]
+        used = max((stat.st_mtime for stat in stats), default=0.0)
+        found.append(Kept(name, len(stats), sum(stat.st_size for stat in stats), used))
+    return found
+
+
+def clear(names: list[str]) -> int:
+    """Remove the folders ``names``; return the bytes that are free now."""
+    before = sum(kept.size for kept in contents())
+    for name in names:
+        shutil.rmtree(root() / name, ignore_errors=True)
+    return before - sum(kept.size for kept in contents())
+
+
+def _files(folder: Path) -> list[tuple[Path, os.stat_result]]:
+    """Return the files below ``folder``; one that another process removes meanwhile is left out."""
+    found = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            if path.is_file():
+                found.append((path, path.stat()))
+    return found

@@ -1,0 +1,43 @@
+"""Whether there is room before something is written."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alignzoo.system.errors import UserError
+
+
+def require_space(folder: Path, needed: int, what: str) -> None:
+    """Raise :class:`UserError` if the disk of ``folder`` has fewer than ``needed`` bytes free for ``what``."""
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"{what} needs {needed / 1e9:.1f} GB in {folder}, which has {free / 1e9:.1f} GB left.\n"
+            "Free some, or point ALIGNZOO_CACHE (models, rows) or hydra.run.dir (runs) to another disk."
+        )
+
+
+def full(folder: Path, error: Exception) -> bool:
+    """Tell whether ``error`` comes of a full disk, which libraries call many names."""
+    return "No space left" in str(error) or shutil.disk_usage(folder).free < 1_000_000
+
+
+@contextmanager
+def filling(folder: Path, lost: str) -> Iterator[None]:
+    """Raise a :class:`UserError` in place of what a full disk of ``folder`` raises; ``lost``: what was not written."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if not full(folder, error):
+            raise
+        raise UserError(
+            f"the disk of {folder} is full: {lost} was not saved, checkpoints before it are whole.\n"
+            "Free some, and go on with resume=auto."
+        ) from error

@@ -1,0 +1,182 @@
+"""A method's real trainer, taken through one update's forward and backward pass, beside the paper's equation."""
+
+from __future__ import annotations
+
+import inspect
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignzoo.plugin.method import DataFormat, Method, TrainParts
+from alignzoo.testing.losses.likelihood import make_batch, token_log_probs
+from alignzoo.testing.losses.rows import GROUP, SIZES, fixed_rows, read_rows, reward
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from omegaconf import DictConfig
+    from torch import Tensor
+
+LOSS_TOLERANCE = 1e-5  #: of losses below 1 in nats, of larger ones as a share: float32 keeps seven digits
+GRADIENT_TOLERANCE = 1e-3  #: norm of the difference over the norm of the equation's
+NOISE = 0.02  #: standard deviation of what moves each weight away: pairs' margins of a nat, small beside weights of 0.1
+CLIMB = 1e-3  #: step along the gradient that makes KL pairs likelier
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One method's loss and gradient as TRL computes them, and as its equation does."""
+
+    trl: float
+    equation: float
+    gradient: float
+    """Norm of the difference between the gradients with respect to all weights, over that of the equation's."""
+
+    @property
+    def loss(self) -> float:
+        """Difference between the losses, absolute below 1 and relative above."""
+        return abs(self.trl - self.equation) / max(1.0, abs(self.equation))
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both differences are within their tolerances; a NaN is not."""
+        return self.loss <= LOSS_TOLERANCE and self.gradient <= GRADIENT_TOLERANCE
+
+
+def has_equation(method: type[Method]) -> bool:
+    """Tell whether the method brings an equation of its own."""
+    own: Any = method.equation
+    return own.__func__ is not Method.equation.__func__  # type: ignore[attr-defined]
+
+
+def named(method: type[Method]) -> str:
+    """Return the first line of the equation's docstring: paper and number."""
+    return (inspect.getdoc(method.equation) or "").partition("\n")[0].rstrip(".") if has_equation(method) else ""
+
+
+def overrides(method: type[Method]) -> list[str]:
+    """Return the words that compose the method's own settings on a tiny model, with all rows in one batch."""
+    size = SIZES[method.data]
+    words = [f"method={method.name}", "model=tiny", "strategy.device=cpu", "train.precision=fp32"]
+    words += [f"train.per_device_batch_size={size}", f"train.global_batch_size={size}"]
+    if method.data is DataFormat.PROMPTS:  # two updates a sample: at the second, the policy is not the one that sampled
+        words += [f"++method.num_generations={GROUP}", "++method.max_completion_length=24", "++method.num_iterations=2"]
+    return words
+
+
+def compare(method: type[Method]) -> Comparison | None:
+    """Return the method's comparison, or None where its equation does not cover its settings."""
+    import torch
+
+    from alignzoo.config import check
+    from alignzoo.config.compose import composed
+    from alignzoo.launch.launch import quiet
+
+    cfg = composed(overrides(method))
+    check.check(cfg)
+    quiet(cfg)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)  # matrices this small take twice as long on two
+        with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as scratch:
+            torch.manual_seed(0)
+            return _compared(method, cfg, Path(scratch))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _compared(method: type[Method], cfg: DictConfig, scratch: Path) -> Comparison | None:
+    from alignzoo.models import load
+    from alignzoo.models import start_model as weights
+
+    start = weights.start_folder(cfg.model)
+    reference = load.load_policy(start, cfg, "cpu", "fp32").eval()
+    tokenizer = load.load_tokenizer(start, cfg.model)
+    fixed = fixed_rows(method.data, tokenizer)
+    trainer = _trainer(method, cfg, start, scratch, fixed)
+    _move(trainer.model, tokenizer.eos_token_id, fixed, seed=1)
+    old = _plain(trainer, start, cfg)
+    inputs, count = _inputs(trainer)
+    if method.data is DataFormat.PROMPTS:
+        _move(trainer.model, None, fixed, seed=2)
+    policy = _plain(trainer, start, cfg)
+    expected = method.equation(cfg, make_batch(read_rows(method.data, fixed, inputs), policy, reference, old))
+    if expected is None:
+        return None
+    expected.backward()  # type: ignore[no-untyped-call]
+    loss = trainer.compute_loss(trainer.model, inputs, num_items_in_batch=count)
+    loss.backward()
+    theirs, ours = _gradient(trainer.model), _gradient(policy)
+    return Comparison(float(loss.detach()), float(expected.detach()), float((theirs - ours).norm() / ours.norm()))
+
+
+def _trainer(method: type[Method], cfg: DictConfig, start: Path, scratch: Path, rows: Dataset) -> Any:
+    """Return the trainer that a run would use, in training mode, on the fixed rows."""
+    from alignzoo.models import load
+    from alignzoo.train.trl_config import trl_config
+
+    parts = TrainParts(
+        cfg=cfg,
+        args=trl_config(cfg, method, scratch, "cpu", "fp32"),
+        model=load.load_policy(start, cfg, "cpu", "fp32"),
+        tokenizer=load.load_tokenizer(start, cfg.model),
+        train=rows,
+        rewards=[reward] if method.uses_rewards else [],
+    )
+    trainer: Any = method().build_trainer(parts)
+    trainer.current_gradient_accumulation_steps = 1  # the training loop sets it
+    trainer.model.train()
+    return trainer
+
+
+def _inputs(trainer: Any) -> tuple[Any, Any]:
+    """Return what the training loop hands to the loss: the first batch, sampled where need be, and its token count."""
+    samples, count = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 1, trainer.args.device)
+    return trainer._prepare_inputs(samples[0]), count
+
+
+def _move(model: Any, end: int | None, rows: Dataset, seed: int) -> None:
+    """Take the policy a little away from where it is, so that no term of an equation vanishes.
+
+    Sampled answers get an ``end``, else all would be of one length. KL pairs become likelier: the estimate is
+    clamped at 0, and would be left out below.
+    """
+    import torch
+
+    dice = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += NOISE * torch.randn(weight.shape, generator=dice)
+        if "prompt" in rows.column_names and end is not None:
+            model.get_input_embeddings().weight[end] *= 3
+    if "KL_completion_ids" in rows.column_names:
+        _climb(model, [(row["prompt_ids"], row["KL_completion_ids"]) for row in rows])
+
+
+def _climb(model: Any, pairs: Sequence[tuple[list[int], list[int]]]) -> None:
+    """Make answers likelier, by about a nat each."""
+    import torch
+
+    total = torch.stack([token_log_probs(model, *pair).sum() for pair in pairs]).sum()
+    weights = list(model.parameters())
+    with torch.no_grad():
+        for weight, slope in zip(weights, torch.autograd.grad(total, weights), strict=True):
+            weight += CLIMB * slope
+
+
+def _plain(trainer: Any, start: Path, cfg: DictConfig) -> Any:
+    """Return a copy of the trainer's policy as transformers loads it: TRL patches the forward pass of its own."""
+    from alignzoo.models import load
+
+    model = load.load_policy(start, cfg, "cpu", "fp32").eval()
+    model.load_state_dict(trainer.model.state_dict())
+    return model
+
+
+def _gradient(model: Any) -> Tensor:
+    """Return the gradient with respect to all weights, as one vector; a weight without one has 0."""
+    import torch
+
+    slopes = [torch.zeros_like(w) if w.grad is None else w.grad for _, w in sorted(model.named_parameters())]
+    return torch.cat([slope.flatten() for slope in slopes])

@@ -1,0 +1,61 @@
+"""Log-probabilities of the fixed rows from plain forward passes, one sequence at a time, without padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from alignzoo.plugin.batch import Answers, Batch
+from alignzoo.testing.losses.rows import reward
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+COLUMNS = ("prompt", "chosen", "rejected", "completion", "KL_completion")
+
+
+def make_batch(rows: Sequence[dict[str, Any]], policy: Any, reference: Any, old: Any) -> Batch:
+    """Return what an equation sees of ``rows`` under three models; ``old``: that which sampled, or the policy."""
+    import torch
+
+    columns = {name: _answers(rows, name, policy, reference, old) for name in COLUMNS if _has(rows[0], name)}
+    labels = torch.tensor([row["label"] for row in rows if "label" in row], dtype=torch.bool)
+    groups = torch.tensor([row["group"] for row in rows if "group" in row])
+    scores = reward([], [], [row["completion_ids"] for row in rows]) if len(groups) else []
+    return Batch(columns, labels, torch.tensor(scores), groups)
+
+
+def _has(row: dict[str, Any], column: str) -> bool:
+    return f"{column}_ids" in row
+
+
+def _answers(rows: Sequence[dict[str, Any]], column: str, policy: Any, reference: Any, old: Any) -> Answers:
+    import torch
+
+    pairs = [
+        ([], row["prompt_ids"]) if column == "prompt" else (row["prompt_ids"], row[f"{column}_ids"]) for row in rows
+    ]
+    with torch.no_grad():
+        before = _padded([token_log_probs(reference, *pair) for pair in pairs])
+        sampled = _padded([token_log_probs(old, *pair) for pair in pairs])
+    mask = _padded([torch.ones(len(answer)) for _, answer in pairs])
+    if column == "prompt":
+        mask[:, 0] = 0
+    return Answers(_padded([token_log_probs(policy, *pair) for pair in pairs]), before, sampled, mask)
+
+
+def _padded(rows: list[Tensor]) -> Tensor:
+    from torch.nn.utils.rnn import pad_sequence
+
+    padded: Tensor = pad_sequence(rows, batch_first=True)
+    return padded
+
+
+def token_log_probs(model: Any, prompt: list[int], answer: list[int]) -> Tensor:
+    """Return log p(token | what precedes it) of each of the answer's tokens, in nats; 0 for one with nothing before."""
+    import torch
+
+    ids = torch.tensor([prompt + answer])
+    scores = torch.log_softmax(model(input_ids=ids).logits[0, :-1].float(), dim=-1)
+    found = torch.cat([torch.zeros(1), scores.gather(-1, ids[0, 1:, None])[:, 0]])
+    return found[len(prompt) :]

@@ -1,0 +1,54 @@
+"""pytest's side of :mod:`alignzoo.testing`: what the checks of one method share, and how a failing check is reported.
+
+pytest loads this module at every start where alignzoo is installed, so it imports nothing that pytest does not.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from alignzoo.plugin.method import Method
+    from alignzoo.testing.runs import Run
+
+
+@pytest.fixture(scope="class")
+def alignzoo_method(request: pytest.FixtureRequest) -> type[Method]:
+    """The method of a :class:`alignzoo.testing.Conformance`; without it the checks have nothing to look at."""
+    from alignzoo.testing import NotConforming
+    from alignzoo.testing.contract import registered
+
+    try:
+        return registered(request.cls.name)
+    except NotConforming:
+        pytest.skip("see test_is_registered")
+
+
+@pytest.fixture(scope="class")
+def alignzoo_learned(
+    request: pytest.FixtureRequest, alignzoo_method: type[Method], tmp_path_factory: pytest.TempPathFactory
+) -> Run:
+    """One training of the method on a separable set, at which several checks look."""
+    from alignzoo.testing.learning import learned
+
+    return learned(alignzoo_method, tmp_path_factory.mktemp("learned"), request.cls.words)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the check found; above it, where the method's own code raised."""
+    report = yield
+    kit = sys.modules.get("alignzoo.testing.finding")  # not imported: no test of this session uses the kit
+    finding = call.excinfo.value if kit and call.excinfo else None
+    if kit and isinstance(finding, kit.NotConforming):
+        cause = finding.__cause__
+        raised = "".join(traceback.format_exception(cause)) + "\n" if cause else ""
+        report.longrepr = f"{raised}{finding}"
+    return report

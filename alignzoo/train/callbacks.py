@@ -1,0 +1,61 @@
+"""What goes on beside the training: metrics, guards, progress, and the plugins' own callbacks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+
+from alignzoo.plugin.registry import registry
+from alignzoo.train import guards
+from alignzoo.train.progress import ProgressBar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from omegaconf import DictConfig
+
+    from alignzoo.plugin.method import Method
+    from alignzoo.runs.record import Record
+
+
+def standard_callbacks(cfg: DictConfig, method: type[Method], record: Record, precision: str) -> list[Any]:
+    """Return the callbacks of a run, in the order in which they are called."""
+    return [
+        Metrics(record),
+        guards.FirstLoss(method.first_loss(cfg), method.needs_reference, precision),
+        guards.Finite(),
+        guards.RewardsDiffer(),
+        ProgressBar(cfg.method.name, method.headline),
+        *plugin_callbacks(cfg),
+    ]
+
+
+def plugin_callbacks(cfg: DictConfig) -> Iterator[TrainerCallback]:
+    """Yield the plugins' callbacks; a plugin that returns something else is left out."""
+    for plugin, callback in registry().call("alignzoo_callbacks", cfg=cfg):
+        if isinstance(callback, TrainerCallback):
+            yield callback
+        else:
+            problem = f"alignzoo_callbacks returned {callback!r}, which is no transformers.TrainerCallback"
+            registry().leave_out(plugin, problem)
+
+
+class Metrics(TrainerCallback):
+    """Appends every logged line to ``metrics.jsonl``, as numbers."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Write on the main process only."""
+        if state.is_world_process_zero and logs:
+            self.record.metrics({"step": state.global_step, **{key: _number(value) for key, value in logs.items()}})
+
+
+def _number(value: Any) -> Any:
+    """Return a number that transformers prints as text; anything else as it is."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value

@@ -1,0 +1,146 @@
+"""Saves a trainer's checkpoints whole or not at all, with what transformers and TRL leave out of them."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+
+from alignzoo.runs import checkpoint
+from alignzoo.system.disk import filling, require_space
+from alignzoo.train.trainer_state import load_rest, save_rest
+
+if TYPE_CHECKING:
+    from alignzoo.runs.checkpoint import Checkpoint
+
+STATE = "trainer_state.json"  #: transformers' name
+WRITE_SPEED = 100e6  #: bytes a second: how long a save takes is guessed from a slow disk's, until one was made
+MARGIN = 1.1  #: room on the disk over what a checkpoint takes
+
+
+class Saving(TrainerCallback):
+    """Takes over a trainer's saving: aside, sealed, renamed, pruned; and brings back the rest when it goes on.
+
+    Every rank of a distributed run has one, and saves at the same steps.
+    """
+
+    def __init__(self, trainer: Any, root: Path, facts: Mapping[str, Any], came: Checkpoint | None) -> None:
+        """Attach to ``trainer``, whose checkpoints go below ``root``; ``facts`` are sealed into each.
+
+        ``came``: the checkpoint from which ``trainer.train`` is about to go on, if any.
+        """
+        self.trainer, self.root, self.facts, self.came = trainer, root, facts, came
+        self.spent = Spent(came)
+        self.longest = 0.0
+        self._write, trainer._save_checkpoint = trainer._save_checkpoint, self.save
+        self._train_epoch, trainer._run_epoch = trainer._run_epoch, self.run_epoch
+        self._end, trainer._finalize_training = trainer._finalize_training, self.finalize
+        self.limit, trainer.args.save_total_limit = trainer.args.save_total_limit, None  # we remove the old ones
+        trainer.add_callback(self)
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the process that names and removes folders."""
+        return bool(self.trainer.is_world_process_zero())
+
+    def room(self) -> float:
+        """Return the seconds that the next save may take."""
+        return self.longest or self.needed() / WRITE_SPEED
+
+    def needed(self) -> int:
+        """Return the bytes of a checkpoint: the last one's, or a guess: trained weights and AdamW's two moments."""
+        weights = [weight for weight in self.trainer.model.parameters() if weight.requires_grad]
+        guess = sum(weight.numel() * (weight.element_size() + 8) for weight in weights)
+        return int(MARGIN * (checkpoint.size(self.root) or guess))
+
+    def save(self, model: Any, trial: Any = None) -> None:
+        """Save the step that the trainer has reached: in place of ``Trainer._save_checkpoint``.
+
+        Raises:
+            UserError: the disk has no room for it; the checkpoints before are whole.
+        """
+        began, trainer = time.monotonic(), self.trainer
+        step, scratch = trainer.state.global_step, self.root / checkpoint.ASIDE
+        if self.main:
+            shutil.rmtree(scratch, ignore_errors=True)
+            require_space(self.root, self.needed(), f"checkpoint {step}")
+            scratch.mkdir(parents=True)
+        trainer.accelerator.wait_for_everyone()
+        aside = checkpoint.folder_of(scratch, step)
+        trainer._get_output_dir = lambda trial=None: str(scratch)
+        try:
+            with filling(self.root, f"checkpoint {step}"):
+                self._write(model, trial)
+                save_rest(trainer, aside)
+                trainer.accelerator.wait_for_everyone()
+                if self.main:
+                    self._finish(aside, step)
+        except Exception:
+            if self.main:
+                shutil.rmtree(scratch, ignore_errors=True)  # the part
+            raise
+        finally:
+            del trainer._get_output_dir
+        trainer.accelerator.wait_for_everyone()
+        self.longest = max(self.longest, time.monotonic() - began)
+
+    def _finish(self, aside: Path, step: int) -> None:
+        state, target = self.trainer.state, checkpoint.folder_of(self.root, step)
+        best = checkpoint.folder_of(self.root, state.best_global_step) if state.best_global_step else None
+        if best is not None and (best == target or best.exists()):
+            state.best_model_checkpoint = str(best)  # transformers knows the folder aside only
+            state.save_to_json(str(aside / STATE))
+        checkpoint.seal(aside, step, {**self.facts, "spent": self.spent.so_far()})
+        checkpoint.place(aside, target)
+        shutil.rmtree(aside.parent)
+        checkpoint.prune(self.root, self.limit, best)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Bring back what transformers does not, now that it has set up all else; a run may log and save otherwise."""
+        if self.came is not None:
+            load_rest(self.trainer, self.came.folder)
+            state.compute_steps(args, state.max_steps)
+            self.trainer._initial_global_step = 0  # the mean loss at the end is that of all updates
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Tell the sampler its epoch: accelerate does not reach it where it skips batches on several processes."""
+        sampler = next((found for found in _samplers(kwargs["train_dataloader"]) if hasattr(found, "set_epoch")), None)
+        if sampler is not None:
+            sampler.set_epoch(int((state.epoch or 0) + 1e-6))
+
+    def run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Leave out the update that transformers makes beyond the last one, if the checkpoint is the last one's."""
+        if self.trainer.state.global_step >= self.trainer.state.max_steps:
+            self.trainer.control.should_training_stop = True
+        else:
+            self._train_epoch(*args, **kwargs)
+
+    def finalize(self, trial: Any, samples: int, start_time: float) -> Any:
+        """Count the seconds before the interruptions in the totals that are logged at the end."""
+        return self._end(trial, samples, start_time - self.spent.train_seconds)
+
+
+class Spent:
+    """What a run spent before the checkpoint from which it goes on, to be added to what it spends now."""
+
+    def __init__(self, came: Checkpoint | None) -> None:
+        before: dict[str, Any] = came.facts["spent"] if came else {"resumed": [], "train_seconds": 0.0}
+        self.resumed: list[int] = before["resumed"] + ([came.step] if came else [])
+        self.train_seconds: float = before["train_seconds"]
+        self.began = time.monotonic()
+
+    def so_far(self) -> dict[str, Any]:
+        """Return the updates at which the run went on, and the seconds of training that led to where it is."""
+        return {"resumed": self.resumed, "train_seconds": self.train_seconds + time.monotonic() - self.began}
+
+
+def _samplers(loader: Any) -> Iterator[Any]:
+    """Yield what a data loader draws its rows from, from the outside in."""
+    while loader is not None:
+        loader = getattr(loader, "batch_sampler", None) or getattr(loader, "sampler", None)
+        if loader is not None:
+            yield loader

@@ -1,0 +1,42 @@
+"""What a run cost: seconds, memory, and estimated operations."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from alignzoo.system import memory
+
+
+class Watch:
+    """Adds up the seconds spent inside ``with`` blocks."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __enter__(self) -> Watch:
+        self.began = time.perf_counter()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.seconds += time.perf_counter() - self.began
+
+
+def training_flops(model: Any, tokens: int, reference: bool) -> float:
+    """Estimate a training's floating-point operations: 6 a weight and token (Kaplan et al., 2020), 2 for a reference.
+
+    ``tokens`` are those trained on, without padding. Sampling, attention's own products and recomputed activations are
+    not counted; a frozen weight under an adapter counts 4, since it gets no gradient of its own.
+    """
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    frozen = sum(weight.numel() for weight in model.parameters()) - trained
+    return float(tokens * (6 * trained + 4 * frozen + (2 * (trained + frozen) if reference else 0)))
+
+
+def peak_memory(device: str) -> int:
+    """Return the run's peak memory so far, in bytes: the GPU's where there is one, else the process's."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+    return memory.peak()

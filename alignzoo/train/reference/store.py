@@ -1,0 +1,89 @@
+"""Log-probabilities of sequences under one model, kept on disk for every run that asks for them again."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alignzoo.system import cache
+
+if TYPE_CHECKING:
+    Keys = np.ndarray[Any, np.dtype[np.bytes_]]
+    Values = np.ndarray[Any, np.dtype[np.float32]]
+
+log = logging.getLogger(__name__)
+
+KEY = "S16"  #: a sequence's key: 128 bits, so that two of a billion sequences do not meet
+
+
+class LogProbs:
+    """A folder of immutable files, each sorted keys with their values, named by the hash of its content.
+
+    Nothing is ever changed in place: a writer adds a file by renaming it, so that processes, also on several machines
+    with one disk, need no lock. Two that compute the same sequences at the same time write them twice.
+    """
+
+    def __init__(self, model: str) -> None:
+        """``model``: names all but the sequence that a value depends on."""
+        self.folder = cache.folder("reference") / hashlib.sha256(model.encode()).hexdigest()[:32]
+        self.parts = [part for file in sorted(self.folder.glob("*.npz")) if (part := _read(file))]
+
+    def values(self, keys: Keys) -> Values:
+        """Return the value of each key, NaN where there is none."""
+        found = np.full(len(keys), np.nan, np.float32)
+        for known, values, file in self.parts:
+            places = np.searchsorted(known, keys).clip(max=len(known) - 1)
+            hits = known[places] == keys
+            found[hits] = values[places[hits]]
+            if hits.any():
+                cache.mark_used(file)
+        return found
+
+    def add(self, keys: Keys, values: Values, save: bool = True) -> None:
+        """Add values, on disk too where ``save``; a full disk costs the next run its time, not this one its result."""
+        finite = np.isfinite(values)
+        known, first = np.unique(keys[finite], return_index=True)
+        if not len(known):
+            return
+        part = known, values[finite][first]
+        digest = hashlib.sha256(part[0].tobytes() + part[1].tobytes()).hexdigest()[:32]
+        file = self.folder / f"{digest}.npz"
+        self.parts.append((*part, file))
+        if not save:
+            return
+        try:
+            _write(file, *part)
+            cache.trim()
+        except OSError as error:
+            log.warning("%d log-probabilities are not kept in %s: %s", len(known), self.folder, error.strerror)
+
+
+def _read(file: Path) -> tuple[Keys, Values, Path] | None:
+    """Return keys, values and the file; None where it is damaged, which then is removed, or just went away."""
+    try:
+        with np.load(file) as arrays:
+            return arrays["keys"], arrays["values"], file
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        with contextlib.suppress(OSError):
+            file.unlink()
+        return None
+
+
+def _write(file: Path, keys: Keys, values: Values) -> None:
+    """Write aside and rename, so that a kill leaves no half file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = cache.aside(file)
+    try:
+        with aside.open("wb") as stream:
+            np.savez(stream, keys=keys, values=values)
+        aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)

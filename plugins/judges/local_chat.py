@@ -1,0 +1,48 @@
+"""A chat model in this process that answers one user message greedily."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from alignzoo.system.errors import UserError
+
+
+class LocalChat:
+    """A hub id's or a folder's model, on the GPU if there is one; ``key`` is the config key that errors name."""
+
+    def __init__(self, path: str, revision: str | None, limit: int, key: str = "judge.path") -> None:
+        """Load it; its answers have at most ``limit`` tokens.
+
+        Raises:
+            UserError: it cannot be loaded, or is no chat model.
+        """
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        device, dtype = ("cuda", "auto") if torch.cuda.is_available() else ("cpu", torch.float32)
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+            model = AutoModelForCausalLM.from_pretrained(path, revision=revision, use_safetensors=True, dtype=dtype)
+        except Exception as error:  # the hub's client raises a dozen kinds
+            raise UserError(f"{key}={path} cannot be loaded: {str(error).splitlines()[0]}") from error
+        if not self.tokenizer.chat_template:
+            raise UserError(f"{key}={path} has no chat template: take a chat model.")
+        self.tokenizer.pad_token = self.tokenizer.pad_token or self.tokenizer.eos_token
+        self.model, self.limit = model.eval().to(device), limit
+
+    def ask(self, texts: Sequence[str]) -> list[str]:
+        """Return one answer a text; all go through the model at once."""
+        from alignzoo.evaluate.answers import answer
+
+        chats = [self._prompt(text) for text in texts]
+        ids = self.tokenizer(chats, add_special_tokens=False).input_ids  # the template writes its own special tokens
+        return [found.text for found in answer(self.model, self.tokenizer, ids, self._stops(), self.limit, len(ids))]
+
+    def _prompt(self, text: str) -> str:
+        messages = [{"role": "user", "content": text}]
+        return str(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+
+    def _stops(self) -> list[Any]:
+        ends = self.model.generation_config.eos_token_id
+        return list({*(ends if isinstance(ends, list) else [ends]), self.tokenizer.eos_token_id} - {None})

@@ -1,0 +1,75 @@
+"""``doctor``: every section on the terminal and as JSON, faults with their fix, and no secret."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from alignzoo.cli import doctor
+from alignzoo.cli.doctor.accounts import check_accounts, token_place
+from alignzoo.cli.doctor.check import Check, Verdict, broken, ok, warning
+from alignzoo.cli.doctor.plugins import check_plugins
+
+SECRET = "marker-4b1c-of-a-secret"
+SECTIONS = ["machine", "packages", "device", "accounts", "plugins"]
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_this_machine_is_fit_and_no_secret_is_printed(alignzoo: Run, tmp_path: Path) -> None:
+    (tmp_path / "netrc").write_text(f"machine api.wandb.ai login user password {SECRET}\n")
+    variables = {"HF_TOKEN": SECRET, "WANDB_API_KEY": SECRET, "NETRC": str(tmp_path / "netrc"), "COLUMNS": "200"}
+    done = alignzoo("doctor", **variables)
+    assert done.returncode == 0, done.stdout
+    assert [line.split()[0] for line in done.stdout.splitlines() if line.strip() in SECTIONS] == SECTIONS
+    assert "a token from HF_TOKEN" in done.stdout
+    assert SECRET not in done.stdout + done.stderr
+
+
+def test_json_holds_the_same(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = [ok("a", "b", "c"), warning("a", "d", "e", "f"), broken("g", "h [i]", "j", "k")]
+    monkeypatch.setattr(doctor, "all_checks", lambda: checks)
+    assert doctor.main(["--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [Check(**{**line, "verdict": Verdict(line["verdict"])}) for line in found] == checks
+    assert doctor.main([]) == 1
+    out = capsys.readouterr().out
+    assert "h [i]" in out
+    assert "fix: k" in out
+    assert "1 broken, 1 warnings, 1 ok" in out
+
+
+def test_a_warning_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "all_checks", lambda: [warning("a", "d", "e", "f")])
+    assert doctor.main([]) == 0
+
+
+def test_a_broken_plugin_is_broken_and_one_with_a_remark_is_warned_of(fake_package: Callable[..., None]) -> None:
+    assert [check.verdict for check in check_plugins()] == [Verdict.OK]
+    fake_package("fake_broken", "1 / 0")
+    fake_package("fake_chatty", "print('hello')")
+    first, second, third = check_plugins()
+    assert (first.name, first.verdict) == ("fake_broken (fake_broken 1.0)", Verdict.BROKEN)
+    assert "ZeroDivisionError" in first.found
+    assert "ALIGNZOO_DISABLED_PLUGINS=fake_broken" in first.fix
+    assert second.found == "prints when it is loaded: 'hello'"
+    assert third.found == "has no hook: mark its functions with @hookimpl"
+    for remark in (second, third):
+        assert (remark.name, remark.verdict) == ("fake_chatty (fake_chatty 1.0)", Verdict.WARNING)
+
+
+def test_a_token_is_found_where_the_hub_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    assert token_place() is None
+    (tmp_path / "token").write_text(SECRET)
+    assert token_place() == str(tmp_path / "token")
+    monkeypatch.setenv("HF_TOKEN", SECRET)
+    assert token_place() == "HF_TOKEN"
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert next(iter(check_accounts())).verdict is Verdict.WARNING

@@ -1,0 +1,156 @@
+"""``alignzoo new-plugin``: the package that it makes installs, runs and passes its tests; names are checked."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import QUICK
+from repository import ROOT
+
+from alignzoo import UserError
+from alignzoo.cli.new_plugin import FILES, main
+
+pytestmark = pytest.mark.slow
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    assert main(["my_hinge", "--folder", str(folder)]) == 0
+    return folder / "alignzoo-my-hinge"
+
+
+@pytest.fixture(scope="module")
+def python(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Install the package with pip into an environment of its own, behind which this one's packages lie."""
+    venv = tmp_path_factory.mktemp("environment") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
+    (site,) = venv.glob("lib/python*/site-packages")
+    # addsitedir, and not the bare path: this environment's own editable installs are there too.
+    (site / "parent.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [str(venv / "bin" / "python"), *words]
+        return subprocess.run(command, capture_output=True, text=True, cwd=made, env={**os.environ}, check=False)
+
+    done = run("-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-build-isolation", "-e", ".")
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+def test_the_package_passes_its_own_tests(python: Run) -> None:
+    done = python("-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert done.returncode == 0, done.stdout
+    assert "test_follows_its_equation" not in done.stdout
+    assert " passed, 2 skipped" in done.stdout.splitlines()[-1]
+
+
+def test_the_method_is_listed_trains_and_sweeps(python: Run, made: Path) -> None:
+    assert "alignzoo-my-hinge 0.1.0" in python("-m", "alignzoo", "list").stdout
+    words = ("method=dpo,my_hinge", *QUICK, "evaluate.enabled=false", "hydra.sweep.dir=outputs/sweep")
+    done = python("-m", "alignzoo", "-m", *words)
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(file.read_text()) for file in made.glob("outputs/sweep/*/result.json")]
+    assert {result["method"] for result in results} == {"dpo", "my_hinge"}
+
+
+def test_its_wheel_holds_the_module_and_the_yaml(python: Run, tmp_path: Path) -> None:
+    done = python("-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), ".")
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    package = "alignzoo_my_hinge"
+    assert held == {f"{package}/{file}" for file in ("__init__.py", "conf/__init__.py", "conf/method/my_hinge.yaml")}
+
+
+def test_its_noxfile_has_the_sessions_that_it_names(python: Run) -> None:
+    done = python("-m", "nox", "-l")
+    assert done.returncode == 0, done.stderr
+    assert "* tests" in done.stdout
+    assert "- demo" in done.stdout
+
+
+def test_its_files_parse_and_its_method_is_twenty_lines(made: Path) -> None:
+    for file in made.rglob("*.py"):
+        ast.parse(file.read_text())
+    project = tomllib.loads((made / "pyproject.toml").read_text())["project"]
+    assert project["entry-points"]["alignzoo"] == {"my_hinge": "alignzoo_my_hinge"}
+    assert project["dependencies"][0].startswith("alignzoo>=0.")
+    option = yaml.safe_load((made / "alignzoo_my_hinge/conf/method/my_hinge.yaml").read_text())
+    assert option["name"] == "my_hinge"
+    code = (made / "alignzoo_my_hinge" / "__init__.py").read_text()
+    body = code.partition("from alignzoo")[2]
+    assert len([line for line in body.splitlines() if line]) <= 20
+    kit = (made / "tests" / "test_my_hinge.py").read_text()
+    assert 'TestMyHinge = conformance("my_hinge")' in kit
+
+
+def test_every_template_is_written(made: Path) -> None:
+    templates = ROOT / "alignzoo" / "cli" / "new_plugin" / "template"
+    assert {file.name for file in templates.iterdir()} == {f"{name}.jinja" for name in FILES}
+    written = {str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()}
+    wanted = {
+        path.replace("{{ package }}", "alignzoo_my_hinge").replace("{{ name }}", "my_hinge") for path in FILES.values()
+    }
+    assert wanted <= written
+
+
+REFUSED = {
+    "SimPO": "a name has lower-case letters, digits and _, a letter first. Did you mean simpo?",
+    "online-dpo": "Did you mean online_dpo?",
+    "2dpo": "a name has lower-case letters, digits and _, a letter first.",
+    "../evil": "Did you mean evil?",
+    "lambda": "a name has lower-case letters",
+    "null": "method=null and YAML read this as None. Choose another name.",
+    "nan": "read this as nan",
+    "on": "read this as True",
+    "dpo": "method=dpo is alignzoo 0.1.0's already. Choose another name.",
+    "plugins": "a package alignzoo_plugins is installed already. Choose another name.",
+}
+
+
+@pytest.mark.parametrize(("name", "reason"), REFUSED.items(), ids=REFUSED)
+def test_a_name_that_cannot_be_is_refused(tmp_path: Path, name: str, reason: str) -> None:
+    with pytest.raises(UserError) as refused:
+        main([name, "--folder", str(tmp_path)])
+    assert str(refused.value).startswith(f"new-plugin {name}: ")
+    assert reason in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_there_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "alignzoo-mine").mkdir()
+    with pytest.raises(UserError, match=r"alignzoo-mine exists already\. Delete it, or choose another"):
+        main(["mine", "--folder", str(tmp_path)])
+    assert list((tmp_path / "alignzoo-mine").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written: Not a directory"):
+        main(["mine", "--folder", str(tmp_path / "file")])
+
+
+def test_the_command_says_what_to_do_next(alignzoo: Run, tmp_path: Path) -> None:
+    done = alignzoo("new-plugin", "mine")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "alignzoo-mine" / "pyproject.toml").is_file()
+    assert "    cd alignzoo-mine\n    pip install -e . pytest\n    pytest\n" in done.stdout
+    again = alignzoo("new-plugin", "mine")
+    assert (again.returncode, again.stdout) == (1, "")
+    assert again.stderr == (
+        "alignzoo: new-plugin: alignzoo-mine exists already. Delete it, or choose another --folder or name.\n"
+    )

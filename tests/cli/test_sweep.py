@@ -1,0 +1,90 @@
+"""``alignzoo sweep``: how far a sweep is, and that resuming finishes what is missing and nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import QUICK
+from inprocess import run
+
+from alignzoo import UserError
+from alignzoo.cli import sweep as command
+from alignzoo.runs.sweep_status import State, members, sweep_words
+from alignzoo.system.lock import locked
+
+MORE = ("train.max_steps=2", "evaluate.shown=0")
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a sweep whose second member has not finished, whose third has failed, and whose fourth never began."""
+    folder = tmp_path_factory.mktemp("swept") / "sweep"
+    done = run(folder, "-m", *QUICK, *MORE, "method=dpo,ipo", "method.beta=0.1,0.5")
+    assert done.code == 0, done.err
+    one, two, three = (next(folder.glob(f"{number}-*")) for number in (1, 2, 3))
+    (one / "result.json").unlink()
+    (two / "result.json").unlink()
+    (two / "error.txt").write_text("the moon is full\n")
+    three.rename(folder.parent / "away")
+    return folder
+
+
+def states(folder: Path) -> list[State]:
+    return [member.state for member in members(folder)]
+
+
+def test_each_member_has_a_state(swept: Path) -> None:
+    assert states(swept) == [State.DONE, State.STOPPED, State.FAILED, State.PENDING]
+    with locked(next(swept.glob("1-*"))):
+        assert states(swept)[1] == State.RUNNING
+    assert [member.words for member in members(swept)][:2] == [
+        "method=dpo method.beta=0.1",
+        "method=dpo method.beta=0.5",
+    ]
+
+
+def test_status_prints_them(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["status", str(swept)]) == 1
+    out = capsys.readouterr().out
+    assert "1 done, 1 failed, 1 stopped, 1 pending" in out
+    assert "the moon is full" in out
+
+
+def test_resume_finishes_only_what_is_missing(swept: Path) -> None:
+    first = next(swept.glob("0-*")) / "result.json"
+    before = first.stat().st_mtime_ns
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["alignzoo"])
+        assert command.main(["resume", str(swept)]) == 0
+    assert states(swept) == [State.DONE] * 4
+    assert first.stat().st_mtime_ns == before
+    assert not (next(swept.glob("2-*")) / "error.txt").exists()
+    betas = [json.loads((next(swept.glob(f"{n}-*")) / "result.json").read_text())["method"] for n in range(4)]
+    assert betas == ["dpo", "dpo", "ipo", "ipo"]
+    assert (swept / "leaderboard.html").exists()
+
+
+def test_a_finished_sweep_that_is_started_again_stays_finished(swept: Path) -> None:
+    """After it was resumed above: without ``resume=auto``, its members are refused and left as they are."""
+    again = run(swept, "-m", *QUICK, *MORE, "method=dpo,ipo", "method.beta=0.1,0.5")
+    assert states(swept) == [State.DONE] * 4, again.err
+
+
+def test_the_command_is_taken_back_without_its_folder(swept: Path) -> None:
+    words = sweep_words(swept)
+    assert "method=dpo,ipo" in words
+    assert not any(word.startswith(("hydra.sweep.dir", "hydra.mode")) for word in words)
+
+
+def test_another_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is no sweep's folder: there is no multirun\.yaml in it"):
+        members(tmp_path)
+
+
+def test_a_sweeper_that_chooses_as_it_goes_is_refused(tmp_path: Path) -> None:
+    hydra = {"sweeper": {"_target_": "hydra_plugins.optuna.OptunaSweeper"}, "overrides": {"task": [], "hydra": []}}
+    (tmp_path / "multirun.yaml").write_text(json.dumps({"hydra": hydra}))
+    with pytest.raises(UserError, match="chooses values as it goes"):
+        members(tmp_path)

@@ -1,0 +1,121 @@
+"""What a pipeline's YAML may say, and the words that each stage's command is made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from alignzoo import UserError
+from alignzoo.launch.stages import Stage, read_stages, settings_of, shared_words, stage_words
+
+FOLDER = Path("pipe")
+MODEL = OmegaConf.create({"name": "bundled", "path": None, "revision": None, "wheel": "w==1", "gguf_file": "a.gguf"})
+
+
+def read(**stages: Any) -> list[Stage]:
+    return read_stages(OmegaConf.create({"name": "mine", "stages": stages}), FOLDER)
+
+
+def test_stages_are_read_in_their_order() -> None:
+    first, scorer, last = read(
+        sft={"method": "sft", "overrides": ["train.max_steps=2"]},
+        scorer={"method": "reward", "start": "sft"},
+        policy={"method": "grpo", "start": "sft", "reward": "scorer"},
+    )
+    assert (first.folder, first.overrides) == (FOLDER / "1-sft", ("train.max_steps=2",))
+    assert (scorer.folder, scorer.start, scorer.trains) == (FOLDER / "2-scorer", "sft", "reward model")
+    assert (last.folder, last.reward, last.finished) == (FOLDER / "3-policy", "scorer", False)
+
+
+SFT = {"method": "sft"}
+
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "no method": ({"one": {"start": None}}, "pipeline stage one: it has no method: add pipeline.stages.one.method="),
+    "no keys": ({"one": None}, "pipeline stage one: it has no method"),
+    "an unknown method": (
+        {"one": {"method": "ppoo", "install": "alignzoo-ppoo"}},
+        "pipeline stage one: method=ppoo: no installed plugin adds it. To add it: pip install alignzoo-ppoo. Or take "
+        "another: pipeline.stages.one.method=METHOD.",
+    ),
+    "a name that is no folder's": ({"a/b": {"method": "sft"}}, "pipeline stage a/b: its name is also its folder's"),
+    "an unknown key": ({"one": {"method": "sft", "begin": "x"}}, "pipeline stage one: nothing reads begin."),
+    "a wrong type": ({"one": {"method": "sft", "start": 1}}, "pipeline stage one: start=1 takes str or null."),
+    "words that are no list": (
+        {"one": {"method": "sft", "overrides": "a=1"}},
+        "pipeline stage one: overrides=a=1 takes",
+    ),
+    "a later start": (
+        {"one": {"method": "dpo", "start": "two"}, "two": SFT},
+        "pipeline stage one: start=two is no stage",
+    ),
+    "itself as start": ({"one": {"method": "dpo", "start": "one"}}, "pipeline stage one: start=one is no stage before"),
+    "a reward model as start": (
+        {"one": {"method": "reward"}, "two": {"method": "dpo", "start": "one"}},
+        "pipeline stage two: start=one needs a policy, and method=reward trains another model.",
+    ),
+    "a policy as reward": (
+        {"one": SFT, "two": {"method": "grpo", "reward": "one"}},
+        "pipeline stage two: reward=one needs a reward model, and method=sft trains another model.",
+    ),
+    "an override without value": (
+        {"one": {"method": "sft", "overrides": ["train.max_steps"]}},
+        "pipeline stage one: its override 'train.max_steps' is no key=value.",
+    ),
+    "an override of the method": (
+        {"one": {"method": "sft", "overrides": ["method=dpo"]}},
+        "pipeline stage one: its override method=dpo is decided by pipeline.stages.one.method.",
+    ),
+    "an override of the model handed on": (
+        {"one": SFT, "two": {"method": "dpo", "start": "one", "overrides": ["model=tiny"]}},
+        "pipeline stage two: its override model=tiny is decided by pipeline.stages.two.start.",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_in_one_line_that_names_the_stage(mistake: str) -> None:
+    stages, told = MISTAKES[mistake]
+    with pytest.raises(UserError) as found:
+        read(**stages)
+    assert told in str(found.value)
+    assert "\n" not in str(found.value)
+
+
+def test_a_pipeline_without_stages_is_refused() -> None:
+    with pytest.raises(UserError, match=r"pipeline\.stages is empty"):
+        read_stages(OmegaConf.create({"name": "mine"}), FOLDER)
+
+
+def test_words_of_the_command_are_shared_but_the_pipelines_own() -> None:
+    words = ["+pipeline=rlhf", "seed=1", "pipeline.stages.ppo.method=rloo", "~pipeline.stages.sft", "model=tiny"]
+    assert shared_words(words) == ["seed=1", "model=tiny"]
+
+
+@pytest.mark.parametrize("word", ["method=dpo", "method.beta=0.3", "+method.ld_alpha=0.5"])
+def test_the_method_belongs_to_a_stage(word: str) -> None:
+    with pytest.raises(UserError, match=r"each stage has its own method: 'pipeline.stages.STAGE.overrides="):
+        shared_words([word])
+
+
+def test_a_stages_own_words_replace_shared_ones() -> None:
+    stage = Stage("a", FOLDER, "sft", overrides=("train.max_steps=2", "dataset=hh"))
+    words = stage_words(stage, ["seed=1", "dataset=concise", "train.max_steps=5"], MODEL, {})
+    assert words == ["seed=1", "method=sft", "train.max_steps=2", "dataset=hh"]
+
+
+def test_a_model_that_is_handed_on_comes_from_nowhere_else() -> None:
+    stage = Stage("b", FOLDER, "grpo", start="a", reward="r")
+    handed = {"model.path": Path("it's/model"), "reward.model.path": Path("r/model")}
+    words = stage_words(stage, ["model=bundled", "reward=length"], MODEL, handed)
+    assert words == [
+        *("model=bundled", "method=grpo", "model.gguf_file=null", "model.wheel=null", "reward=model"),
+        *("model.path='it\\'s/model'", "reward.model.path='r/model'"),
+    ]
+
+
+def test_settings_do_not_depend_on_where_models_lie() -> None:
+    one = ["model.path=a/model", "seed=1", "evaluate.against=x", "reward.model.path=r"]
+    assert settings_of(one) == settings_of(["seed=1", "model.path=b/model"]) == ["seed=1"]

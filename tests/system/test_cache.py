@@ -1,0 +1,101 @@
+"""The cache stays below its limit by forgetting what was used longest ago, and can be listed and cleared."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from alignzoo import UserError
+from alignzoo.cli import main
+from alignzoo.system import cache
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ALIGNZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("ALIGNZOO_CACHE_GB", raising=False)
+    return tmp_path / "cache"
+
+
+def kept(name: str, hours: float, size: int = 1000) -> Path:
+    """Make a file that was last used ``hours`` ago."""
+    folder, _, file = name.rpartition("/")
+    path = cache.folder(folder) / file
+    path.write_bytes(bytes(size))
+    used = time.time() - 3600 * hours
+    os.utime(path, (used, used))
+    return path
+
+
+def test_what_was_used_longest_ago_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [kept("rows/a", 9), kept("reference/m/b", 8), kept("measured/c", 7), kept("rows/d", 6)]
+    monkeypatch.setenv("ALIGNZOO_CACHE_GB", "0.0000025")
+    cache.trim()
+    assert [file.exists() for file in files] == [False, False, True, True]
+
+
+def test_models_verdicts_and_what_is_in_use_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [kept("models/tiny/weights", 99), kept("verdicts/person", 99), kept("rows/now", 0.5), kept("rows/old", 2)]
+    monkeypatch.setenv("ALIGNZOO_CACHE_GB", "0")
+    cache.trim()
+    assert [file.exists() for file in files] == [True, True, True, False]
+
+
+def test_a_file_that_is_used_stays_longer_and_one_that_is_gone_is_not_made() -> None:
+    old, older = kept("rows/a", 9), kept("rows/b", 10)
+    cache.mark_used(older)
+    cache.mark_used(older.with_name("gone"))
+    assert older.stat().st_mtime > old.stat().st_mtime
+    assert not older.with_name("gone").exists()
+
+
+def test_below_the_limit_nothing_goes() -> None:
+    file = kept("rows/a", 999)
+    cache.trim()
+    assert file.exists()
+
+
+@pytest.mark.parametrize("text", ["much", "-1", "inf", "nan"])
+def test_a_limit_that_is_no_size_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALIGNZOO_CACHE_GB", text)
+    with pytest.raises(UserError, match=f"ALIGNZOO_CACHE_GB={text} is no size"):
+        cache.trim()
+
+
+def code(*words: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(["cache", *words])
+    return int(end.value.code or 0)
+
+
+def test_list_names_folders_sizes_and_the_limit(capsys: pytest.CaptureFixture[str], own_cache: Path) -> None:
+    assert code("list") == 0, "before anything was kept"
+    kept("rows/a", 1, 2_500_000)
+    kept("verdicts/person", 1)
+    capsys.readouterr()
+    assert code("list") == 0
+    out = capsys.readouterr().out
+    (rows,) = [line for line in out.splitlines() if line.startswith("rows ")]
+    assert "2.5 MB" in rows
+    assert any(line.startswith("verdicts") and "1.0 kB" in line for line in out.splitlines())
+    assert str(own_cache) in out
+    assert "at most 20.0 GB" in out
+
+
+def test_clear_removes_what_can_be_made_again(capsys: pytest.CaptureFixture[str], own_cache: Path) -> None:
+    rows, reference, person = kept("rows/a", 1), kept("reference/m/b", 1), kept("verdicts/person", 1)
+    assert code("clear", "rows") == 0
+    assert (rows.exists(), reference.exists()) == (False, True)
+    assert code("clear") == 0
+    assert (reference.exists(), person.exists()) == (False, True)
+    assert code("clear", "verdicts") == 0
+    assert not person.exists()
+    assert capsys.readouterr().out.count(f"1.0 kB freed in {own_cache}") == 3
+
+
+def test_clear_refuses_a_folder_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code("clear", "row") == 1
+    assert "cache clear row: the cache has models, rows" in capsys.readouterr().err

@@ -1,0 +1,34 @@
+"""A disk without room, before and while something is written."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from alignzoo.system.disk import filling, require_space
+from alignzoo.system.errors import UserError
+
+
+def test_what_does_not_fit_is_refused_by_its_name(tmp_path: Path) -> None:
+    require_space(tmp_path / "not" / "yet", 1, "the model")
+    with pytest.raises(UserError, match=r"the model needs 1000000000\.0 GB in .* GB left"):
+        require_space(tmp_path / "not" / "yet", 10**18, "the model")
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("io: No space left")])
+def test_a_full_disk_is_told_of_whatever_the_library_calls_it(error: Exception, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as told, filling(tmp_path, "this run"):
+        raise error
+    assert str(told.value).startswith(f"the disk of {tmp_path} is full: this run was not saved")
+    assert str(told.value).count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EACCES, "Permission denied"), UserError("method.beta=0"), SystemExit(1)]
+)
+def test_another_error_stays_what_it_is(error: BaseException, tmp_path: Path) -> None:
+    with pytest.raises(type(error)) as raised, filling(tmp_path, "this run"):
+        raise error
+    assert raised.value is error
