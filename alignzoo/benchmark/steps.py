@@ -71,7 +71,7 @@ class Side:
         """Return the start model."""
         from alignzoo.models import load
 
-        return load.load_policy(self.ready.start, self.cfg, self.ready.device, self.ready.precision)
+        return load.load_policy(self.ready.start, self.cfg, self.ready.precision)
 
     def alignzoo(self) -> Any:
         """Return the trainer that ``python -m alignzoo`` builds."""

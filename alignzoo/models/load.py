@@ -15,8 +15,8 @@ from omegaconf import DictConfig
 from alignzoo.config.check import ADAPTER_KEYS
 from alignzoo.config.plain import plain
 from alignzoo.models import start_model
-from alignzoo.models.chatml import CHATML
 from alignzoo.models.start_model import is_scorer
+from alignzoo.models.tiny import CHATML
 from alignzoo.plugin.method import ModelKind
 from alignzoo.system import process_cache
 from alignzoo.system.errors import UserError
@@ -55,7 +55,7 @@ def _template(path: str) -> str:
         raise UserError(f"model.chat_template={path}: {error.strerror}. Name a Jinja file, or chatml.") from None
 
 
-def load_policy(folder: Path, cfg: DictConfig, device: str, precision: str) -> PreTrainedModel:
+def load_policy(folder: Path, cfg: DictConfig, precision: str) -> PreTrainedModel:
     """Return the start model, ready to train: float32 where all weights train, unless ``model.dtype`` says otherwise.
 
     The members of a sweep each get a copy of one that is read once, where memory allows.
@@ -140,10 +140,10 @@ def load_trained(folder: Path, start: Path, cfg: DictConfig, device: str, precis
         UserError: as :func:`load_policy`, or the adapter does not fit.
     """
     if not (folder / "adapter_config.json").is_file():
-        return load_policy(folder, cfg, device, precision).to(device).eval(), False
+        return load_policy(folder, cfg, precision).to(device).eval(), False
     from peft import PeftModel
 
-    base = load_policy(start, cfg, device, precision)
+    base = load_policy(start, cfg, precision)
     with _explained(cfg.model.name, folder):
         return PeftModel.from_pretrained(base, folder).to(device).eval(), True
 

@@ -6,10 +6,17 @@ import importlib.resources
 from pathlib import Path
 from typing import Any
 
-from alignzoo.models.chatml import CHATML
 from alignzoo.system import ranks
 
 VOCABULARY = 1024  #: entries, of which 256 are bytes
+
+#: A chat template, also for models that have none (``model.chat_template=chatml``).
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
 
 
 def make_tiny(folder: Path, seed: int = 0) -> None:

@@ -101,7 +101,7 @@ def _margin_gained(run: Run) -> float | None:
 
     if run.trainer.model.get_output_embeddings() is None:
         return None
-    model = load.load_policy(run.ready.start, run.cfg, "cpu", "fp32").eval()  # TRL patches the trainer's own
+    model = load.load_policy(run.ready.start, run.cfg, "fp32").eval()  # TRL patches the trainer's own
     rows = [row for row in run.ready.data.train if "chosen_ids" in row][:4]
 
     def margins() -> Tensor:

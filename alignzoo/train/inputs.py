@@ -80,7 +80,7 @@ class Ready:
         folder = folder or self.start
         if self.kind is ModelKind.REWARD_MODEL:
             return reward_model.load_scorer(folder, self.tokenizer, self.stops, cfg, self.precision)
-        return models.load_policy(folder, cfg, self.device, self.precision)
+        return models.load_policy(folder, cfg, self.precision)
 
     def yardstick(self, cfg: DictConfig, rewards: Rewards) -> Measuring:
         """Return the yardstick for the held-out rows, as pairs where they can be paired."""

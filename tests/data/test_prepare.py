@@ -460,7 +460,7 @@ def trained(
         parts = TrainParts(
             cfg=cfg,
             args=trl_config(cfg, plugin, tmp_path, "cpu", "fp32"),
-            model=load_policy(start, cfg, "cpu", "fp32"),
+            model=load_policy(start, cfg, "fp32"),
             tokenizer=tokenizer,
             train=convert(data.train, data.kind, plugin.data, cfg.train.per_device_batch_size, cfg.seed),
         )

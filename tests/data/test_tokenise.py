@@ -19,8 +19,8 @@ from trl import GRPOConfig, GRPOTrainer
 from alignzoo import UserError
 from alignzoo.data.canonical import BadRow
 from alignzoo.data.tokenise import Tokeniser
-from alignzoo.models.chatml import CHATML
 from alignzoo.models.load import load_tokenizer
+from alignzoo.models.tiny import CHATML
 
 Row = dict[str, Any]
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from alignzoo.config import check
 from alignzoo.models import load
-from alignzoo.models.chatml import CHATML
+from alignzoo.models.tiny import CHATML
 from alignzoo.system.errors import UserError
 
 Compose = Callable[..., DictConfig]
@@ -135,7 +135,7 @@ def test_the_precision_of_weights_in_memory(
 ) -> None:
     import torch
 
-    policy = load.load_policy(tiny, compose_config("model=tiny", *words), "cpu", precision)
+    policy = load.load_policy(tiny, compose_config("model=tiny", *words), precision)
     assert {weight.dtype for weight in policy.parameters()} == {getattr(torch, dtype)}
 
 
@@ -144,25 +144,25 @@ def test_a_checkpoint_in_bfloat16_trains_in_float32(tiny: Path, tmp_path: Path, 
     from transformers import AutoModelForCausalLM
 
     AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.bfloat16).save_pretrained(tmp_path / "half")
-    policy = load.load_policy(tmp_path / "half", compose_config("model=tiny"), "cpu", "fp32")
+    policy = load.load_policy(tmp_path / "half", compose_config("model=tiny"), "fp32")
     assert policy.dtype == torch.float32
 
 
 def test_the_policy_remembers_the_folder_that_the_reference_is_loaded_from(tiny: Path, compose_config: Compose) -> None:
-    assert load.load_policy(tiny, compose_config("model=tiny"), "cpu", "fp32").config._name_or_path == str(tiny)
+    assert load.load_policy(tiny, compose_config("model=tiny"), "fp32").config._name_or_path == str(tiny)
 
 
 @pytest.mark.parametrize("kind", ["eager", "sdpa"])
 def test_attention_can_be_chosen(tiny: Path, compose_config: Compose, kind: str) -> None:
     cfg = compose_config("model=tiny", f"model.attn_implementation={kind}")
-    assert load.load_policy(tiny, cfg, "cpu", "fp32").config._attn_implementation == kind
+    assert load.load_policy(tiny, cfg, "fp32").config._attn_implementation == kind
 
 
 @pytest.mark.parametrize("kind", ["no_such", "flash_attention_2"])
 def test_attention_that_this_machine_lacks_is_refused(tiny: Path, compose_config: Compose, kind: str) -> None:
     cfg = compose_config("model=tiny", f"model.attn_implementation={kind}")
     with pytest.raises(UserError, match=r"model=tiny \(.*\) cannot be loaded: ") as caught:
-        load.load_policy(tiny, cfg, "cpu", "fp32")
+        load.load_policy(tiny, cfg, "fp32")
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -176,7 +176,7 @@ def test_pickled_weights_are_refused(tiny: Path, tmp_path: Path, compose_config:
     (folder / "model.safetensors").unlink()
     torch.save(AutoModelForCausalLM.from_pretrained(tiny).state_dict(), folder / "pytorch_model.bin")
     with pytest.raises(UserError, match="safetensors"):
-        load.load_policy(folder, compose_config("model=tiny"), "cpu", "fp32")
+        load.load_policy(folder, compose_config("model=tiny"), "fp32")
 
 
 def test_a_repositorys_own_code_is_not_run_unless_allowed(tiny: Path, tmp_path: Path, compose_config: Compose) -> None:
@@ -187,7 +187,7 @@ def test_a_repositorys_own_code_is_not_run_unless_allowed(tiny: Path, tmp_path: 
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Config: pass\nclass Model: pass\n")
     with pytest.raises(UserError, match="custom code"):
-        load.load_policy(folder, compose_config("model=tiny"), "cpu", "fp32")
+        load.load_policy(folder, compose_config("model=tiny"), "fp32")
     assert not (tmp_path / "ran").exists()
 
 
@@ -203,7 +203,7 @@ def test_start_weights_that_are_not_finite_are_refused(
         policy.model.norm.weight[5] = value
     policy.save_pretrained(tmp_path / "broken")
     with pytest.raises(UserError) as caught:
-        load.load_policy(tmp_path / "broken", compose_config("model=tiny"), "cpu", "fp32")
+        load.load_policy(tmp_path / "broken", compose_config("model=tiny"), "fp32")
     assert str(caught.value) == (
         "model=tiny: the weight model.norm.weight has NaN or infinite values. Take another checkpoint."
     )
@@ -214,7 +214,7 @@ def test_a_folder_without_weights_is_refused(tiny: Path, tmp_path: Path, compose
     shutil.copytree(tiny, folder)
     (folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"model=tiny \(.*model\) cannot be loaded: "):
-        load.load_policy(folder, compose_config("model=tiny"), "cpu", "fp32")
+        load.load_policy(folder, compose_config("model=tiny"), "fp32")
 
 
 def no_tokenizer(folder: Path) -> None:
@@ -264,7 +264,7 @@ def complaint(folder: Path, cfg: DictConfig) -> Exception | None:
     try:
         tokenizer = load.load_tokenizer(folder, cfg.model)
         load.stop_ids(folder, tokenizer)
-        load.load_policy(folder, cfg, "cpu", "fp32")
+        load.load_policy(folder, cfg, "fp32")
     except Exception as error:
         return error
     return None

@@ -63,7 +63,7 @@ def test_an_output_that_is_there_is_kept(
     assert start_model.is_scorer(tmp_path / "scorer")
     assert not start_model.is_scorer(start)
     with pytest.raises(UserError, match="is a reward model: it gives scores, and no answers"):
-        models.load_policy(tmp_path / "scorer", cfg, "cpu", "fp32")
+        models.load_policy(tmp_path / "scorer", cfg, "fp32")
 
 
 def test_eos_is_read_where_it_stood_in_for_padding(start: Path, compose_config: Callable[..., DictConfig]) -> None:

@@ -73,7 +73,7 @@ def test_tiny_has_the_weights_of_the_real_one(compose_config: Compose) -> None:
     for words in (["model=tiny"], ["model=tiny", "peft=lora"]):
         cfg = compose_config(*words)
         found = skeleton(model_config(cfg.model), cfg, "fp32", cfg.peft)
-        real = load.load_policy(start_model.start_folder(cfg.model), cfg, "cpu", "fp32")
+        real = load.load_policy(start_model.start_folder(cfg.model), cfg, "fp32")
         adapter = load.adapter_config(cfg.peft)
         if adapter is not None:
             from peft import get_peft_model

@@ -67,7 +67,7 @@ def build(start: Path, pairs: Path, tmp_path: Path, compose_config: Callable[...
         parts = TrainParts(
             cfg=cfg,
             args=trl_config(cfg, plugin, tmp_path, "cpu", "fp32"),
-            model=load_policy(start, cfg, "cpu", "fp32"),
+            model=load_policy(start, cfg, "fp32"),
             tokenizer=tokenizer,
             train=convert(data.train, data.kind, plugin.data, batch, cfg.seed),
             peft_config=adapter_config(cfg.peft),

@@ -50,7 +50,7 @@ def build(start: Path, tmp_path: Path, compose_config: Callable[..., DictConfig]
         parts = TrainParts(
             cfg=cfg,
             args=trl_config(cfg, plugin, tmp_path, "cpu", "fp32"),
-            model=load_policy(start, cfg, "cpu", "fp32"),
+            model=load_policy(start, cfg, "fp32"),
             tokenizer=load_tokenizer(start, cfg.model),
             train=rows,
             heldout=heldout,

@@ -91,7 +91,7 @@ def _compared(method: type[Method], cfg: DictConfig, scratch: Path) -> Compariso
     from alignzoo.models import start_model as weights
 
     start = weights.start_folder(cfg.model)
-    reference = load.load_policy(start, cfg, "cpu", "fp32").eval()
+    reference = load.load_policy(start, cfg, "fp32").eval()
     tokenizer = load.load_tokenizer(start, cfg.model)
     fixed = fixed_rows(method.data, tokenizer)
     trainer = _trainer(method, cfg, start, scratch, fixed)
@@ -119,7 +119,7 @@ def _trainer(method: type[Method], cfg: DictConfig, start: Path, scratch: Path, 
     parts = TrainParts(
         cfg=cfg,
         args=trl_config(cfg, method, scratch, "cpu", "fp32"),
-        model=load.load_policy(start, cfg, "cpu", "fp32"),
+        model=load.load_policy(start, cfg, "fp32"),
         tokenizer=load.load_tokenizer(start, cfg.model),
         train=rows,
         rewards=[reward] if method.uses_rewards else [],
@@ -169,7 +169,7 @@ def _plain(trainer: Any, start: Path, cfg: DictConfig) -> Any:
     """Return a copy of the trainer's policy as transformers loads it: TRL patches the forward pass of its own."""
     from alignzoo.models import load
 
-    model = load.load_policy(start, cfg, "cpu", "fp32").eval()
+    model = load.load_policy(start, cfg, "fp32").eval()
     model.load_state_dict(trainer.model.state_dict())
     return model
 

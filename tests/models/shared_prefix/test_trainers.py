@@ -112,7 +112,7 @@ def losses(
         quiet(cfg)
         tokenizer = load_tokenizer(folder, cfg.model)
         data = prepare(cfg, Tokeniser(tokenizer, []))
-        model = load_policy(folder, cfg, "cpu", "fp32")
+        model = load_policy(folder, cfg, "fp32")
         share_prefixes(cfg, model)
         parts = TrainParts(
             cfg=cfg,

@@ -86,7 +86,7 @@ def build(start: Path, tmp_path: Path, compose_config: Callable[..., DictConfig]
         parts = TrainParts(
             cfg=cfg,
             args=trl_config(cfg, plugin, tmp_path / "out", "cpu", "fp32"),
-            model=more.get("model") or load_policy(folder, cfg, "cpu", "fp32"),
+            model=more.get("model") or load_policy(folder, cfg, "fp32"),
             tokenizer=tokenizer,
             train=convert(data.train, data.kind, plugin.data, 4, cfg.seed),
             peft_config=adapter_config(cfg.peft),
@@ -299,7 +299,7 @@ method = settings.check(cfg)
 ready = make_ready(cfg, method)
 out = Path(sys.argv[1])
 args = trl_config(cfg, method, out, "cpu", "fp32", ready.plan)
-model = models.load_policy(ready.start, cfg, "cpu", "fp32")
+model = models.load_policy(ready.start, cfg, "fp32")
 trainer = method().build_trainer(train_parts(cfg, method, ready, args, Rewards([], [], []), model, Record(out)))
 columns = [list(trainer.train_dataset[name]) for name in ("ref_chosen_logps", "ref_rejected_logps")]
 facts = {"scored": len(scored), "columns": columns}
