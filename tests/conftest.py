@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
+from light import Light
 from omegaconf import DictConfig
 
 from alignzoo.config import search_path
@@ -94,6 +95,24 @@ def fake_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
     registry.registry.cache_clear()
     for module in [name for name in sys.modules if name.startswith("fake_")]:
         del sys.modules[module]
+
+
+@pytest.fixture(scope="session")
+def light_process(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Light]:
+    """Start the process that runs what must import nothing heavy."""
+    light = Light(tmp_path_factory.mktemp("light"))
+    yield light
+    light.close()
+
+
+@pytest.fixture
+def alignzoo_light(light_process: Light, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run ``alignzoo`` in an empty folder, where importing torch or datasets fails."""
+
+    def run(*words: str, cwd: Path = tmp_path, **variables: str) -> subprocess.CompletedProcess[str]:
+        return light_process.run(*words, cwd=cwd, **variables)
+
+    return run
 
 
 @pytest.fixture

@@ -7,14 +7,22 @@ import io
 import json
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+
 from alignzoo.cli import main
+
+#: Signals that a run may handle.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -39,10 +47,15 @@ class Outcome:
 def run(folder: Path, *words: str) -> Outcome:
     """Run ``alignzoo WORDS`` with ``folder`` as run folder, or as sweep folder where the words hold ``-m``."""
     kind = "sweep" if "-m" in words else "run"
+    return call(*words, f"hydra.{kind}.dir={folder}", folder=folder)
+
+
+def call(*words: str, folder: Path = Path()) -> Outcome:
+    """Run ``alignzoo WORDS`` in the current folder, and leave the process as it was."""
     out, err = io.StringIO(), io.StringIO()
     before = dict(os.environ)
-    with _restored(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = _code(*words, f"hydra.{kind}.dir={folder}")
+    with restored(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = _code(*words)
         changed = {name for name in os.environ.keys() | before.keys() if os.environ.get(name) != before.get(name)}
     return Outcome(folder, code, out.getvalue(), err.getvalue(), changed)
 
@@ -56,16 +69,25 @@ def _code(*words: str) -> int:
 
 
 @contextlib.contextmanager
-def _restored() -> Iterator[None]:
+def restored() -> Iterator[None]:
     """Take back what the command line does to its process."""
-    root, variables, argv = logging.getLogger(), dict(os.environ), sys.argv
-    handlers, level = list(root.handlers), root.level
+    root, variables, argv, folder = logging.getLogger(), dict(os.environ), sys.argv, os.getcwd()
+    handlers, level, job = list(root.handlers), root.level, HydraConfig.instance().cfg
+    in_main = threading.current_thread() is threading.main_thread()
+    handled = {number: signal.getsignal(number) for number in SIGNALS}
     sys.argv = ["alignzoo"]
     try:
         with warnings.catch_warnings():
             yield
     finally:
         sys.argv = argv
+        for handler in [handler for handler in root.handlers if handler not in handlers]:
+            handler.close()
         root.handlers[:], root.level = handlers, level
         os.environ.clear()
         os.environ.update(variables)
+        os.chdir(folder)
+        GlobalHydra.instance().clear()
+        HydraConfig.instance().cfg = job
+        for number, handler in handled.items() if in_main else ():
+            signal.signal(number, handler)
