@@ -11,16 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.config.compose import composed
-from alignzoo.data.findings import Finding, Level, findings, verdict
-from alignzoo.data.text_features import read_features
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-    from alignzoo.data.prepare import Prepared
-
-QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
-EXAMPLES = 3  #: rows shown as the model will see them
 
 
 def main(words: Sequence[str]) -> int:
@@ -48,74 +41,18 @@ def main(words: Sequence[str]) -> int:
 
 
 def check(cfg: DictConfig) -> dict[str, Any]:
-    """Return the report on the data that ``cfg`` names.
-
-    Keys: ``dataset``, ``layout``, ``rows`` (decision -> count), ``reasons`` (why rows are left out -> count),
-    ``quantiles`` (text -> share -> tokens),
-    ``limit`` (train.max_length and what it costs), ``conversion``, ``plan``, ``findings``,
-    ``verdict`` (fine, warnings or errors), ``examples`` and ``lengths`` (for the page).
-    """
+    """Return the summary of the data that ``cfg`` names, with the ``plan`` of a training on it."""
     from alignzoo.config import check as settings
-    from alignzoo.data import manifest
-    from alignzoo.data.convert import MEANING
+    from alignzoo.data.summary import summarise
     from alignzoo.launch.launch import quiet
     from alignzoo.train.inputs import make_ready
 
     method = settings.check(cfg)
     quiet(cfg)
-    stops = cfg.dataset.bad_rows == "stop"
+    would_stop = cfg.dataset.bad_rows == "stop"
     cfg.dataset.bad_rows = "drop"  # to report them all
     ready = make_ready(cfg, method)
-    data, tokenizer = ready.data, ready.tokenizer
-    features = read_features(data.train)
-    found = [*findings(cfg, data, stops, features=features), *_unended(tokenizer, ready.stops)]
-    whole = data.manifest["length"].to_numpy()
-    lengths = {**features.tokens, "prompt and answer": whole[whole > 0]}  # a row that cannot be read has no tokens
     return {
-        "dataset": cfg.dataset.name,
-        "model": cfg.model.name,
-        "method": method.name,
-        "layout": str(data.layout),
-        "rows": {"read": len(data.manifest), **data.manifest["decision"].value_counts().to_dict()},
-        "reasons": manifest.reasons(data.manifest),
-        "quantiles": {name: _quantiles(values) for name, values in lengths.items()},
-        "limit": {
-            "max_length": cfg.train.max_length,
-            "costs": int((data.manifest["length"] > cfg.train.max_length).sum()),
-        },
-        "conversion": MEANING.get((data.kind, method.data)),
+        **summarise(cfg, method, ready.data, ready.tokenizer, ready.stops, would_stop),
         "plan": str(ready.plan),
-        "findings": [{**vars(finding)} for finding in found],
-        "verdict": verdict(found),
-        "examples": _examples(data, tokenizer),
-        "lengths": {name: values.tolist() for name, values in lengths.items()},
     }
-
-
-def _unended(tokenizer: Any, stops: Sequence[int]) -> list[Finding]:
-    """Say which template would teach no model to stop, if the core did not end its answers."""
-    from alignzoo.data.tokenise import Tokeniser
-
-    token = Tokeniser(tokenizer, stops).appended
-    text = f"the model's chat template writes no end-of-sequence token behind an answer: {token} is appended to each"
-    return [Finding(Level.NOTE, "missing EOS", text)] if token else []
-
-
-def _quantiles(values: Any) -> dict[str, int]:
-    import numpy as np
-
-    if not len(values):
-        return {}
-    return {f"{share:.0%}": int(np.quantile(values, share, method="lower")) for share in QUANTILES}
-
-
-def _examples(data: Prepared, tokenizer: Any) -> list[dict[str, Any]]:
-    """Return the first rows as lists of (text, trained) pieces, token by token joined where nothing changes."""
-    examples = []
-    for row in data.train.select(range(min(EXAMPLES, len(data.train)))):
-        pieces = [("prompt", tokenizer.decode(row["prompt_ids"]), False)]
-        for name in ("chosen", "rejected", "completion"):
-            if row.get(f"{name}_ids"):
-                pieces.append((name, tokenizer.decode(row[f"{name}_ids"]), True))
-        examples.append({"id": row["id"], "row": row["row"], "pieces": pieces})
-    return examples

@@ -20,11 +20,11 @@ from datasets import Dataset
 from inprocess import run
 
 from alignzoo import DataFormat, UserError, cli
-from alignzoo.cli import check as command
 from alignzoo.cli.check import check
 from alignzoo.config.compose import composed
 from alignzoo.data.findings import Finding, Level, inspect
 from alignzoo.data.prepare import Prepared
+from alignzoo.data.summary import EXAMPLES
 
 Row = dict[str, Any]
 Report = dict[str, Any]
@@ -707,7 +707,7 @@ def test_brackets_in_the_data_are_reported(called: Called) -> None:
 def test_examples_are_the_first_rows() -> None:
     made = report([pair(n, id=f"row {n}") for n in range(9)])
     assert [example["id"] for example in made["examples"]] == ["row 0", "row 1", "row 2"]
-    assert len(made["examples"]) == command.EXAMPLES
+    assert len(made["examples"]) == EXAMPLES
     assert made["examples"][1]["pieces"] == [
         ("prompt", "Tell me about aab.", False),
         ("chosen", "good aab<|im_end|>", True),

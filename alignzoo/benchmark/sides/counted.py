@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,16 +11,15 @@ from typing import Any
 
 from trl import DPOTrainer
 
-from alignzoo import cli
 from alignzoo.train.reference.scoring import Scorer
 
 
 def main() -> None:
     """Run the command line, and write the count also where it fails."""
-    file, words = sys.argv[1], sys.argv[2:]  # Hydra's command line goes into sys.argv
+    file, sys.argv = sys.argv[1], ["alignzoo", *sys.argv[2:]]
     with counting() as computed:
         try:
-            cli.main(words)
+            runpy.run_module("alignzoo", run_name="__main__")
         finally:
             Path(file).write_text(str(sum(computed)), encoding="utf-8")
 
