@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +16,7 @@ from alignzoo.data.sources import Source
 from alignzoo.data.tokenise import ANSWERS, Piece, Tokeniser
 from alignzoo.system import cache
 from alignzoo.system.errors import UserError
+from alignzoo.system.files import write_atomically
 
 if TYPE_CHECKING:
     import pyarrow
@@ -66,18 +66,16 @@ def _schema() -> pyarrow.Schema:
 
 
 def _write(file: Path, source: Source, layout: Layout, tokeniser: Tokeniser) -> None:
-    """Write aside and rename, so that a kill leaves no half file."""
     import pyarrow as pa
 
     schema = _schema()
-    aside = cache.aside(file)
-    try:
-        with pa.OSFile(str(aside), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-            for records in _tokenised(source, layout, tokeniser):
-                writer.write_batch(pa.RecordBatch.from_pylist(records, schema))
-        os.replace(aside, file)
-    finally:
-        aside.unlink(missing_ok=True)
+    with (
+        write_atomically(file) as aside,
+        pa.OSFile(str(aside), "wb") as sink,
+        pa.ipc.new_stream(sink, schema) as writer,
+    ):
+        for records in _tokenised(source, layout, tokeniser):
+            writer.write_batch(pa.RecordBatch.from_pylist(records, schema))
 
 
 def _tokenised(source: Source, layout: Layout, tokeniser: Tokeniser) -> Iterator[list[dict[str, Any]]]:

@@ -13,6 +13,7 @@ from alignzoo.evaluate.answers import Answer, answer, answer_and_sample
 from alignzoo.evaluate.kl import own_sample_kl
 from alignzoo.evaluate.likelihood import answer_logprobs
 from alignzoo.system import cache, ranks
+from alignzoo.system.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,9 +96,8 @@ class Yardstick:
             return self._rewarded([Seen(**row) for row in json.loads(known)])
         with evaluating(model):
             seen = self._seen(model, answer(model, *self._asked))
-        aside = cache.aside(file)
-        aside.write_text(json.dumps([asdict(row) for row in seen]), encoding="utf-8")
-        aside.replace(file)
+        with write_atomically(file) as aside:
+            aside.write_text(json.dumps([asdict(row) for row in seen]), encoding="utf-8")
         return self._rewarded(seen)
 
     def measure(self, model: Any, start: Callable[[], Any] | None) -> list[Seen]:

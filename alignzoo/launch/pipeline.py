@@ -21,6 +21,7 @@ from alignzoo.config.errors import explained
 from alignzoo.launch.stages import Stage, quoted, read_stages, settings_of, shared_words, stage_words
 from alignzoo.plugin.method import ModelKind
 from alignzoo.system.errors import UserError, complain
+from alignzoo.system.files import remove_unfinished, write_atomically
 from alignzoo.system.signals import Preempted
 
 FILE = "pipeline.yaml"  #: in the pipeline's folder: what was asked for
@@ -101,11 +102,10 @@ def whole_model(folder: Path) -> Path:
         from peft import AutoPeftModelForCausalLM
         from transformers import AutoTokenizer
 
-        aside = folder.with_name(".merged")  # renamed once it is whole
-        shutil.rmtree(aside, ignore_errors=True)
-        AutoPeftModelForCausalLM.from_pretrained(folder).merge_and_unload().save_pretrained(aside)
-        AutoTokenizer.from_pretrained(folder).save_pretrained(aside)
-        aside.rename(merged)
+        remove_unfinished(merged.parent, merged.name)
+        with write_atomically(merged) as aside:
+            AutoPeftModelForCausalLM.from_pretrained(folder).merge_and_unload().save_pretrained(aside)
+            AutoTokenizer.from_pretrained(folder).save_pretrained(aside)
     return merged
 
 

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from alignzoo.data.sources import hub_reason
 from alignzoo.system import cache, ranks
 from alignzoo.system.disk import require_space
 from alignzoo.system.errors import UserError
+from alignzoo.system.files import write_atomically
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -171,22 +171,19 @@ def _convert_gguf(file: Path, folder: Path) -> None:
 
 
 def _made(name: str, make: Callable[[Path], None], size: int) -> Path:
-    """Return the cache's folder ``name``, made by ``make`` aside and renamed, so that a kill leaves no half folder.
+    """Return the cache's folder ``name``, made whole by ``make`` or not at all.
 
     ``size``: bytes that it takes, at most.
     """
     folder = cache.folder("models") / name
     if not folder.is_dir():
         require_space(folder.parent, size, f"model {name}")
-        aside = cache.aside(folder)
         try:
-            make(aside)
-            aside.rename(folder)
+            with write_atomically(folder) as aside:
+                make(aside)
         except OSError:
             if not folder.is_dir():  # else another process was first
                 raise
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
     return folder
 
 

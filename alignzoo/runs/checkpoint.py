@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alignzoo.system.files import put_in_place, write_atomically
+
 SEAL = "checkpoint.json"
 ASIDE = ".saving"  #: the folder in which the next checkpoint is written before it gets its name
 PREFIX = "checkpoint-"  #: transformers' name; the step follows
@@ -38,12 +40,10 @@ def seal(folder: Path, step: int, facts: Mapping[str, Any]) -> None:
         with path.open("rb") as stream:
             os.fsync(stream.fileno())
         files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": _hash(path)}
-    aside = folder / f".{SEAL}"
-    with aside.open("w", encoding="utf-8") as stream:
+    with write_atomically(folder / SEAL) as aside, aside.open("w", encoding="utf-8") as stream:
         json.dump({"step": step, **facts, "files": files}, stream, indent=1)
         stream.flush()
         os.fsync(stream.fileno())
-    aside.replace(folder / SEAL)
 
 
 def damage(folder: Path) -> str | None:
@@ -83,16 +83,8 @@ def tidy(root: Path) -> None:
     for _, aside in _steps(root / ASIDE):
         target = root / aside.name
         if damage(aside) is None and (not target.exists() or damage(target) is not None):
-            place(aside, target)
+            put_in_place(aside, target)
     shutil.rmtree(root / ASIDE, ignore_errors=True)
-
-
-def place(aside: Path, target: Path) -> None:
-    """Give a whole checkpoint its name; what had this name makes room only now that there is another."""
-    if target.exists():
-        shutil.rmtree(target)  # a kill in here leaves the one aside, which `tidy` finds
-    aside.rename(target)
-    _sync(target.parent)
 
 
 def prune(root: Path, limit: int | None, best: Path | None = None) -> None:
@@ -131,12 +123,3 @@ def _read(folder: Path) -> dict[str, Any]:
 def _hash(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    """Bring a folder's names to the disk, so that a crash of the machine does not take the renaming back."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,7 +12,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from alignzoo.plugin.loading import named
 from alignzoo.system import folders, ranks
 from alignzoo.system.errors import UserError
+from alignzoo.system.files import put_in_place, remove_unfinished, write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,8 +75,7 @@ class Record:
         """
         self.began = True
         (self.folder / "error.txt").unlink(missing_ok=True)
-        for aside in self.folder.glob(".*.[0-9]*"):  # of a start that was killed while it wrote
-            aside.unlink()
+        remove_unfinished(self.folder)  # of a start that was killed while it wrote
         step = self.came.step if self.came else 0
         lines = [line for line in self.history() if line["step"] <= step and "train_runtime" not in line]
         if lines:
@@ -96,7 +96,7 @@ class Record:
     @ranks.on_main
     def manifest(self, rows: pd.DataFrame) -> None:
         """Write which rows were used, and why the others were not."""
-        with self._aside("data.parquet") as aside:
+        with write_atomically(self.folder / "data.parquet") as aside:
             rows.to_parquet(aside, index=False)
 
     @ranks.on_main
@@ -148,8 +148,7 @@ class Record:
         trainer.save_model(str(aside))
         ranks.wait()
         if ranks.rank() == 0:
-            shutil.rmtree(model, ignore_errors=True)
-            aside.rename(model)
+            put_in_place(aside, model)
         with contextlib.suppress(OSError):
             (self.folder / "checkpoints").rmdir()
 
@@ -176,18 +175,8 @@ class Record:
         self._write(name, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
 
     def _write(self, name: str, text: str) -> None:
-        with self._aside(name) as aside:
+        with write_atomically(self.folder / name) as aside:
             aside.write_text(text, encoding="utf-8")
-
-    @contextlib.contextmanager
-    def _aside(self, name: str) -> Iterator[Path]:
-        """Yield where to write a file; it gets its name when it is whole, so that a kill leaves no half."""
-        aside = self.folder / f".{name}.{os.getpid()}"
-        try:
-            yield aside
-            aside.replace(self.folder / name)
-        finally:
-            aside.unlink(missing_ok=True)
 
 
 def _finite(value: Any) -> bool:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import time
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,11 +57,6 @@ def folder(name: str) -> Path:
             f"the cache {path} cannot be made ({error.strerror}): set ALIGNZOO_CACHE to a writable folder."
         ) from None
     return path
-
-
-def aside(file: Path) -> Path:
-    """Return where to make ``file`` before it is renamed: beside it, and no other process's, on whichever machine."""
-    return file.with_name(f".{file.name}.{uuid.uuid4().hex}")
 
 
 def mark_used(file: Path) -> None:

@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 
 from alignzoo.runs import checkpoint
 from alignzoo.system.disk import filling, require_space
+from alignzoo.system.files import put_in_place
 from alignzoo.train.trainer_state import load_rest, save_rest
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Saving(TrainerCallback):
             state.best_model_checkpoint = str(best)  # transformers knows the folder aside only
             state.save_to_json(str(aside / STATE))
         checkpoint.seal(aside, step, {**self.facts, "spent": self.spent.so_far()})
-        checkpoint.place(aside, target)
+        put_in_place(aside, target)  # a kill in here leaves the one aside, which `checkpoint.tidy` finds
         shutil.rmtree(aside.parent)
         checkpoint.prune(self.root, self.limit, best)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from alignzoo.runs import checkpoint
-from alignzoo.runs.checkpoint import ASIDE, SEAL, damage, folder_of, newest, place, prune, seal, tidy
+from alignzoo.runs.checkpoint import ASIDE, SEAL, damage, folder_of, newest, prune, seal, tidy
+from alignzoo.system.files import put_in_place
 
 FILES = {"model.safetensors": b"weights" * 99, "optimizer.pt": b"moments", "rng_state.pth": b"dice", "sub/x": b""}
 
@@ -99,7 +100,7 @@ def test_every_kill_while_saving_leaves_one_that_is_whole(tmp_path: Path, monkey
         left = number
         try:
             seal(aside, 4, {})
-            place(aside, folder_of(root, 4))
+            put_in_place(aside, folder_of(root, 4))
             prune(root, 1)
         except Killed as killed:
             seen.append(str(killed))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alignzoo.system import cache
+from alignzoo.system.files import write_atomically
 
 if TYPE_CHECKING:
     Keys = np.ndarray[Any, np.dtype[np.bytes_]]
@@ -78,12 +79,6 @@ def _read(file: Path) -> tuple[Keys, Values, Path] | None:
 
 
 def _write(file: Path, keys: Keys, values: Values) -> None:
-    """Write aside and rename, so that a kill leaves no half file."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    aside = cache.aside(file)
-    try:
-        with aside.open("wb") as stream:
-            np.savez(stream, keys=keys, values=values)
-        aside.replace(file)
-    finally:
-        aside.unlink(missing_ok=True)
+    with write_atomically(file) as aside, aside.open("wb") as stream:
+        np.savez(stream, keys=keys, values=values)

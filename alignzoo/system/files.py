@@ -1,0 +1,53 @@
+"""Writes files and folders so that a kill leaves none of them half."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def write_atomically(path: Path) -> Iterator[Path]:
+    """Yield where to write a file or a folder; it is renamed to ``path`` when it is whole, and removed after an error.
+
+    That is beside ``path``, in a name that no other process has, on whichever machine.
+
+    Raises:
+        OSError: ``path`` is a folder that another process has made meanwhile.
+    """
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        yield aside
+        aside.replace(path)
+    except BaseException:
+        _remove(aside)
+        raise
+
+
+def remove_unfinished(folder: Path, name: str = "*") -> None:
+    """Remove what a process that was killed in :func:`write_atomically` left in ``folder`` for ``name``."""
+    for aside in folder.glob(f".{name}.{'[0-9a-f]' * 32}"):
+        _remove(aside)
+
+
+def put_in_place(whole: Path, target: Path) -> None:
+    """Rename a folder that is whole to ``target``, in place of the one that is there; a crash does not undo it."""
+    if target.exists():
+        shutil.rmtree(target)
+    whole.rename(target)
+    descriptor = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)  # the folder's names
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
