@@ -20,6 +20,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
 from alignzoo.cli import main
+from alignzoo.system.environment import restore_environment
 
 #: Signals that a run may handle.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
@@ -71,21 +72,19 @@ def _code(*words: str) -> int:
 @contextlib.contextmanager
 def restored() -> Iterator[None]:
     """Take back what the command line does to its process."""
-    root, variables, argv, folder = logging.getLogger(), dict(os.environ), sys.argv, os.getcwd()
+    root, argv, folder = logging.getLogger(), sys.argv, os.getcwd()
     handlers, level, job = list(root.handlers), root.level, HydraConfig.instance().cfg
     in_main = threading.current_thread() is threading.main_thread()
     handled = {number: signal.getsignal(number) for number in SIGNALS}
     sys.argv = ["alignzoo"]
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), restore_environment():
             yield
     finally:
         sys.argv = argv
         for handler in [handler for handler in root.handlers if handler not in handlers]:
             handler.close()
         root.handlers[:], root.level = handlers, level
-        os.environ.clear()
-        os.environ.update(variables)
         os.chdir(folder)
         GlobalHydra.instance().clear()
         HydraConfig.instance().cfg = job

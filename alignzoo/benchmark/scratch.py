@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from alignzoo.system import cache
+from alignzoo.system.environment import restore_environment
 
 
 @contextmanager
 def scratch() -> Iterator[Path]:
     """Yield a new folder, in which ``cache`` is alignzoo's cache meanwhile, also for the processes that are started."""
-    known = os.environ.get("ALIGNZOO_CACHE")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        os.environ["ALIGNZOO_CACHE"] = str(with_models(folder / "cache"))
-        try:
+        with restore_environment(ALIGNZOO_CACHE=str(with_models(folder / "cache"))):
             yield folder
-        finally:
-            os.environ.pop("ALIGNZOO_CACHE")
-            if known is not None:
-                os.environ["ALIGNZOO_CACHE"] = known
 
 
 def with_models(folder: Path) -> Path:

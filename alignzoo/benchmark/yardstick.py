@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import tempfile
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignzoo.benchmark.steps import Side, timed
+from alignzoo.system.environment import restore_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,12 +55,5 @@ def _seconds(measure: Callable[[], object]) -> float:
 
 
 def _without_cache(measure: Callable[[], object]) -> float:
-    known = os.environ.get("ALIGNZOO_CACHE")
-    with tempfile.TemporaryDirectory() as empty:
-        os.environ["ALIGNZOO_CACHE"] = empty
-        try:
-            return _seconds(measure)
-        finally:
-            os.environ.pop("ALIGNZOO_CACHE")
-            if known is not None:
-                os.environ["ALIGNZOO_CACHE"] = known
+    with tempfile.TemporaryDirectory() as empty, restore_environment(ALIGNZOO_CACHE=empty):
+        return _seconds(measure)

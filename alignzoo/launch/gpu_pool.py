@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignzoo.config import placement
+from alignzoo.system.environment import restore_environment
 from alignzoo.system.errors import UserError
 from alignzoo.system.lock import InUse, locked
 
@@ -38,14 +39,8 @@ def taken(cfg: DictConfig, launcher: DictConfig) -> Iterator[bool]:
         yield False
         return
     count = share(cfg.strategy.processes, len(names), others)
-    before = os.environ.get(VISIBLE)
-    with kept(names, count) as mine:
-        os.environ[VISIBLE] = ",".join(mine)
-        try:
-            yield True
-        finally:
-            os.environ.pop(VISIBLE)
-            os.environ.update({} if before is None else {VISIBLE: before})
+    with kept(names, count) as mine, restore_environment(**{VISIBLE: ",".join(mine)}):
+        yield True
 
 
 def side_by_side(launcher: DictConfig, cores: int) -> int:

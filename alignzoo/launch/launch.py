@@ -29,6 +29,7 @@ from alignzoo.runs.record import Record
 from alignzoo.system import folders, memory, process_cache, ranks
 from alignzoo.system.device import choose_device
 from alignzoo.system.disk import filling
+from alignzoo.system.environment import restore_environment
 from alignzoo.system.errors import UserError, complain
 from alignzoo.system.lock import InUse, locked
 from alignzoo.system.signals import Preempted, end_with_parent, listening
@@ -159,8 +160,9 @@ def train_here(job: Job) -> dict[str, Any]:
     from alignzoo.runs.trackers import tracking
     from alignzoo.train.run import train
 
-    cfg, record, variables = job.cfg, job.record, dict(os.environ)
-    with filling(record.folder, "this run"), locked(record.folder) if ranks.rank() == 0 else nullcontext():
+    cfg, record = job.cfg, job.record
+    lock = locked(record.folder) if ranks.rank() == 0 else nullcontext()
+    with restore_environment(), filling(record.folder, "this run"), lock:
         record.came = resume.find(cfg, record.folder) if ranks.rank() == 0 else None
         with tracking(cfg, record.folder, job.group) as tracker:
             try:
@@ -168,7 +170,7 @@ def train_here(job: Job) -> dict[str, Any]:
                 record.describe(cfg, job.overrides)
                 return train(cfg, job.method, record, tracker)
             finally:
-                _forget(variables)
+                _free_memory()
 
 
 def _objective(cfg: DictConfig, result: dict[str, Any]) -> float | None:
@@ -210,13 +212,10 @@ def quiet(cfg: DictConfig) -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
-def _forget(variables: dict[str, str]) -> None:
-    """Free what a run held, and take back the variables that libraries set, for the next member of a sweep."""
+def _free_memory() -> None:
+    """Free what a run held, for the next sweep job."""
     import torch
 
-    for name in os.environ.keys() - variables.keys():
-        del os.environ[name]
-    os.environ.update(variables)
     memory.give_back()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

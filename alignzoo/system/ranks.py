@@ -13,6 +13,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from alignzoo.system.environment import restore_environment
+
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
@@ -61,12 +63,8 @@ def backend(device: str) -> str:
 @contextmanager
 def alone() -> Iterator[None]:
     """Let the main process work by itself: inside, :func:`shared` and :func:`from_main` ask no other."""
-    kept = os.environ.pop("WORLD_SIZE", None)
-    try:
+    with restore_environment(WORLD_SIZE=None):
         yield
-    finally:
-        if kept is not None:
-            os.environ["WORLD_SIZE"] = kept
 
 
 def on_main(write: Callable[P, None]) -> Callable[P, None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.plugin.method import Method
+from alignzoo.system.environment import restore_environment
 from alignzoo.testing.rows import write_rows
 
 if TYPE_CHECKING:
@@ -116,12 +116,10 @@ def undisturbed() -> Iterator[None]:
     """Train on one thread, which is faster for a model this small, and take back what a run sets in the process."""
     import torch
 
-    variables, threads = dict(os.environ), torch.get_num_threads()
+    threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), restore_environment():
             yield
     finally:
         torch.set_num_threads(threads)
-        os.environ.clear()
-        os.environ.update(variables)

@@ -20,25 +20,33 @@ def test_a_file_has_its_old_content_until_the_new_one_is_whole(tmp_path: Path) -
     assert file.read_text() == "new"
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_what_fails_halfway_leaves_what_was_there(tmp_path: Path, error: type[BaseException]) -> None:
+def write(path: Path, part: str, end: BaseException | None = None) -> Path:
+    """Write a file, or a folder with the file ``part``, as far as ``end``; return where it was written first."""
+    with write_atomically(path) as aside:
+        if part:
+            aside.mkdir()
+        (aside / part).write_text("half")
+        if end:
+            raise end
+    return aside
+
+
+@pytest.mark.parametrize("end", [ValueError(), KeyboardInterrupt()])
+def test_what_fails_halfway_leaves_what_was_there(tmp_path: Path, end: BaseException) -> None:
     (tmp_path / "a").write_text("old")
-    with pytest.raises(error), write_atomically(tmp_path / "a") as aside:
-        aside.write_text("half")
-        raise error
-    with pytest.raises(error), write_atomically(tmp_path / "folder") as aside:
-        aside.mkdir()
-        (aside / "part").touch()
-        raise error
+    with pytest.raises(type(end)):
+        write(tmp_path / "a", "", end)
+    with pytest.raises(type(end)):
+        write(tmp_path / "folder", "part", end)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_text() == "old"
 
 
 def test_a_folder_that_another_process_made_meanwhile_stays(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="not empty"), write_atomically(tmp_path / "model") as aside:
-        aside.mkdir()
-        (tmp_path / "model").mkdir()
-        (tmp_path / "model" / "theirs").touch()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "theirs").touch()
+    with pytest.raises(OSError, match="not empty"):
+        write(tmp_path / "model", "ours")
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "theirs"]
 
 
@@ -50,19 +58,14 @@ def test_two_that_write_the_same_file_do_not_meet(tmp_path: Path) -> None:
 
 
 def test_what_a_kill_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    left = []
-    for name in ("a", "model"):
-        with pytest.raises(ValueError, match="end"), write_atomically(tmp_path / name) as aside:
-            left.append(aside.name)
-            raise ValueError("end")
-    (tmp_path / left[0]).touch()
-    (tmp_path / left[1]).mkdir()
-    (tmp_path / left[1] / "part").touch()
+    file, folder = (write(tmp_path / name, part) for name, part in (("a", ""), ("model", "part")))
+    (tmp_path / "a").rename(file)
+    (tmp_path / "model").rename(folder)
     for other in ("model", ".lock", ".a.txt", ".hydra"):
         (tmp_path / other).touch()
     remove_unfinished(tmp_path, "a")
-    assert not (tmp_path / left[0]).exists()
-    assert (tmp_path / left[1]).exists()
+    assert not file.exists()
+    assert folder.exists()
     remove_unfinished(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".a.txt", ".hydra", ".lock", "model"]
 

@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from alignzoo.system.environment import restore_environment
+
 PROGRAMS = ("munged", "mariadb-install-db", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "setpriv")
 PATIENCE = 60  #: seconds for what takes a few
 HOST = "127.0.0.1"
@@ -93,21 +95,14 @@ def slurm(folder: Path, nodes: int = 2, cpus: int = 2) -> Iterator[None]:
     """
     names = [f"node{number}" for number in range(1, nodes + 1)]
     _configure(folder, names, cpus)
-    before = os.environ.get("SLURM_CONF")
-    os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
-    try:
-        with contextlib.ExitStack() as stack:
-            _start_accounting(stack, folder)
-            _start(stack, folder, "slurmctld", "-D")
-            for name in names:
-                _start(stack, folder, "slurmd", "-D", "-N", name)
-            stack.callback(_end_jobs)  # before the programs end: a node leaves its jobs running
-            _wait("the nodes", lambda: said("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * nodes)
-            yield
-    finally:
-        del os.environ["SLURM_CONF"]
-        if before is not None:
-            os.environ["SLURM_CONF"] = before
+    with restore_environment(SLURM_CONF=str(folder / "slurm.conf")), contextlib.ExitStack() as stack:
+        _start_accounting(stack, folder)
+        _start(stack, folder, "slurmctld", "-D")
+        for name in names:
+            _start(stack, folder, "slurmd", "-D", "-N", name)
+        stack.callback(_end_jobs)  # before the programs end: a node leaves its jobs running
+        _wait("the nodes", lambda: said("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * nodes)
+        yield
 
 
 def said(*command: str) -> str:
