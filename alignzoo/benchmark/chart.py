@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.report.leaderboard import draw
+from alignzoo.system.tables import plain_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,10 +19,9 @@ NAMES = {"trl": "plain TRL", "llamafactory": "LLaMA-Factory"}  #: programs, as t
 
 def speed_table(rows: Sequence[Row]) -> Table:
     """Return a line for each case and other program: alignzoo beside it."""
-    from rich.table import Table
 
     heads = ("beside", "faster", "1st run", "memory", "tokens/s", "of the limit", "losses differ")
-    table = Table("an update, words", *heads, box=None, header_style="bold", pad_edge=False)
+    table = plain_table("an update, words", *heads)
     ours = {row["case"]: row for row in rows if row["program"] == "alignzoo"}
     for row in (row for row in rows if row["program"] != "alignzoo"):
         mine = ours[row["case"]]
@@ -40,11 +40,8 @@ def speed_table(rows: Sequence[Row]) -> Table:
 
 def sweep_table(found: dict[str, float]) -> Table:
     """Return a line for the TRL runs, and one for each sweep."""
-    from rich.table import Table
 
-    table = Table(
-        "five betas of DPO", "seconds", "of TRL's", "by the reference", box=None, header_style="bold", pad_edge=False
-    )
+    table = plain_table("five betas of DPO", "seconds", "of TRL's", "by the reference")
     table.add_row("five plain TRL runs", f"{found['trl']:.1f}", "1.00", "each batch anew")
     for turn in ("first", "second"):
         computed = f"{found[f'{turn}_reference']:.0f} sequences"

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from alignzoo.system.tables import plain_table
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -128,17 +130,11 @@ def _print(result: dict[str, Any]) -> None:
         console.print(PARTS[name].table(rows), "")
 
 
-def _table(*columns: str) -> Table:
-    from rich.table import Table
-
-    return Table(*columns, box=None, header_style="bold", pad_edge=False)
-
-
 def _start(found: dict[str, float]) -> Table:
     from alignzoo.benchmark.start import WITH_PLUGINS
 
     limit = 3 * found["import hydra"] + 0.2
-    table = _table("start", "seconds", "limit: 3 x import hydra + 0.2")
+    table = plain_table("start", "seconds", "limit: 3 x import hydra + 0.2")
     limits = {"import hydra": "", WITH_PLUGINS: f"{2 * found['--help']:.2f} (2 x --help)"}
     for name, seconds in found.items():
         table.add_row(name, f"{seconds:.2f}", limits.get(name, f"{limit:.2f}"))
@@ -146,7 +142,7 @@ def _start(found: dict[str, float]) -> Table:
 
 
 def _steps(found: dict[str, dict[str, float]]) -> Table:
-    table = _table("DPO, one update", "alignzoo", "plain TRL", "ratio", "losses differ by at most")
+    table = plain_table("DPO, one update", "alignzoo", "plain TRL", "ratio", "losses differ by at most")
     for name, row in found.items():
         times = f"{row['alignzoo']:.4f} s", f"{row['trl']:.4f} s"
         table.add_row(name, *times, f"{row['ratio']:.3f}", f"{row['loss_difference']:.1e}")
@@ -154,7 +150,7 @@ def _steps(found: dict[str, dict[str, float]]) -> Table:
 
 
 def _yardstick(found: dict[str, dict[str, float]]) -> Table:
-    table = _table(
+    table = plain_table(
         "the default run", "its updates", "its yardstick", "share", "the start model's", "share of the first"
     )
     for name, row in found.items():
@@ -164,7 +160,7 @@ def _yardstick(found: dict[str, dict[str, float]]) -> Table:
 
 
 def _data(found: dict[str, dict[str, float]]) -> Table:
-    table = _table("pairs checked", "seconds", "from the cache", "pairs a second", "memory above idle")
+    table = plain_table("pairs checked", "seconds", "from the cache", "pairs a second", "memory above idle")
     for rows, row in found.items():
         times = f"{row['seconds']:.1f}", f"{row['again']:.1f}"
         table.add_row(rows, *times, f"{row['rows_per_second']:,.0f}", f"{row['memory'] / 2**30:.2f} GiB")

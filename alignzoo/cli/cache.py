@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from alignzoo.system import cache
 from alignzoo.system.errors import UserError, did_you_mean
+from alignzoo.system.tables import plain_table
 
 
 def main(words: Sequence[str]) -> int:
@@ -36,11 +37,8 @@ def _checked(names: list[str]) -> list[str]:
 
 def _print(contents: list[cache.Kept]) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(
-        "folder", "what it holds", "files", "size", "last used", box=None, header_style="bold", pad_edge=False
-    )
+    table = plain_table("folder", "what it holds", "files", "size", "last used")
     for kept in contents:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.used)) if kept.files else ""
         table.add_row(kept.name, cache.HOLDS.get(kept.name, ""), f"{kept.files:,}", _told(kept.size), used)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from alignzoo.config.options import config_options
 from alignzoo.plugin.registry import Registry, registry
+from alignzoo.system.tables import plain_table
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
 
 def main(words: Sequence[str]) -> int:
@@ -29,24 +29,18 @@ def main(words: Sequence[str]) -> int:
     return _print_faults(found)
 
 
-def _table(*columns: str) -> Table:
-    from rich.table import Table
-
-    return Table(*columns, box=None, header_style="bold", pad_edge=False)
-
-
 def _print_named(console: Console, found: Registry) -> None:
     from rich.markup import escape
 
     for title, items in (("method", found.methods), ("reward", found.rewards), ("judge", found.judges)):
-        table = _table(title, "what it is", "from")
+        table = plain_table(title, "what it is", "from")
         for name, (item, plugin) in sorted(items.items()):
             table.add_row(name, escape((inspect.getdoc(item) or "").partition("\n")[0]), plugin.origin)
         console.print(table, "")
 
 
 def _print_options(console: Console, options: dict[str, list[Any]]) -> None:
-    table = _table("group", "options", "from")
+    table = plain_table("group", "options", "from")
     for group, named in options.items():
         origins: dict[str, list[str]] = {}
         for option in named:
@@ -57,7 +51,7 @@ def _print_options(console: Console, options: dict[str, list[Any]]) -> None:
 
 
 def _print_distributions(console: Console, found: Registry) -> None:
-    table = _table("installed", "plugins")
+    table = plain_table("installed", "plugins")
     origins: dict[str, list[str]] = {}
     for plugin in found.plugins.values():
         origins.setdefault(plugin.origin, []).append(plugin.name + (" (left out)" if plugin.problem else ""))

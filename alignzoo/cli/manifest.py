@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from alignzoo.data import manifest
 from alignzoo.system.errors import UserError
+from alignzoo.system.tables import plain_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,10 +45,9 @@ def _read(run: Path) -> pd.DataFrame:
 
 def _print(different: pd.DataFrame, most: int, names: Sequence[str]) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(highlight=False, markup=False)  # names and reasons are the dataset's, brackets and all
-    table = Table("source", "row", "id", *names, box=None, header_style="bold", pad_edge=False)
+    table = plain_table("source", "row", "id", *names)
     for column in table.columns:
         column.overflow = "fold"  # a word wider than its column is broken, not cut
     for _, row in different.head(most).iterrows():

@@ -16,7 +16,7 @@ def main(words: Sequence[str]) -> int:
         "--out", type=Path, metavar="FOLDER", help="where to write (default: the one FOLDER, else here)"
     )
     options = parser.parse_args(words)
-    from alignzoo.report.leaderboard.board import write_leaderboard
+    from alignzoo.report.leaderboard.files import write_leaderboard
     from alignzoo.report.leaderboard.table import print_leaderboard
 
     out = options.out or (options.folders[0] if len(options.folders) == 1 else Path("."))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alignzoo.runs.sweep_status import Member, State, members, sweep_words
+from alignzoo.system.tables import plain_table
 
 STYLES = {State.DONE: "green", State.FAILED: "red", State.RUNNING: "cyan"}
 
@@ -41,10 +42,9 @@ def _resume(folder: Path) -> int:
 
 def _print(found: Sequence[Member]) -> None:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table("", "member", "state", "", box=None, header_style="bold", pad_edge=False)
+    table = plain_table("", "member", "state", "")
     for member in found:
         state = Text(member.state, style=STYLES.get(member.state, ""))
         table.add_row(str(member.number), Text(member.words), state, Text(member.told))

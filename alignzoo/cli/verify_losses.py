@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from alignzoo.config.errors import explained
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import UserError
+from alignzoo.system.tables import plain_table
 
 if TYPE_CHECKING:
     from alignzoo.plugin.method import Method
@@ -128,13 +129,12 @@ def _record(verdict: Verdict) -> dict[str, Any]:
 
 def _print(verdicts: Sequence[Verdict]) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     from alignzoo.testing.losses.compare import GRADIENT_TOLERANCE, LOSS_TOLERANCE
 
     console = Console(highlight=False, markup=False)  # reasons are a plugin's, brackets and all
     columns = ("equation", f"TRL {_trl()}", "equation's", "difference", "gradient's", "verdict")
-    table = Table("method", *columns, box=None, header_style="bold", pad_edge=False)
+    table = plain_table("method", *columns)
     for verdict in verdicts:
         found = verdict.found
         numbers = (

@@ -86,3 +86,14 @@ LEAST = {
     "evaluate.batch_size": 1,
     "speed.bin_tokens": 1,
 }
+
+#: Keys by which a stage of a pipeline is given another stage's model: a place, and not a setting.
+STAGE_INPUTS = ("model.path", "reward.model.path", "evaluate.against")
+
+#: Further keys of `model` that say where the start model comes from.
+MODEL_SOURCES = ("revision", "gguf_file", "wheel", "sha256")
+
+
+def key_of(word: str) -> str:
+    """Return the key that a word of the command line sets: ``model.path`` of ``+model.path=x``."""
+    return word.lstrip("+~").partition("=")[0]

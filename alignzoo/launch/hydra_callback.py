@@ -36,7 +36,7 @@ class SweepCallback(Callback):
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
         """Print and write the leaderboard."""
-        from alignzoo.report.leaderboard.board import write_leaderboard
+        from alignzoo.report.leaderboard.files import write_leaderboard
         from alignzoo.report.leaderboard.table import print_leaderboard
 
         process_cache.sweep(False)

@@ -171,7 +171,7 @@ def _end() -> None:
 
 
 def _compare(folder: Path) -> None:
-    from alignzoo.report.leaderboard.board import write_leaderboard
+    from alignzoo.report.leaderboard.files import write_leaderboard
     from alignzoo.report.leaderboard.table import print_leaderboard
 
     board = write_leaderboard([folder], folder)

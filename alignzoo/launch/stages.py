@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignzoo.config.keys import MODEL_SOURCES, STAGE_INPUTS, key_of
 from alignzoo.config.plain import plain
 from alignzoo.config.trl_fields import fits
 from alignzoo.plugin.method import ModelKind
@@ -19,12 +20,6 @@ if TYPE_CHECKING:
 
 #: Keys of a stage, with the type that each takes.
 KEYS = {"method": "str", "start": "str | None", "reward": "str | None", "overrides": "list", "install": "str | None"}
-
-#: Keys by which one stage's model reaches another: where it lies, and no setting.
-HANDED = ("model.path", "reward.model.path", "evaluate.against")
-
-#: Further keys of `model` that would say where the start model comes from.
-SOURCES = ("revision", "gguf_file", "wheel", "sha256")
 
 
 @dataclass(frozen=True)
@@ -142,15 +137,10 @@ def shared_words(words: Sequence[str]) -> list[str]:
     return [word for word in words if key_of(word).split(".")[0] != "pipeline"]
 
 
-def key_of(word: str) -> str:
-    """Return what a word sets: ``model.path`` of ``+model.path=x``."""
-    return word.lstrip("+~").partition("=")[0]
-
-
 def stage_words(stage: Stage, shared: Sequence[str], model: DictConfig, handed: Mapping[str, Path]) -> list[str]:
     """Return the words of the command that runs the stage by itself; its own come behind those that all share.
 
-    ``model`` is the composed group, and ``handed`` has the paths for keys of :data:`HANDED`.
+    ``model`` is the composed group, and ``handed`` has the paths for keys of :data:`STAGE_INPUTS`.
     """
     own = [f"method={stage.method}", *stage.overrides, *_handed_words(stage, model, handed)]
     last = {key_of(word): word for word in own}
@@ -159,7 +149,7 @@ def stage_words(stage: Stage, shared: Sequence[str], model: DictConfig, handed: 
 
 def _handed_words(stage: Stage, model: DictConfig, handed: Mapping[str, Path]) -> Iterator[str]:
     if stage.start:
-        yield from (f"model.{key}=null" for key in SOURCES if model.get(key) is not None)
+        yield from (f"model.{key}=null" for key in MODEL_SOURCES if model.get(key) is not None)
     if stage.reward:
         yield "reward=model"
     yield from (f"{key}={quoted(path)}" for key, path in handed.items())
@@ -173,4 +163,4 @@ def quoted(path: Path | str) -> str:
 
 def settings_of(words: Sequence[str]) -> list[str]:
     """Return the words without those that only say where models lie, sorted: the same for the same run elsewhere."""
-    return sorted(word for word in words if key_of(word) not in HANDED)
+    return sorted(word for word in words if key_of(word) not in STAGE_INPUTS)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from alignzoo.system.tables import plain_table
+
 if TYPE_CHECKING:
     from alignzoo.plan.seconds import Rate, UpdateTime
     from alignzoo.plan.survey import Need, Survey
@@ -87,10 +89,9 @@ def _print_chosen(console: Any, survey: Survey) -> None:
 
 
 def _print_table(console: Any, survey: Survey) -> None:
-    from rich.table import Table
 
     columns = (f"peft={name}" for name in survey.adapters)
-    table = Table("GiB a device", *columns, box=None, header_style="bold", pad_edge=False)
+    table = plain_table("GiB a device", *columns)
     for strategy, row in survey.table.items():
         name = f"{strategy}{' (this run)' if strategy == survey.chosen.name else ''}"
         table.add_row(name, *(_cell(survey, need) for need in row.values()))

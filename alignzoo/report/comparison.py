@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from alignzoo.report.html import write_html
+from alignzoo.system.tables import plain_table
 
 Report = Mapping[str, Any]
 
@@ -58,7 +60,7 @@ def interval(axis: Report, found: Report | None) -> str:
 def _axes(report: Report) -> Table:
     names = [name(column) for column in report["columns"]]
     title = f"{report['count']} prompts"
-    table = Table(title, "", *names, box=None, header_style="bold", pad_edge=False)
+    table = plain_table(title, "", *names)
     group = ""
     for axis in report["axes"]:
         cells = [_cell(axis, *pair) for pair in zip(axis["values"], axis["changes"], strict=True)]
@@ -124,14 +126,18 @@ def verdicts(report: Report, row: Report) -> Iterator[str]:
 
 def write_comparison(report: Report, file: Path) -> None:
     """Write the comparison as one self-contained HTML file."""
-    from jinja2 import Environment
-
-    source = importlib.resources.files("alignzoo.report").joinpath("comparison.html.jinja").read_text(encoding="utf-8")
-    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
-    told = {"name": name, "value": value, "change": change, "interval": interval, "verdicts": verdicts}
-    page = template.render(report=report, scale=_scale, judged=[*judged(report)], percent="{:.0%}".format, **told)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(page, encoding="utf-8")
+    write_html(
+        "comparison.html.jinja",
+        file,
+        report=report,
+        scale=_scale,
+        percent="{:.0%}".format,
+        name=name,
+        value=value,
+        change=change,
+        interval=interval,
+        verdicts=verdicts,
+    )
 
 
 def _scale(axis: Report) -> float:

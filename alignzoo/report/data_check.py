@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from alignzoo.report.html import svg_element, write_html
+from alignzoo.system.tables import plain_table
 
 STYLE = {"error": "bold red", "warning": "yellow", "note": "dim"}
 VERDICTS = {
@@ -34,7 +35,7 @@ def print_report(report: Mapping[str, Any]) -> None:
     console.print(Text(f"plan:   {report['plan']}\n"))
     console.print(_lengths(report["quantiles"]), "")
     for finding in report["findings"]:
-        console.print(Text(f"{finding['level']}: {_told(finding)}", style=STYLE[finding["level"]]))
+        console.print(Text(f"{finding['level']}: {_describe(finding)}", style=STYLE[finding["level"]]))
     for example in report["examples"]:
         console.print(Text(f"\nrow {example['row']} ({example['id']}); trained tokens in green", style="bold"))
         for name, text, trained in example["pieces"]:
@@ -42,7 +43,7 @@ def print_report(report: Mapping[str, Any]) -> None:
     console.print(Text(f"\nverdict: {report['verdict']}: {VERDICTS[report['verdict']]}", style="bold"))
 
 
-def _told(finding: Mapping[str, Any]) -> str:
+def _describe(finding: Mapping[str, Any]) -> str:
     more = " ..." if finding["count"] > len(finding["rows"]) else ""
     rows = f" (rows {', '.join(map(str, finding['rows']))}{more})" if finding["rows"] else ""
     return f"{finding['text']}{rows}"
@@ -50,7 +51,7 @@ def _told(finding: Mapping[str, Any]) -> str:
 
 def _lengths(quantiles: Mapping[str, Mapping[str, int]]) -> Table:
     shares = next((list(found) for found in quantiles.values() if found), [])
-    table = Table("tokens", *shares, box=None, header_style="bold", pad_edge=False)
+    table = plain_table("tokens", *shares)
     for name, found in quantiles.items():
         table.add_row(name, *(str(found.get(share, "")) for share in shares))
     return table
@@ -58,17 +59,12 @@ def _lengths(quantiles: Mapping[str, Mapping[str, int]]) -> Table:
 
 def write_page(report: Mapping[str, Any], file: Path) -> None:
     """Write the report as one self-contained HTML file."""
-    from jinja2 import Environment
-
-    source = importlib.resources.files("alignzoo.report").joinpath("data_check.html.jinja").read_text(encoding="utf-8")
-    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
-    plots = {name: _histogram(values, name) for name, values in report["lengths"].items() if values}
-    page = template.render(report=report, plots=plots, told=_told, verdict=VERDICTS[report["verdict"]])
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(page, encoding="utf-8")
+    plots = {name: _draw_histogram(values, name) for name, values in report["lengths"].items() if values}
+    verdict = VERDICTS[report["verdict"]]
+    write_html("data_check.html.jinja", file, report=report, plots=plots, describe=_describe, verdict=verdict)
 
 
-def _histogram(values: Sequence[int], name: str) -> str:
+def _draw_histogram(values: Sequence[int], name: str) -> str:
     """Return an SVG element."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -79,6 +75,4 @@ def _histogram(values: Sequence[int], name: str) -> str:
     axes.hist(values, bins=min(40, max(5, len(set(values)))), color="#4c78a8")
     axes.set(xlabel=f"{name}, tokens", ylabel="rows")
     axes.spines[["top", "right"]].set_visible(False)
-    drawn = io.StringIO()
-    figure.savefig(drawn, format="svg", metadata={"Date": None})
-    return drawn.getvalue()[drawn.getvalue().index("<svg") :]
+    return svg_element(figure)

@@ -14,6 +14,7 @@ from alignzoo.config.metrics import NUMBERS
 from alignzoo.data.convert import MEANING
 from alignzoo.data.manifest import reasons
 from alignzoo.system.ranks import on_main
+from alignzoo.system.tables import plain_table
 
 if TYPE_CHECKING:
     from alignzoo.data.findings import Finding
@@ -80,9 +81,7 @@ def print_numbers(result: Mapping[str, Any]) -> None:
     console = Console(highlight=False, markup=False)
     before, after = result.get("before", {}), result.get("after", {})
     if after:
-        table = Table(
-            "held-out rows", "before", "after", "95 % interval", box=None, header_style="bold", pad_edge=False
-        )
+        table = plain_table("held-out rows", "before", "after", "95 % interval")
         for key, number in NUMBERS.items():
             if key in after:
                 ends = " to ".join(number.form.format(end) for end in result["intervals"][key])

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from alignzoo.cli.doctor.check import Check, Verdict
+from alignzoo.system.tables import plain_table
 
 MARKS = {Verdict.OK: "[green]ok[/]", Verdict.WARNING: "[yellow]warning[/]", Verdict.BROKEN: "[red]broken[/]"}
 
@@ -46,11 +47,10 @@ def all_checks() -> list[Check]:
 def _print(checks: list[Check]) -> None:
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
     console = Console(highlight=False)
     for section in dict.fromkeys(check.section for check in checks):
-        table = Table(section, "", "", box=None, header_style="bold", pad_edge=False)
+        table = plain_table(section, "", "")
         for check in (check for check in checks if check.section == section):
             fix = f"\nfix: {escape(check.fix)}" if check.fix else ""
             table.add_row(escape(check.name), MARKS[check.verdict], escape(check.found) + fix)

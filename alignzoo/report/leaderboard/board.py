@@ -109,25 +109,3 @@ def _compared(rows: Sequence[Row], by: str) -> list[Row]:
         else replace(row, difference=subtract(by, [run.lines for run in row.runs], against))
         for row in rows
     ]
-
-
-def write_leaderboard(folders: Sequence[Path], out: Path, by: str | None = None) -> Leaderboard:
-    """Write ``leaderboard.html``, ``.csv``, ``.parquet`` and the plots as PNG files into ``out``; return the board.
-
-    Raises:
-        UserError: as :func:`read_leaderboard`, or ``out`` cannot be written.
-    """
-    from alignzoo.report.leaderboard.page import write_page
-    from alignzoo.report.leaderboard.plots import draw_plots
-    from alignzoo.report.leaderboard.table import frame
-
-    board = read_leaderboard(folders, by)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        table = frame(board)
-        table.to_csv(out / "leaderboard.csv", index=False)
-        table.to_parquet(out / "leaderboard.parquet", index=False)
-        write_page(board, draw_plots(board, out / "leaderboard"), out / "leaderboard.html")
-    except OSError as error:
-        raise UserError(f"the leaderboard cannot be written to {out} ({error.strerror}): set --out FOLDER.") from None
-    return board

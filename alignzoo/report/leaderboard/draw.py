@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from alignzoo.report.html import svg_element
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -171,10 +172,8 @@ def svg(figure: Figure, name: str) -> str:
     """
     import matplotlib
 
-    drawn = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
-    text = drawn.getvalue()[drawn.getvalue().index("<svg") :]
+        text = svg_element(figure, transparent=True)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, count=1, flags=re.DOTALL)
     for place, colour in enumerate(LIGHT):
         text = text.replace(colour, f"var(--c{place})")

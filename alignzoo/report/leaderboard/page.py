@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from alignzoo.config.metrics import NUMBERS
+from alignzoo.report.html import write_html
 from alignzoo.report.leaderboard import draw
 from alignzoo.report.leaderboard.board import Leaderboard
 from alignzoo.report.leaderboard.curves import reading_figure
@@ -40,14 +40,10 @@ class Told:
 
 def write_page(board: Leaderboard, plots: Sequence[Plot], file: Path) -> None:
     """Write the page."""
-    from jinja2 import Environment
-
-    source = (
-        importlib.resources.files("alignzoo.report.leaderboard").joinpath("page.html.jinja").read_text(encoding="utf-8")
-    )
-    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
     palette = draw.Palette(run.method for run in board.runs)
-    page = template.render(
+    write_html(
+        "leaderboard/page.html.jinja",
+        file,
         board=board,
         number=NUMBERS[board.by],
         numbers={key: number for key, number in NUMBERS.items() if any(key in row.numbers for row in board.rows)},
@@ -65,7 +61,6 @@ def write_page(board: Leaderboard, plots: Sequence[Plot], file: Path) -> None:
         told_seconds=told_seconds,
         short=NUMBERS,
     )
-    file.write_text(page, encoding="utf-8")
 
 
 def readings(board: Leaderboard, palette: draw.Palette) -> Iterator[Told]:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignzoo.config.keys import key_of
 from alignzoo.config.metrics import NUMBERS
 from alignzoo.report.leaderboard import draw
 from alignzoo.report.leaderboard.board import Leaderboard
+from alignzoo.report.leaderboard.curves import curve_figures
 from alignzoo.report.leaderboard.rows import Row
 
 if TYPE_CHECKING:
@@ -39,8 +41,6 @@ class Plot:
 
 def draw_plots(board: Leaderboard, folder: Path) -> list[Plot]:
     """Write each plot as ``folder/NAME.png``, and return them for the page."""
-    from alignzoo.report.leaderboard.curves import curve_figures
-
     palette = draw.Palette(run.method for run in board.runs)
     plots = []
     for name, title, caption, figure in (*figures(board, palette), *curve_figures(board, palette)):
@@ -71,7 +71,7 @@ def figures(board: Leaderboard, palette: draw.Palette) -> Iterator[tuple[str, st
 def swept(rows: Sequence[Row]) -> list[str]:
     """Return the numeric settings that a command set and that differ between runs of one method."""
     runs = [run for row in rows for run in row.runs]
-    asked = dict.fromkeys(word.lstrip("+").partition("=")[0] for run in runs for word in run.overrides)
+    asked = dict.fromkeys(key_of(word) for run in runs for word in run.overrides)
     return [key for key in asked if key not in ("seed", "method") and _differs(rows, key)]
 
 

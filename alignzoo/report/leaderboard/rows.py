@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from alignzoo.config.keys import MODEL_SOURCES, STAGE_INPUTS, key_of
 from alignzoo.config.metrics import NUMBERS
 from alignzoo.evaluate.intervals import Estimate
-from alignzoo.launch.stages import HANDED, SOURCES, key_of
 from alignzoo.report.leaderboard.collapse import Collapse, collapse
 from alignzoo.report.leaderboard.seeds import fold
 from alignzoo.runs.folder import Run
@@ -97,12 +97,12 @@ def label_runs(runs: Sequence[Run], seeds: bool) -> dict[Run, str]:
 
 def _is_handed(word: str) -> bool:
     """Tell whether a word only says where the model of another stage lies, or where it does not come from."""
-    return key_of(word) in HANDED or word in [f"model.{source}=null" for source in SOURCES]
+    return key_of(word) in STAGE_INPUTS or word in [f"model.{source}=null" for source in MODEL_SOURCES]
 
 
 def _identity(run: Run) -> str:
     """Return the same text for two runs that differ in nothing but the seed."""
-    dropped = (*NO_SETTING, *HANDED) if run.is_stage else NO_SETTING
+    dropped = (*NO_SETTING, *STAGE_INPUTS) if run.is_stage else NO_SETTING
     settings: Any = {key: value for key, value in run.config.items() if not key.startswith(dropped)}
     if not settings:
         settings = [word for word in run.overrides if not word.startswith(NO_SETTING)]

@@ -8,6 +8,7 @@ from alignzoo.config.metrics import NUMBERS
 from alignzoo.evaluate.intervals import Estimate
 from alignzoo.report.leaderboard.board import Failed, Leaderboard
 from alignzoo.report.leaderboard.rows import Row
+from alignzoo.system.tables import plain_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,12 +46,11 @@ def marks(row: Row) -> list[str]:
 def print_leaderboard(board: Leaderboard) -> None:
     """Print the verdict, the table, what stands against it, and the runs without a result."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False)
     if board.rows:
-        table = Table(*_heads(board), box=None, pad_edge=False, collapse_padding=True, header_style="bold")
+        table = plain_table(*_heads(board), collapse_padding=True)
         table.columns[0].overflow = "fold"  # a setting wider than its column is broken, not cut
         for column in table.columns[1:]:
             column.justify, column.no_wrap = "right", True

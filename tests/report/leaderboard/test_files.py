@@ -14,8 +14,9 @@ import pytest
 from leaderboard_runs import lines, make_run, pairs, started
 
 from alignzoo.cli.report import main
-from alignzoo.report.leaderboard.board import read_leaderboard, write_leaderboard
+from alignzoo.report.leaderboard.board import read_leaderboard
 from alignzoo.report.leaderboard.draw import DARK, LIGHT, Palette, spans_much
+from alignzoo.report.leaderboard.files import write_leaderboard
 from alignzoo.report.leaderboard.plots import swept
 from alignzoo.report.leaderboard.table import frame, print_leaderboard, wandb_table
 from alignzoo.system.errors import UserError

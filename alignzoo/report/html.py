@@ -1,0 +1,25 @@
+"""Writes the HTML pages, each one file that opens without a network."""
+
+from __future__ import annotations
+
+import importlib.resources
+import io
+from pathlib import Path
+from typing import Any
+
+
+def write_html(template: str, file: Path, **values: Any) -> None:
+    """Fill a template of this room (``comparison.html.jinja``) with ``values`` and write it."""
+    from jinja2 import Environment
+
+    source = importlib.resources.files("alignzoo.report").joinpath(template).read_text(encoding="utf-8")
+    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(page.render(values), encoding="utf-8")
+
+
+def svg_element(figure: Any, **options: Any) -> str:
+    """Return a matplotlib figure as the SVG element that a page embeds; ``options`` are those of ``savefig``."""
+    drawn = io.StringIO()
+    figure.savefig(drawn, format="svg", metadata={"Date": None}, **options)
+    return drawn.getvalue()[drawn.getvalue().index("<svg") :]

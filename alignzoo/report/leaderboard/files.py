@@ -1,0 +1,30 @@
+"""Writes a leaderboard: the page, the tables and the plots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from alignzoo.report.leaderboard.board import Leaderboard, read_leaderboard
+from alignzoo.report.leaderboard.page import write_page
+from alignzoo.report.leaderboard.plots import draw_plots
+from alignzoo.report.leaderboard.table import frame
+from alignzoo.system.errors import UserError
+
+
+def write_leaderboard(folders: Sequence[Path], out: Path, by: str | None = None) -> Leaderboard:
+    """Write ``leaderboard.html``, ``.csv``, ``.parquet`` and the plots as PNG files into ``out``; return the board.
+
+    Raises:
+        UserError: as :func:`read_leaderboard`, or ``out`` cannot be written.
+    """
+    board = read_leaderboard(folders, by)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        table = frame(board)
+        table.to_csv(out / "leaderboard.csv", index=False)
+        table.to_parquet(out / "leaderboard.parquet", index=False)
+        write_page(board, draw_plots(board, out / "leaderboard"), out / "leaderboard.html")
+    except OSError as error:
+        raise UserError(f"the leaderboard cannot be written to {out} ({error.strerror}): set --out FOLDER.") from None
+    return board
