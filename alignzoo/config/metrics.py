@@ -1,4 +1,4 @@
-"""The yardstick's numbers: what each one is, in which unit, and where it comes from. Nothing heavy is imported here."""
+"""Defines the numbers of the yardstick: their labels, units, meanings and sources."""
 
 from __future__ import annotations
 
@@ -7,18 +7,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Number:
-    """One number.
-
-    Its label on the terminal and a short one for tables, how it is written there, its meaning, which way is better
-    ("high", "low", or "" where that depends), and its kind: a share and a median have intervals of their own.
-    """
+    """One number of the yardstick."""
 
     label: str
+    """As the terminal, pages and plots name it, its unit in parentheses."""
+
     short: str
+    """As the head of a narrow column names it."""
+
     form: str
+    """The format in which it is written."""
+
     meaning: str
     better: str = ""
+    """``high``, ``low``, or empty where that depends."""
+
     kind: str = "mean"
+    """``mean``, ``share`` or ``median``: the latter two have intervals of their own."""
 
 
 NUMBERS = {
@@ -34,7 +39,7 @@ NUMBERS = {
     ),
     "accuracy_sum": Number(
         "chosen more likely",
-        "likelier",
+        "more likely",
         "{:.0%}",
         "share of held-out pairs whose chosen answer is more likely than the rejected one under the model itself, "
         "log-probabilities summed; favours short answers",
@@ -42,99 +47,103 @@ NUMBERS = {
         "share",
     ),
     "accuracy_mean": Number(
-        "chosen more likely a token",
-        "likelier/token",
+        "chosen more likely (per token)",
+        "more likely/token",
         "{:.0%}",
-        "the same with log-probabilities divided by the answer's tokens (as SimPO ranks, Meng et al., 2024)",
+        "the same with each log-probability divided by its answer's tokens (as SimPO ranks, Meng et al., 2024)",
         "high",
         "share",
     ),
     "margin": Number(
-        "margin, nats",
+        "margin (nats)",
         "margin",
         "{:+.2f}",
         "mean over pairs of the gain in log-probability of the chosen answer less that of the rejected one, since the "
         "start model, summed over tokens; never scaled by a beta",
     ),
     "margin_token": Number(
-        "margin, nats a token",
+        "margin (nats/token)",
         "margin/token",
         "{:+.3f}",
         "the same with each gain divided by its answer's tokens",
     ),
     "chosen_change": Number(
-        "chosen answers, nats a token",
+        "chosen log-probability (nats/token)",
         "chosen",
         "{:+.3f}",
         "change of the chosen answers' log-probability since the start model, over all their tokens; below zero is "
         "likelihood displacement (Razin et al., 2024)",
     ),
     "kl": Number(
-        "KL to the start, nats a token",
+        "KL to the start model (nats/token)",
         "KL",
         "{:.3f}",
-        "mean over the tokens of sampled answers (temperature 1) of the exact KL divergence between the next-token "
+        "mean over the tokens of sampled completions (temperature 1) of the exact KL divergence between the next-token "
         "distributions of the model and the start model (Rao-Blackwellised estimator, Amini et al., 2025)",
     ),
     "reward": Number(
-        "reward", "reward", "{:.3f}", "mean reward of the greedy answers: those configured, added up by weight", "high"
+        "reward",
+        "reward",
+        "{:.3f}",
+        "mean reward of the greedy completions: the weighted sum of the configured rewards",
+        "high",
     ),
     "win_rate": Number(
-        "wins against the start",
+        "wins against the start model",
         "wins",
         "{:.0%}",
-        "share of held-out prompts whose greedy answer the judge prefers to the start model's; ties count half",
+        "share of held-out prompts whose greedy completion the judge prefers to the start model's; ties count half",
         "high",
         "share",
     ),
     "answer_tokens": Number(
-        "answer length, tokens", "tokens", "{:.1f}", "mean length of the greedy answers, without the stop token"
+        "completion length (tokens)", "tokens", "{:.1f}", "mean length of the greedy completions, without EOS"
     ),
     "answer_words": Number(
-        "answer length, words", "words", "{:.1f}", "mean length of the greedy answers, in words between blanks"
+        "completion length (words)", "words", "{:.1f}", "mean length of the greedy completions, in words between blanks"
     ),
     "answer_words_median": Number(
-        "answer length, words (median)",
+        "median completion length (words)",
         "median words",
         "{:.0f}",
-        "median length of the greedy answers, in words",
+        "median length of the greedy completions, in words",
         kind="median",
     ),
     "ended": Number(
-        "answers that end by themselves",
+        "completions that end with EOS",
         "ended",
         "{:.0%}",
-        "share that reached a stop token before evaluate.max_new_tokens",
+        "share of greedy completions that reach EOS before evaluate.max_new_tokens",
         "high",
         "share",
     ),
-    "empty": Number("empty answers", "empty", "{:.0%}", "share of answers without a word", "low", "share"),
+    "empty": Number("empty completions", "empty", "{:.0%}", "share of completions without a word", "low", "share"),
     "refusals": Number(
         "refusals",
         "refusals",
         "{:.0%}",
-        "share of answers that begin as a refusal does (a list of openings)",
+        "share of completions that begin as a refusal does (a list of openings)",
         "",
         "share",
     ),
     "formatted": Number(
-        "formatted answers",
+        "formatted completions",
         "formatted",
         "{:.0%}",
-        "share of answers with Markdown in them: bullets, numbered items, headings, bold, code",
+        "share of completions with Markdown: bullets, numbered items, headings, bold, code",
         "",
         "share",
     ),
     "distinct_3": Number(
-        "different word triples",
+        "distinct word 3-grams",
         "distinct-3",
         "{:.0%}",
-        "different triples of words within an answer over all its triples (Li et al., 2016): low means repetition",
+        "distinct word 3-grams of each completion over all its 3-grams, case kept (Li et al., 2016): low means repetition",
         "high",
     ),
     "reward_accuracy": Number(
         "chosen scored higher",
-        "RM right",
+        "RM accuracy",
         "{:.0%}",
         "of a reward model: share of held-out pairs whose chosen answer it scores higher than the rejected one; ties "
         "count half",
@@ -142,7 +151,7 @@ NUMBERS = {
         "share",
     ),
     "reward_margin": Number(
-        "margin of scores",
+        "score margin",
         "score margin",
         "{:+.2f}",
         "of a reward model: mean over pairs of the chosen answer's score less the rejected one's; a margin of m means "

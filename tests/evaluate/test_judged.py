@@ -51,7 +51,7 @@ def test_verdicts_become_the_win_rate(tmp_path: Path, cache: Path, fake_package:
     assert [line["after"]["win"] for line in lines] == wins
     assert done.result()["after"]["win_rate"] == sum(wins) / len(wins) > 0.5
     assert done.result()["before"]["win_rate"] == 0.5
-    assert "wins against the start" in done.out
+    assert "wins against the start model" in done.out
 
 
 def test_a_judge_that_fails_costs_no_run_its_result(

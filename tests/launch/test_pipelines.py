@@ -93,7 +93,7 @@ def test_the_stages_stand_on_one_leaderboard(rlhf: Outcome) -> None:
     assert (rlhf.folder / "leaderboard.html").is_file()
     (scorer,) = table[table["method"] == "reward"].to_dict("records")
     assert float(scorer["reward_accuracy"]) == result(rlhf.folder / "2-reward")["after"]["reward_accuracy"]
-    assert "RM right" in rlhf.out.rpartition("\npipeline ")[2]
+    assert "RM accuracy" in rlhf.out.rpartition("\npipeline ")[2]
 
 
 def test_a_stages_command_runs_it_by_itself(rlhf: Outcome, tmp_path: Path) -> None:

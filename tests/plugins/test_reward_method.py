@@ -184,4 +184,4 @@ def test_a_sweep_has_it_on_the_leaderboard(tmp_path: Path) -> None:
     (row,) = pd.read_csv(tmp_path / "sweep" / "leaderboard.csv").to_dict("records")
     assert (row["method"], row["seeds"]) == ("reward", 2)
     assert 0 <= row["reward_accuracy_low"] <= row["reward_accuracy"] <= row["reward_accuracy_high"] <= 1
-    assert "RM right (95 %)" in done.out
+    assert "RM accuracy (95 %)" in done.out

@@ -107,10 +107,10 @@ def test_the_numbers_before_and_after(printed: Printed) -> None:
     assert head == ["held-out rows", "before", "after", "95 % interval"]
     assert lines[:5] == [
         ["preference accuracy", "50%", "81%", "68% to 90%"],
-        ["margin, nats", "+0.00", "+1.23", "+0.50 to +2.00"],
-        ["chosen answers, nats a token", "+0.000", "-0.046", "-0.100 to +0.000"],
-        ["answer length, tokens", "69.0", "31.2", "29.0 to 33.5"],
-        ["answers that end by themselves", "25%", "100%", "93% to 100%"],
+        ["margin (nats)", "+0.00", "+1.23", "+0.50 to +2.00"],
+        ["chosen log-probability (nats/token)", "+0.000", "-0.046", "-0.100 to +0.000"],
+        ["completion length (tokens)", "69.0", "31.2", "29.0 to 33.5"],
+        ["completions that end with EOS", "25%", "100%", "93% to 100%"],
     ]
     assert out.splitlines()[6:] == [
         "40 updates in 175 s, 234 s with everything; peak memory 4.7 GB",

@@ -285,7 +285,7 @@ def test_model_card_says_what_was_done(sweep: Sweep, method: str) -> None:
     assert f"{STEPS[method]} updates of 4 rows" in body
     assert f"trl {importlib.metadata.version('trl')}" in body
     after = read(sweep.member(method) / "result.json")["after"]
-    assert f"| margin, nats | +0.00 | {after['margin']:+.2f} |" in body
+    assert f"| margin (nats) | +0.00 | {after['margin']:+.2f} |" in body
 
 
 def test_weights_differ_between_methods(sweep: Sweep) -> None:
@@ -302,8 +302,10 @@ def test_terminal_shows_progress_answers_and_numbers(sweep: Sweep, method: str) 
     result = read(sweep.member(method) / "result.json")
     before, after = result["before"], result["after"]
     assert re.search(rf"preference accuracy +50% +{after['preference_accuracy']:.0%}", part)
-    assert re.search(rf"margin, nats +\+0\.00 +{re.escape(format(after['margin'], '+.2f'))}", part)
-    assert re.search(rf"answer length, tokens +{before['answer_tokens']:.1f} +{after['answer_tokens']:.1f}", part)
+    assert re.search(rf"margin \(nats\) +\+0\.00 +{re.escape(format(after['margin'], '+.2f'))}", part)
+    assert re.search(
+        rf"completion length \(tokens\) +{before['answer_tokens']:.1f} +{after['answer_tokens']:.1f}", part
+    )
     assert f"{steps} updates in " in part
     assert "run folder: " in part
     assert f"-{method}-tiny-concise" in part

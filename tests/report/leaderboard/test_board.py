@@ -58,7 +58,7 @@ def test_a_number_without_a_better_way_has_no_winner(board: Board) -> None:
     found = board(("method=dpo", lines([3.0, 2.9])), ("method=ipo", lines([1.0, 1.1])), by="margin")
     assert names(found) == ["dpo", "ipo"]
     assert found.verdict == (
-        "dpo has the highest margin, nats, +2.95 (+2.90 to +3.00); which way is better depends, so there is no winner."
+        "dpo has the highest margin (nats), +2.95 (+2.90 to +3.00); which way is better depends, so there is no winner."
     )
 
 
