@@ -138,7 +138,7 @@ NUMBERS = {
         "distinct word 3-grams",
         "distinct-3",
         "{:.0%}",
-        "distinct word 3-grams of each completion over all its 3-grams, case kept (Li et al., 2016): low means repetition",
+        "distinct 3-grams of words within a completion over all its 3-grams (Li et al., 2016): low means repetition",
         "high",
     ),
     "reward_accuracy": Number(

@@ -135,7 +135,7 @@ def _axis(key: str, axis: Axis, columns: Sequence[Sequence[Answer]]) -> dict[str
 
 
 def _counted(axis: Axis, column: Sequence[Answer]) -> tuple[Any, Any]:
-    top = np.array([axis.told(answer[axis.of]) for answer in column], float)
+    top = np.array([axis.count(answer[axis.of]) for answer in column], float)
     return top, np.array([axis.over(answer["text"]) for answer in column], float) if axis.over else np.ones_like(top)
 
 

@@ -8,7 +8,6 @@ so that its interval comes from drawing prompts again; shares have Wilson's, a m
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,12 +16,10 @@ import numpy as np
 from alignzoo.config.metrics import NUMBERS
 from alignzoo.data.text_features import refuses
 from alignzoo.evaluate.intervals import Column, Estimate, bootstrap, median, paired, wilson
+from alignzoo.evaluate.style import has_markdown, trigrams, words
 
 Line = Mapping[str, Any]
 Value = Callable[[Line, str], tuple[float, float] | None]
-
-#: Markdown: bullets, numbered items, headings, bold, code.
-FORMATTED = re.compile(r"^\s*(?:[-*+•]|\d+[.)]|#{1,6})\s|\*\*\S|`", re.MULTILINE)
 
 
 def estimate(key: str, lines: Sequence[Line], side: str = "after") -> Estimate | None:
@@ -71,7 +68,7 @@ def _columns(key: str, lines: Sequence[Line], side: str) -> tuple[Column, Column
     if not known or len(known) < len(pairs):
         return None
     top, below = (np.array(column, float) for column in zip(*known, strict=True))
-    return (top, below) if below.sum() else (np.ones_like(top), np.ones_like(top))  # no triple at all: none repeated
+    return (top, below) if below.sum() else (np.ones_like(top), np.ones_like(top))  # no 3-gram at all: none repeated
 
 
 def _gains(line: Line, side: str) -> tuple[float, float] | None:
@@ -135,12 +132,8 @@ def _of_scores(told: Callable[[float, float], float]) -> Value:
     return value
 
 
-def _triples(line: Line, side: str) -> tuple[float, float] | None:
-    if "text" not in line[side]:
-        return None
-    words = line[side]["text"].split()
-    triples = [tuple(words[i : i + 3]) for i in range(len(words) - 2)]
-    return len(set(triples)), len(triples)
+def _distinct_trigrams(line: Line, side: str) -> tuple[float, float] | None:
+    return trigrams(line[side]["text"]) if "text" in line[side] else None
 
 
 VALUES: dict[str, Value] = {
@@ -156,13 +149,13 @@ VALUES: dict[str, Value] = {
     "reward": _given("reward"),
     "win_rate": _given("win"),
     "answer_tokens": _of_answer(lambda seen: seen["tokens"]),
-    "answer_words": _of_answer(lambda seen: len(seen["text"].split())),
-    "answer_words_median": _of_answer(lambda seen: len(seen["text"].split())),
+    "answer_words": _of_answer(lambda seen: words(seen["text"])),
+    "answer_words_median": _of_answer(lambda seen: words(seen["text"])),
     "ended": _of_answer(lambda seen: seen["ended"]),
-    "empty": _of_answer(lambda seen: not seen["text"].split()),
+    "empty": _of_answer(lambda seen: words(seen["text"]) == 0),
     "refusals": _of_answer(lambda seen: refuses(seen["text"])),
-    "formatted": _of_answer(lambda seen: FORMATTED.search(seen["text"]) is not None),
-    "distinct_3": _triples,
+    "formatted": _of_answer(lambda seen: has_markdown(seen["text"])),
+    "distinct_3": _distinct_trigrams,
     "reward_accuracy": _of_scores(_wins),
     "reward_margin": _of_scores(lambda chosen, rejected: chosen - rejected),
 }

@@ -1,4 +1,4 @@
-"""Along which axes answers change, and how each is counted: small functions from a text to a number."""
+"""Counts words, 3-grams, refusals, hedges and Markdown in a text, and defines the axes of `compare`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ HEDGES = re.compile(
     r"|somewhat)\b",
     re.IGNORECASE,
 )
+#: Any sign of Markdown, also an unfinished one: bullets, numbered items, headings, bold, code.
+_MARKDOWN = re.compile(r"^\s*(?:[-*+•]|\d+[.)]|#{1,6})\s|\*\*\S|`", re.MULTILINE)
 _LIST = re.compile(r"^[ \t]*(?:[-*+•]|\d+[.)])[ \t]+\S", re.MULTILINE)
 _HEADING = re.compile(r"^#{1,6}[ \t]+\S", re.MULTILINE)
 _BOLD = re.compile(r"\*\*[^\s*][^*\n]*\*\*|__[^\s_][^_\n]*__")
@@ -24,9 +26,16 @@ _CODE = re.compile(r"^[ \t]*```|`[^`\n]+`", re.MULTILINE)
 _SENTENCE_END = re.compile(r"[.!?\u2026\u3002\uff01\uff1f][\"'\u201d\u2019\u00bb)\]*_]*$")
 
 
-def words(text: str) -> float:
+def words(text: str) -> int:
     """Count the words between blanks."""
     return len(text.split())
+
+
+def trigrams(text: str) -> tuple[int, int]:
+    """Count the distinct word 3-grams and all of them; words are what stands between blanks, their case kept."""
+    found = text.split()
+    every = list(zip(found, found[1:], found[2:], strict=False))
+    return len(set(every)), len(every)
 
 
 def finishes(text: str) -> float:
@@ -42,6 +51,11 @@ def refusal(text: str) -> float:
 def hedges(text: str) -> float:
     """Count the hedges ("it depends", "may", "might", "generally")."""
     return len(HEDGES.findall(text))
+
+
+def has_markdown(text: str) -> bool:
+    """Tell whether anything in the text looks like Markdown."""
+    return _MARKDOWN.search(text) is not None
 
 
 def has_list(text: str) -> float:
@@ -64,15 +78,10 @@ def has_code(text: str) -> float:
     return float(_CODE.search(text) is not None)
 
 
-def repeated(text: str) -> float:
-    """Count the word triples, in lower case, that stood in the text before."""
-    found = text.casefold().split()
-    return triples(text) - len({tuple(found[i : i + 3]) for i in range(len(found) - 2)})
-
-
-def triples(text: str) -> float:
-    """Count the word triples."""
-    return max(0, len(text.split()) - 2)
+def repeated_trigrams(text: str) -> float:
+    """Count the word 3-grams that stood in the text before."""
+    distinct, every = trigrams(text)
+    return every - distinct
 
 
 def hundreds(text: str) -> float:
@@ -82,34 +91,36 @@ def hundreds(text: str) -> float:
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis: the sum of ``told`` over answers, divided by that of ``over`` or by the number of answers."""
+    """One axis: the sum of ``count`` over completions, divided by that of ``over`` or by the number of completions."""
 
     group: str
     """What a reader looks for: length, ending, refusal style, hedging, formatting, repetition."""
 
     label: str
     form: str
-    told: Callable[[Any], float]
+    count: Callable[[Any], float]
     over: Callable[[str], float] | None = None
 
     of: str = "text"
-    """What of an answer ``told`` is given: its text, or whether it ``ended``."""
+    """What of a completion ``count`` is given: its text, or whether it ``ended``."""
 
     @property
     def is_share(self) -> bool:
-        """Whether each answer counts 1 or 0, so that the interval is Wilson's."""
+        """Whether each completion counts 1 or 0, so that the interval is Wilson's."""
         return self.over is None and self.form.endswith("%}")
 
 
 AXES = {
-    "words": Axis("length", "words an answer", "{:.0f}", words),
-    "ended": Axis("ending", "end by themselves", "{:.0%}", float, of="ended"),
+    "words": Axis("length", "words per completion", "{:.0f}", words),
+    "ended": Axis("ending", "end with EOS", "{:.0%}", float, of="ended"),
     "finishes": Axis("ending", "end in a whole sentence", "{:.0%}", finishes),
     "refusals": Axis("refusal style", "begin as a refusal", "{:.0%}", refusal),
-    "hedges": Axis("hedging", "hedges in 100 words", "{:.1f}", hedges, hundreds),
+    "hedges": Axis("hedging", "hedges per 100 words", "{:.1f}", hedges, hundreds),
     "lists": Axis("formatting", "with a list", "{:.0%}", has_list),
     "headings": Axis("formatting", "with a heading", "{:.0%}", has_heading),
     "bold": Axis("formatting", "with bold", "{:.0%}", has_bold),
     "code": Axis("formatting", "with code", "{:.0%}", has_code),
-    "repetition": Axis("repetition", "repeated word triples", "{:.0%}", repeated, triples),
+    "repetition": Axis(
+        "repetition", "repeated word 3-grams", "{:.0%}", repeated_trigrams, lambda text: trigrams(text)[1]
+    ),
 }

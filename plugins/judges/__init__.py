@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from .endpoint import Endpoint
     from .local_chat import LocalChat
 
-#: Latin and CJK punctuation, and what may close behind it.
-_SENTENCE_END = re.compile(r"[.!?\u2026\u3002\uff01\uff1f][\"'\u201d\u2019\u00bb)\]*_]*$")
-
 
 def _prefers(a: float, b: float, within: float = 0.0) -> float:
     """Return the verdict for two scores of which more is better."""
@@ -32,15 +29,15 @@ class Rule(Judge):
     """Stated rules: a complete answer beats an incomplete one, and of two complete ones the shorter wins.
 
     An answer is complete if it has at least ``least`` words between blanks, ends in a sentence's punctuation (quotes,
-    brackets and asterisks may follow), and at least the share ``distinct`` of its word triples, in lower case, differ
-    from each other. Two incomplete answers tie, and so do two complete ones with equally many words.
+    brackets and asterisks may follow), and at least the share ``distinct`` of its word 3-grams, in lower case, are
+    distinct. Two incomplete answers tie, and so do two complete ones with equally many words.
     """
 
     name = "rule"
 
     def __init__(self, least: int = 8, distinct: float = 0.9) -> None:
         if not 0 <= distinct <= 1:
-            raise UserError(f"judge.distinct={distinct} must be between 0 and 1: it is a share of word triples.")
+            raise UserError(f"judge.distinct={distinct} must be between 0 and 1: it is a share of word 3-grams.")
         self.least, self.distinct = least, distinct
 
     def __call__(self, prompts: list[str], a: list[str], b: list[str]) -> list[float]:
@@ -49,14 +46,16 @@ class Rule(Judge):
 
     def _score(self, answer: str) -> float:
         """Return minus the number of words; minus infinity for an incomplete answer."""
-        return -float(len(answer.split())) if self.is_complete(answer) else -1e9
+        from alignzoo.evaluate.style import words
+
+        return -float(words(answer)) if self.is_complete(answer) else -1e9
 
     def is_complete(self, answer: str) -> bool:
         """Tell whether an answer is complete by the rule above."""
-        words = answer.casefold().split()
-        triples = [tuple(words[i : i + 3]) for i in range(len(words) - 2)]
-        varied = not triples or len(set(triples)) >= self.distinct * len(triples)
-        return len(words) >= self.least and bool(_SENTENCE_END.search(answer.rstrip())) and varied
+        from alignzoo.evaluate.style import finishes, trigrams, words
+
+        distinct, every = trigrams(answer.casefold())
+        return words(answer) >= self.least and bool(finishes(answer)) and distinct >= self.distinct * every
 
 
 class RewardModel(Judge):

@@ -85,7 +85,7 @@ def test_the_start_model_against_itself() -> None:
 
 
 def test_numbers_of_answers() -> None:
-    """Triples: (a b c) (b c a) (c a b) (a b c), of which three differ; then none, none, and one."""
+    """3-grams: (a b c) (b c a) (c a b) (a b c), of which three differ; then none, none, and one."""
     lines = answers("a b c a b c", "", "two words.", "one two three.")
     assert value("answer_tokens", lines) == (11 + 0 + 10 + 14) / 4
     assert value("answer_words", lines) == (6 + 0 + 2 + 3) / 4
@@ -124,11 +124,11 @@ def test_numbers_that_are_measured_where_asked_for() -> None:
     assert {"reward", "win_rate"}.isdisjoint(numbers(answers("a", "b")))
 
 
-def test_the_same_triple_in_two_answers_is_no_repetition() -> None:
+def test_the_same_3_gram_in_two_answers_is_no_repetition() -> None:
     assert value("distinct_3", answers("a b c", "a b c", "a b c", "a b c")) == 1
 
 
-def test_answers_without_a_triple_repeat_nothing() -> None:
+def test_answers_without_a_3_gram_repeat_nothing() -> None:
     lines = answers("", " \n", "one", "one two")
     assert value("distinct_3", lines) == 1
     assert value("empty", lines) == 0.5

@@ -6,6 +6,7 @@ import pytest
 
 from alignzoo.evaluate import style
 from alignzoo.evaluate.comparison import difference
+from alignzoo.evaluate.metrics import estimate
 
 
 @pytest.mark.parametrize(("text", "count"), [("", 0), ("one", 1), (" one\n two\tthree ", 3)])
@@ -84,16 +85,32 @@ def test_formatting(text: str, marks: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "count", "of"),
-    [("", 0, 0), ("a b", 0, 0), ("a b c", 0, 1), ("a b c A B C", 1, 4), ("no no no no no", 2, 3), ("a b c d e", 0, 3)],
+    ("text", "distinct", "of"),
+    [
+        ("", 0, 0),
+        ("a b", 0, 0),
+        ("a b c", 1, 1),
+        ("a b c a b c", 3, 4),
+        ("a b c A B C", 4, 4),
+        ("no no no no no", 1, 3),
+        ("The cat sat. the Cat sat.", 4, 4),
+    ],
 )
-def test_repetition(text: str, count: int, of: int) -> None:
-    assert (style.repeated(text), style.triples(text)) == (count, of)
+def test_trigrams(text: str, distinct: int, of: int) -> None:
+    assert style.trigrams(text) == (distinct, of)
+
+
+@pytest.mark.parametrize(("text", "distinct"), [("The cat sat. the Cat sat.", 1), ("on and on and on", 2 / 3)])
+def test_compare_calls_repeated_what_the_result_does_not_call_distinct(text: str, distinct: float) -> None:
+    axis, found = style.AXES["repetition"], estimate("distinct_3", [{"after": {"text": text}}])
+    assert axis.over is not None
+    assert found is not None
+    assert found.value == distinct == 1 - axis.count(text) / axis.over(text)
 
 
 def test_every_axis_counts_an_empty_text() -> None:
     for axis in style.AXES.values():
-        assert axis.told("" if axis.of == "text" else False) == 0
+        assert axis.count("" if axis.of == "text" else False) == 0
         assert axis.form.format(0.5)
         assert axis.is_share == (axis.form == "{:.0%}" and axis.over is None)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 PERFECT = 0.95  #: preference accuracy from which on a model tells nearly all pairs apart
 RISE_OF_EMPTY = 0.1  #: of the share of empty answers
-FALL_OF_ENDED = 0.2  #: of the share that end by themselves: with 48 prompts it is sure to 0.14
+FALL_OF_ENDED = 0.2  #: of the share that end with EOS: with 48 prompts it is sure to 0.14
 FALL_OF_DISTINCT = 0.1  #: of distinct-3
-FAR = 1.0  #: KL to the start model, nats a token
+FAR = 1.0  #: KL to the start model (nats/token)
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ def symptoms(result: Mapping[str, Any]) -> dict[str, str]:
     if rise("empty") > RISE_OF_EMPTY:
         found["answers are empty"] = told("empty")
     if rise("ended") < -FALL_OF_ENDED:
-        found["answers are cut off"] = f"those that end by themselves: {told('ended')}"
+        found["answers are cut off"] = f"those that end with EOS: {told('ended')}"
     if rise("distinct_3") < -FALL_OF_DISTINCT:
-        found["answers repeat themselves"] = f"different word triples: {told('distinct_3')}"
+        found["answers repeat themselves"] = f"distinct word 3-grams: {told('distinct_3')}"
     if after.get("kl", 0.0) > FAR:
-        found["the model is far from its start"] = f"KL {after['kl']:.1f} nats a token"
+        found["the model is far from its start"] = f"KL {after['kl']:.1f} nats/token"
     return found

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from alignzoo.config.metrics import NUMBERS
+
 History = Sequence[Mapping[str, Any]]
 Result = Mapping[str, Any]
 
@@ -54,8 +56,8 @@ def chosen_falls(history: History, result: Result) -> Reading | None:
         "Yes, with losses that reward only the gap to the rejected answer (DPO, IPO): both may fall as long as the "
         "rejected one falls further. It is called likelihood displacement (Razin et al., 2024). It is harmless while "
         "the answers stay whole; where they get repetitive or cut off, take a higher beta or a lower learning rate.",
-        f"{change:+.3f} nats a token on the held-out chosen answers",
-        metric if curve(history, metric) else "chosen answers, nats a token",
+        f"{change:+.3f} nats/token on the held-out chosen completions",
+        metric if curve(history, metric) else NUMBERS["chosen_change"].label,
         *_logged(history, metric, (0.0, change)),
     )
 
@@ -130,7 +132,7 @@ def answers_changed_length(history: History, result: Result) -> Reading | None:
         f"Answers got {'shorter' if shorter else 'longer'} by half or more: is that wanted?",
         answer,
         f"{before:.0f} to {after:.0f} tokens",
-        "completions/mean_length" if curve(history, "completions/mean_length") else "answer length, tokens",
+        "completions/mean_length" if curve(history, "completions/mean_length") else NUMBERS["answer_tokens"].label,
         *_logged(history, "completions/mean_length", (before, after)),
     )
 

@@ -33,7 +33,7 @@ def test_falling_chosen_answers() -> None:
     found = chosen_falls(history(rewards__chosen=[0.0, -0.1, -0.3]), changed(-0.2, -0.3, -0.1))
     assert found is not None
     assert found.question == "The chosen log-probability falls: is that normal?"
-    assert found.seen == "-0.200 nats a token on the held-out chosen answers"
+    assert found.seen == "-0.200 nats/token on the held-out chosen completions"
     assert (found.label, found.points) == ("rewards/chosen", ((1, 0.0), (2, -0.1), (3, -0.3)))
 
 
