@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import logging
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -13,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.config.keys import CHOICES, LEAST, TYPES
 from alignzoo.config.placement import may_have_gpus, micro_batch
-from alignzoo.config.plain import plain
+from alignzoo.config.plain import flatten, plain
 from alignzoo.config.trl_fields import config_fields, fits
 from alignzoo.plugin.method import ModelKind
 from alignzoo.plugin.registry import registry
@@ -92,16 +91,8 @@ def _schema() -> frozenset[str]:
     for group, file in files.items():
         text = importlib.resources.files("alignzoo_conf").joinpath(file).read_text(encoding="utf-8")
         loaded = yaml.safe_load(text)
-        keys |= set(_dotted({group: loaded} if group else loaded))
+        keys |= flatten({group: loaded} if group else loaded).keys()
     return frozenset(keys)
-
-
-def _dotted(tree: dict[str, Any], above: str = "") -> Iterator[str]:
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            yield from _dotted(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}"
 
 
 def _check_own(cfg: DictConfig) -> None:

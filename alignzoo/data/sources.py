@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from alignzoo.config.plain import plain
 from alignzoo.data.files import FORMATS, Row, format_of, read
 from alignzoo.system.errors import UserError, did_you_mean
+from alignzoo.system.hub import explain_hub_error, is_local_path
 
 #: What `Dataset.save_to_disk` writes beside the rows.
 OTHERS = {"state.json", "dataset_info.json", "dataset_dict.json"}
@@ -125,8 +126,7 @@ def _files(path: Any, split: str) -> list[Path] | None:
         return [local]
     if glob.has_magic(path):
         return [Path(name) for name in sorted(glob.glob(str(local)))]
-    looks_local = format_of(local) is not None or path.startswith(("/", ".", "~")) or path.count("/") > 1
-    return [] if looks_local else None
+    return [] if format_of(local) or is_local_path(path) else None
 
 
 def _hash(files: list[Path]) -> str:
@@ -144,19 +144,7 @@ def _hub(path: str, split: str, config: str | None, revision: str | None, key: s
         streamed = first is not None
         table = datasets.load_dataset(path, config, split=split, revision=revision, streaming=streamed)
     except Exception as error:  # the hub's client raises a dozen kinds
-        raise UserError(f"{key}={path} (split {split}): {hub_reason(error)}") from error
+        raise UserError(f"{key}={path} (split {split}): {explain_hub_error(error)}") from error
     content = table.info.version if streamed else table._fingerprint
     identity = f"{path}@{revision}/{config}/{split}/{content}/{first}"
     return Source(f"{path} ({split})", identity, lambda: itertools.islice(iter(table), first))
-
-
-def hub_reason(error: Exception) -> str:
-    """Say in one line why the hub gave nothing, and what to do."""
-    text, kind = str(error), type(error).__name__
-    if "offline" in text.lower() or "connect" in text.lower() or kind in {"ConnectError", "LocalEntryNotFoundError"}:
-        return "not in the local cache, and the hub cannot be reached. Connect, or name a folder."
-    if "gated" in text.lower() or "401" in text or "403" in text:
-        return "the hub refuses access: accept its licence on the hub, then `hf auth login`."
-    if "404" in text or "doesn't exist" in text or kind in {"DatasetNotFoundError", "RepositoryNotFoundError"}:
-        return "neither a local file or folder nor on the hub (or private: `hf auth login`)."
-    return f"{kind}: {text.strip().splitlines()[0] if text.strip() else 'no further word'}"

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.config.compose import composed
 from alignzoo.system.errors import UserError
+from alignzoo.system.hub import is_local_path
 
 CONFIG = "run.yaml"
 
@@ -37,7 +38,7 @@ def target(word: str, overrides: Sequence[str]) -> Target:
     """
     path = Path(word).expanduser()
     if not path.exists():
-        if path.is_absolute() or word.startswith((".", "~")) or word.count("/") > 1:
+        if is_local_path(word):
             raise UserError(f"{word}: no such folder.")
         return Target(word, composed(overrides), None, None)
     run = next((folder for folder in (path.resolve(), *path.resolve().parents) if (folder / CONFIG).is_file()), None)

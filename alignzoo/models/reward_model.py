@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from alignzoo.data.sources import hub_reason
 from alignzoo.models.load import load_weights
 from alignzoo.system.errors import UserError
+from alignzoo.system.hub import explain_hub_error
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -61,7 +61,7 @@ def load_classifier(path: str, revision: str | None) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
         model = AutoModelForSequenceClassification.from_pretrained(folder, revision=revision, use_safetensors=True)
     except Exception as error:  # the hub's client raises a dozen kinds
-        raise UserError(f"reward.model.path={path}: {hub_reason(error)}") from error
+        raise UserError(f"reward.model.path={path}: {explain_hub_error(error)}") from error
     if model.config.num_labels != 1:
         raise UserError(f"reward.model.path={path} has {model.config.num_labels} outputs; a reward model has one.")
     _own_pad(model, tokenizer)

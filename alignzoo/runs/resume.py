@@ -6,11 +6,11 @@ import importlib.metadata
 import json
 import logging
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.config.plain import plain
+from alignzoo.config.plain import flatten, plain
 from alignzoo.runs import checkpoint
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError
@@ -139,7 +139,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[s
 
 def config(cfg: DictConfig) -> dict[str, Any]:
     """Return the configuration flat, ``method.beta`` -> 0.1, as JSON would give it back."""
-    flat: dict[str, Any] = json.loads(json.dumps(dict(_flat(plain(cfg))), default=str))
+    flat: dict[str, Any] = json.loads(json.dumps(flatten(plain(cfg)), default=str))
     return flat
 
 
@@ -183,11 +183,3 @@ def _versions() -> dict[str, str]:
 
 def _may_differ(key: str) -> bool:
     return any(key == known or key.startswith(f"{known}.") for known in MAY_DIFFER)
-
-
-def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value

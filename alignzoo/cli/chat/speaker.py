@@ -10,6 +10,7 @@ from typing import Any
 
 from alignzoo.models.start_model import is_scorer
 from alignzoo.system.errors import UserError
+from alignzoo.system.hub import explain_hub_error, is_local_path
 
 SAVED = ("config.json", "adapter_config.json")  #: one of them stands in the folder of a saved model or adapter
 
@@ -131,7 +132,7 @@ def find(word: str) -> Path:
     """
     path = Path(word).expanduser()
     if not path.is_dir():
-        return _from_hub(word, path)
+        return _from_hub(word)
     for folder in (path / "model", path):
         if any((folder / name).is_file() for name in SAVED):
             return folder
@@ -140,18 +141,17 @@ def find(word: str) -> Path:
     raise UserError(f"{word} is neither a run folder (no model in it) nor the folder of a saved model.{why}")
 
 
-def _from_hub(word: str, path: Path) -> Path:
-    if path.exists() or word.startswith(("/", ".", "~")) or word.count("/") > 1:
+def _from_hub(word: str) -> Path:
+    if is_local_path(word):
         raise UserError(f"{word}: no such folder. Name a run folder, the folder of a saved model, or a hub id.")
     import huggingface_hub
 
-    from alignzoo.data.sources import hub_reason
     from alignzoo.models.start_model import HUB_FILES
 
     try:
         return Path(huggingface_hub.snapshot_download(word, allow_patterns=HUB_FILES))
     except Exception as error:  # the hub's client raises a dozen kinds
-        raise UserError(f"{word}: no such folder, and not on the hub: {hub_reason(error)}") from error
+        raise UserError(f"{word}: no such folder, and not on the hub: {explain_hub_error(error)}") from error
 
 
 def start_of(word: str) -> str:
