@@ -1,4 +1,4 @@
-"""Runs command lines in one process that cannot import torch or datasets."""
+"""Runs command lines in one process that cannot import torch or datasets, and that tells what else it imported."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from inprocess import call, restored
+
+#: What no command that trains nothing imports.
+HEAVY = frozenset({"torch", "transformers", "datasets", "trl", "peft", "accelerate", "pandas", "matplotlib", "wandb"})
 
 
 class Light:
@@ -29,7 +32,9 @@ class Light:
         assert self.process.stdout
         self.process.stdin.write(json.dumps({"words": words, "cwd": str(cwd), "variables": variables}) + "\n")
         self.process.stdin.flush()
-        return subprocess.CompletedProcess(words, **json.loads(self.process.stdout.readline()))
+        done: dict[str, Any] = json.loads(self.process.stdout.readline())
+        assert done.pop("heavy") == []
+        return subprocess.CompletedProcess(words, **done)
 
     def close(self) -> None:
         self.process.communicate(timeout=10)
@@ -42,8 +47,9 @@ def _answer(words: list[str], cwd: str, variables: dict[str, str]) -> dict[str, 
         try:
             done = call(*words)
         except Exception:
-            return {"returncode": 1, "stdout": "", "stderr": traceback.format_exc()}
-    return {"returncode": done.code, "stdout": done.out, "stderr": done.err}
+            return {"returncode": 1, "stdout": "", "stderr": traceback.format_exc(), "heavy": []}
+    heavy = sorted(HEAVY & sys.modules.keys())
+    return {"returncode": done.code, "stdout": done.out, "stderr": done.err, "heavy": heavy}
 
 
 if __name__ == "__main__":

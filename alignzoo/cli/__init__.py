@@ -49,7 +49,7 @@ def run(cfg: DictConfig) -> float | None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run what the command line asks for; a user's mistake ends in one or two lines and exit code 1."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = [*(sys.argv[1:] if argv is None else argv)]  # `list` is a module here, once its command has run
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then hands its errors to us
     try:
         if words and words[0] in COMMANDS:
