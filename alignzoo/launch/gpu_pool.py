@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from alignzoo.config import placement
 from alignzoo.system.environment import restore_environment
 from alignzoo.system.errors import UserError
-from alignzoo.system.lock import InUse, locked
+from alignzoo.system.lock import InUse, hold_lock
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -93,7 +93,7 @@ def _take(names: Sequence[str], count: int, root: Path, held: ExitStack) -> list
     """
     mine: list[str] = []
     try:
-        with locked(_folder(root, "gate")):
+        with hold_lock(_folder(root, "gate")):
             for name in names:
                 if len(mine) < count and _lock(_folder(root, name), held):
                     mine.append(name)
@@ -104,7 +104,7 @@ def _take(names: Sequence[str], count: int, root: Path, held: ExitStack) -> list
 
 def _lock(folder: Path, held: ExitStack) -> bool:
     try:
-        held.enter_context(locked(folder))
+        held.enter_context(hold_lock(folder))
     except InUse:
         return False
     return True

@@ -31,7 +31,7 @@ from alignzoo.system.device import choose_device
 from alignzoo.system.disk import filling
 from alignzoo.system.environment import restore_environment
 from alignzoo.system.errors import UserError, complain
-from alignzoo.system.lock import InUse, locked
+from alignzoo.system.lock import InUse, hold_lock
 from alignzoo.system.signals import Preempted, end_with_parent, listening
 from alignzoo.train import vllm
 
@@ -161,7 +161,7 @@ def train_here(job: Job) -> dict[str, Any]:
     from alignzoo.train.run import train
 
     cfg, record = job.cfg, job.record
-    lock = locked(record.folder) if ranks.rank() == 0 else nullcontext()
+    lock = hold_lock(record.folder) if ranks.rank() == 0 else nullcontext()
     with restore_environment(), filling(record.folder, "this run"), lock:
         record.came = resume.find(cfg, record.folder) if ranks.rank() == 0 else None
         with tracking(cfg, record.folder, job.group) as tracker:

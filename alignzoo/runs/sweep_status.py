@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import yaml
 
 from alignzoo.runs import checkpoint
 from alignzoo.system.errors import UserError
-from alignzoo.system.lock import FILE
+from alignzoo.system.lock import is_locked
 
 PLAN = "multirun.yaml"  #: Hydra's account of a sweep
 BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
@@ -95,21 +94,9 @@ def _state(folder: Path) -> tuple[State, str]:
     if (folder / "result.json").exists():
         seconds = json.loads((folder / "result.json").read_text(encoding="utf-8"))["cost"]["total_seconds"]
         return State.DONE, f"{seconds:.0f} s"
-    if _held(folder / FILE):
+    if is_locked(folder):
         return State.RUNNING, ""
     if (folder / "error.txt").exists():
         return State.FAILED, (folder / "error.txt").read_text(encoding="utf-8").partition("\n")[0]
     found, _ = checkpoint.newest(folder / "checkpoints")
     return State.STOPPED, f"at update {found.step:,}" if found else "without a checkpoint"
-
-
-def _held(lock: Path) -> bool:
-    """Tell whether a process holds the lock; the file alone may be left by one that was killed."""
-    try:
-        with lock.open("a") as stream:
-            fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False

@@ -1,4 +1,4 @@
-"""One run folder, one run: a lock that the kernel takes back when its process ends, however it ends."""
+"""Locks a run folder for one process; the kernel takes the lock back when the process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from alignzoo.system.errors import UserError
 log = logging.getLogger(__name__)
 
 FILE = ".lock"
+GLANCE = 0.01  #: seconds to wait for :func:`is_locked` elsewhere, which holds the lock for an instant
 
 
 class InUse(UserError):
@@ -22,7 +24,7 @@ class InUse(UserError):
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def hold_lock(folder: Path) -> Iterator[None]:
     """Hold the lock of ``folder``, which exists.
 
     Raises:
@@ -30,7 +32,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     path = folder / FILE
     with path.open("a+", encoding="utf-8") as stream:
-        _take(stream.fileno(), path)
+        _acquire(stream.fileno(), path)
         stream.truncate(0)
         print(f"process {os.getpid()} on {socket.gethostname()}", file=stream, flush=True)
         try:
@@ -39,25 +41,45 @@ def locked(folder: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def _take(descriptor: int, path: Path) -> None:
+def is_locked(folder: Path) -> bool:
+    """Tell whether a process holds the lock of ``folder``, and write nothing; a file alone was left by a kill."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = _read(descriptor) or "another process"
-        raise InUse(f"{path.parent} is in use by {owner}: wait for it, or choose another hydra.run.dir.") from None
+        with (folder / FILE).open("rb") as stream:
+            return not _try_lock(stream.fileno(), fcntl.LOCK_SH)
+    except OSError:  # no such file, or a file system without locks
+        return False
+
+
+def _acquire(descriptor: int, path: Path) -> None:
+    try:
+        while not _try_lock(descriptor, fcntl.LOCK_EX):
+            if not _try_lock(descriptor, fcntl.LOCK_SH):
+                owner = _read_owner(descriptor) or "another process"
+                raise InUse(f"{path.parent} is in use by {owner}: wait for it, or choose another hydra.run.dir.")
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            time.sleep(GLANCE)  # nobody has it for itself: somebody only looks whether anybody does
     except OSError as error:  # some network file systems have no locks
         log.warning("%s cannot be locked (%s): do not start a second run on it.", path.parent, error.strerror)
         return
-    if not _still(descriptor, path):  # its last owner has just finished and removed it
+    if not _is_file_at(descriptor, path):  # its last owner has just finished and removed it
         raise InUse(f"{path.parent} was in use until this moment: start again.")
 
 
-def _read(descriptor: int) -> str:
+def _try_lock(descriptor: int, kind: int) -> bool:
+    """Take a lock that is exclusive or shared, if no other process has one against it; return whether it was taken."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read_owner(descriptor: int) -> str:
     """Return what the owner wrote, by the file that was opened: its name is gone where the owner finishes now."""
     return os.pread(descriptor, 1_000, 0).decode(errors="replace").strip()
 
 
-def _still(descriptor: int, path: Path) -> bool:
+def _is_file_at(descriptor: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:

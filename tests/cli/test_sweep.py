@@ -12,7 +12,7 @@ from inprocess import run
 from alignzoo import UserError
 from alignzoo.cli import sweep as command
 from alignzoo.runs.sweep_status import State, members, sweep_words
-from alignzoo.system.lock import locked
+from alignzoo.system.lock import hold_lock
 
 MORE = ("train.max_steps=2", "evaluate.shown=0")
 
@@ -37,7 +37,7 @@ def states(folder: Path) -> list[State]:
 
 def test_each_member_has_a_state(swept: Path) -> None:
     assert states(swept) == [State.DONE, State.STOPPED, State.FAILED, State.PENDING]
-    with locked(next(swept.glob("1-*"))):
+    with hold_lock(next(swept.glob("1-*"))):
         assert states(swept)[1] == State.RUNNING
     assert [member.words for member in members(swept)][:2] == [
         "method=dpo method.beta=0.1",
@@ -50,6 +50,20 @@ def test_status_prints_them(swept: Path, capsys: pytest.CaptureFixture[str]) -> 
     out = capsys.readouterr().out
     assert "1 done, 1 failed, 1 stopped, 1 pending" in out
     assert "the moon is full" in out
+
+
+def test_status_writes_nothing(swept: Path) -> None:
+    def content() -> dict[Path, tuple[int, bytes]]:
+        files = (path for path in swept.rglob("*") if path.is_file())
+        return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+    with hold_lock(next(swept.glob("1-*"))):
+        before = content()
+        assert command.main(["status", str(swept)]) == 1
+        assert content() == before
+    before = content()
+    assert command.main(["status", str(swept)]) == 1
+    assert content() == before
 
 
 def test_resume_finishes_only_what_is_missing(swept: Path) -> None:

@@ -18,7 +18,7 @@ from stopping import PLUGIN, metrics, result, same, weights
 
 from alignzoo.runs import resume
 from alignzoo.runs.checkpoint import damage
-from alignzoo.system.lock import locked
+from alignzoo.system.lock import hold_lock
 from alignzoo.system.signals import EXIT_CODE
 
 pytestmark = pytest.mark.slow
@@ -240,7 +240,7 @@ def test_a_finished_run_does_nothing_again(saved: dict[str, Path]) -> None:
 
 
 def test_a_folder_in_use_is_refused(interrupted: Path) -> None:
-    with locked(interrupted):
+    with hold_lock(interrupted):
         assert f"{interrupted} is in use by process {os.getpid()}" in refused(interrupted, *BASE, "resume=auto")
 
 
