@@ -12,8 +12,8 @@ import hydra
 from omegaconf import DictConfig
 
 from alignzoo.config import search_path
-from alignzoo.system import folders
 from alignzoo.system.errors import UserError, complain
+from alignzoo.system.folders import run_folders
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         text = explained(error)
         if text is None:
             raise
-        folders.take_back()
+        run_folders().remove_empty()
         sys.exit(complain(text))
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 
 from alignzoo.launch import ray_cluster, submitit
-from alignzoo.system import folders, process_cache
 from alignzoo.system.errors import UserError, complain
+from alignzoo.system.folders import run_folders
+from alignzoo.system.process_cache import process_cache
 
 if TYPE_CHECKING:
     from alignzoo.report.leaderboard.board import Leaderboard
@@ -39,7 +40,7 @@ class SweepCallback(Callback):
         from alignzoo.report.leaderboard.files import write_leaderboard
         from alignzoo.report.leaderboard.table import print_leaderboard
 
-        process_cache.sweep(False)
+        process_cache().begin_job(False)
         folder = Path(config.hydra.sweep.dir)
         try:
             board = write_leaderboard([folder], folder)
@@ -86,6 +87,6 @@ def _refuse_finished(folder: Path, config: Any) -> None:
 
 def _make(folder: str) -> None:
     try:
-        folders.make(Path(folder))
+        run_folders().make(Path(folder))
     except UserError as error:
         raise SystemExit(complain(str(error))) from None

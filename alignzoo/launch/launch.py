@@ -26,12 +26,14 @@ from alignzoo.config.trl_version import say_untested_trl
 from alignzoo.launch import gpu_pool, ray_train, slurm, submitit, torchrun
 from alignzoo.runs import resume
 from alignzoo.runs.record import Record
-from alignzoo.system import folders, memory, process_cache, ranks
+from alignzoo.system import memory, ranks
 from alignzoo.system.device import choose_device
 from alignzoo.system.disk import filling
 from alignzoo.system.environment import restore_environment
 from alignzoo.system.errors import UserError, complain
+from alignzoo.system.folders import run_folders
 from alignzoo.system.lock import InUse, hold_lock
+from alignzoo.system.process_cache import process_cache
 from alignzoo.system.signals import Preempted, end_with_parent, listening
 from alignzoo.train import vllm
 
@@ -53,7 +55,7 @@ def launch(cfg: DictConfig, stage: bool = False) -> float | None:
     overrides: Any = OmegaConf.to_container(hydra.overrides.task)  # as typed: an interpolation may lead nowhere
     sweeping = hydra.mode == RunMode.MULTIRUN
     folder = Path(hydra.runtime.output_dir)
-    process_cache.sweep(sweeping)
+    process_cache().begin_job(sweeping)
     logging.raiseExceptions = False  # of a full disk the run tells once, and not each line of its log
     if multiprocessing.current_process().name.startswith("LokyProcess"):  # joblib's outlive a sweep that is killed
         end_with_parent(signal.SIGKILL)
@@ -135,13 +137,13 @@ def _check_folder(cfg: DictConfig, hydra: DictConfig) -> None:
 def _agreed(cfg: DictConfig, folder: Path) -> Path:
     """Return the run folder; where others started several processes, the main one's."""
     if ranks.world_size() == 1:
-        return folders.make(folder)
+        return run_folders().make(folder)
     placement.begin(cfg, choose_device(cfg.strategy.device))
     shared = ranks.from_main(folder)
     if shared != folder:  # composed a moment later, Hydra has made another
         _close_log()
         (folder / "alignzoo.log").unlink(missing_ok=True)
-        folders.take_back()
+        run_folders().remove_empty()
     return shared
 
 

@@ -18,8 +18,8 @@ from alignzoo.models import start_model
 from alignzoo.models.start_model import is_scorer
 from alignzoo.models.tiny import CHATML
 from alignzoo.plugin.method import ModelKind
-from alignzoo.system import process_cache
 from alignzoo.system.errors import UserError
+from alignzoo.system.process_cache import process_cache
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -83,9 +83,9 @@ def load_weights(
     def load() -> PreTrainedModel:
         return _loaded(auto, folder, cfg, dtype, new, more)
 
-    if process_cache.sweeping() and not cfg.peft.get("quantization"):
+    if process_cache().in_sweep and not cfg.peft.get("quantization"):
         key = json.dumps([auto.__name__, start_model.identity(folder), plain(cfg.model), dtype, new, str(more)])
-        model = _copied(process_cache.kept("model", key, load))
+        model = _copied(process_cache().get("model", key, load))
     else:
         model = load()
     _check_targets(model, cfg.peft.get("target_modules"))
@@ -98,7 +98,7 @@ def _copied(model: PreTrainedModel) -> PreTrainedModel:
 
     if psutil.virtual_memory().available > ROOM * model.get_memory_footprint():
         return copy.deepcopy(model)
-    process_cache.forget("model")
+    process_cache().drop("model")
     return model
 
 

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.plugin.loading import named
-from alignzoo.system import folders, ranks
+from alignzoo.system import ranks
 from alignzoo.system.errors import UserError
 from alignzoo.system.files import put_in_place, remove_unfinished, write_atomically
+from alignzoo.system.folders import run_folders
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +48,7 @@ class Record:
         self.started = time.time()
         if (folder / "result.json").exists():
             raise UserError(f"hydra.run.dir={folder} holds a finished run: choose another folder, or delete it.")
-        self.folder = folders.make(folder)
+        self.folder = run_folders().make(folder)
         self.came: Checkpoint | None = None
         """The checkpoint from which this run goes on, if any."""
 
@@ -163,7 +164,7 @@ class Record:
         for name in ("run.yaml", "command.txt", "environment.json", "data.parquet", "alignzoo.log"):
             (self.folder / name).unlink(missing_ok=True)
         shutil.rmtree(self.folder / "logs", ignore_errors=True)
-        folders.take_back()
+        run_folders().remove_empty()
 
     def _command(self, overrides: Sequence[str]) -> None:
         self._write("command.txt", f"{shlex.join(['python', '-m', 'alignzoo', *overrides])}\n")

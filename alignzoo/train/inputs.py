@@ -21,9 +21,10 @@ from alignzoo.models import reward_model
 from alignzoo.models import start_model as weights
 from alignzoo.plan.updates import Plan, make_plan, mean_length
 from alignzoo.plugin.method import ModelKind
-from alignzoo.system import process_cache, ranks
+from alignzoo.system import ranks
 from alignzoo.system.device import check_peft, choose_device, choose_precision
 from alignzoo.system.errors import UserError
+from alignzoo.system.process_cache import process_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -139,13 +140,13 @@ def make_ready(cfg: DictConfig, method: type[Method]) -> Ready:
 
 def _prepared(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
     """Return the prepared rows; the members of a sweep share them, as long as the files stay what they are."""
-    if not process_cache.sweeping():
+    if not process_cache().in_sweep:
         return prepare(cfg, tokeniser)
     sources = [*(source for source, _ in training_sources(cfg.dataset)), heldout_source(cfg.dataset)]
     contents = [source.identity for source in sources if source]
     drawn = cfg.seed if cfg.dataset.rows is not None else None  # what else depends on the seed is done later
     key = json.dumps([tokeniser.identity, contents, plain(cfg.dataset), cfg.train.max_length, drawn])
-    data = process_cache.kept("rows", key, lambda: prepare(cfg, tokeniser))
+    data = process_cache().get("rows", key, lambda: prepare(cfg, tokeniser))
     return replace(data, manifest=data.manifest.copy())
 
 

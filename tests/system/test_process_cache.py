@@ -16,7 +16,7 @@ from conftest import QUICK
 from inprocess import run
 
 from alignzoo.models import load
-from alignzoo.system import process_cache
+from alignzoo.system.process_cache import process_cache
 from alignzoo.train import inputs
 from alignzoo.train.reference import scoring
 
@@ -106,7 +106,7 @@ def test_other_data_and_another_model_are_read_anew(tmp_path: Path, monkeypatch:
 
 def test_a_run_by_itself_keeps_nothing(tmp_path: Path) -> None:
     assert run(tmp_path / "run", "method=dpo", *WORDS).code == 0
-    assert process_cache._kept == {}
+    assert process_cache()._things == {}
 
 
 def test_a_model_that_leaves_no_room_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,14 +126,14 @@ def held() -> int:
 
 def test_memory_does_not_grow_from_member_to_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    prepare_next = process_cache.sweep
+    prepare_next = process_cache().begin_job
 
-    def noted(sweeping: bool) -> None:
-        if sweeping:
+    def noted(in_sweep: bool) -> None:
+        if in_sweep:
             sizes.append(held())
-        prepare_next(sweeping)
+        prepare_next(in_sweep)
 
-    monkeypatch.setattr(process_cache, "sweep", noted)
+    monkeypatch.setattr(process_cache(), "begin_job", noted)
     swept = run(tmp_path / "sweep", "-m", "method=dpo", "method.beta=0.1,0.2,0.3,0.4", "peft=none", *WORDS)
     assert swept.code == 0, swept.err
     assert len(sizes) == 4
