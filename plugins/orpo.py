@@ -51,6 +51,7 @@ class ORPO(Method):
         if not (trainer.is_encoder_decoder or trainer.aux_loss_enabled):
             policy = trainer.model.get_base_model() if hasattr(trainer.model, "peft_config") else trainer.model
             add_fused_lm_head(policy, outputs=("log_probs", "mean_logits"))
+            # patch: trl ORPOTrainer.concatenated_forward
             trainer.concatenated_forward = MethodType(concatenated_forward, trainer)
         return trainer
 

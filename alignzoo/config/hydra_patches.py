@@ -19,8 +19,10 @@ def mend() -> None:
     Python 3.14 reads every option's help when it is declared, where Hydra gives one that is made when it is printed:
     "badly formed help string" (hydra#3121).
     """
+    # patch: hydra ConfigStore.__deepcopy__
     ConfigStore.__deepcopy__ = lambda self, memo: self
     if CHECK is not None:
+        # patch: argparse ArgumentParser._check_help
         argparse.ArgumentParser._check_help = _check_text  # type: ignore[attr-defined]
 
 

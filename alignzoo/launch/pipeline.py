@@ -161,6 +161,7 @@ def _as_job(job: DictConfig) -> Iterator[None]:
     try:
         yield
     finally:
+        # patch: hydra HydraConfig.cfg
         running.cfg = before
 
 

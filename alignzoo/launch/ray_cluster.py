@@ -149,6 +149,7 @@ def _wait_for_all() -> None:
     from hydra_plugins.hydra_ray_launcher import _core
 
     lost.clear()
+    # patch: hydra_ray_launcher _core.ray
     _core.ray = SimpleNamespace(get=_result)
 
 

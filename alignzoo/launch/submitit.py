@@ -46,4 +46,5 @@ def wait_for_all() -> None:
             return [JobReturn(status=JobStatus.COMPLETED, _return_value=None)]
 
     results_or_none.of_submitit = results  # type: ignore[attr-defined]
+    # patch: submitit Job.results
     Job.results = results_or_none

@@ -154,6 +154,7 @@ def _whole() -> Iterator[None]:
     from transformers.integrations import deepspeed
 
     known = deepspeed._hf_deepspeed_config_weak_ref
+    # patch: transformers deepspeed._hf_deepspeed_config_weak_ref
     deepspeed._hf_deepspeed_config_weak_ref = None
     try:
         yield

@@ -93,6 +93,7 @@ def save_here(model: Any, folder: Path) -> None:
 
     ``PreTrainedModel.save_pretrained`` by itself writes on rank 0 alone, and says nothing on the others.
     """
+    # patch: transformers PreTrainedModel.should_save_on_this_rank
     model.should_save_on_this_rank = lambda is_main_process: True
     model.save_pretrained(folder)
 

@@ -37,8 +37,11 @@ class Saving(TrainerCallback):
         self.trainer, self.root, self.facts, self.came = trainer, root, facts, came
         self.spent = Spent(came)
         self.longest = 0.0
+        # patch: transformers Trainer._save_checkpoint
         self._write, trainer._save_checkpoint = trainer._save_checkpoint, self.save
+        # patch: transformers Trainer._run_epoch
         self._train_epoch, trainer._run_epoch = trainer._run_epoch, self.run_epoch
+        # patch: transformers Trainer._finalize_training
         self._end, trainer._finalize_training = trainer._finalize_training, self.finalize
         self.limit, trainer.args.save_total_limit = trainer.args.save_total_limit, None  # we remove the old ones
         trainer.add_callback(self)
@@ -72,6 +75,7 @@ class Saving(TrainerCallback):
             scratch.mkdir(parents=True)
         trainer.accelerator.wait_for_everyone()
         aside = checkpoint.folder_of(scratch, step)
+        # patch: transformers Trainer._get_output_dir
         trainer._get_output_dir = lambda trial=None: str(scratch)
         try:
             with filling(self.root, f"checkpoint {step}"):
@@ -105,6 +109,7 @@ class Saving(TrainerCallback):
         if self.came is not None:
             load_rest(self.trainer, self.came.folder)
             state.compute_steps(args, state.max_steps)
+            # patch: transformers Trainer._initial_global_step
             self.trainer._initial_global_step = 0  # the mean loss at the end is that of all updates
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

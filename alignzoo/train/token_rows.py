@@ -19,10 +19,12 @@ class TokenRows:
 
     args: Any
 
+    # patch: trl DPOTrainer._prepare_dataset
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
         """DPO, KTO, SFT and reward trainers: leave out TRL's own tokenising, truncating and dropping."""
         return dataset
 
+    # patch: trl ORPOTrainer.tokenize_row
     def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, Any]:
         """ORPO's and CPO's: the same ids under the names that these trainers use."""
         row: dict[str, Any] = {"prompt_input_ids": feature["prompt_ids"]}
@@ -34,6 +36,7 @@ class TokenRows:
             row[f"{answer}_labels"] = [-100] * len(feature["prompt_ids"]) + feature[f"{answer}_ids"]
         return row
 
+    # patch: transformers Trainer._get_train_sampler
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
         """Unpaired rows: keep the blocks whose KL pairs were made together, in another order each epoch.
 

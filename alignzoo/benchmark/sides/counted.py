@@ -39,6 +39,7 @@ def counting() -> Iterator[list[int]]:
         computed.append(len(inputs["input_ids"]))
         return trls(trainer, model, inputs)
 
+    # patch: trl DPOTrainer.compute_ref_log_probs
     scorer._batch, DPOTrainer.compute_ref_log_probs = counted, counted_by_trl
     try:
         yield computed

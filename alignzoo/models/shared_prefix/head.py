@@ -20,6 +20,7 @@ def score_labels_only() -> None:
     if original is None or _before:
         return
     _before.append(original)
+    # patch: trl utils._use_triton
     utils._use_triton = lambda device: device.type == "cpu" or original(device)
 
 

@@ -90,6 +90,7 @@ def _unequal(model: Any, cfg: DictConfig) -> str | None:
     attention.register()
     backbone = backbone_of(model)
     backbone.packing = _Settings(cfg.speed.bin_tokens, always=True)
+    # patch: transformers PreTrainedModel.forward
     backbone.forward = MethodType(_forward, backbone)
     weight = next(backbone.parameters())
     kind = (type(backbone), backbone.config.to_json_string(), weight.dtype, weight.device.type)

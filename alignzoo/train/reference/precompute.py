@@ -30,6 +30,7 @@ PART = 4096  #: sequences after which what was computed is written, so that a ki
 class KeptReference:
     """A mixin for TRL's DPO and KTO trainers: their reference pass is read from the cache as far as it is there."""
 
+    # patch: trl DPOTrainer._precompute_ref_logps
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
         """Return the rows with TRL's own columns: ``ref_chosen_logps`` and the like, float32, in nats.
 
