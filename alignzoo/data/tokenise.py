@@ -34,10 +34,10 @@ class Piece(NamedTuple):
 class Tokeniser:
     """Turns canonical rows into token ids."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]) -> None:
-        """``stop_ids``: the ids at which generation stops; the tokenizer's EOS is the one appended where none is."""
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, eos_ids: Sequence[int]) -> None:
+        """``eos_ids``: the ids at which generation ends; the tokenizer's own is the one appended where none is."""
         self.tokenizer = tokenizer
-        self.stops = [tokenizer.convert_ids_to_tokens(i) for i in dict.fromkeys([tokenizer.eos_token_id, *stop_ids])]
+        self.stops = [tokenizer.convert_ids_to_tokens(i) for i in dict.fromkeys([tokenizer.eos_token_id, *eos_ids])]
 
     @functools.cached_property
     def identity(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from alignzoo.data.padding import pad_right
 from alignzoo.evaluate.answers import in_batches
 
 if TYPE_CHECKING:
@@ -63,13 +64,7 @@ def padded(
     """
     import torch
 
-    longest = max(len(prompt) + len(answer) for prompt, answer in pairs)
-    ids = torch.full((len(pairs), longest), pad)
-    mask = torch.zeros_like(ids)
-    answers = torch.zeros_like(ids, dtype=torch.bool)
-    for row, (prompt, answer) in enumerate(pairs):
-        length = len(prompt) + len(answer)
-        ids[row, :length] = torch.tensor(prompt + answer)
-        mask[row, :length] = 1
-        answers[row, len(prompt) : length] = True
+    ids, mask = pad_right([prompt + answer for prompt, answer in pairs], pad)
+    starts = torch.tensor([[len(prompt)] for prompt, _ in pairs])
+    answers = mask.bool() & (torch.arange(ids.shape[1]) >= starts)
     return ids.to(device), mask.to(device), answers[:, 1:].to(device)

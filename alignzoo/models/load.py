@@ -1,10 +1,9 @@
-"""Policy, tokenizer and adapter, each in the precision that the device supports."""
+"""Loads tokenizers and models: those that train, those that were trained, and those that only answer."""
 
 from __future__ import annotations
 
 import copy
 import json
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,33 +11,31 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from alignzoo.config.check import ADAPTER_KEYS
 from alignzoo.config.plain import plain
 from alignzoo.models import start_model
+from alignzoo.models.adapter import check_targets, quantization_config
 from alignzoo.models.start_model import is_scorer
 from alignzoo.models.tiny import CHATML
-from alignzoo.plugin.method import ModelKind
 from alignzoo.system.errors import UserError
 from alignzoo.system.process_cache import process_cache
 
 if TYPE_CHECKING:
-    from peft import PeftConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-#: Sizes of a model that must be free in memory for a sweep to keep it beside its members: weights, gradients and Adam's
-#: two moments of the member, and a fifth for activations.
-ROOM = 5
+#: Memory that must be free for a sweep to cache a model beside its jobs, over the model's size: weights, gradients and
+#: Adam's two moments of a job, and a fifth for activations.
+FREE_MEMORY_FACTOR = 5
 
 
 def load_tokenizer(folder: Path, cfg: DictConfig) -> PreTrainedTokenizerBase:
     """Return the tokenizer with a pad token, padding on the left, and the template of ``model.chat_template``."""
     from transformers import AutoTokenizer
 
-    with _explained(cfg.name, folder):
+    with _explain_errors(cfg.name, folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=cfg.trust_remote_code, padding_side="left")
     if tokenizer.eos_token is None:
-        raise UserError(f"the tokenizer of model={cfg.name} has no EOS token: no answer would ever end.")
+        raise UserError(f"the tokenizer of model={cfg.name} has no EOS token: no completion would ever end.")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # rows carry their own masks, so EOS is still trained
     if cfg.chat_template == "chatml":
@@ -58,7 +55,7 @@ def _template(path: str) -> str:
 def load_policy(folder: Path, cfg: DictConfig, precision: str) -> PreTrainedModel:
     """Return the start model, ready to train: float32 where all weights train, unless ``model.dtype`` says otherwise.
 
-    The members of a sweep each get a copy of one that is read once, where memory allows.
+    The jobs of a sweep each get a copy of one that is read once, where memory allows.
 
     Raises:
         UserError: as :func:`load_weights`, or the folder holds a reward model.
@@ -81,28 +78,28 @@ def load_weights(
     dtype = weight_dtype(cfg.model.dtype, cfg.peft.name != "none", precision)
 
     def load() -> PreTrainedModel:
-        return _loaded(auto, folder, cfg, dtype, new, more)
+        return _read_weights(auto, folder, cfg, dtype, new, more)
 
     if process_cache().in_sweep and not cfg.peft.get("quantization"):
         key = json.dumps([auto.__name__, start_model.identity(folder), plain(cfg.model), dtype, new, str(more)])
-        model = _copied(process_cache().get("model", key, load))
+        model = _copy(process_cache().get("model", key, load))
     else:
         model = load()
-    _check_targets(model, cfg.peft.get("target_modules"))
+    check_targets(model, cfg.peft.get("target_modules"))
     return model
 
 
-def _copied(model: PreTrainedModel) -> PreTrainedModel:
-    """Return a copy of the model that is kept, or itself where there is no room to keep it."""
+def _copy(model: PreTrainedModel) -> PreTrainedModel:
+    """Return a copy of the cached model, or the model itself where there is no memory to cache it."""
     import psutil
 
-    if psutil.virtual_memory().available > ROOM * model.get_memory_footprint():
+    if psutil.virtual_memory().available > FREE_MEMORY_FACTOR * model.get_memory_footprint():
         return copy.deepcopy(model)
     process_cache().drop("model")
     return model
 
 
-def _loaded(
+def _read_weights(
     auto: Any, folder: Path, cfg: DictConfig, dtype: str, new: tuple[str, ...], more: Mapping[str, Any]
 ) -> PreTrainedModel:
     import torch
@@ -111,8 +108,8 @@ def _loaded(
     if cfg.model.attn_implementation:
         arguments["attn_implementation"] = cfg.model.attn_implementation
     if cfg.peft.get("quantization"):
-        arguments |= {"quantization_config": _quantization(cfg.peft.quantization), "device_map": {"": 0}}
-    with _explained(cfg.model.name, folder), _whole():
+        arguments |= {"quantization_config": quantization_config(cfg.peft.quantization), "device_map": {"": 0}}
+    with _explain_errors(cfg.model.name, folder), _without_sharding():
         model, loaded = auto.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **arguments)
     absent = [name for name in loaded["missing_keys"] if not name.startswith(new or "?")]
     missing = sorted([*absent, *(name for name, *_ in loaded["mismatched_keys"])])
@@ -144,12 +141,34 @@ def load_trained(folder: Path, start: Path, cfg: DictConfig, device: str, precis
     from peft import PeftModel
 
     base = load_policy(start, cfg, precision)
-    with _explained(cfg.model.name, folder):
+    with _explain_errors(cfg.model.name, folder):
         return PeftModel.from_pretrained(base, folder).to(device).eval(), True
 
 
+def load_for_generation(
+    source: str | Path, device: str, revision: str | None = None, adapter: Path | None = None
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Return a saved causal model in evaluation mode, and its tokenizer: that of the ``adapter`` if it has one.
+
+    ``source`` is a folder or a hub id. On a GPU weights keep their precision; on a CPU, where bf16 is many times
+    slower, they become float32.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    own_tokenizer = adapter and (adapter / "tokenizer_config.json").is_file()
+    tokenizer = AutoTokenizer.from_pretrained(adapter if own_tokenizer else source, revision=revision)
+    dtype = "float32" if device == "cpu" else "auto"
+    model = AutoModelForCausalLM.from_pretrained(source, revision=revision, use_safetensors=True, dtype=dtype)
+    model = model.to(device)
+    if adapter:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter)
+    return model.eval(), tokenizer
+
+
 @contextmanager
-def _whole() -> Iterator[None]:
+def _without_sharding() -> Iterator[None]:
     """Load every weight whole: under ZeRO-3 transformers would leave each process a share, and none can be measured."""
     from transformers.integrations import deepspeed
 
@@ -163,7 +182,7 @@ def _whole() -> Iterator[None]:
 
 
 @contextmanager
-def _explained(name: str, folder: Path) -> Iterator[None]:
+def _explain_errors(name: str, folder: Path) -> Iterator[None]:
     """Turn what the libraries raise about a broken folder, of a dozen kinds, into one line."""
     try:
         yield
@@ -178,53 +197,13 @@ def _refuse_broken(model: Any, name: str) -> None:
         raise UserError(f"model={name}: the weight {bad} has NaN or infinite values. Take another checkpoint.")
 
 
-def _check_targets(model: Any, targets: Any) -> None:
-    """Refuse modules for an adapter that the model does not have: a list's names are endings, a text is a pattern."""
-    names = [name for name, _ in model.named_modules()]
-    if targets is None or targets == "all-linear":
-        return
-    if isinstance(targets, str):
-        unknown = [] if any(re.fullmatch(targets, name) for name in names) else [targets]
-    else:
-        unknown = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in names)]
-    if unknown:
-        known = sorted({name.rpartition(".")[2] for name, module in model.named_modules() if _is_linear(module)})
-        raise UserError(f"peft.target_modules: the model has no {', '.join(unknown)}; it has {', '.join(known)}.")
-
-
-def _is_linear(module: Any) -> bool:
-    import torch
-
-    return isinstance(module, torch.nn.Linear)
-
-
-def _quantization(cfg: DictConfig) -> Any:
-    from transformers import BitsAndBytesConfig
-
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError:
-        raise UserError("peft=qlora needs bitsandbytes: pip install 'alignzoo[qlora]'.") from None
-    return BitsAndBytesConfig(**plain(cfg))
-
-
-def adapter_config(cfg: DictConfig, kind: ModelKind = ModelKind.POLICY) -> PeftConfig | None:
-    """Return the LoRA configuration of ``peft``, or None where all weights train; a reward model's head trains too."""
-    if cfg.name == "none":
-        return None
-    from peft import LoraConfig
-
-    fields = {key: value for key, value in plain(cfg).items() if key not in ADAPTER_KEYS}
-    return LoraConfig(task_type="SEQ_CLS" if kind is ModelKind.REWARD_MODEL else "CAUSAL_LM", **fields)
-
-
-def stop_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the token ids at which answers end: those of the folder's generation config, and the tokenizer's EOS."""
+def read_eos_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the token ids at which completions end: those of the generation config, and the tokenizer's EOS."""
     from transformers import GenerationConfig
 
     configured = None
     if (folder / "generation_config.json").is_file():
-        with _explained(folder.name, folder):
+        with _explain_errors(folder.name, folder):
             configured = GenerationConfig.from_pretrained(folder).eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
     return list(dict.fromkeys(i for i in [*ids, tokenizer.eos_token_id] if i is not None))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.models import load, start_model
+from alignzoo.models.adapter import adapter_config
 from alignzoo.plugin.method import ModelKind
 from alignzoo.system.errors import UserError
 from alignzoo.system.hub import explain_hub_error
@@ -119,7 +120,7 @@ def skeleton(
             trust_remote_code=cfg.model.trust_remote_code,
         )
         linear = sum(w.numel() for w in _quantizable(model)) if quantized else 0
-        adapter = load.adapter_config(peft, trains)
+        adapter = adapter_config(peft, trains)
         if adapter is not None:
             from peft import get_peft_model
 

@@ -129,7 +129,7 @@ def make_ready(cfg: DictConfig, method: type[Method]) -> Ready:
     with ranks.first(ranks.local_rank() == 0):
         start = weights.start_folder(cfg.model)
         tokenizer = models.load_tokenizer(start, cfg.model)
-        stops = models.stop_ids(start, tokenizer)
+        stops = models.read_eos_ids(start, tokenizer)
         data = _prepared(cfg, Tokeniser(tokenizer, stops))
         rows = convert(data.train, data.kind, method.data, micro_batch(cfg), cfg.seed)
     plan = make_plan(cfg, rows, method.data, mean_length(data.train, "prompt_ids"))

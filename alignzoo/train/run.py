@@ -14,7 +14,8 @@ from alignzoo.data.manifest import fingerprints
 from alignzoo.evaluate.judge import configured_judge, judged
 from alignzoo.evaluate.metrics import told
 from alignzoo.evaluate.rewards import Rewards, configured_rewards
-from alignzoo.models import load, start_model
+from alignzoo.models import start_model
+from alignzoo.models.adapter import adapter_config
 from alignzoo.plan.footprint import planned_peak
 from alignzoo.plugin.method import Method, ModelKind, TrainParts
 from alignzoo.report.model_card import write_card
@@ -160,7 +161,7 @@ def train_parts(
         tokenizer=ready.tokenizer,
         train=ready.rows,
         heldout=heldout,
-        peft_config=load.adapter_config(cfg.peft, method.trains),
+        peft_config=adapter_config(cfg.peft, method.trains),
         rewards=rewards.functions,
         callbacks=standard_callbacks(cfg, method, record, ready.precision),
     )

@@ -18,18 +18,18 @@ class LocalChat:
             UserError: it cannot be loaded, or is no chat model.
         """
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        device, dtype = ("cuda", "auto") if torch.cuda.is_available() else ("cpu", torch.float32)
+        from alignzoo.models.load import load_for_generation
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
-            model = AutoModelForCausalLM.from_pretrained(path, revision=revision, use_safetensors=True, dtype=dtype)
+            self.model, self.tokenizer = load_for_generation(path, device, revision)
         except Exception as error:  # the hub's client raises a dozen kinds
             raise UserError(f"{key}={path} cannot be loaded: {str(error).splitlines()[0]}") from error
         if not self.tokenizer.chat_template:
             raise UserError(f"{key}={path} has no chat template: take a chat model.")
         self.tokenizer.pad_token = self.tokenizer.pad_token or self.tokenizer.eos_token
-        self.model, self.limit = model.eval().to(device), limit
+        self.limit = limit
 
     def ask(self, texts: Sequence[str]) -> list[str]:
         """Return one answer a text; all go through the model at once."""

@@ -543,10 +543,10 @@ def test_what_is_not_installed_is_named_with_its_extra(cwd: Path) -> None:
     from omegaconf import OmegaConf
 
     from alignzoo import UserError
-    from alignzoo.models.load import _quantization
+    from alignzoo.models.adapter import quantization_config
 
     with pytest.raises(UserError, match=r"peft=qlora needs bitsandbytes: pip install 'alignzoo\[qlora\]'"):
-        _quantization(OmegaConf.create({"load_in_4bit": True}))
+        quantization_config(OmegaConf.create({"load_in_4bit": True}))
 
 
 # A run that a guard stops has trained: its folder stays, with the reason.

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from alignzoo.config import check
 from alignzoo.models import load
 from alignzoo.models.tiny import CHATML
 from alignzoo.system.errors import UserError
@@ -104,7 +103,7 @@ def test_answers_end_at_the_configured_tokens_and_at_eos(
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": configured}))
     tokenizer = load.load_tokenizer(folder, compose_config("model=tiny").model)
     assert tokenizer.eos_token_id == 2
-    assert load.stop_ids(folder, tokenizer) == ids
+    assert load.read_eos_ids(folder, tokenizer) == ids
 
 
 def test_without_a_generation_config_answers_end_at_eos(tiny: Path, tmp_path: Path, compose_config: Compose) -> None:
@@ -112,7 +111,7 @@ def test_without_a_generation_config_answers_end_at_eos(tiny: Path, tmp_path: Pa
     shutil.copytree(tiny, folder)
     (folder / "generation_config.json").unlink()
     tokenizer = load.load_tokenizer(folder, compose_config("model=tiny").model)
-    assert load.stop_ids(folder, tokenizer) == [2]
+    assert load.read_eos_ids(folder, tokenizer) == [2]
 
 
 # Policy
@@ -263,42 +262,8 @@ def complaint(folder: Path, cfg: DictConfig) -> Exception | None:
     """Load everything from ``folder``, and return the error that this ends in."""
     try:
         tokenizer = load.load_tokenizer(folder, cfg.model)
-        load.stop_ids(folder, tokenizer)
+        load.read_eos_ids(folder, tokenizer)
         load.load_policy(folder, cfg, "fp32")
     except Exception as error:
         return error
     return None
-
-
-# Adapter
-
-
-def test_without_an_adapter_there_is_no_configuration(compose_config: Compose) -> None:
-    assert load.adapter_config(compose_config("peft=none").peft) is None
-
-
-def test_an_adapters_configuration(compose_config: Compose) -> None:
-    found = load.adapter_config(compose_config("peft=lora", "peft.r=4", "+peft.use_rslora=true").peft)
-    assert found is not None
-    assert (found.task_type, found.r, found.lora_alpha, found.lora_dropout) == ("CAUSAL_LM", 4, 32, 0.0)
-    assert found.target_modules == "all-linear"
-    assert found.use_rslora
-
-
-def test_an_adapters_modules_may_be_listed(compose_config: Compose) -> None:
-    found = load.adapter_config(compose_config("peft=lora", "peft.target_modules=[q_proj,v_proj]").peft)
-    assert found is not None
-    assert found.target_modules == {"q_proj", "v_proj"}
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ("+peft.rnk_pattern={}", "peft.rnk_pattern: LoraConfig has no such field. Did you mean rank_pattern"),
-        ("peft.r=big", "peft.r=big is text; LoraConfig takes int."),
-    ],
-)
-def test_what_no_adapter_takes_is_refused(compose_config: Compose, words: str, message: str) -> None:
-    with pytest.raises(UserError) as raised:
-        check.check(compose_config("peft=lora", words))
-    assert message in str(raised.value)

@@ -69,12 +69,13 @@ def test_every_hub_model_of_the_configs_is_counted() -> None:
 
 def test_tiny_has_the_weights_of_the_real_one(compose_config: Compose) -> None:
     from alignzoo.models import load, start_model
+    from alignzoo.models.adapter import adapter_config
 
     for words in (["model=tiny"], ["model=tiny", "peft=lora"]):
         cfg = compose_config(*words)
         found = skeleton(model_config(cfg.model), cfg, "fp32", cfg.peft)
         real = load.load_policy(start_model.start_folder(cfg.model), cfg, "fp32")
-        adapter = load.adapter_config(cfg.peft)
+        adapter = adapter_config(cfg.peft)
         if adapter is not None:
             from peft import get_peft_model
 

@@ -24,7 +24,8 @@ from alignzoo.data.prepare import prepare
 from alignzoo.data.tokenise import Tokeniser
 from alignzoo.evaluate.rewards import as_function
 from alignzoo.launch.launch import quiet
-from alignzoo.models.load import adapter_config, load_policy, load_tokenizer
+from alignzoo.models.adapter import adapter_config
+from alignzoo.models.load import load_policy, load_tokenizer
 from alignzoo.plugin.registry import registry
 from alignzoo.train.trl_config import trl_config
 

@@ -172,7 +172,7 @@ def load(label: str, folder: Path, system: str | None) -> Speaker:
     Raises:
         UserError: it cannot be loaded.
     """
-    from alignzoo.models.load import stop_ids
+    from alignzoo.models.load import read_eos_ids
 
     try:
         model, tokenizer = _load(folder)
@@ -181,26 +181,20 @@ def load(label: str, folder: Path, system: str | None) -> Speaker:
     except Exception as error:  # broken folders raise a dozen kinds
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise UserError(f"{folder} cannot be loaded: {reason}") from error
-    stops = stop_ids(folder, tokenizer)
+    stops = read_eos_ids(folder, tokenizer)
     if not stops:
         raise UserError(f"the tokenizer of {folder} has no EOS token: no answer would ever end.")
     return Speaker(label, model, tokenizer, stops, system)
 
 
 def _load(folder: Path) -> tuple[Any, Any]:
-    from transformers import AutoTokenizer
+    from alignzoo.models.load import load_for_generation
+    from alignzoo.system.device import choose_device
 
     if is_scorer(folder):
         raise UserError(f"{folder} is a reward model: it gives scores, and no answers.")
-    adapter = (folder / "adapter_config.json").is_file()
-    base = _base(folder) if adapter else folder
-    model = _weights(base)
-    if adapter:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, folder)
-    has_tokenizer = (folder / "tokenizer_config.json").is_file()
-    return model.eval(), AutoTokenizer.from_pretrained(folder if has_tokenizer else base)
+    adapter = folder if (folder / "adapter_config.json").is_file() else None
+    return load_for_generation(_base(folder) if adapter else folder, choose_device("auto"), adapter=adapter)
 
 
 def _base(adapter: Path) -> Path:
@@ -209,14 +203,3 @@ def _base(adapter: Path) -> Path:
         return find(str(named))
     except UserError as error:
         raise UserError(f"{adapter} is an adapter, and its base model is not there: {error}") from None
-
-
-def _weights(folder: Path) -> Any:
-    """Load them on the best device: as saved on a GPU, in float32 on a CPU, where bf16 is many times slower."""
-    from transformers import AutoModelForCausalLM
-
-    from alignzoo.system.device import choose_device
-
-    device = choose_device("auto")
-    dtype = "float32" if device == "cpu" else "auto"
-    return AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, dtype=dtype).to(device)

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from alignzoo.data.padding import pad_right
 
 if TYPE_CHECKING:
     import torch
@@ -69,16 +69,14 @@ def padded(batch: Sequence[Tokens], pad: int, device: Any) -> tuple[dict[str, to
     Labels are -100 where TRL's fused head need not score; the weights, (sequences, longest - 1), are 0 there.
     """
     import torch
+    from torch.nn import functional
+    from torch.nn.utils.rnn import pad_sequence
 
-    longest = max(len(one.ids) for one in batch)
-    ids, mask = np.full((len(batch), longest), pad), np.zeros((len(batch), longest), int)
-    weights = np.zeros((len(batch), longest - 1), np.float32)
-    for row, one in enumerate(batch):
-        ids[row, : len(one.ids)], mask[row, : len(one.ids)] = one.ids, 1
-        weights[row, : len(one.ids) - 1] = one.weights
-    labels = np.where(np.pad(weights, ((0, 0), (1, 0))) != 0, ids, -100)
-    arrays = {"input_ids": ids, "attention_mask": mask, "labels": labels}
-    return {name: torch.tensor(array).to(device) for name, array in arrays.items()}, torch.tensor(weights).to(device)
+    ids, mask = pad_right([one.ids for one in batch], pad)
+    weights = pad_sequence([torch.tensor(one.weights, dtype=torch.float32) for one in batch], batch_first=True)
+    labels = ids.where(functional.pad(weights, (1, 0)) != 0, -100)
+    inputs = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    return {name: tensor.to(device) for name, tensor in inputs.items()}, weights.to(device)
 
 
 @contextlib.contextmanager

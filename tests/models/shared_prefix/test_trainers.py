@@ -19,7 +19,8 @@ from alignzoo.data.prepare import prepare
 from alignzoo.data.tokenise import Tokeniser
 from alignzoo.evaluate.rewards import build_rewards
 from alignzoo.launch.launch import quiet
-from alignzoo.models.load import adapter_config, load_policy, load_tokenizer
+from alignzoo.models.adapter import adapter_config
+from alignzoo.models.load import load_policy, load_tokenizer
 from alignzoo.models.shared_prefix import attention, patch
 from alignzoo.models.shared_prefix.patch import share_prefixes, stop_sharing
 from alignzoo.models.tiny import VOCABULARY, make_tiny

@@ -23,7 +23,8 @@ from alignzoo.data.convert import convert
 from alignzoo.data.prepare import prepare
 from alignzoo.data.tokenise import Tokeniser
 from alignzoo.launch.launch import quiet
-from alignzoo.models.load import adapter_config, load_policy, load_tokenizer
+from alignzoo.models.adapter import adapter_config
+from alignzoo.models.load import load_policy, load_tokenizer
 from alignzoo.plugin.registry import registry
 from alignzoo.train.reference import scoring
 from alignzoo.train.token_rows import TokenRows
@@ -281,25 +282,26 @@ def test_a_trainer_with_a_pass_of_its_own_keeps_it(build: Build, monkeypatch: py
 SHARED = """
 import json, sys
 from pathlib import Path
-from alignzoo import models, settings
+from alignzoo.config import check
+from alignzoo.models.load import load_policy
 from alignzoo.train.trl_config import trl_config
 from alignzoo.config.compose import composed
 from alignzoo.launch.launch import quiet
 from alignzoo.train.inputs import make_ready
 from alignzoo.runs.record import Record
 from alignzoo.evaluate.rewards import Rewards
-from alignzoo.models.shared_prefix import scoring
+from alignzoo.train.reference import scoring
 from alignzoo.train.run import train_parts
 
 scored, batch = [], scoring.Scorer._batch
 scoring.Scorer._batch = lambda self, sequences: (scored.extend(sequences), batch(self, sequences))[1]
 cfg = composed(["method=dpo", "model=tiny", "dataset.rows=16"])
 quiet(cfg)
-method = settings.check(cfg)
+method = check.check(cfg)
 ready = make_ready(cfg, method)
 out = Path(sys.argv[1])
 args = trl_config(cfg, method, out, "cpu", "fp32", ready.plan)
-model = models.load_policy(ready.start, cfg, "fp32")
+model = load_policy(ready.start, cfg, "fp32")
 trainer = method().build_trainer(train_parts(cfg, method, ready, args, Rewards([], [], []), model, Record(out)))
 columns = [list(trainer.train_dataset[name]) for name in ("ref_chosen_logps", "ref_rejected_logps")]
 facts = {"scored": len(scored), "columns": columns}
