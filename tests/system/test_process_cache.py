@@ -110,7 +110,7 @@ def test_a_run_by_itself_keeps_nothing(tmp_path: Path) -> None:
 
 
 def test_a_model_that_leaves_no_room_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "ROOM", 10**12)
+    monkeypatch.setattr(load, "FREE_MEMORY_FACTOR", 10**12)
     loaded = counted(monkeypatch, load, "_loaded")
     swept = run(tmp_path / "sweep", "-m", "method=orpo", "method.beta=0.1,0.2", *WORDS)
     assert swept.code == 0, swept.err
