@@ -9,10 +9,9 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.config.compose import composed
+from alignzoo.runs.folder import CONFIG, Run
 from alignzoo.system.errors import UserError
 from alignzoo.system.hub import is_local_path
-
-CONFIG = "run.yaml"
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,7 @@ def target(word: str, overrides: Sequence[str]) -> Target:
 
 def run_config(run: Path, overrides: Sequence[str]) -> DictConfig:
     """Return the configuration of a run, with values of ``overrides`` in place of its own."""
-    cfg = OmegaConf.load(run / CONFIG)
-    if not isinstance(cfg, DictConfig):
-        raise UserError(f"{run / CONFIG} is no configuration.")
-    del cfg["hydra"]
+    cfg = Run(run).load_config()
     OmegaConf.set_struct(cfg, True)
     for word in overrides:
         key, _, value = word.partition("=")

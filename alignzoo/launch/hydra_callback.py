@@ -56,15 +56,14 @@ class SweepCallback(Callback):
 
 def _track(board: Leaderboard, folder: Path) -> None:
     """Send the board to Weights & Biases, as a run of the sweep's group, where its members were sent there."""
-    from omegaconf import DictConfig, OmegaConf
+    from omegaconf import OmegaConf
 
     from alignzoo.report.leaderboard.table import wandb_table
     from alignzoo.runs.trackers import tracking
 
-    sent = [run.folder for run in board.runs if run.config.get("tracker.name") == "wandb"]
-    cfg = OmegaConf.load(sent[0] / "run.yaml") if sent else None
-    if isinstance(cfg, DictConfig):
-        with tracking(OmegaConf.create({"tracker": cfg.tracker}), folder, folder.name) as tracker:
+    sent = [run for run in board.runs if run.config.get("tracker.name") == "wandb"]
+    if sent:
+        with tracking(OmegaConf.create({"tracker": sent[0].load_config().tracker}), folder, folder.name) as tracker:
             tracker.table("leaderboard", wandb_table(board))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 import sys
@@ -20,6 +19,7 @@ from alignzoo.config.compose import composed
 from alignzoo.config.errors import explained
 from alignzoo.launch.stages import Stage, quoted, read_stages, settings_of, shared_words, stage_words
 from alignzoo.plugin.method import ModelKind
+from alignzoo.runs.folder import Run
 from alignzoo.system.errors import UserError, complain
 from alignzoo.system.files import remove_unfinished, write_atomically
 from alignzoo.system.signals import Preempted
@@ -121,7 +121,7 @@ def _check(stage: Stage, words: Sequence[str]) -> None:
             raise
         raise stage.error(text) from None
     file = stage.folder / "command.txt"
-    if stage.finished and settings_of(shlex.split(file.read_text(encoding="utf-8"))[3:]) != settings_of(words):
+    if stage.finished and settings_of(Run(stage.folder).overrides) != settings_of(words):
         raise stage.error(f"it was finished with other settings ({file}): choose another hydra.run.dir, or delete it.")
 
 
@@ -183,8 +183,7 @@ def _compare(folder: Path) -> None:
 
 
 def _result(stage: Stage) -> Mapping[str, Any]:
-    found: dict[str, Any] = json.loads((stage.folder / "result.json").read_text(encoding="utf-8"))
-    return found
+    return Run(stage.folder).read_result()
 
 
 def _objective(stage: Stage) -> float | None:

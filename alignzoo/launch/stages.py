@@ -13,6 +13,7 @@ from alignzoo.config.plain import plain
 from alignzoo.config.trl_fields import fits
 from alignzoo.plugin.method import ModelKind
 from alignzoo.plugin.registry import registry
+from alignzoo.runs.folder import Run
 from alignzoo.system.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Stage:
     @property
     def finished(self) -> bool:
         """Whether its run came to its end."""
-        return (self.folder / "result.json").is_file()
+        return Run(self.folder).is_finished
 
     @property
     def trains(self) -> ModelKind:

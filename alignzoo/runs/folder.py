@@ -1,40 +1,121 @@
-"""The runs of a leaderboard, read from their folders."""
+"""Reads the folders of runs: what was asked for, what was logged, and the result or why there is none."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignzoo.config.plain import flatten
 from alignzoo.system.errors import UserError
 
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+CONFIG = "run.yaml"  #: the composed configuration
+
 #: A folder with one of these is a run's.
-SIGNS = ("result.json", "error.txt", "command.txt", "run.yaml", "metrics.jsonl")
+SIGNS = ("result.json", "error.txt", "command.txt", CONFIG, "metrics.jsonl")
 DEPTH = 4  #: folders below the given one in which runs are looked for: outputs/sweeps/DATE/TIME/RUN
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One run: what was asked for, what it logged, and its result or why it has none."""
+    """One run, read from its folder when it is asked; what was read once stays."""
 
     folder: Path
-    overrides: tuple[str, ...]
-    config: Mapping[str, Any]
-    """Flat: ``method.beta`` -> 0.1."""
 
-    result: Mapping[str, Any] | None
-    reason: str
-    """Why there is no result; empty where there is one."""
+    @property
+    def is_finished(self) -> bool:
+        """Whether it came to its end."""
+        return (self.folder / "result.json").is_file()
 
-    history: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
-    """Lines of metrics.jsonl."""
+    def read_result(self) -> dict[str, Any]:
+        """Return what ``result.json`` holds.
 
-    lines: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
-    """Lines of answers.jsonl."""
+        Raises:
+            OSError: there is none.
+            ValueError: it is not JSON.
+        """
+        result: dict[str, Any] = json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
+        return result
+
+    @functools.cached_property
+    def error(self) -> str | None:
+        """What ``error.txt`` says, or None where there is none."""
+        file = self.folder / "error.txt"
+        return file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else None
+
+    @functools.cached_property
+    def result(self) -> dict[str, Any] | None:
+        """Its result; None where it has none that can be compared, and then :attr:`reason` says why."""
+        return self._comparable[0]
+
+    @functools.cached_property
+    def reason(self) -> str:
+        """Why there is no result; empty where there is one."""
+        return self._comparable[1]
+
+    @functools.cached_property
+    def _comparable(self) -> tuple[dict[str, Any] | None, str]:
+        if self.error is not None:
+            return None, self.error or "failed, and did not say why"
+        if not self.is_finished:
+            return None, "did not finish"
+        try:
+            found = self.read_result()
+        except ValueError as broken:
+            return None, f"result.json cannot be read: {broken}"
+        if not found["after"].keys() <= found.get("intervals", {}).keys():
+            return None, f"its numbers have no intervals: `alignzoo evaluate {self.folder} --save` measures it again"
+        return found, ""
+
+    @functools.cached_property
+    def overrides(self) -> tuple[str, ...]:
+        """The words behind ``python -m alignzoo``; its folder's name where it failed before writing them."""
+        file = self.folder / "command.txt"
+        if not file.is_file():
+            return (self.folder.name,)
+        return tuple(shlex.split(file.read_text(encoding="utf-8"))[3:])
+
+    @functools.cached_property
+    def config(self) -> dict[str, Any]:
+        """Its settings, flat: ``method.beta`` -> 0.1; empty where it was not composed."""
+        import yaml
+
+        file = self.folder / CONFIG
+        read = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file.is_file() else {}
+        read.pop("hydra", None)  # the folders of the run, not its settings
+        return {key: _number_of(value) for key, value in flatten(read).items()}
+
+    def load_config(self) -> DictConfig:
+        """Return its composed configuration, without Hydra's part.
+
+        Raises:
+            UserError: ``run.yaml`` is not a configuration.
+        """
+        from omegaconf import DictConfig, OmegaConf
+
+        cfg = OmegaConf.load(self.folder / CONFIG)
+        if not isinstance(cfg, DictConfig):
+            raise UserError(f"{self.folder / CONFIG} is not a configuration.")
+        cfg.pop("hydra", None)
+        return cfg
+
+    @functools.cached_property
+    def history(self) -> list[dict[str, Any]]:
+        """The lines of ``metrics.jsonl``."""
+        return _read_lines(self.folder / "metrics.jsonl")
+
+    @functools.cached_property
+    def lines(self) -> list[dict[str, Any]]:
+        """The lines of ``answers.jsonl``."""
+        return _read_lines(self.folder / "answers.jsonl")
 
     @property
     def method(self) -> str:
@@ -67,11 +148,11 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     for folder in folders:
         below = list(_runs_below(folder, DEPTH)) if folder.is_dir() else []
         if not below:
-            what = "holds no runs" if folder.is_dir() else "is no folder"
+            what = "holds no runs" if folder.is_dir() else "is not a folder"
             raise UserError(f"{folder} {what}: name run folders, or a sweep's (outputs/sweeps/DATE/TIME).")
         for path in below:
             found.setdefault(path.resolve(), path)
-    return [read_run(path) for path in found.values()]
+    return [Run(path) for path in found.values()]
 
 
 def _runs_below(folder: Path, depth: int) -> Iterator[Path]:
@@ -82,7 +163,7 @@ def _runs_below(folder: Path, depth: int) -> Iterator[Path]:
     children = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     for child in sorted(children, key=_number):
         if swept and not any(child.iterdir()):
-            yield child  # a member that was stopped before it wrote a file
+            yield child  # a sweep job that was stopped before it wrote a file
         elif depth:
             yield from _runs_below(child, depth - 1)
 
@@ -90,53 +171,6 @@ def _runs_below(folder: Path, depth: int) -> Iterator[Path]:
 def _number(path: Path) -> tuple[int, str]:
     head = path.name.split("-")[0]
     return (int(head) if head.isdigit() else -1, path.name)
-
-
-def read_run(folder: Path) -> Run:
-    """Return the run of one folder. What cannot be read is the reason why it has no result."""
-    result, reason = _result(folder)
-    return Run(
-        folder=folder,
-        overrides=_overrides(folder),
-        config=_config(folder / "run.yaml"),
-        result=result,
-        reason=reason,
-        history=_lines(folder / "metrics.jsonl"),
-        lines=_lines(folder / "answers.jsonl"),
-    )
-
-
-def _result(folder: Path) -> tuple[dict[str, Any] | None, str]:
-    error, file = folder / "error.txt", folder / "result.json"
-    if error.is_file():
-        return None, error.read_text(encoding="utf-8", errors="replace").strip() or "failed, and did not say why"
-    if not file.is_file():
-        return None, "did not finish"
-    try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as broken:
-        return None, f"result.json cannot be read: {broken}"
-    if not found["after"].keys() <= found.get("intervals", {}).keys():
-        return None, f"its numbers have no intervals: `alignzoo evaluate {folder} --save` measures it again"
-    return found, ""
-
-
-def _overrides(folder: Path) -> tuple[str, ...]:
-    """Return the words behind ``python -m alignzoo``; its folder's name where it failed before writing them."""
-    file = folder / "command.txt"
-    if not file.is_file():
-        return (folder.name,)
-    return tuple(shlex.split(file.read_text(encoding="utf-8"))[3:])
-
-
-def _config(file: Path) -> dict[str, Any]:
-    import yaml
-
-    if not file.is_file():
-        return {}
-    read = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    read.pop("hydra", None)  # the folders of the run, not its settings
-    return {key: _number_of(value) for key, value in flatten(read).items()}
 
 
 def _number_of(value: Any) -> Any:
@@ -149,12 +183,10 @@ def _number_of(value: Any) -> Any:
     return value
 
 
-def _lines(file: Path) -> list[dict[str, Any]]:
-    """Return the lines that are whole: of a run that was killed the last one may not be."""
+def _read_lines(file: Path) -> list[dict[str, Any]]:
+    """Return the lines that are whole; a run that was killed may have left another, also one before it was resumed."""
     found = []
-    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
-        try:
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []:
+        with contextlib.suppress(ValueError):
             found.append(json.loads(line))
-        except ValueError:
-            break
     return found

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.plugin.loading import named
+from alignzoo.runs.folder import Run
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError
 from alignzoo.system.files import put_in_place, remove_unfinished, write_atomically
@@ -108,12 +109,8 @@ class Record:
             stream.write(json.dumps(safe) + "\n")
 
     def history(self) -> list[dict[str, Any]]:
-        """Return the lines of ``metrics.jsonl`` that are whole: of a run that was killed the last may not be."""
-        file, found = self.folder / "metrics.jsonl", []
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []:
-            with contextlib.suppress(ValueError):
-                found.append(json.loads(line))
-        return found
+        """Return the lines of ``metrics.jsonl`` that are whole."""
+        return Run(self.folder).history
 
     def answers(self, rows: Sequence[dict[str, Any]]) -> None:
         """Write held-out prompts with their answers before and after."""
@@ -125,8 +122,7 @@ class Record:
 
     def result(self) -> dict[str, Any]:
         """Return what ``result.json`` holds."""
-        result: dict[str, Any] = json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
-        return result
+        return Run(self.folder).read_result()
 
     @ranks.on_main
     def fail(self, reason: str, overrides: Sequence[str]) -> None:

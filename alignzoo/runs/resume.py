@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignzoo.config.plain import flatten, plain
 from alignzoo.runs import checkpoint
+from alignzoo.runs.folder import CONFIG, Run
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError
 
@@ -61,11 +62,12 @@ class Refused(UserError):
 
 def finished(cfg: DictConfig, folder: Path) -> dict[str, Any] | None:
     """Return the result of the run in ``folder`` if it has finished and ``resume=auto`` asks for it; say so."""
-    if cfg.get("resume") != "auto" or not (folder / "result.json").exists():
+    run = Run(folder)
+    if cfg.get("resume") != "auto" or not run.is_finished:
         return None
-    if (folder / "run.yaml").exists():
-        _refuse_difference(folder, _saved_config(folder), config(cfg))
-    result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    if (folder / CONFIG).exists():
+        _refuse_difference(folder, config(run.load_config()), config(cfg))
+    result = run.read_result()
     print(f"resume: {folder} holds the finished run ({result['cost']['steps']} updates): nothing to do.", flush=True)
     return result
 
@@ -148,14 +150,6 @@ def command(words: Sequence[str], folder: Path, kind: str) -> str:
     own = (f"hydra.{kind}.dir=", "resume=")
     kept = [word for word in words if not word.startswith(own)]
     return shlex.join(["python", "-m", "alignzoo", *kept, f"hydra.{kind}.dir={folder}", "resume=auto"])
-
-
-def _saved_config(folder: Path) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-
-    saved: Any = OmegaConf.load(folder / "run.yaml")
-    saved.pop("hydra", None)
-    return config(saved)
 
 
 def _refuse_difference(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +11,7 @@ from typing import Any
 import yaml
 
 from alignzoo.runs import checkpoint
+from alignzoo.runs.folder import Run
 from alignzoo.system.errors import UserError
 from alignzoo.system.lock import is_locked
 
@@ -91,12 +91,12 @@ def _member(sweep: Path, number: int, words: str) -> Member:
 
 
 def _state(folder: Path) -> tuple[State, str]:
-    if (folder / "result.json").exists():
-        seconds = json.loads((folder / "result.json").read_text(encoding="utf-8"))["cost"]["total_seconds"]
-        return State.DONE, f"{seconds:.0f} s"
+    run = Run(folder)
+    if run.is_finished:
+        return State.DONE, f"{run.read_result()['cost']['total_seconds']:.0f} s"
     if is_locked(folder):
         return State.RUNNING, ""
-    if (folder / "error.txt").exists():
-        return State.FAILED, (folder / "error.txt").read_text(encoding="utf-8").partition("\n")[0]
+    if run.error is not None:
+        return State.FAILED, run.error.partition("\n")[0]
     found, _ = checkpoint.newest(folder / "checkpoints")
     return State.STOPPED, f"at update {found.step:,}" if found else "without a checkpoint"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from alignzoo.models.start_model import is_scorer
+from alignzoo.runs.folder import Run
 from alignzoo.system.errors import UserError
 from alignzoo.system.hub import explain_hub_error, is_local_path
 
@@ -136,8 +137,8 @@ def find(word: str) -> Path:
     for folder in (path / "model", path):
         if any((folder / name).is_file() for name in SAVED):
             return folder
-    failed = path / "error.txt"
-    why = f" The run failed: {failed.read_text(encoding='utf-8').partition(chr(10))[0]}" if failed.is_file() else ""
+    error = Run(path).error
+    why = "" if error is None else f" The run failed: {error.partition(chr(10))[0]}"
     raise UserError(f"{word} is neither a run folder (no model in it) nor the folder of a saved model.{why}")
 
 
@@ -156,9 +157,8 @@ def _from_hub(word: str) -> Path:
 
 def start_of(word: str) -> str:
     """Return the folder of the model that the run ``word`` began with, from its result.json."""
-    file = Path(word).expanduser() / "result.json"
     try:
-        return str(json.loads(file.read_text(encoding="utf-8"))["start"]["folder"])
+        return str(Run(Path(word).expanduser()).read_result()["start"]["folder"])
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
             f"--with start: {word} is no finished run (its result.json names no start model). "

@@ -343,7 +343,7 @@ def test_runs_with_different_objectives_are_told(board: Board) -> None:
 def test_folders_without_runs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no runs: name run folders"):
         read_leaderboard([tmp_path])
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         read_leaderboard([tmp_path / "nowhere"])
 
 
