@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -25,12 +26,19 @@ os.environ["WANDB_MODE"] = "offline"
 QUICK = ("model=tiny", "dataset.rows=16", "evaluate.rows=4", "evaluate.max_new_tokens=8")
 
 
-#: Files that take a minute or more begin first, so that the last one to end is a short one.
-LONG = ("test_several_processes", "test_resume", "test_warm", "test_machines", "test_killed", "test_pipelines")
+#: Of the files that are not slow as a whole, those that take longest.
+LONG = ("test_run", "test_peak", "test_updates", "test_precompute", "test_training", "test_own_methods", "test_losses")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.stem not in LONG)
+    """Let long files begin first, so that the last one to end is a short one; else the order is random."""
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is None, item.path.stem not in LONG))
+
+
+def pytest_collection_finish() -> None:
+    """Leave all that is there for good out of garbage collections, of which each run makes three."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -98,16 +106,16 @@ def fake_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
 
 
 @pytest.fixture(scope="session")
-def light_process(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Light]:
+def light_process(cache: Path) -> Iterator[Light]:
     """Start the process that runs what must import nothing heavy."""
-    light = Light(tmp_path_factory.mktemp("light"))
+    light = Light()
     yield light
     light.close()
 
 
 @pytest.fixture
 def alignzoo_light(light_process: Light, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run ``alignzoo`` in an empty folder, where importing torch or datasets fails."""
+    """Run ``alignzoo`` in an empty folder, in a process that must not import torch, transformers, datasets or TRL."""
 
     def run(*words: str, cwd: Path = tmp_path, **variables: str) -> subprocess.CompletedProcess[str]:
         return light_process.run(*words, cwd=cwd, **variables)
