@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from alignzoo import UserError
+from alignzoo.launch import pipeline
 from alignzoo.launch.stages import Stage, read_stages, settings_of, shared_words, stage_words
 
 FOLDER = Path("pipe")
@@ -82,6 +84,24 @@ def test_a_mistake_is_told_in_one_line_that_names_the_stage(mistake: str) -> Non
         read(**stages)
     assert told in str(found.value)
     assert "\n" not in str(found.value)
+
+
+def test_every_policy_is_measured_against_where_the_chain_begins(tmp_path: Path) -> None:
+    """The third stage too, which does not start from the first; a reward model is not measured against a policy."""
+    stages = [
+        Stage("sft", tmp_path / "1-sft", "sft"),
+        Stage("dpo", tmp_path / "2-dpo", "dpo", start="sft"),
+        Stage("ipo", tmp_path / "3-ipo", "ipo", start="dpo"),
+        Stage("scorer", tmp_path / "4-scorer", "reward", start="ipo"),
+    ]
+    expected = [pipeline._expected(stage, stages).get("evaluate.against") for stage in stages]
+    assert expected == [None, *[tmp_path / "1-sft" / "model"] * 2, None]
+    for stage, start in zip(stages, ("tiny", "1-sft/model", "2-dpo/model", "3-ipo/model"), strict=True):
+        (stage.folder / "model").mkdir(parents=True)
+        (stage.folder / "result.json").write_text(json.dumps({"start": {"folder": start}}))
+    handed = [pipeline._handed(stage, stages) for stage in stages]
+    assert [found.get("evaluate.against") for found in handed] == [None, Path("tiny"), Path("tiny"), None]
+    assert [found.get("model.path") for found in handed[1:]] == [stage.folder / "model" for stage in stages[:3]]
 
 
 def test_a_pipeline_without_stages_is_refused() -> None:

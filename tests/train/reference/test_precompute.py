@@ -71,6 +71,7 @@ def build(start: Path, tmp_path: Path, compose_config: Callable[..., DictConfig]
         rows: list[int] | None = None,
         trl: bool = False,
         folder: Path = start,
+        precision: str = "fp32",
         **more: Any,
     ) -> Any:
         file = tmp_path / "pairs.jsonl"
@@ -86,7 +87,7 @@ def build(start: Path, tmp_path: Path, compose_config: Callable[..., DictConfig]
         data = prepare(cfg, Tokeniser(tokenizer, []))
         parts = TrainParts(
             cfg=cfg,
-            args=trl_config(cfg, plugin, tmp_path / "out", "cpu", "fp32"),
+            args=trl_config(cfg, plugin, tmp_path / "out", "cpu", precision),
             model=more.get("model") or load_policy(folder, cfg, "fp32"),
             tokenizer=tokenizer,
             train=convert(data.train, data.kind, plugin.data, 4, cfg.seed),
@@ -200,6 +201,18 @@ def test_another_arithmetic_is_another_number(build: Build, passed: list[int], w
     assert not np.array_equal(plain, other)
 
 
+def test_another_precision_is_another_number(build: Build, passed: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the same weights: only what they are multiplied in differs."""
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)  # set by the arguments, for the whole process
+    plain = columns(build("dpo"), "dpo")
+    passed.clear()
+    mixed = columns(build("dpo", precision="bf16"), "dpo")
+    assert len(passed) == 20
+    assert not np.array_equal(plain, mixed)
+    assert np.array_equal(columns(build("dpo", precision="bf16"), "dpo"), mixed)
+    assert len(passed) == 20
+
+
 def test_an_adapter_that_was_trained_before_is_the_reference(build: Build, start: Path, passed: list[int]) -> None:
     from peft import LoraConfig, get_peft_model
 
@@ -279,46 +292,52 @@ def test_a_trainer_with_a_pass_of_its_own_keeps_it(build: Build, monkeypatch: py
     np.testing.assert_allclose(columns(build("dpo"), "dpo"), 2 * plain, **WITHIN)
 
 
-SHARED = """
-import json, sys
-from pathlib import Path
-from alignzoo.config import check
-from alignzoo.models.load import load_policy
-from alignzoo.train.trl_config import trl_config
-from alignzoo.config.compose import composed
-from alignzoo.launch.launch import quiet
-from alignzoo.train.inputs import make_ready
-from alignzoo.runs.record import Record
-from alignzoo.evaluate.rewards import Rewards
-from alignzoo.train.reference import scoring
-from alignzoo.train.run import train_parts
+def write_facts(out: Path) -> None:
+    """Build a trainer, of whose ranks this process may be one, and write what it scored and found."""
+    from alignzoo.config.compose import composed
+    from alignzoo.evaluate.rewards import Rewards
+    from alignzoo.runs.record import Record
+    from alignzoo.train.inputs import make_ready
+    from alignzoo.train.run import train_parts
 
-scored, batch = [], scoring.Scorer._batch
-scoring.Scorer._batch = lambda self, sequences: (scored.extend(sequences), batch(self, sequences))[1]
-cfg = composed(["method=dpo", "model=tiny", "dataset.rows=16"])
-quiet(cfg)
-method = check.check(cfg)
-ready = make_ready(cfg, method)
-out = Path(sys.argv[1])
-args = trl_config(cfg, method, out, "cpu", "fp32", ready.plan)
-model = load_policy(ready.start, cfg, "fp32")
-trainer = method().build_trainer(train_parts(cfg, method, ready, args, Rewards([], [], []), model, Record(out)))
-columns = [list(trainer.train_dataset[name]) for name in ("ref_chosen_logps", "ref_rejected_logps")]
-facts = {"scored": len(scored), "columns": columns}
-(out / f"rank-{trainer.args.process_index}.json").write_text(json.dumps(facts))
-"""
+    scored: list[Any] = []
+    batch = scoring.Scorer._batch
+
+    def counted(self: scoring.Scorer, sequences: Any) -> Any:
+        scored.extend(sequences)
+        return batch(self, sequences)
+
+    cfg = composed(["method=dpo", "model=tiny", "dataset.rows=16"])
+    quiet(cfg)
+    method = check.check(cfg)
+    ready = make_ready(cfg, method)
+    args = trl_config(cfg, method, out, "cpu", "fp32", ready.plan)
+    model = load_policy(ready.start, cfg, "fp32")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring.Scorer, "_batch", counted)
+        parts = train_parts(cfg, method, ready, args, Rewards([], [], []), model, Record(out))
+        trainer = method().build_trainer(parts)
+    found = [list(trainer.train_dataset[name]) for name in COLUMNS["dpo"]]
+    facts = {"scored": len(scored), "columns": found}
+    (out / f"rank-{trainer.args.process_index}.json").write_text(json.dumps(facts))
 
 
 def test_processes_share_the_pass_and_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two started by torchrun, and this one."""
     found = {}
     for processes in (2, 1):
         monkeypatch.setenv("ALIGNZOO_CACHE", str(tmp_path / f"cache-{processes}"))
         out = tmp_path / f"out-{processes}"
         out.mkdir()
-        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--no-python"]
-        command += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", sys.executable, "-c", SHARED, str(out)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, done.stderr
+        if processes == 1:
+            write_facts(out)
+        else:
+            code = f"import pathlib, test_precompute as t; t.write_facts(pathlib.Path({str(out)!r}))"
+            command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--no-python"]
+            command += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", sys.executable, "-c", code]
+            folder = Path(__file__).parent
+            done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=300, check=False)
+            assert done.returncode == 0, done.stderr
         found[processes] = [json.loads(file.read_text()) for file in sorted(out.glob("rank-*.json"))]
     assert [rank["scored"] for rank in found[2]] == [16, 16]
     assert [rank["scored"] for rank in found[1]] == [32]
