@@ -63,8 +63,9 @@ def installed() -> list[importlib.metadata.EntryPoint]:
 def named(distribution: importlib.metadata.Distribution | None) -> tuple[str, str]:
     """Return a distribution's name and version; ``unknown`` where its metadata do not say, or cannot be read."""
     with contextlib.suppress(Exception):
-        if distribution and distribution.name:
-            return distribution.name, distribution.version or "unknown"
+        facts = distribution.metadata if distribution else None  # read once: there are hundreds
+        if facts and facts["Name"]:
+            return facts["Name"], facts["Version"] or "unknown"
     return "unknown", "unknown"
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
 import select
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from inprocess import Outcome, call
 from inprocess import run as run_in_process
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -29,7 +30,7 @@ if sys.platform == "win32":
 GREEDY = ("--temperature", "0", "--max-new-tokens", "12")
 SALT, SEA = "What is salt?", "Why is the sea blue?"
 
-Chat = Callable[..., subprocess.CompletedProcess[str]]
+Chat = Callable[..., Outcome]
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +46,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def chat(models: Path) -> Chat:
+def chat(models: Path, monkeypatch: pytest.MonkeyPatch) -> Chat:
     """Run ``alignzoo chat WORDS`` beside the models, with these lines in the pipe."""
+    monkeypatch.chdir(models)
 
-    def run(*words: str, lines: tuple[str, ...] = (SALT,)) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "alignzoo", "chat", *words]
-        text = "".join(f"{line}\n" for line in lines)
-        return subprocess.run(command, input=text, capture_output=True, text=True, cwd=models, timeout=300, check=False)
+    def run(*words: str, lines: tuple[str, ...] = (SALT,)) -> Outcome:
+        monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+        return call("chat", *words)
 
     return run
 
@@ -75,35 +76,35 @@ def test_a_run_answers_one_line_each_and_remembers(chat: Chat, models: Path) -> 
     folder = models / "run" / "model"
     first = expected(folder, SALT)
     second = expected(folder, SALT, first, SEA)
-    assert (done.returncode, done.stdout) == (0, f"{first}\n{second}\n"), done.stderr
+    assert (done.code, done.out) == (0, f"{first}\n{second}\n"), done.err
     assert second != expected(folder, SEA)  # otherwise nothing would be remembered
 
 
 def test_reset_clears_and_quit_ends(chat: Chat, models: Path) -> None:
     done = chat("start", *GREEDY, lines=(SALT, "/reset", SEA, "/quit", SALT))
     answers = [expected(models / "start", question) for question in (SALT, SEA)]
-    assert done.stdout == "".join(f"{text}\n" for text in answers)
+    assert done.out == "".join(f"{text}\n" for text in answers)
 
 
 def test_with_the_start_model_one_after_the_other(chat: Chat, models: Path) -> None:
     done = chat("run", "--with", "start", *GREEDY)
     after, before = expected(models / "run" / "model", SALT), expected(models / "start", SALT)
     assert after != before
-    assert done.stdout == f"run: {after}\nstart: {before}\n"
+    assert done.out == f"run: {after}\nstart: {before}\n"
 
 
 def test_with_a_folder_and_a_system_message(chat: Chat, models: Path) -> None:
     done = chat("start", "--with", "run", "--system", "Be rude.", *GREEDY)
     answers = [expected(models / name, SALT, system="Be rude.") for name in ("start", "run/model")]
-    assert done.stdout == f"start: {answers[0]}\nrun: {answers[1]}\n"
+    assert done.out == f"start: {answers[0]}\nrun: {answers[1]}\n"
     assert answers[0] != expected(models / "start", SALT)
 
 
 def test_without_a_chat_template_the_text_is_continued(chat: Chat, models: Path) -> None:
     done = chat("bare", *GREEDY, lines=(SALT, SEA))
     answers = [expected(models / "bare", text, template=False) for text in (SALT, SEA)]
-    assert done.stdout == "".join(f"{text}\n" for text in answers)
-    assert "bare has no chat template: it continues each text by itself." in done.stderr
+    assert done.out == "".join(f"{text}\n" for text in answers)
+    assert "bare has no chat template: it continues each text by itself." in done.err
 
 
 def test_the_token_that_ends_an_answer_is_not_printed(chat: Chat, models: Path) -> None:
@@ -114,24 +115,22 @@ def test_the_token_that_ends_an_answer_is_not_printed(chat: Chat, models: Path) 
     model.save_pretrained(models / "short")
     done = chat("short", *GREEDY, lines=(SALT, "/reset", SEA))
     answers = [expected(models / "short", question) for question in (SALT, SEA)]
-    assert done.stdout == "".join(f"{text}\n" for text in answers)
+    assert done.out == "".join(f"{text}\n" for text in answers)
     assert len(answers[1].split()) < 12  # it ended before the limit
 
 
 def test_a_temperature_draws_answers(chat: Chat) -> None:
-    drawn = chat("start", "--max-new-tokens", "12", lines=(SALT, "/reset", SALT, "/reset", SALT)).stdout
+    drawn = chat("start", "--max-new-tokens", "12", lines=(SALT, "/reset", SALT, "/reset", SALT)).out
     assert len(set(drawn.splitlines())) > 1
 
 
-def test_an_adapter_answers_on_its_base_model(tmp_path: Path, models: Path) -> None:
+def test_an_adapter_answers_on_its_base_model(tmp_path: Path, models: Path, chat: Chat) -> None:
     """A real run with an adapter, trained so hard that its answers change."""
     words = ("method=sft", "model=tiny", "peft=lora", "dataset.rows=16", "evaluate.rows=4", "method.learning_rate=0.05")
     done = run_in_process(tmp_path / "run", *words, "evaluate.max_new_tokens=8")
     assert done.code == 0, done.err
     assert (done.folder / "model" / "adapter_config.json").is_file()
-    command = [sys.executable, "-m", "alignzoo", "chat", str(done.folder), "--with", "start", *GREEDY]
-    said = subprocess.run(command, input=f"{SALT}\n", capture_output=True, text=True, timeout=300, check=False)
-    after, before = said.stdout.split("\nstart: ")
+    after, before = chat(str(done.folder), "--with", "start", *GREEDY).out.split("\nstart: ")
     start = Path(done.result()["start"]["folder"])
     assert before == expected(start, SALT) + "\n"
     assert after.removeprefix("run: ") == adapted(start, done.folder / "model")
@@ -176,18 +175,18 @@ def mistakes(models: Path) -> dict[str, tuple[tuple[str, ...], str]]:
 def test_a_mistake_is_one_line(chat: Chat, models: Path, name: str) -> None:
     words, said = mistakes(models)[name]
     done = chat(*words)
-    assert (done.returncode, done.stdout) == (1, "")
-    lines = [line for line in done.stderr.splitlines() if line.startswith("alignzoo: ")]
+    assert (done.code, done.out) == (1, "")
+    lines = [line for line in done.err.splitlines() if line.startswith("alignzoo: ")]
     assert len(lines) == 1
     assert said in lines[0]
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.err
 
 
 @pytest.mark.parametrize("words", [("--max-new-tokens", "0"), ("--temperature", "-1"), ("--temperature", "nan")])
 def test_options_out_of_range_are_refused(chat: Chat, words: tuple[str, ...]) -> None:
     done = chat("start", *words)
-    assert done.returncode == 2
-    assert f"{words[0]} must be" in done.stderr
+    assert done.code == 2
+    assert f"{words[0]} must be" in done.err
 
 
 class Terminal:

@@ -1,7 +1,7 @@
 """A user's mistakes, through the command line: one or two lines name the key or row and the mend; exit code 1.
 
-Nothing half-written stays behind. Those that need no model run in a process where importing torch or datasets fails,
-the others in this process, which has imported them once.
+Nothing half-written stays behind. Those that need no model run in a process that must import nothing heavy, the others
+in this process, which has imported it once.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def light(alignzoo_light: Run, cwd: Path) -> Try:
-    """Run a command in a process that cannot import torch or datasets, and return its complaint."""
+    """Run a command in a process that must import nothing heavy, and return its complaint."""
 
     def attempt(*words: str, **variables: str) -> str:
         done = alignzoo_light(*words, cwd=cwd, **variables)

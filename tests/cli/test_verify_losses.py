@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 import json
 import re
-import subprocess
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from inprocess import call
 from repository import ROOT
 
 from alignzoo import UserError
@@ -260,9 +260,9 @@ def test_a_method_that_no_plugin_adds_is_a_mistake() -> None:
         main(["dpp"])
 
 
-def test_the_command_is_there(alignzoo: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-    done = alignzoo("verify-losses", "sft", "--json")
-    assert (done.returncode, json.loads(done.stdout)["methods"][0]["verdict"]) == (0, "agrees"), done.stderr
+def test_the_command_is_there() -> None:
+    done = call("verify-losses", "sft", "--json")
+    assert (done.code, json.loads(done.out)["methods"][0]["verdict"]) == (0, "agrees"), done.err
 
 
 # --- other people's methods ------------------------------------------------------------------------------------------

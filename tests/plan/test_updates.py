@@ -224,7 +224,7 @@ METHODS = ("dpo", "ipo", "orpo", "kto", "grpo", "sft")
 
 LITTLE = (
     *(word for word in QUICK if "dataset.rows" not in word and "evaluate.rows" not in word),
-    *("evaluate.rows=2", "train.warmup_steps=0", "method.learning_rate=0.001"),
+    *("evaluate.rows=2", "evaluate.enabled=false", "train.warmup_steps=0", "method.learning_rate=0.001"),
     *("reward=length", "reward.length.slack=200"),
 )
 

@@ -9,8 +9,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 BROKEN = '''
 """Fake, https://arxiv.org/abs/2309.06657."""
 from alignzoo import DataFormat, Method, hookimpl
@@ -88,20 +86,22 @@ def test_the_plugin_costs_nothing_where_it_is_not_used(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_words_reach_each_training(tmp_path: Path) -> None:
-    (tmp_path / "test_words.py").write_text(
-        'from alignzoo.testing import conformance\n\nTestDPO = conformance("dpo", "method.beta=-1")\n'
-    )
-    done = run_pytest(tmp_path, "test_words.py", "-k", "composes or declares_its_reference")
+WORDS = """
+from alignzoo.testing import Conformance, conformance
+
+TestDPO = conformance("dpo", "method.beta=-1")
+
+class TestMine(Conformance):
+    __test__ = True
+    name = "dpo"
+"""
+
+PICKED = "TestDPO and (composes or declares_its_reference) or TestMine and (declares_what or names_its_source)"
+
+
+def test_words_reach_each_training_and_a_subclass_is_the_same(tmp_path: Path) -> None:
+    (tmp_path / "test_words.py").write_text(WORDS)
+    done = run_pytest(tmp_path, "test_words.py", "-k", PICKED)
     assert "method=dpo: method.beta=-1 must be above 0" in done.stdout
     assert "training on pairs-of-messages: method.beta=-1 must be above 0" in done.stdout
-
-
-@pytest.mark.parametrize("name", ["dpo"])
-def test_a_subclass_is_the_same(tmp_path: Path, name: str) -> None:
-    (tmp_path / "test_sub.py").write_text(
-        "from alignzoo.testing import Conformance\n\n"
-        f"class TestMine(Conformance):\n    __test__ = True\n    name = {name!r}\n"
-    )
-    done = run_pytest(tmp_path, "test_sub.py", "-k", "declares_what or names_its_source")
-    assert "2 passed" in done.stdout, done.stdout
+    assert len(re.findall(r"::TestMine::\w+ PASSED", done.stdout)) == 2, done.stdout
