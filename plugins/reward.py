@@ -7,7 +7,7 @@ term keeps them around zero: coefficient x (score of chosen + score of rejected)
 https://arxiv.org/abs/2312.09244, equation 2).
 
 Data: pairs. Learning rates: 9e-6 (InstructGPT, 6B), 1e-5 and 5e-6 (Llama 2, 70B), ten times that with adapters. One
-epoch: a second one overfits (InstructGPT, appendix C.2). What comes out is no language model: `reward=model
+epoch: a second one overfits (InstructGPT, appendix C.2). What comes out is not a language model: `reward=model
 reward.model.path=RUN` scores answers with it.
 """
 

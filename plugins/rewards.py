@@ -42,7 +42,7 @@ class Format(Reward):
         try:
             self.pattern = re.compile(pattern, re.DOTALL)
         except re.error as error:
-            raise UserError(f"reward.format.pattern={pattern!r} is no regular expression: {error}.") from None
+            raise UserError(f"reward.format.pattern={pattern!r} is not a regular expression: {error}.") from None
 
     def __call__(self, prompts: list[str], answers: list[str], **columns: list[Any]) -> list[float]:
         """Search the stripped answer."""

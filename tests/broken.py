@@ -88,7 +88,7 @@ BROKEN = {
     "declares no data": Broken(METHOD.replace("DataFormat.PREFERENCE", "'pairs'"), "whose data is"),
     "declares no trainer": Broken(METHOD.replace("trl:DPOTrainer", "DPO"), "whose trainer is not"),
     "declares pinned as a list": Broken(
-        METHOD.replace("data =", "pinned = ['beta']\n    data ="), "pinned is no Mapping"
+        METHOD.replace("data =", "pinned = ['beta']\n    data ="), "pinned is not a Mapping"
     ),
     "declares a name that nobody can type": Broken(
         METHOD.replace('"PACKAGE"', '"two words"'), "whose name 'two words' cannot be typed"

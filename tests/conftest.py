@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
 from light import Light
 from omegaconf import DictConfig
 
-from alignzoo.config import search_path
+from alignzoo.config.compose import compose
 from alignzoo.plugin import registry
 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -70,13 +68,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def compose_config() -> Callable[..., DictConfig]:
     """Compose the app's config as the command line would."""
 
-    def composed(*overrides: str) -> DictConfig:
-        search_path.install()
-        GlobalHydra.instance().clear()
-        with initialize_config_module("alignzoo_conf", version_base="1.3"):
-            return compose("config", overrides=list(overrides))
-
-    return composed
+    return lambda *overrides: compose(overrides)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from hydra.core.config_store import ConfigStore
 from repository import ROOT
 
-from alignzoo.config import search_path
+from alignzoo.config import compose
 
 FILES = sorted([*(ROOT / "alignzoo").rglob("*.py"), *(ROOT / "plugins").rglob("*.py")])
 PAGE = (ROOT / "docs" / "reference" / "patches.md").read_text()
@@ -88,7 +88,7 @@ def test_hydra_copies_its_store(compose_config: Callable[..., object], monkeypat
         return store
 
     monkeypatch.setattr(ConfigStore, "__deepcopy__", counted)
-    monkeypatch.setattr(search_path, "mend", lambda: None)
+    monkeypatch.setattr(compose, "patch_hydra", lambda: None)
     compose_config()
     assert copies, "Hydra copies its store no more: alignzoo/config/hydra_patches.py need not patch it"
 

@@ -12,8 +12,8 @@ import pytest
 from public_api import GOLDEN, interface
 
 import alignzoo
-from alignzoo.config.trl_version import say_untested_trl
-from alignzoo.plugin.loading import unmet_requirement
+from alignzoo.config.trl_version import warn_untested_trl
+from alignzoo.plugin.loading import find_unmet_requirement
 
 
 def test_the_public_interface_is_the_one_that_was_agreed_on() -> None:
@@ -35,9 +35,9 @@ def test_all_that_is_exported_is_in_it() -> None:
 
 @pytest.fixture
 def fresh() -> Iterator[None]:
-    say_untested_trl.cache_clear()
+    warn_untested_trl.cache_clear()
     yield
-    say_untested_trl.cache_clear()
+    warn_untested_trl.cache_clear()
 
 
 @pytest.mark.usefixtures("fresh")
@@ -50,8 +50,8 @@ def test_a_trl_outside_the_range_is_said_once(
     real = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: version if name == "trl" else real(name))
     with caplog.at_level(logging.WARNING, logger="alignzoo"):
-        say_untested_trl()
-        say_untested_trl()
+        warn_untested_trl()
+        warn_untested_trl()
     assert len(caplog.messages) == said
     if said:
         assert caplog.messages[0].startswith(f"TRL {version} is installed, and alignzoo is tested with ")
@@ -85,4 +85,4 @@ class Requiring(importlib.metadata.Distribution):
     ],
 )
 def test_a_plugins_requirement_on_alignzoo_is_read(line: str, unmet: str | None) -> None:
-    assert unmet_requirement(Requiring("torch>=2", line), "alignzoo", "0.1.0") == unmet
+    assert find_unmet_requirement(Requiring("torch>=2", line), "alignzoo", "0.1.0") == unmet

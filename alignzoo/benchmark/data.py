@@ -88,12 +88,12 @@ def _in_a_process(file: Path, model: str, cache: Path) -> dict[str, float]:
 def check_file(file: str, model: str, cache: str) -> None:
     """Check the pairs in ``file``, with ``cache`` for the rows, and print seconds and memory as JSON."""
     from alignzoo.config import check as settings
-    from alignzoo.config.compose import composed
+    from alignzoo.config.compose import compose
     from alignzoo.data.summary import summarise
     from alignzoo.models import load, start_model
     from alignzoo.train.inputs import make_ready
 
-    cfg = composed([f"model={model}", "dataset=local", f"dataset.path={file}", "dataset.chat=true"])
+    cfg = compose([f"model={model}", "dataset=local", f"dataset.path={file}", "dataset.chat=true"])
     load.load_tokenizer(start_model.start_folder(cfg.model), cfg.model)
     import_all()
     os.environ["ALIGNZOO_CACHE"] = str(with_models(Path(cache)))

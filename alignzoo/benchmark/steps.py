@@ -57,11 +57,11 @@ class Side:
     def __init__(self, overrides: Sequence[str], folder: Path) -> None:
         """Compose the config and prepare the rows; ``folder`` is written by the trainers."""
         from alignzoo.config import check
-        from alignzoo.config.compose import composed
+        from alignzoo.config.compose import compose
         from alignzoo.launch import launch
         from alignzoo.train.inputs import make_ready
 
-        self.cfg = composed(overrides)
+        self.cfg = compose(overrides)
         launch.quiet(self.cfg)
         self.method = check.check(self.cfg)
         self.ready = make_ready(self.cfg, self.method)

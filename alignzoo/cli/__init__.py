@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from alignzoo.config import search_path
+from alignzoo.config.compose import prepare_hydra
 from alignzoo.system.errors import UserError, complain
 from alignzoo.system.folders import run_folders
 
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         if words and words[0] in COMMANDS:
             sys.exit(run_command(words))
-        search_path.install()
+        prepare_hydra()
         sys.argv = [sys.argv[0], *words]
         run()
     except KeyboardInterrupt:
@@ -65,9 +65,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except UserError as error:
         sys.exit(complain(str(error)))
     except Exception as error:
-        from alignzoo.config.errors import explained
+        from alignzoo.config.errors import explain
 
-        text = explained(error)
+        text = explain(error)
         if text is None:
             raise
         run_folders().remove_empty()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.config.compose import composed
+from alignzoo.config.compose import compose
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -25,7 +25,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print the report as JSON, and nothing else")
     parser.add_argument("--html", type=Path, default=Path("alignzoo-check.html"), help="where to write the page")
     options = parser.parse_args(words)
-    cfg = composed(options.overrides)
+    cfg = compose(options.overrides)
     # What libraries print while they read would stand before the JSON.
     with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
         report = check(cfg)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.config.compose import composed
+from alignzoo.config.compose import compose
 from alignzoo.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def plan(options: argparse.Namespace) -> tuple[Survey, Any, Any, Any]:
     from alignzoo.plan.skeleton import model_config
     from alignzoo.plan.survey import Survey
 
-    cfg = composed(options.overrides)
+    cfg = compose(options.overrides)
     method = check.check(cfg)
     quiet(cfg)
     lengths, told = _lengths(cfg, method, options.data)
@@ -101,7 +101,7 @@ def _lengths(cfg: DictConfig, method: type[Method], read: bool) -> tuple[Lengths
 def _adapters(overrides: Sequence[str], cfg: DictConfig) -> dict[str, DictConfig]:
     """Return the configured adapter and, as they come, the others."""
     others = [word for word in overrides if not word.lstrip("+~").startswith("peft")]
-    found = {name: cfg if name == cfg.peft.name else composed([*others, f"peft={name}"]) for name in ADAPTERS}
+    found = {name: cfg if name == cfg.peft.name else compose([*others, f"peft={name}"]) for name in ADAPTERS}
     return {name: of.peft for name, of in ({cfg.peft.name: cfg} | found).items()}
 
 
@@ -109,7 +109,7 @@ def _target(cfg: DictConfig, method: type[Method], options: argparse.Namespace) 
     """Return the devices to plan for: GPUs where any of their numbers is given, else what this machine has."""
     from alignzoo.config.placement import processes
     from alignzoo.plan.survey import Target
-    from alignzoo.plugin.method import load
+    from alignzoo.plugin.method import import_object
     from alignzoo.system import memory as resident
     from alignzoo.system.device import choose_device, choose_precision
 
@@ -124,7 +124,7 @@ def _target(cfg: DictConfig, method: type[Method], options: argparse.Namespace) 
         precision = "bf16"
     fixed = GPU_FIXED
     if device == "cpu":
-        load(method.trainer)  # what a run has imported before its first weight
+        import_object(method.trainer)  # what a run has imported before its first weight
         fixed = resident.held()
     memory = options.memory * 2**30 if options.memory else _memory(device)
     return Target(device, precision, options.devices or processes(cfg), memory, fixed)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.config.errors import explained
+from alignzoo.config.errors import explain
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import UserError
 from alignzoo.system.tables import plain_table
@@ -85,7 +85,7 @@ def _verdict(method: type[Method]) -> Verdict:
 
 
 def _reason(error: BaseException) -> str:
-    text = explained(error) if isinstance(error, Exception) else None
+    text = explain(error) if isinstance(error, Exception) else None
     if text is None:
         text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     return text.partition("\n")[0]

@@ -12,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.config.keys import CHOICES, LEAST, TYPES
 from alignzoo.config.placement import may_have_gpus, micro_batch
-from alignzoo.config.plain import flatten, plain
-from alignzoo.config.trl_fields import config_fields, fits
+from alignzoo.config.plain import flatten, to_plain
+from alignzoo.config.trl_fields import fits, read_config_fields
 from alignzoo.plugin.method import ModelKind
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import UserError, did_you_mean
@@ -32,12 +32,12 @@ def check(cfg: DictConfig) -> type[Method]:
     """Return the method that ``cfg`` selects, after refusing what cannot work.
 
     Raises:
-        UserError: a key that nothing reads, a value of the wrong type or out of range, or a known bad combination.
+        UserError: an unknown key, a value of the wrong type or out of range, or a known bad combination.
     """
     method = registry().method(cfg.method.name)
     _check_known(cfg)
     _check_own(cfg)
-    fields = config_fields(method.config)
+    fields = read_config_fields(method.config)
     for group in ("method", "train"):
         for key, value in trl_items(cfg, group, method).items():
             _check_trl(group, key, value, method, fields)
@@ -57,14 +57,12 @@ def check(cfg: DictConfig) -> type[Method]:
 
 
 def _check_known(cfg: DictConfig) -> None:
-    """Refuse what ``+key=value`` added and nothing reads; `method` and `train` are checked against the TRL config."""
+    """Refuse unknown keys that ``+key=value`` added; `method` and `train` are checked against the TRL config."""
     known = {*_schema(), "method", "train", "peft", "tracker", "reward", "judge", "pipeline"}
     for key, value in ((str(key), value) for key, value in cfg.items()):
         own = {name.split(".", 1)[1] for name in known if name.startswith(f"{key}.")}
         if key not in known and not own:
-            raise UserError(
-                f"{key}: nothing reads this key.{did_you_mean(key, {name.split('.')[0] for name in known})}"
-            )
+            raise UserError(f"{key}: unknown key.{did_you_mean(key, {name.split('.')[0] for name in known})}")
         if own and isinstance(value, DictConfig):
             _refuse_unknown(key, value, own)
 
@@ -73,7 +71,7 @@ def _refuse_unknown(group: str, value: DictConfig, own: set[str]) -> None:
     for name, inner in ((str(name), inner) for name, inner in value.items()):
         deeper = {key.split(".", 1)[1] for key in own if key.startswith(f"{name}.")}
         if name not in own and not deeper:
-            raise UserError(f"{group}.{name}: nothing reads this key.{did_you_mean(name, own)}")
+            raise UserError(f"{group}.{name}: unknown key.{did_you_mean(name, own)}")
         if deeper and isinstance(inner, DictConfig):
             _refuse_unknown(f"{group}.{name}", inner, deeper)
 
@@ -97,7 +95,7 @@ def _schema() -> frozenset[str]:
 
 def _check_own(cfg: DictConfig) -> None:
     for key, annotation in TYPES.items():
-        value: Any = plain(OmegaConf.select(cfg, key, throw_on_missing=True))
+        value: Any = to_plain(OmegaConf.select(cfg, key, throw_on_missing=True))
         if not fits(value, annotation):
             takes = "keys of its own" if annotation == "dict" else annotation.replace(" | ", " or ")
             raise UserError(f"{key}={value} is {_kind(value)}; it takes {takes}.")
@@ -111,16 +109,14 @@ def _check_own(cfg: DictConfig) -> None:
     for key, choices in CHOICES.items():
         value = OmegaConf.select(cfg, key)
         if value not in choices:
-            raise UserError(f"{key}={value} is none of {', '.join(choices)}.{did_you_mean(str(value), choices)}")
+            raise UserError(f"{key}={value} must be one of {', '.join(choices)}.{did_you_mean(str(value), choices)}")
 
 
 def _check_trl(group: str, key: str, value: Any, method: type[Method], fields: dict[str, str]) -> None:
     if fields and key not in fields:
         raise UserError(f"{group}.{key}: {method.config.split(':')[1]} has no such field.{did_you_mean(key, fields)}")
     if key in method.pinned and value != method.pinned[key]:
-        raise UserError(
-            f"{group}.{key}={value} would not be {method.name}: it is {method.pinned[key]} there. Leave it out."
-        )
+        raise UserError(f"{group}.{key}={value}: method={method.name} sets it to {method.pinned[key]}. Leave it out.")
     if fields and not fits(value, fields[key]):
         raise UserError(f"{group}.{key}={value} is {_kind(value)}; {method.config.split(':')[1]} takes {fields[key]}.")
 
@@ -163,8 +159,8 @@ def _check_batches(cfg: DictConfig, method: type[Method]) -> None:
 def _check_adapter(cfg: DictConfig) -> None:
     if cfg.peft.name == "none":
         return
-    fields = config_fields("peft:LoraConfig")
-    for key, value in plain(cfg.peft).items():
+    fields = read_config_fields("peft:LoraConfig")
+    for key, value in to_plain(cfg.peft).items():
         if key in ADAPTER_KEYS:
             continue
         if key not in fields:

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
 from alignzoo.config.options import config_options
-from alignzoo.config.trl_fields import config_fields
+from alignzoo.config.trl_fields import read_config_fields
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import did_you_mean, nearest
 
@@ -20,7 +20,7 @@ from alignzoo.system.errors import did_you_mean, nearest
 LAUNCHERS = {"joblib": "joblib", "ray": "ray"}
 
 
-def explained(error: Exception) -> str | None:
+def explain(error: Exception) -> str | None:
     """Return one or two lines for an error of the configuration, or None for any other error."""
     if isinstance(error, MissingConfigException):
         return _missing_option(error)
@@ -34,7 +34,7 @@ def explained(error: Exception) -> str | None:
         return _first_line(error)
     if isinstance(error, MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
-        return f"{mark.name}, line {mark.line + 1}: no YAML: {error.problem}."
+        return f"{mark.name}, line {mark.line + 1}: not YAML: {error.problem}."
     if isinstance(error, UnicodeDecodeError) and (unreadable := _file_read(error) or _unreadable_option()):
         return f"{unreadable} is not written in UTF-8: {error.reason}."
     if isinstance(error, ValueError) and "--multirun" in str(error):  # Hydra's check of its own flags
@@ -51,7 +51,7 @@ def _file_read(error: Exception) -> str | None:
 
 
 def _unreadable_option() -> str | None:
-    """Return the first option whose YAML is no UTF-8, with who ships it."""
+    """Return the first option whose YAML is not UTF-8, with who ships it."""
     for group, options in config_options().items():
         for name, option in options.items():
             try:
@@ -115,7 +115,7 @@ def _composition(error: ConfigCompositionException) -> str:
         return f"{match[1]} is chosen already: write {match[1]}=... without the plus sign."
     match = re.search(r"'([^']+)' does not exist", str(error))
     if match:
-        return f"{match[1]} cannot be deleted: there is no such key."
+        return f"{match[1]} cannot be deleted: unknown key."
     return _first_line(error)
 
 
@@ -132,7 +132,7 @@ def _unknown_key(key: str, parent: Any) -> str:
         if near
         else f" {group or 'The top level'} has: {', '.join(sorted(known))}."
     )
-    return f"{key}: there is no such key.{hint}"
+    return f"{key}: unknown key.{hint}"
 
 
 def _trl_fields(group: str, parent: Any) -> dict[str, str]:
@@ -141,7 +141,7 @@ def _trl_fields(group: str, parent: Any) -> dict[str, str]:
     root: Any = parent._get_root()
     name = root.method.get("name") if "method" in root else parent.get("name")
     methods = registry().methods
-    return config_fields(methods[name][0].config) if name in methods else {}
+    return read_config_fields(methods[name][0].config) if name in methods else {}
 
 
 def _value(error: OmegaConfBaseException) -> str:

@@ -1,4 +1,4 @@
-"""What is mended in Hydra for this process: the time that ``--help`` takes, and its start on Python 3.14."""
+"""Patches Hydra for this process: the time that ``--help`` takes, and its start on Python 3.14."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hydra.core.config_store import ConfigStore
 CHECK = getattr(argparse.ArgumentParser, "_check_help", None)  #: of Python 3.14 and newer
 
 
-def mend() -> None:
-    """Mend Hydra 1.3. Safe to call twice.
+def patch_hydra() -> None:
+    """Patch Hydra 1.3. Safe to call twice.
 
     For each group that ``--help`` lists, Hydra copies its sources, and with them the store of what its plugins
     registered: more than half of the time. The store itself copies what it hands out.

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 
-def plain(cfg: Any) -> Any:
+def to_plain(cfg: Any) -> Any:
     """Return ``cfg`` as dicts, lists and scalars, with every interpolation resolved and nothing missing."""
     return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True) if OmegaConf.is_config(cfg) else cfg
 

@@ -15,7 +15,7 @@ Fields = dict[str, str]  #: field name -> its annotation, as written
 
 
 @functools.cache
-def config_fields(spec: str) -> Fields:
+def read_config_fields(spec: str) -> Fields:
     """Return the dataclass fields of ``"module:Class"``, inherited ones included.
 
     The module may be a package that only re-exports the class (``"trl:DPOConfig"``): its folder is searched, files
@@ -45,13 +45,13 @@ def _base_fields(base: ast.expr, package: str, tree: ast.Module) -> Fields | Non
     if not isinstance(base, ast.Name):
         return None
     if _defines(tree, base.id):
-        return config_fields(f"{package}:{base.id}")
+        return read_config_fields(f"{package}:{base.id}")
     for statement in ast.walk(tree):
         if isinstance(statement, ast.ImportFrom):
             for alias in statement.names:
                 if base.id == (alias.asname or alias.name):
                     module = package if statement.level else statement.module
-                    return config_fields(f"{module}:{alias.name}") or None
+                    return read_config_fields(f"{module}:{alias.name}") or None
     return {} if base.id in dir(builtins) else None
 
 

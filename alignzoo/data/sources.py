@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from alignzoo.config.plain import plain
+from alignzoo.config.plain import to_plain
 from alignzoo.data.files import FORMATS, Row, format_of, read
 from alignzoo.system.errors import UserError, did_you_mean
 from alignzoo.system.hub import explain_hub_error, is_local_path
@@ -63,8 +63,8 @@ def _check_weights(parts: list[tuple[str, Any]]) -> None:
 
 def _parts(cfg: DictConfig) -> list[DictConfig]:
     """Return the parts of ``dataset.mix``, each with the dataset's keys where it has none of its own."""
-    ours = {str(key): value for key, value in plain(cfg).items() if key not in ("mix", "rows", "heldout")}
-    parts: list[Any] = plain(cfg.mix)
+    ours = {str(key): value for key, value in to_plain(cfg).items() if key not in ("mix", "rows", "heldout")}
+    parts: list[Any] = to_plain(cfg.mix)
     for part in parts:
         if not isinstance(part, dict):
             raise UserError(f"dataset.mix: {part} is no mapping: write {{path: {part}, weight: 1}}.")

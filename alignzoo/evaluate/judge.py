@@ -41,20 +41,15 @@ def named_judge(name: str, overrides: Sequence[str]) -> Judge:
 
 
 def _group(name: str, overrides: Sequence[str]) -> dict[str, Any]:
-    from hydra import compose, initialize_config_module
-    from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException, MissingConfigException
     from omegaconf import OmegaConf
 
-    from alignzoo.config import search_path
-    from alignzoo.config.plain import plain
+    from alignzoo.config.compose import compose
+    from alignzoo.config.plain import to_plain
 
     registry().judge(name)  # before Hydra, whose answer would name files
-    search_path.install()
-    GlobalHydra.instance().clear()
     try:
-        with initialize_config_module("alignzoo_conf", version_base="1.3"):
-            cfg = compose(f"judge/{name}", overrides=list(overrides))
+        cfg = compose(overrides, name=f"judge/{name}")
     except MissingConfigException:
         raise UserError(f"judge={name}: its plugin ships no judge/{name}.yaml.") from None
     except HydraException as error:
@@ -63,7 +58,7 @@ def _group(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         raise UserError(f"{missing[0]} is needed: add --set {missing[0]}=VALUE.")
-    group: dict[str, Any] = plain(cfg)["judge"]
+    group: dict[str, Any] = to_plain(cfg)["judge"]
     return group
 
 
@@ -73,9 +68,9 @@ def configured_judge(cfg: DictConfig) -> Judge | None:
     Raises:
         UserError: as :func:`build_judge`.
     """
-    from alignzoo.config.plain import plain
+    from alignzoo.config.plain import to_plain
 
-    return None if cfg.name == "none" else build_judge(plain(cfg))
+    return None if cfg.name == "none" else build_judge(to_plain(cfg))
 
 
 def judged(lines: list[dict[str, Any]], judge: Judge | None) -> list[dict[str, Any]]:

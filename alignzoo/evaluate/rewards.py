@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import DictConfig
 
-from alignzoo.config.plain import plain
+from alignzoo.config.plain import to_plain
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import UserError, not_taken
 
@@ -79,7 +79,7 @@ def build_rewards(cfg: DictConfig, columns: set[str], stops: list[int]) -> Rewar
                 f"reward={name} reads the column {', '.join(sorted(missing))}, which the dataset lacks (it has: "
                 f"{', '.join(sorted(columns))}).\nMap it: 'dataset.columns={{yours: {min(missing)}}}'."
             )
-        arguments: dict[str, Any] = plain(options)
+        arguments: dict[str, Any] = to_plain(options)
         weights.append(float(arguments.pop("weight", 1.0)))
         try:
             reward = reward_class(**arguments)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from alignzoo.config.compose import composed
+from alignzoo.config.compose import compose
 from alignzoo.runs.folder import CONFIG, Run
 from alignzoo.system.errors import UserError
 from alignzoo.system.hub import is_local_path
@@ -39,12 +39,12 @@ def target(word: str, overrides: Sequence[str]) -> Target:
     if not path.exists():
         if is_local_path(word):
             raise UserError(f"{word}: no such folder.")
-        return Target(word, composed(overrides), None, None)
+        return Target(word, compose(overrides), None, None)
     run = next((folder for folder in (path.resolve(), *path.resolve().parents) if (folder / CONFIG).is_file()), None)
     model = path / "model" if (path / CONFIG).is_file() else path
     if not any((model / name).is_file() for name in ("config.json", "adapter_config.json")):
         raise UserError(f"{word} holds no trained model: name a run that has finished, or a model's folder.")
-    cfg = composed(overrides) if run is None else run_config(run, overrides)
+    cfg = compose(overrides) if run is None else run_config(run, overrides)
     return Target(word, cfg, model.resolve(), run)
 
 

@@ -21,8 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alignzoo.config import check, placement
-from alignzoo.config.errors import explained
-from alignzoo.config.trl_version import say_untested_trl
+from alignzoo.config.errors import explain
+from alignzoo.config.trl_version import warn_untested_trl
 from alignzoo.launch import gpu_pool, ray_train, slurm, submitit, torchrun
 from alignzoo.runs import resume
 from alignzoo.runs.record import Record
@@ -73,7 +73,7 @@ def launch(cfg: DictConfig, stage: bool = False) -> float | None:
                 from alignzoo.launch.pipeline import run_pipeline
 
                 return run_pipeline(cfg, record.folder, overrides, launch)
-            say_untested_trl()
+            warn_untested_trl()
             with gpu_pool.taken(cfg, hydra.launcher) as apart:
                 method = check.check(cfg)
                 placement.check(cfg)
@@ -87,7 +87,7 @@ def launch(cfg: DictConfig, stage: bool = False) -> float | None:
             _say_how_to_go_on(hydra, preempted)
         raise
     except (UserError, OmegaConfBaseException) as error:
-        text = str(error) if isinstance(error, UserError) else str(explained(error))
+        text = str(error) if isinstance(error, UserError) else str(explain(error))
         complain(text)
         if isinstance(error, resume.Refused | InUse) or (record and record.trained and not record.began):
             record = None  # nothing in the folder is of this start

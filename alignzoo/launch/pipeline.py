@@ -15,8 +15,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from alignzoo.config import check
-from alignzoo.config.compose import composed
-from alignzoo.config.errors import explained
+from alignzoo.config.compose import compose
+from alignzoo.config.errors import explain
 from alignzoo.launch.stages import Stage, quoted, read_stages, settings_of, shared_words, stage_words
 from alignzoo.plugin.method import ModelKind
 from alignzoo.runs.folder import Run
@@ -112,11 +112,11 @@ def whole_model(folder: Path) -> Path:
 def _check(stage: Stage, words: Sequence[str]) -> None:
     """Compose the stage and refuse what cannot work, or what is not what its finished run was."""
     try:
-        check.check(composed([*words, *_searched()]))
+        check.check(compose([*words, *_searched()]))
     except UserError as error:
         raise stage.error(error) from None
     except Exception as error:
-        text = explained(error)
+        text = explain(error)
         if text is None:
             raise
         raise stage.error(text) from None
@@ -128,7 +128,7 @@ def _check(stage: Stage, words: Sequence[str]) -> None:
 def _run(stage: Stage, words: Sequence[str], launch: Launch) -> None:
     """Launch the stage as the member of a sweep: it writes why it failed, and does not end the process."""
     shutil.rmtree(stage.folder / "merged", ignore_errors=True)
-    job = composed([*words, *_searched()], hydra=True)
+    job = compose([*words, *_searched()], with_hydra=True)
     with read_write(job.hydra), open_dict(job.hydra):
         job.hydra.mode = RunMode.MULTIRUN
         job.hydra.sweep.dir = str(stage.folder.parent)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from alignzoo.config import placement
-from alignzoo.config.plain import plain
+from alignzoo.config.plain import to_plain
 from alignzoo.launch import torchrun
 from alignzoo.launch.ray_cluster import connected
 from alignzoo.system import ranks
@@ -38,7 +38,7 @@ def start(cfg: DictConfig, folder: Path, overrides: Sequence[str], group: str | 
     os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"  # it prints everything twice
     count = placement.processes(cfg)
     scratch = folder.absolute() / ".ray"
-    job = {"folder": str(folder.absolute()), "overrides": list(overrides), "group": group, "config": plain(cfg)}
+    job = {"folder": str(folder.absolute()), "overrides": list(overrides), "group": group, "config": to_plain(cfg)}
     with connected(cfg.launcher.address, count * cfg.launcher.cpus), _cleared(scratch):
         from ray.train.v2.api.exceptions import TrainingFailedError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.config.keys import MODEL_SOURCES, STAGE_INPUTS, key_of
-from alignzoo.config.plain import plain
+from alignzoo.config.plain import to_plain
 from alignzoo.config.trl_fields import fits
 from alignzoo.plugin.method import ModelKind
 from alignzoo.plugin.registry import registry
@@ -64,7 +64,7 @@ def read_stages(pipeline: DictConfig, folder: Path) -> list[Stage]:
         UserError: a stage lacks a method, has a key that nothing reads, or takes a model from a stage that comes later
             or trains another kind.
     """
-    named: Any = plain(pipeline).get("stages")
+    named: Any = to_plain(pipeline).get("stages")
     if not isinstance(named, dict) or not named:
         raise UserError("pipeline.stages is empty: name at least one stage and its method.")
     numbered = enumerate(named.items(), 1)

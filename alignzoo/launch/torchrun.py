@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from alignzoo.config import placement
-from alignzoo.config.plain import plain
+from alignzoo.config.plain import to_plain
 from alignzoo.launch import rendezvous, slurm
 from alignzoo.runs.resume import Refused
 from alignzoo.system import signals
@@ -59,7 +59,7 @@ def start(cfg: DictConfig, folder: Path, overrides: Sequence[str], group: str | 
         os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     with handlers_kept(), tempfile.TemporaryDirectory() as scratch:
         job = Path(scratch) / "job.yaml"
-        content = {"folder": str(folder), "overrides": list(overrides), "group": group, "config": plain(cfg)}
+        content = {"folder": str(folder), "overrides": list(overrides), "group": group, "config": to_plain(cfg)}
         content["parent"] = os.getpid()
         job.write_text(OmegaConf.to_yaml(OmegaConf.create(content)), encoding="utf-8")
         try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from alignzoo.config.check import ADAPTER_KEYS
-from alignzoo.config.plain import plain
+from alignzoo.config.plain import to_plain
 from alignzoo.plugin.method import ModelKind
 from alignzoo.system.errors import UserError
 
@@ -22,7 +22,7 @@ def adapter_config(cfg: DictConfig, kind: ModelKind = ModelKind.POLICY) -> PeftC
         return None
     from peft import LoraConfig
 
-    fields = {key: value for key, value in plain(cfg).items() if key not in ADAPTER_KEYS}
+    fields = {key: value for key, value in to_plain(cfg).items() if key not in ADAPTER_KEYS}
     return LoraConfig(task_type="SEQ_CLS" if kind is ModelKind.REWARD_MODEL else "CAUSAL_LM", **fields)
 
 
@@ -52,7 +52,7 @@ def quantization_config(cfg: DictConfig) -> Any:
         import bitsandbytes  # noqa: F401
     except ImportError:
         raise UserError("peft=qlora needs bitsandbytes: pip install 'alignzoo[qlora]'.") from None
-    return BitsAndBytesConfig(**plain(cfg))
+    return BitsAndBytesConfig(**to_plain(cfg))
 
 
 def _is_linear(module: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from alignzoo.config.plain import plain
+from alignzoo.config.plain import to_plain
 from alignzoo.models import start_model
 from alignzoo.models.adapter import check_targets, quantization_config
 from alignzoo.models.start_model import is_scorer
@@ -81,7 +81,7 @@ def load_weights(
         return _read_weights(auto, folder, cfg, dtype, new, more)
 
     if process_cache().in_sweep and not cfg.peft.get("quantization"):
-        key = json.dumps([auto.__name__, start_model.identity(folder), plain(cfg.model), dtype, new, str(more)])
+        key = json.dumps([auto.__name__, start_model.identity(folder), to_plain(cfg.model), dtype, new, str(more)])
         model = _copy(process_cache().get("model", key, load))
     else:
         model = load()

@@ -46,7 +46,7 @@ class Plugin:
         return self.problem not in (None, DISABLED)
 
 
-def installed() -> list[importlib.metadata.EntryPoint]:
+def find_entry_points() -> list[importlib.metadata.EntryPoint]:
     """Return the entry points of every plugin; a distribution whose list of them cannot be read is left out."""
     with contextlib.suppress(Exception):  # one bad list, and Python reads none
         return list(importlib.metadata.entry_points(group=PROJECT))
@@ -56,11 +56,13 @@ def installed() -> list[importlib.metadata.EntryPoint]:
             found += distribution.entry_points.select(group=PROJECT)
         except Exception as error:
             where = getattr(distribution, "_path", "of a distribution")
-            log.warning("the entry points in %s cannot be read (%s): its plugins are left out", where, said(error))
+            log.warning(
+                "the entry points in %s cannot be read (%s): its plugins are left out", where, summarise_error(error)
+            )
     return found
 
 
-def named(distribution: importlib.metadata.Distribution | None) -> tuple[str, str]:
+def read_name_and_version(distribution: importlib.metadata.Distribution | None) -> tuple[str, str]:
     """Return a distribution's name and version; ``unknown`` where its metadata do not say, or cannot be read."""
     with contextlib.suppress(Exception):
         facts = distribution.metadata if distribution else None  # read once: there are hundreds
@@ -69,18 +71,18 @@ def named(distribution: importlib.metadata.Distribution | None) -> tuple[str, st
     return "unknown", "unknown"
 
 
-def load(entry: importlib.metadata.EntryPoint) -> tuple[Any, list[str]]:
+def load_plugin(entry: importlib.metadata.EntryPoint) -> tuple[Any, list[str]]:
     """Import what ``entry`` names; return it, and remarks on what the import should not have done.
 
     Raises:
         BaseException: whatever the plugin raises, and SystemExit where it ends the process.
         RuntimeError: it requires another version of alignzoo.
     """
-    unmet = unmet_requirement(entry.dist, OWN, importlib.metadata.version(OWN)) if entry.dist else None
+    unmet = find_unmet_requirement(entry.dist, OWN, importlib.metadata.version(OWN)) if entry.dist else None
     if unmet:
         raise RuntimeError(f"it requires {unmet}, and this is {importlib.metadata.version(OWN)}: upgrade the older one")
     started, before, threads = time.perf_counter(), set(sys.modules), set(threading.enumerate())
-    with contained() as printed:
+    with contain() as printed:
         module = entry.load()
     seconds = time.perf_counter() - started
     heavy = [name for name in HEAVY if name in sys.modules and name not in before]
@@ -90,8 +92,8 @@ def load(entry: importlib.metadata.EntryPoint) -> tuple[Any, list[str]]:
     remarks += [f"takes {seconds:.1f} s to import, which each command pays for"] if seconds > SLOW else []
     if any(not thread.daemon for thread in threading.enumerate() if thread not in threads):
         remarks += ["starts a thread when it is loaded: no command ends before it"]
-    said = printed.getvalue().strip()
-    remarks += [f"prints when it is loaded: {said.splitlines()[0]!r}"] if said else []
+    output = printed.getvalue().strip()
+    remarks += [f"prints when it is loaded: {output.splitlines()[0]!r}"] if output else []
     return module, remarks
 
 
@@ -103,7 +105,7 @@ class _Printed(io.StringIO):
 
 
 @contextlib.contextmanager
-def contained() -> Iterator[io.StringIO]:
+def contain() -> Iterator[io.StringIO]:
     """Run a plugin's code so that it can neither end the process nor write into what a command prints.
 
     ``os._exit`` raises SystemExit meanwhile; the working folder and both outputs are put back. A crash in native code
@@ -134,7 +136,7 @@ def _hydra() -> Any:
     return module.GlobalHydra.instance().hydra if module else None
 
 
-def unmet_requirement(distribution: importlib.metadata.Distribution, name: str, version: str) -> str | None:
+def find_unmet_requirement(distribution: importlib.metadata.Distribution, name: str, version: str) -> str | None:
     """Return the requirement of ``distribution`` on ``name`` that ``version`` does not meet, or None.
 
     pip checks it when a plugin is installed, but not when alignzoo is upgraded beneath it.
@@ -152,7 +154,7 @@ def unmet_requirement(distribution: importlib.metadata.Distribution, name: str, 
     return None
 
 
-def said(error: BaseException) -> str:
+def summarise_error(error: BaseException) -> str:
     """Return an error in one line."""
     try:
         text = str(error)

@@ -166,7 +166,7 @@ class Method:
 
         from alignzoo.train.token_rows import takes_token_ids
 
-        trainer: Trainer = takes_token_ids(load(self.trainer))(**self.trainer_arguments(parts))
+        trainer: Trainer = takes_token_ids(import_object(self.trainer))(**self.trainer_arguments(parts))
         trainer.remove_callback(PrinterCallback)  # the core shows progress
         return trainer
 
@@ -185,7 +185,7 @@ class Method:
         }
 
 
-def load(spec: str) -> Any:
+def import_object(spec: str) -> Any:
     """Import ``"module:name"`` and return what it names."""
     module, _, name = spec.partition(":")
     return getattr(importlib.import_module(module), name)

@@ -14,8 +14,17 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from alignzoo.plugin import hooks
-from alignzoo.plugin.loading import DISABLED, OWN, Plugin, contained, installed, load, named, said
-from alignzoo.plugin.validate import fault
+from alignzoo.plugin.loading import (
+    DISABLED,
+    OWN,
+    Plugin,
+    contain,
+    find_entry_points,
+    load_plugin,
+    read_name_and_version,
+    summarise_error,
+)
+from alignzoo.plugin.validate import find_fault
 from alignzoo.system.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -40,11 +49,11 @@ class Registry:
         self.clashes: dict[tuple[str, str], str] = {}  #: (kind, name) -> who adds it, where several plugins do
         blocked = {name.strip() for name in disabled.split(",")}
         # Sorted: entry points come in the order of sys.path otherwise, which differs between machines.
-        for entry in sorted(installed(), key=lambda entry: entry.name):
+        for entry in sorted(find_entry_points(), key=lambda entry: entry.name):
             self._add(entry, entry.name in blocked)
 
     def _add(self, entry: importlib.metadata.EntryPoint, blocked: bool) -> None:
-        origin = named(entry.dist)
+        origin = read_name_and_version(entry.dist)
         taken = self.plugins.get(entry.name)
         if taken and (taken.module, taken.distribution) == (entry.value, origin[0]):
             return  # one distribution found twice on sys.path
@@ -55,13 +64,13 @@ class Registry:
 
     def _register(self, entry: importlib.metadata.EntryPoint, plugin: Plugin) -> None:
         try:
-            module, remarks = load(entry)
+            module, remarks = load_plugin(entry)
             self.manager.register(module, name=plugin.name)
             self.manager.check_pending()  # a hook that this version does not have
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin may raise anything, and must not end the program
-            self.leave_out(plugin, said(error))
+            self.leave_out(plugin, summarise_error(error))
         else:
             no_hooks = ["has no hook: mark its functions with @hookimpl"]
             self.remarks[plugin.name] = remarks + ([] if self.manager.get_hookcallers(module) else no_hooks)
@@ -71,14 +80,14 @@ class Registry:
         for impl in getattr(self.manager.hook, hook).get_hookimpls():
             plugin = self.plugins[impl.plugin_name]
             try:
-                with contained():
+                with contain():
                     returned = impl.function(**{name: arguments[name] for name in impl.argnames})
                     items = [] if isinstance(returned, str) else list(returned)
-                    faults = [text for text in (fault(hook, item) for item in items) if text]
+                    faults = [text for text in (find_fault(hook, item) for item in items) if text]
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                self.leave_out(plugin, f"{hook} raised {said(error)}")
+                self.leave_out(plugin, f"{hook} raised {summarise_error(error)}")
                 continue
             faults += [f"the text {returned!r} and not a list"] if isinstance(returned, str) else []
             if faults:
@@ -203,14 +212,14 @@ class Registry:
 def _import_problem(package: str) -> str | None:
     """Return why Hydra could not import a config package, or None."""
     try:
-        with contained():
+        with contain():
             if not hasattr(importlib.import_module(package), "__path__"):
                 return f"{package!r} is not a package"
             folder = importlib.resources.files(package)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # the packages above it run too, and are as free to fail as a plugin is
-        return said(error)
+        return summarise_error(error)
     # Hydra's own launchers and sweepers stand behind every YAML: a plugin's would take their place for all commands.
     return "it has a folder hydra, whose options are Hydra's own" if folder.joinpath("hydra").is_dir() else None
 

@@ -19,15 +19,15 @@ CLASSES: dict[str, type] = {"alignzoo_methods": Method, "alignzoo_rewards": Rewa
 KINDS: dict[str, type] = {"trains": ModelKind, "pinned": Mapping, "headline": Mapping, "options": Set}
 
 
-def fault(hook: str, item: Any) -> str | None:
+def find_fault(hook: str, item: Any) -> str | None:
     """Return what is wrong with one item that ``hook`` returned, in the words of who wrote the plugin, or None."""
     if hook == "alignzoo_config_packages":
-        return None if isinstance(item, str) else f"{item!r}, which is no import name of a package"
+        return None if isinstance(item, str) else f"{item!r}, which is not the import name of a package"
     if hook not in CLASSES:
         return None
     base = CLASSES[hook]
     if not (isinstance(item, type) and issubclass(item, base)):
-        return f"{item!r}, which is no subclass of alignzoo.{base.__name__}"
+        return f"{item!r}, which is not a subclass of alignzoo.{base.__name__}"
     name = getattr(item, "name", None)
     if not isinstance(name, str):
         return f"{item.__name__}, which has no name"
@@ -40,11 +40,11 @@ def fault(hook: str, item: Any) -> str | None:
 
 def _method_fault(method: Any) -> str | None:
     if not isinstance(getattr(method, "data", None), DataFormat):
-        return f"{method.__name__}, whose data is no alignzoo.DataFormat"
+        return f"{method.__name__}, whose data is not an alignzoo.DataFormat"
     for name in ("config", "trainer"):
         if ":" not in str(getattr(method, name, "")):
             return f'{method.__name__}, whose {name} is not written as "module:Class"'
     for name, kind in KINDS.items():
         if not isinstance(getattr(method, name), kind):
-            return f"{method.__name__}, whose {name} is no {kind.__name__}"
+            return f"{method.__name__}, whose {name} is not a {kind.__name__}"
     return None

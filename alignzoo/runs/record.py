@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from alignzoo.plugin.loading import named
+from alignzoo.plugin.loading import read_name_and_version
 from alignzoo.runs.folder import Run
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError
@@ -189,7 +189,7 @@ def runnable(cfg: DictConfig) -> str:
 
 def environment() -> dict[str, Any]:
     """Return versions of every installed package, the git commit and diff, and the hardware. No variable's value."""
-    versions = dict(named(distribution) for distribution in importlib.metadata.distributions())
+    versions = dict(read_name_and_version(distribution) for distribution in importlib.metadata.distributions())
     return {
         "python": platform.python_version(),
         "packages": dict(sorted(versions.items(), key=lambda item: item[0].lower())),

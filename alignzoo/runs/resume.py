@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.config.plain import flatten, plain
+from alignzoo.config.plain import flatten, to_plain
 from alignzoo.runs import checkpoint
 from alignzoo.runs.folder import CONFIG, Run
 from alignzoo.system import ranks
@@ -141,7 +141,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[s
 
 def config(cfg: DictConfig) -> dict[str, Any]:
     """Return the configuration flat, ``method.beta`` -> 0.1, as JSON would give it back."""
-    flat: dict[str, Any] = json.loads(json.dumps(flatten(plain(cfg)), default=str))
+    flat: dict[str, Any] = json.loads(json.dumps(flatten(to_plain(cfg)), default=str))
     return flat
 
 

@@ -16,10 +16,10 @@ from alignzoo.testing.finding import NotConforming, refused_with
 
 def sets_known_fields(method: type[Method]) -> None:
     """Refuse pinned fields and keys of the YAML that the TRL config does not have."""
-    from alignzoo.config.trl_fields import config_fields
+    from alignzoo.config.trl_fields import read_config_fields
     from alignzoo.train.trl_config import OWN_METHOD_KEYS
 
-    fields = config_fields(method.config)
+    fields = read_config_fields(method.config)
     if not fields:
         fix = "name the config's class and its module as they are defined; its bases have to be imported by name."
         raise NotConforming(method.name, f"config={method.config!r}: no field of it can be read", fix)
@@ -77,8 +77,8 @@ def explains_its_keys(method: type[Method]) -> None:
 def composes(method: type[Method], words: tuple[str, ...] = ()) -> None:
     """Refuse a method that its own defaults do not pass."""
     from alignzoo.config import check
-    from alignzoo.config.compose import composed
+    from alignzoo.config.compose import compose
 
     fix = "correct the YAML, `pinned` or `check`, so that the defaults can be run."
     with refused_with(method.name, f"method={method.name}", fix):
-        check.check(composed([f"method={method.name}", "model=tiny", *words]))
+        check.check(compose([f"method={method.name}", "model=tiny", *words]))

@@ -61,14 +61,14 @@ def build(method: type[Method], layout: str, folder: Path, words: Sequence[str] 
         UserError: the configuration, the data or the method refuses it.
     """
     from alignzoo.config import check
-    from alignzoo.config.compose import composed
+    from alignzoo.config.compose import compose
     from alignzoo.evaluate.rewards import configured_rewards
     from alignzoo.launch.launch import quiet
     from alignzoo.runs.record import Record
     from alignzoo.train.inputs import make_ready
     from alignzoo.train.run import train_parts, trl_config_of
 
-    cfg = composed(overrides(method, write_rows(layout, folder), words))
+    cfg = compose(overrides(method, write_rows(layout, folder), words))
     check.check(cfg)
     quiet(cfg)
     ready, record = make_ready(cfg, method), Record(folder)
@@ -85,9 +85,9 @@ def build(method: type[Method], layout: str, folder: Path, words: Sequence[str] 
 
 def overrides(method: type[Method], rows: Path, words: Sequence[str]) -> list[str]:
     """Return the words that compose a short training on ``rows``."""
-    from alignzoo.config.trl_fields import config_fields
+    from alignzoo.config.trl_fields import read_config_fields
 
-    fields = config_fields(method.config)
+    fields = read_config_fields(method.config)
     data = ["dataset=local", f"dataset.path={rows}", "dataset.heldout.fraction=0"]
     size = [f"train.global_batch_size={BATCH}", f"train.per_device_batch_size={BATCH}"]
     short = [f"++method.{key}={value}" for key, value in SHORT.items() if key in fields]

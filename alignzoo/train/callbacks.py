@@ -37,7 +37,7 @@ def plugin_callbacks(cfg: DictConfig) -> Iterator[TrainerCallback]:
         if isinstance(callback, TrainerCallback):
             yield callback
         else:
-            problem = f"alignzoo_callbacks returned {callback!r}, which is no transformers.TrainerCallback"
+            problem = f"alignzoo_callbacks returned {callback!r}, which is not a transformers.TrainerCallback"
             registry().leave_out(plugin, problem)
 
 

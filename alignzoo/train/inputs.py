@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from alignzoo.config.placement import begin, micro_batch
-from alignzoo.config.plain import plain
+from alignzoo.config.plain import to_plain
 from alignzoo.data.convert import convert, with_pairs
 from alignzoo.data.prepare import Prepared, prepare
 from alignzoo.data.sources import heldout_source, training_sources
@@ -145,7 +145,7 @@ def _prepared(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
     sources = [*(source for source, _ in training_sources(cfg.dataset)), heldout_source(cfg.dataset)]
     contents = [source.identity for source in sources if source]
     drawn = cfg.seed if cfg.dataset.rows is not None else None  # what else depends on the seed is done later
-    key = json.dumps([tokeniser.identity, contents, plain(cfg.dataset), cfg.train.max_length, drawn])
+    key = json.dumps([tokeniser.identity, contents, to_plain(cfg.dataset), cfg.train.max_length, drawn])
     data = process_cache().get("rows", key, lambda: prepare(cfg, tokeniser))
     return replace(data, manifest=data.manifest.copy())
 

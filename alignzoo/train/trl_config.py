@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.config.placement import micro_batch, processes
-from alignzoo.config.plain import plain
-from alignzoo.config.trl_fields import config_fields
-from alignzoo.plugin.method import load
+from alignzoo.config.plain import to_plain
+from alignzoo.config.trl_fields import read_config_fields
+from alignzoo.plugin.method import import_object
 from alignzoo.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ OWN_METHOD_KEYS = frozenset({"name", "learning_rates"})  #: keys of `method` tha
 def trl_items(cfg: DictConfig, group: str, method: type[Method]) -> dict[str, Any]:
     """Return the keys of ``cfg.<group>`` that go to the TRL config, as plain containers."""
     own = OWN_METHOD_KEYS | method.options if group == "method" else OWN_TRAIN_KEYS
-    items: dict[str, Any] = plain(cfg[group])
+    items: dict[str, Any] = to_plain(cfg[group])
     return {key: value for key, value in items.items() if key not in own}
 
 
@@ -52,7 +52,7 @@ def trl_config(
     """
     arguments = trl_arguments(cfg, method, folder, device, precision, plan) | more
     try:
-        return load(method.config)(**arguments)
+        return import_object(method.config)(**arguments)
     except (ValueError, TypeError, NotImplementedError) as error:
         name = method.config.split(":")[1]
         raise UserError(f"method and train: {name} refuses its values: {' '.join(str(error).split())}") from error
@@ -65,7 +65,7 @@ def trl_arguments(
 
     A ``plan`` bounds the run where ``train.budget`` does, and says how many updates a share of them is.
     """
-    fields = config_fields(method.config)
+    fields = read_config_fields(method.config)
     checkpointing = cfg.train.gradient_checkpointing
     arguments = {
         "output_dir": str(folder / "checkpoints"),
@@ -89,7 +89,7 @@ def trl_arguments(
         "ddp_backend": "gloo" if device == "cpu" and processes(cfg) > 1 else None,
     }
     known: dict[str, Any] = {key: value for key, value in arguments.items() if not fields or key in fields}
-    known |= plain(cfg.strategy.args)
+    known |= to_plain(cfg.strategy.args)
     chosen = trl_items(cfg, "train", method) | trl_items(cfg, "method", method) | dict(method.pinned)
     if plan is None:
         return known | chosen

@@ -57,7 +57,7 @@ class Endpoint:
         if self.api_key_env is None:
             return None
         if not re.fullmatch(r"[A-Za-z_]\w*", self.api_key_env):  # perhaps the key: not repeated
-            raise UserError(f"{self.group}.api_key_env is no variable's name: set it to the name, not to the key.")
+            raise UserError(f"{self.group}.api_key_env is not a variable's name: set it to the name, not to the key.")
         key = os.environ.get(self.api_key_env)
         if not key:
             raise UserError(f"{self.group}.api_key_env={self.api_key_env}: this environment variable is not set.")
@@ -98,7 +98,7 @@ class Endpoint:
         except (OSError, http.client.HTTPException) as error:
             return None, _without(str(getattr(error, "reason", error)) or type(error).__name__, key), 0.0
         except (ValueError, LookupError, TypeError):
-            return None, "its answer is no chat completion", 0.0
+            return None, "its answer is not a chat completion", 0.0
 
     def _refusal(self, error: urllib.error.HTTPError, key: str | None) -> str:
         told = _without(" ".join(error.read(2_000).decode(errors="replace").split())[:300], key)

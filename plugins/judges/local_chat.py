@@ -15,7 +15,7 @@ class LocalChat:
         """Load it; its answers have at most ``limit`` tokens.
 
         Raises:
-            UserError: it cannot be loaded, or is no chat model.
+            UserError: it cannot be loaded, or is not a chat model.
         """
         import torch
 

@@ -21,7 +21,7 @@ from inprocess import call, run
 
 from alignzoo import DataFormat, UserError, cli
 from alignzoo.cli.check import check
-from alignzoo.config.compose import composed
+from alignzoo.config.compose import compose
 from alignzoo.data.findings import Finding, Level, inspect
 from alignzoo.data.prepare import Prepared
 from alignzoo.data.summary import EXAMPLES
@@ -68,7 +68,7 @@ def write(rows: Iterable[Row], name: str = "rows.jsonl") -> str:
 def report(rows: Iterable[Row], *overrides: str) -> Report:
     """Return the report on these rows; none is held out unless the overrides say so."""
     path = f"dataset.path={write(rows)}"
-    return check(composed(["model=tiny", "dataset=local", path, NOTHING_HELD_OUT, *overrides]))
+    return check(compose(["model=tiny", "dataset=local", path, NOTHING_HELD_OUT, *overrides]))
 
 
 def found(report: Report, name: str) -> Report:
@@ -529,7 +529,7 @@ def page_report(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Report
     file = tmp_path_factory.mktemp("page") / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = ["model=tiny", "dataset=local", f"dataset.path={file}", NOTHING_HELD_OUT, "dataset.name='<b>mine</b>'"]
-    return check(composed(words))
+    return check(compose(words))
 
 
 @pytest.fixture(scope="module")
@@ -636,7 +636,7 @@ def warned() -> list[Row]:
 
 def test_a_training_prints_the_same_warnings(folder: Path) -> None:
     words = ("dataset=local", f"dataset.path={write(warned())}", NOTHING_HELD_OUT, "dataset.bad_rows=drop")
-    made = check(composed(["model=tiny", *words]))
+    made = check(compose(["model=tiny", *words]))
     assert {"left out", "duplicates", "length bias", "refusals", "held-out rows"} <= checks(made)
     quick = [word for word in QUICK if not word.startswith("dataset.rows")]
     trained = run(folder / "run", "method=dpo", *quick, "evaluate.enabled=false", *words)
@@ -650,7 +650,7 @@ def test_a_training_prints_the_same_warnings(folder: Path) -> None:
 
 def test_a_training_stops_on_the_same_errors(folder: Path, called: Called) -> None:
     words = ("dataset=local", f"dataset.path={write(broken())}")
-    made = check(composed(["model=tiny", *words]))
+    made = check(compose(["model=tiny", *words]))
     named = sorted(row for f in made["findings"] if f["level"] == "error" for row in f["rows"])
     trained = run(folder / "run", "method=dpo", *QUICK, *words)
     assert trained.code == 1

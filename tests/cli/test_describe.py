@@ -16,7 +16,7 @@ from alignzoo.cli.describe.page import markdown
 from alignzoo.cli.describe.trl_docs import own_fields, parameters
 from alignzoo.cli.describe.yaml_comments import heading, keys
 from alignzoo.config.options import config_options
-from alignzoo.config.trl_fields import config_fields
+from alignzoo.config.trl_fields import read_config_fields
 from alignzoo.plugin.registry import registry
 
 OWN = command.own_methods()
@@ -44,7 +44,7 @@ def test_every_key_of_a_method_is_there_and_explained(word: str) -> None:
         assert key.trl == (own[name].text if name in own else "")
     assert "arxiv.org" in found.text
     assert not {f"method.{name}" for name in found.more} & {key.path for key in found.keys}
-    assert found.more.keys() <= config_fields(registry().method(found.option.name).config).keys()
+    assert found.more.keys() <= read_config_fields(registry().method(found.option.name).config).keys()
     assert found.examples[0] == f"python -m alignzoo {word}"
 
 

@@ -20,8 +20,8 @@ from repository import ROOT
 from alignzoo import UserError
 from alignzoo.cli import export
 from alignzoo.cli.export.job import SHARED
-from alignzoo.config.compose import composed
-from alignzoo.config.plain import plain
+from alignzoo.config.compose import compose
+from alignzoo.config.plain import to_plain
 
 KUBERNETES = ("kubernetes", "--image", "me/alignzoo:1", "--shared", "runs")
 SKYPILOT = ("skypilot", "--shared", "runs")
@@ -56,7 +56,7 @@ def test_the_config_inside_is_the_composed_one(capsys: pytest.CaptureFixture[str
     config, _ = exported(capsys, *KUBERNETES, *words)
     inside = yaml.safe_load(config["data"]["run.yaml"])
     del inside["hydra"]
-    assert inside == plain(composed([*words, "resume=auto", "strategy.processes=1"]))
+    assert inside == to_plain(compose([*words, "resume=auto", "strategy.processes=1"]))
 
 
 def test_the_command_inside_composes_it_again(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

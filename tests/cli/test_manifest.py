@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from alignzoo import cli
-from alignzoo.config.compose import composed
+from alignzoo.config.compose import compose
 from alignzoo.data.manifest import FILE, differences, read
 from alignzoo.data.prepare import prepare
 from alignzoo.data.tokenise import Tokeniser
@@ -37,7 +37,7 @@ def prepared(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pr
     def run(name: str, rows: Sequence[Row], *overrides: str) -> str:
         Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         words = ["model=tiny", "dataset=local", "dataset.path=rows.jsonl", "dataset.heldout.fraction=0"]
-        cfg = composed([*words, "dataset.bad_rows=drop", *overrides])
+        cfg = compose([*words, "dataset.bad_rows=drop", *overrides])
         data = prepare(cfg, Tokeniser(load_tokenizer(start, cfg.model), []))
         Record(tmp_path / name).manifest(data.manifest)
         return name

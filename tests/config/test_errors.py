@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from alignzoo.config.errors import LAUNCHERS, explained
-from alignzoo.config.plain import plain
+from alignzoo.config.errors import LAUNCHERS, explain
+from alignzoo.config.plain import to_plain
 
 Composed = Callable[..., DictConfig]
 
@@ -16,8 +16,8 @@ Composed = Callable[..., DictConfig]
 def explanation(compose_config: Composed, *overrides: str) -> str:
     """Return what is said of the error that composing and resolving raises."""
     with pytest.raises(Exception) as raised:  # noqa: PT011 (any error at all: what is said of it is tested)
-        plain(compose_config(*overrides))
-    text = explained(raised.value)
+        to_plain(compose_config(*overrides))
+    text = explain(raised.value)
     assert text is not None, repr(raised.value)
     assert len(text.splitlines()) <= 2
     return text
@@ -37,16 +37,16 @@ OPTIONS = [
 ]
 
 KEYS = [
-    ("methd=dpo", "methd: there is no such key. Did you mean method?"),
-    ("seeed=1", "seeed: there is no such key. Did you mean seed or speed?"),
-    ("datset.rows=3", "datset: there is no such key. Did you mean dataset?"),
-    ("dataset.rowz=3", "dataset.rowz: there is no such key. Did you mean dataset.rows?"),
-    ("dataset.heldout.row=3", "dataset.heldout.row: there is no such key. Did you mean dataset.heldout.rows?"),
-    ("method.bta=1", "method.bta: there is no such key. Did you mean method.beta?"),
-    ("peft.r=3", "peft.r: there is no such key. peft has: name, rate."),
+    ("methd=dpo", "methd: unknown key. Did you mean method?"),
+    ("seeed=1", "seeed: unknown key. Did you mean seed or speed?"),
+    ("datset.rows=3", "datset: unknown key. Did you mean dataset?"),
+    ("dataset.rowz=3", "dataset.rowz: unknown key. Did you mean dataset.rows?"),
+    ("dataset.heldout.row=3", "dataset.heldout.row: unknown key. Did you mean dataset.heldout.rows?"),
+    ("method.bta=1", "method.bta: unknown key. Did you mean method.beta?"),
+    ("peft.r=3", "peft.r: unknown key. peft has: name, rate."),
     ("method.sync_ref_model=true", "in the method's TRL config only: write +method.sync_ref_model=... to set it."),
     ("train.bf16=true", "in the method's TRL config only: write +train.bf16=... to set it."),
-    ("train.adam_bta2=0.9", "train.adam_bta2: there is no such key. Did you mean +train.adam_beta"),
+    ("train.adam_bta2=0.9", "train.adam_bta2: unknown key. Did you mean +train.adam_beta"),
 ]
 
 GRAMMAR = [
@@ -56,8 +56,8 @@ GRAMMAR = [
     ("++method=dpo", "method=... without the plus sign"),
     ("+experiment=zephyr-dpo", "experiment is chosen already: write experiment=... without the plus sign."),
     ("+seed=3", "seed has a value already: write seed=... without the plus sign."),
-    ("~nothing", "nothing cannot be deleted: there is no such key."),
-    ("~method.nothing", "method.nothing cannot be deleted: there is no such key."),
+    ("~nothing", "nothing cannot be deleted: unknown key."),
+    ("~method.nothing", "method.nothing cannot be deleted: unknown key."),
     ("+method=ipo", "method is chosen already: write method=... without the plus sign."),
     ("hydra.run.dr=x", "hydra.run.dr: "),
     ("method.loss_type.x=1", "a list's item is chosen by its number"),
@@ -87,13 +87,13 @@ def test_the_key_and_the_mend_are_named(compose_config: Composed, override: str,
 
 def test_trl_fields_are_those_of_the_chosen_method(compose_config: Composed) -> None:
     assert "write +method.top_p=..." in explanation(compose_config, "method=grpo", "method.top_p=1")
-    assert "there is no such key" in explanation(compose_config, "method=dpo", "method.top_p=1")
+    assert "unknown key" in explanation(compose_config, "method=dpo", "method.top_p=1")
 
 
 def test_the_mapping_that_the_error_message_recommends_composes(compose_config: Composed) -> None:
     """``recognise`` tells a user whose columns have other names to type exactly this."""
     cfg = compose_config("dataset.columns={question: prompt, good: chosen, bad: rejected}")
-    assert plain(cfg.dataset.columns) == {"question": "prompt", "good": "chosen", "bad": "rejected"}
+    assert to_plain(cfg.dataset.columns) == {"question": "prompt", "good": "chosen", "bad": "rejected"}
 
 
 def test_a_plugin_that_does_not_load_is_named_where_its_option_is_missing(
@@ -120,20 +120,20 @@ def alignzoo_config_packages():
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA error"), ValueError("shapes differ"), KeyError("x")])
 def test_an_error_of_ours_is_not_explained_away(error: Exception) -> None:
-    assert explained(error) is None
+    assert explain(error) is None
 
 
 def test_a_number_that_a_library_cannot_read_is_not_explained_away() -> None:
     """OmegaConf's complaint of a list's index has the same words as any other library's."""
     with pytest.raises(ValueError, match="invalid literal") as raised:
         int("x")
-    assert explained(raised.value) is None
+    assert explain(raised.value) is None
 
 
 def test_a_missing_value_read_later_is_explained_too() -> None:
     with pytest.raises(Exception) as raised:  # noqa: PT011
         OmegaConf.create({"a": {"b": "???"}}).a.b  # noqa: B018
-    assert explained(raised.value) == "a.b is needed: add a.b=VALUE."
+    assert explain(raised.value) == "a.b is needed: add a.b=VALUE."
 
 
 def test_a_deleted_key_read_later_is_explained_too() -> None:
@@ -141,7 +141,7 @@ def test_a_deleted_key_read_later_is_explained_too() -> None:
     OmegaConf.set_struct(cfg, True)
     with pytest.raises(Exception) as raised:  # noqa: PT011
         cfg.method.beta  # noqa: B018
-    text = explained(raised.value)
+    text = explain(raised.value)
     assert text is not None
     assert text.startswith("method.beta")
     assert "struct" not in text

@@ -1,4 +1,4 @@
-"""What is mended in Hydra."""
+"""The patches of Hydra: what needs them still does, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def python_3_14(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_hydras_options_are_declared_on_python_3_14(python_3_14: None) -> None:
-    hydra_patches.mend()
-    hydra_patches.mend()
+    hydra_patches.patch_hydra()
+    hydra_patches.patch_hydra()
     options = get_args_parser()._actions
     lazy = [action for action in options if action.help and not isinstance(action.help, str)]
     assert lazy, "Hydra gives texts alone now: alignzoo/config/hydra_patches.py is needed no longer"
@@ -42,7 +42,7 @@ def test_hydras_options_are_declared_on_python_3_14(python_3_14: None) -> None:
 
 
 def test_a_text_is_checked_as_before(python_3_14: None) -> None:
-    hydra_patches.mend()
+    hydra_patches.patch_hydra()
     assert declares("--beta", help="of the method").help == "of the method"
     with pytest.raises(ValueError, match="badly formed"):
         declares("--beta", help="%s")

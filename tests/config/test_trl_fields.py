@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from alignzoo.config.trl_fields import config_fields, fits
+from alignzoo.config.trl_fields import fits, read_config_fields
 
 #: The first-party methods' configs, and CPO's, which docs/examples/alignzoo-simpo fills.
 CONFIGS = (
@@ -42,7 +42,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
         importlib.invalidate_caches()
 
     monkeypatch.syspath_prepend(tmp_path)
-    config_fields.cache_clear()
+    read_config_fields.cache_clear()
     return write
 
 
@@ -59,12 +59,12 @@ def test_the_configs_tested_here_are_the_methods_configs() -> None:
 
 @pytest.mark.parametrize("spec", CONFIGS)
 def test_the_names_are_the_dataclass_names(spec: str) -> None:
-    assert config_fields(spec).keys() == real_fields(spec).keys()
+    assert read_config_fields(spec).keys() == real_fields(spec).keys()
 
 
 @pytest.mark.parametrize("spec", CONFIGS)
 def test_plain_types_are_the_dataclass_types(spec: str) -> None:
-    found = config_fields(spec)
+    found = read_config_fields(spec)
     plain = {name: f.type for name, f in real_fields(spec).items() if f.type in (bool, int, float, str)}
     assert len(plain) > 40
     assert {name: kind.__name__ for name, kind in plain.items()} == {name: found[name] for name in plain}
@@ -73,7 +73,7 @@ def test_plain_types_are_the_dataclass_types(spec: str) -> None:
 @pytest.mark.parametrize("spec", CONFIGS)
 def test_a_field_takes_its_own_default(spec: str) -> None:
     """Else a user who writes a default down would be refused."""
-    found = config_fields(spec)
+    found = read_config_fields(spec)
     defaults = {
         name: f.default if f.default is not dataclasses.MISSING else f.default_factory()  # type: ignore[misc]
         for name, f in real_fields(spec).items()
@@ -85,7 +85,7 @@ def test_a_field_takes_its_own_default(spec: str) -> None:
 
 @pytest.mark.parametrize("spec", ["nowhere_at_all:Config", "trl:NoSuchConfig", "trl.nowhere:DPOConfig", "sys:Config"])
 def test_an_unknown_source_has_no_fields(spec: str) -> None:
-    assert config_fields(spec) == {}
+    assert read_config_fields(spec) == {}
 
 
 def test_fields_are_inherited_within_a_file_and_across_packages(package: Callable[..., None]) -> None:
@@ -101,7 +101,7 @@ class Config(Middle):
     own: bool = False
 """,
     )
-    assert config_fields("near:Config") == {"rate": "float", "shared": "str", "own": "bool"}
+    assert read_config_fields("near:Config") == {"rate": "float", "shared": "str", "own": "bool"}
     assert "near" not in sys.modules
 
 
@@ -110,12 +110,12 @@ def test_fields_are_inherited_through_a_relative_import(package: Callable[..., N
         near__base="class Base:\n    rate: float = 1.0\n",
         near__config="from .base import Base\n\nclass Config(Base):\n    own: bool = False\n",
     )
-    assert config_fields("near.config:Config") == {"rate": "float", "own": "bool"}
+    assert read_config_fields("near.config:Config") == {"rate": "float", "own": "bool"}
 
 
 def test_a_plugin_may_extend_a_trl_config(package: Callable[..., None]) -> None:
     package(mine__config="from trl import DPOConfig\n\nclass Config(DPOConfig):\n    own: bool = False\n")
-    assert config_fields("mine.config:Config") == {**config_fields("trl:DPOConfig"), "own": "bool"}
+    assert read_config_fields("mine.config:Config") == {**read_config_fields("trl:DPOConfig"), "own": "bool"}
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_plugin_may_extend_a_trl_config(package: Callable[..., None]) -> None:
 def test_a_base_that_is_imported_in_another_way_hides_no_fields(package: Callable[..., None], source: str) -> None:
     """Either all fields are found, or none, and the constructor complains; some would refuse the others wrongly."""
     package(mine__config=source)
-    assert config_fields("mine.config:Config") in ({}, {**config_fields("trl:DPOConfig"), "own": "bool"})
+    assert read_config_fields("mine.config:Config") in ({}, {**read_config_fields("trl:DPOConfig"), "own": "bool"})
 
 
 def test_what_is_no_field_is_left_out(package: Callable[..., None]) -> None:
@@ -147,7 +147,7 @@ class Config:
         inside: int = 6
 """
     )
-    assert config_fields("mine.config:Config") == {"own": "bool"}
+    assert read_config_fields("mine.config:Config") == {"own": "bool"}
 
 
 def test_of_two_classes_with_one_name_the_one_nearer_the_top_counts(package: Callable[..., None]) -> None:
@@ -155,7 +155,7 @@ def test_of_two_classes_with_one_name_the_one_nearer_the_top_counts(package: Cal
         mine__a__deep="class Config:\n    deep: int = 0\n",
         mine__z="class Config:\n    shallow: int = 0\n",
     )
-    assert config_fields("mine:Config") == {"shallow": "int"}
+    assert read_config_fields("mine:Config") == {"shallow": "int"}
 
 
 FITS = [

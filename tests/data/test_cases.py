@@ -16,7 +16,7 @@ from repository import REAL_DATA as REAL
 from transformers import AutoTokenizer
 
 from alignzoo import DataFormat, UserError
-from alignzoo.config.compose import composed
+from alignzoo.config.compose import compose
 from alignzoo.data.layouts import SHAPES
 from alignzoo.data.prepare import Prepared, prepare
 from alignzoo.data.tokenise import Tokeniser
@@ -40,7 +40,7 @@ Read = Callable[..., Prepared]
 
 @pytest.fixture(scope="module")
 def base(cache: Path) -> DictConfig:
-    return composed(["model=tiny", "dataset=local", "dataset.heldout.fraction=0"])
+    return compose(["model=tiny", "dataset=local", "dataset.heldout.fraction=0"])
 
 
 @pytest.fixture(scope="module")

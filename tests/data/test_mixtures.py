@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from transformers import AutoTokenizer
 
 from alignzoo import DataFormat, UserError
-from alignzoo.config.compose import composed
+from alignzoo.config.compose import compose
 from alignzoo.data.prepare import Prepared, prepare
 from alignzoo.data.tokenise import Tokeniser
 from alignzoo.models import start_model
@@ -41,7 +41,7 @@ def conversations(count: int, name: str) -> list[Row]:
 
 @pytest.fixture(scope="module")
 def tokeniser(cache: Path) -> Tokeniser:
-    tokenizer = AutoTokenizer.from_pretrained(start_model.start_folder(composed(["model=tiny"]).model))
+    tokenizer = AutoTokenizer.from_pretrained(start_model.start_folder(compose(["model=tiny"]).model))
     return Tokeniser(tokenizer, [tokenizer.eos_token_id])
 
 
@@ -67,7 +67,7 @@ def mixed(files: Path, tokeniser: Tokeniser) -> Prepare:
 
 
 def config(*overrides: str) -> DictConfig:
-    return composed(["model=tiny", "dataset=local", "dataset.heldout.fraction=0", *overrides])
+    return compose(["model=tiny", "dataset=local", "dataset.heldout.fraction=0", *overrides])
 
 
 def counts(data: Prepared) -> dict[str, int]:

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers import AutoTokenizer
 
 from alignzoo import DataFormat, UserError
-from alignzoo.config.compose import composed
+from alignzoo.config.compose import compose
 from alignzoo.data.arrow_cache import table
 from alignzoo.data.convert import convert
 from alignzoo.data.layouts import SHAPES
@@ -43,7 +43,7 @@ MANY = settings(FEW, max_examples=250)
 
 @pytest.fixture(scope="module")
 def base(cache: Path) -> DictConfig:
-    return composed(["model=tiny", "dataset=local"])
+    return compose(["model=tiny", "dataset=local"])
 
 
 @pytest.fixture(scope="module")

@@ -136,7 +136,7 @@ def test_other_settings_than_a_finished_stages_are_refused(rlhf: Outcome) -> Non
         (("+pipeline=rlhf",), "pipeline stage ppo: method=ppo: no installed plugin adds it."),
         (
             ("+pipeline=sft_dpo", 'pipeline.stages.dpo.overrides=["method.betta=1"]'),
-            "pipeline stage dpo: method.betta: there is no such key. Did you mean method.beta?",
+            "pipeline stage dpo: method.betta: unknown key. Did you mean method.beta?",
         ),
         (
             ("+pipeline=sft_dpo", 'pipeline.stages.dpo.overrides=["method.beta=-1"]'),

@@ -114,11 +114,11 @@ def test_a_list_of_entry_points_that_cannot_be_read_costs_its_own_plugins_only(
     [
         (
             "name: theirs\n\tbeta: 1\n",
-            "theirs.yaml, line 2: no YAML: found character '\\t' that cannot start any token.",
+            "theirs.yaml, line 2: not YAML: found character '\\t' that cannot start any token.",
         ),
         (
             "name: !!python/name:os.system\n",
-            "theirs.yaml, line 1: no YAML: could not determine a constructor for the tag",
+            "theirs.yaml, line 1: not YAML: could not determine a constructor for the tag",
         ),
         ("beta: 0.1\n", "method.name is needed, and was deleted or is misspelt."),
         (
@@ -161,7 +161,7 @@ def test_what_is_no_callback_is_left_out(fake_package: Callable[..., None]) -> N
     code = "from alignzoo import hookimpl\n@hookimpl\ndef alignzoo_callbacks(cfg): return [3]\n"
     fake_package("fake_broken", code)
     assert list(plugin_callbacks(OmegaConf.create())) == []
-    problem = "alignzoo_callbacks returned 3, which is no transformers.TrainerCallback"
+    problem = "alignzoo_callbacks returned 3, which is not a transformers.TrainerCallback"
     assert registry().plugins["fake_broken"].problem == problem
 
 

@@ -399,7 +399,7 @@ def test_importing_alignzoo_or_a_plugin_imports_nothing_heavy() -> None:
         "alignzoo",
         "alignzoo.cli",
         "alignzoo.plugin.registry",
-        "alignzoo.config.search_path",
+        "alignzoo.config.compose",
         "alignzoo.cli.list",
     ]
     modules += ["alignzoo.cli.describe", "alignzoo.cli.doctor", "alignzoo.config.trl_version"]

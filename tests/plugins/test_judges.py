@@ -287,7 +287,7 @@ def test_a_redirect_is_not_followed(serve: Callable[[Reply], Server], monkeypatc
         ({"base_url": "http://h/v1?key=secret", "model": "m"}, "must hold no key"),
         ({"base_url": "http://h/v1"}, "judge.model is needed"),
         ({"base_url": "http://h/v1", "model": "m", "api_key_env": "NOT_SET_HERE"}, "NOT_SET_HERE: this environment"),
-        ({"base_url": "http://h/v1", "model": "m", "api_key_env": "sk-secret"}, "is no variable's name"),
+        ({"base_url": "http://h/v1", "model": "m", "api_key_env": "sk-secret"}, "is not a variable's name"),
     ],
 )
 def test_settings_that_cannot_work(keys: dict[str, Any], told: str) -> None:

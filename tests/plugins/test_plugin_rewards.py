@@ -116,7 +116,7 @@ def test_format_is_the_whole_answers(answer: str, score: float, compose_config: 
 
 
 def test_a_format_that_is_no_regular_expression_is_refused() -> None:
-    with pytest.raises(UserError, match=r"reward\.format\.pattern='\(' is no regular expression: "):
+    with pytest.raises(UserError, match=r"reward\.format\.pattern='\(' is not a regular expression: "):
         Format("(")
 
 

@@ -191,9 +191,9 @@ def test_another_configuration_is_refused_by_its_keys(interrupted: Path) -> None
 
 
 def test_a_mistake_leaves_a_run_that_can_go_on_as_it_was(interrupted: Path) -> None:
-    assert "train.precision=fp8 is none of" in refused(interrupted, *BASE, "train.precision=fp8", "resume=auto")
+    assert "train.precision=fp8 must be one of" in refused(interrupted, *BASE, "train.precision=fp8", "resume=auto")
     assert "train.stop_before=soon is no duration" in refused(interrupted, *BASE, "train.stop_before=soon")
-    assert "resume=yes is none of no, auto" in refused(interrupted, *BASE, "resume=yes")
+    assert "resume=yes must be one of no, auto" in refused(interrupted, *BASE, "resume=yes")
     assert "save_only_model=true leaves out" in refused(
         interrupted, *BASE, "+train.save_only_model=true", "resume=auto"
     )

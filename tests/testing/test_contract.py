@@ -100,16 +100,16 @@ DECLARED = {
     "no data": (
         "    data = DataFormat.PREFERENCE\n",
         "",
-        "whose data is no alignzoo.DataFormat",
+        "whose data is not an alignzoo.DataFormat",
     ),
-    "data as text": ("DataFormat.PREFERENCE", "'pairs'", "whose data is no alignzoo.DataFormat"),
+    "data as text": ("DataFormat.PREFERENCE", "'pairs'", "whose data is not an alignzoo.DataFormat"),
     "data of datasets only": ("DataFormat.PREFERENCE", "DataFormat.SCORED", "data is scored\n"),
     "no trainer": ('    trainer = "trl:DPOTrainer"\n', "", 'whose trainer is not written as "module:Class"'),
     "config without a module": ('"trl:DPOConfig"', '"DPOConfig"', 'whose config is not written as "module:Class"'),
     "a config that is a class": ('"trl:DPOConfig"', "dict", 'whose config is not written as "module:Class"'),
     "a reference that is no bool": ("needs_reference = True", "needs_reference = 'yes'", "needs_reference is 'yes'\n"),
     "rewards that are no bool": ("needs_reference = True", "uses_rewards = 1", "uses_rewards is 1\n"),
-    "pinned that is no dict": ('{"loss_type": ["hinge"]}', '["loss_type"]', "whose pinned is no Mapping"),
+    "pinned that is no dict": ('{"loss_type": ["hinge"]}', '["loss_type"]', "whose pinned is not a Mapping"),
     "not a Method": ("class Fake(Method)", "class Fake", "no subclass of alignzoo.Method"),
 }
 

@@ -13,14 +13,14 @@ import yaml
 
 from alignzoo.cli.export import kubernetes, skypilot
 from alignzoo.cli.export.job import LONGEST, Job, Resources, make_job
-from alignzoo.config.compose import composed
+from alignzoo.config.compose import compose
 from alignzoo.system.errors import UserError
 
 
 def main(words: Sequence[str]) -> int:
     """Print the job as YAML; what it needs that this machine alone has is said on stderr."""
     options = _parser().parse_args(words)
-    cfg = composed(options.overrides)
+    cfg = compose(options.overrides)
     job = make_job(
         cfg,
         _resources(options),

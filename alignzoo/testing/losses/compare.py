@@ -70,10 +70,10 @@ def compare(method: type[Method]) -> Comparison | None:
     import torch
 
     from alignzoo.config import check
-    from alignzoo.config.compose import composed
+    from alignzoo.config.compose import compose
     from alignzoo.launch.launch import quiet
 
-    cfg = composed(overrides(method))
+    cfg = compose(overrides(method))
     check.check(cfg)
     quiet(cfg)
     threads = torch.get_num_threads()

@@ -294,7 +294,7 @@ def test_a_trainer_with_a_pass_of_its_own_keeps_it(build: Build, monkeypatch: py
 
 def write_facts(out: Path) -> None:
     """Build a trainer, of whose ranks this process may be one, and write what it scored and found."""
-    from alignzoo.config.compose import composed
+    from alignzoo.config.compose import compose
     from alignzoo.evaluate.rewards import Rewards
     from alignzoo.runs.record import Record
     from alignzoo.train.inputs import make_ready
@@ -307,7 +307,7 @@ def write_facts(out: Path) -> None:
         scored.extend(sequences)
         return batch(self, sequences)
 
-    cfg = composed(["method=dpo", "model=tiny", "dataset.rows=16"])
+    cfg = compose(["method=dpo", "model=tiny", "dataset.rows=16"])
     quiet(cfg)
     method = check.check(cfg)
     ready = make_ready(cfg, method)

@@ -14,7 +14,7 @@ from alignzoo_ppo import PPO
 from alignzoo_ppo.value import FILE
 
 from alignzoo import UserError
-from alignzoo.config.compose import composed
+from alignzoo.config.compose import compose
 from alignzoo.testing.losses.compare import compare
 
 QUICK = ("method=ppo", "model=tiny", "dataset.rows=16", "evaluate.rows=4", "evaluate.max_new_tokens=8")
@@ -80,7 +80,7 @@ def test_it_is_listed_with_its_package(tmp_path: Path) -> None:
 def test_a_mistyped_key_is_answered(tmp_path: Path) -> None:
     done = run(tmp_path, *QUICK, "method.lamda=0.9")
     assert done.returncode == 1
-    assert done.stderr == "alignzoo: method.lamda: there is no such key. Did you mean method.lam or method.gamma?\n"
+    assert done.stderr == "alignzoo: method.lamda: unknown key. Did you mean method.lam or method.gamma?\n"
 
 
 @pytest.mark.parametrize(
@@ -100,12 +100,12 @@ def test_a_mistyped_key_is_answered(tmp_path: Path) -> None:
 )
 def test_a_known_mistake_is_refused_before_anything_is_loaded(word: str, said: str) -> None:
     with pytest.raises(UserError) as found:
-        PPO.check(composed(["method=ppo", word]))
+        PPO.check(compose(["method=ppo", word]))
     assert said in str(found.value)
 
 
 def test_the_defaults_are_accepted() -> None:
-    PPO.check(composed(["method=ppo"]))
+    PPO.check(compose(["method=ppo"]))
 
 
 def test_loss_and_gradient_are_the_papers() -> None:

@@ -31,7 +31,7 @@ def test_it_trains(tmp_path):
 @pytest.mark.parametrize(
     ("word", "wanted"),
     [
-        ("+method.cpo_alpha=1.0", "method.cpo_alpha=1.0 would not be simpo: it is 0.0 there."),
+        ("+method.cpo_alpha=1.0", "method.cpo_alpha=1.0: method=simpo sets it to 0.0."),
         ("method.beta=0", "method.beta=0 must be above 0"),
     ],
 )
