@@ -1,1 +1,1 @@
-"""From the words of the command line to a checked configuration."""
+"""Composes, explains and checks a run's configuration."""

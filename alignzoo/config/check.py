@@ -58,7 +58,7 @@ def check(cfg: DictConfig) -> type[Method]:
 
 def _check_known(cfg: DictConfig) -> None:
     """Refuse unknown keys that ``+key=value`` added; `method` and `train` are checked against the TRL config."""
-    known = {*_schema(), "method", "train", "peft", "tracker", "reward", "judge", "pipeline"}
+    known = {*_own_keys(), "method", "train", "peft", "tracker", "reward", "judge", "pipeline"}
     for key, value in ((str(key), value) for key, value in cfg.items()):
         own = {name.split(".", 1)[1] for name in known if name.startswith(f"{key}.")}
         if key not in known and not own:
@@ -77,7 +77,7 @@ def _refuse_unknown(group: str, value: DictConfig, own: set[str]) -> None:
 
 
 @functools.cache
-def _schema() -> frozenset[str]:
+def _own_keys() -> frozenset[str]:
     """Return the dotted keys of conf/config.yaml and of the groups that have one set of keys for all options."""
     files = {
         "": "config.yaml",
@@ -98,7 +98,7 @@ def _check_own(cfg: DictConfig) -> None:
         value: Any = to_plain(OmegaConf.select(cfg, key, throw_on_missing=True))
         if not fits(value, annotation):
             takes = "keys of its own" if annotation == "dict" else annotation.replace(" | ", " or ")
-            raise UserError(f"{key}={value} is {_kind(value)}; it takes {takes}.")
+            raise UserError(f"{key}={value} is {_type_name(value)}; it takes {takes}.")
         least = LEAST.get(key)
         if least is not None and isinstance(value, int | float) and value < least:
             raise UserError(f"{key}={value} must be at least {least}.")
@@ -118,10 +118,12 @@ def _check_trl(group: str, key: str, value: Any, method: type[Method], fields: d
     if key in method.pinned and value != method.pinned[key]:
         raise UserError(f"{group}.{key}={value}: method={method.name} sets it to {method.pinned[key]}. Leave it out.")
     if fields and not fits(value, fields[key]):
-        raise UserError(f"{group}.{key}={value} is {_kind(value)}; {method.config.split(':')[1]} takes {fields[key]}.")
+        raise UserError(
+            f"{group}.{key}={value} is {_type_name(value)}; {method.config.split(':')[1]} takes {fields[key]}."
+        )
 
 
-def _kind(value: Any) -> str:
+def _type_name(value: Any) -> str:
     names = {
         str: "text",
         bool: "true/false",
@@ -166,7 +168,7 @@ def _check_adapter(cfg: DictConfig) -> None:
         if key not in fields:
             raise UserError(f"peft.{key}: LoraConfig has no such field.{did_you_mean(key, fields)}")
         if not fits(value, fields[key]):
-            raise UserError(f"peft.{key}={value} is {_kind(value)}; LoraConfig takes {fields[key]}.")
+            raise UserError(f"peft.{key}={value} is {_type_name(value)}; LoraConfig takes {fields[key]}.")
 
 
 def _check_rewards(cfg: DictConfig, method: type[Method]) -> None:
@@ -174,7 +176,7 @@ def _check_rewards(cfg: DictConfig, method: type[Method]) -> None:
         registry().reward(name)
         weight = options.get("weight", 1.0) if isinstance(options, DictConfig) else None
         if not fits(weight, "float"):
-            raise UserError(f"reward.{name}.weight={weight} is {_kind(weight)}; it takes a number.")
+            raise UserError(f"reward.{name}.weight={weight} is {_type_name(weight)}; it takes a number.")
     if method.uses_rewards and not cfg.reward:
         raise UserError(f"method={method.name} learns from rewards: add reward=NAME ({', '.join(registry().rewards)}).")
 
@@ -184,11 +186,11 @@ def _check_judge(cfg: DictConfig, method: type[Method]) -> None:
         return
     registry().judge(cfg.judge.name)
     if method.trains is ModelKind.REWARD_MODEL:
-        raise UserError(f"judge={cfg.judge.name}: method={method.name} trains a reward model, which gives no answers.")
+        raise UserError(f"judge={cfg.judge.name}: method={method.name} trains a reward model, which generates no text.")
 
 
 def _check_low_precision(cfg: DictConfig) -> None:
-    """bf16 keeps 8 bits: near 0.02, a usual weight, its step is 8e-5, and an AdamW update of half that is lost."""
+    """bf16 keeps 8 bits: near 0.02, a usual weight, its step is 8e-5, and an AdamW step of half that is lost."""
     rate = cfg.method.get("learning_rate")
     if rate is not None and rate < 0:
         raise UserError(f"method.learning_rate={rate} must be at least 0.")

@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's errors in the user's words: what is wrong, where, and what to type instead."""
+"""Explains Hydra's and OmegaConf's errors in the user's words: what is wrong, where, and what to type instead."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ LAUNCHERS = {"joblib": "joblib", "ray": "ray"}
 def explain(error: Exception) -> str | None:
     """Return one or two lines for an error of the configuration, or None for any other error."""
     if isinstance(error, MissingConfigException):
-        return _missing_option(error)
+        return _explain_missing_option(error)
     if isinstance(error, OverrideParseException):
         return f"cannot read {error.override!r}: write key=value, and quote brackets and spaces, as in 'key=[a,b]'."
     if isinstance(error, ConfigCompositionException):
-        return _composition(error)
+        return _explain_composition(error)
     if isinstance(error, OmegaConfBaseException):
-        return _value(error)
+        return _explain_value(error)
     if isinstance(error, HydraException):
         return _first_line(error)
     if isinstance(error, MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return f"{mark.name}, line {mark.line + 1}: not YAML: {error.problem}."
-    if isinstance(error, UnicodeDecodeError) and (unreadable := _file_read(error) or _unreadable_option()):
+    if isinstance(error, UnicodeDecodeError) and (unreadable := _find_file_read(error) or _find_unreadable_option()):
         return f"{unreadable} is not written in UTF-8: {error.reason}."
     if isinstance(error, ValueError) and "--multirun" in str(error):  # Hydra's check of its own flags
         return _first_line(error)
-    if isinstance(error, ValueError) and _raised_in(error, "omegaconf"):  # of a list's index
+    if isinstance(error, ValueError) and _is_raised_in(error, "omegaconf"):  # of a list's index
         return f"a list's item is chosen by its number, as in method.loss_type.0: {error}."
     return None
 
 
-def _file_read(error: Exception) -> str | None:
+def _find_file_read(error: Exception) -> str | None:
     """Return the file outside of packages that Hydra was reading, such as one of --config-dir."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name == "load_config"]
     return next((frame.f_locals["full_path"] for frame in reversed(frames) if "full_path" in frame.f_locals), None)
 
 
-def _unreadable_option() -> str | None:
+def _find_unreadable_option() -> str | None:
     """Return the first option whose YAML is not UTF-8, with who ships it."""
     for group, options in config_options().items():
         for name, option in options.items():
@@ -61,7 +61,7 @@ def _unreadable_option() -> str | None:
     return None
 
 
-def _raised_in(error: Exception, package: str) -> bool:
+def _is_raised_in(error: Exception, package: str) -> bool:
     """Tell whether the error comes out of a package's own code."""
     frames = list(traceback.walk_tb(error.__traceback__))
     return bool(frames) and f"{package}/" in frames[-1][0].f_code.co_filename.replace("\\", "/")
@@ -71,24 +71,24 @@ def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def _missing_option(error: MissingConfigException) -> str:
+def _explain_missing_option(error: MissingConfigException) -> str:
     match = re.search(r"Could not (?:find|load) '(?:.*: )?([^']+)/([^/']*)'", str(error))
     if not match:
         return f"{_first_line(error)} Known: config, and what --config-dir adds."
     group, name = match.groups()
-    options = [option for option in error.options or _options(group) if not option.startswith("_")]
+    options = [option for option in error.options or _option_names(group) if not option.startswith("_")]
     if group == "hydra/launcher" and name in LAUNCHERS:
         return f"hydra/launcher={name} is not installed: pip install 'alignzoo[{LAUNCHERS[name]}]'."
     listed = f"\nThere are: {', '.join(options)}." if options else f"\nThe group {group} has no options."
-    return f"{group}={name}: no such option.{did_you_mean(name, options)}{_left_out(group)}{listed}"
+    return f"{group}={name}: no such option.{did_you_mean(name, options)}{_name_broken_plugins(group)}{listed}"
 
 
-def _options(group: str) -> list[str]:
+def _option_names(group: str) -> list[str]:
     """Return the names of a group's options."""
     return sorted(config_options().get(group, {}))
 
 
-def _left_out(group: str) -> str:
+def _name_broken_plugins(group: str) -> str:
     """Name the plugins that could have brought the option, had they loaded."""
     broken = [plugin for plugin in registry().plugins.values() if plugin.problem]
     return (
@@ -96,12 +96,12 @@ def _left_out(group: str) -> str:
     )
 
 
-def _composition(error: ConfigCompositionException) -> str:
+def _explain_composition(error: ConfigCompositionException) -> str:
     cause = error.__cause__
     if isinstance(cause, OmegaConfBaseException) and "is not in struct" in str(cause):
-        return _unknown_key(str(cause.full_key), cause.parent_node)
+        return _explain_unknown_key(str(cause.full_key), cause.parent_node)
     if isinstance(cause, OmegaConfBaseException):
-        return _value(cause)
+        return _explain_value(cause)
     match = re.search(r"Ambiguous value for argument '([^=]+)=(.*)'", str(error))
     if match:
         key, values = match.groups()
@@ -119,7 +119,7 @@ def _composition(error: ConfigCompositionException) -> str:
     return _first_line(error)
 
 
-def _unknown_key(key: str, parent: Any) -> str:
+def _explain_unknown_key(key: str, parent: Any) -> str:
     group, _, last = key.rpartition(".")
     known = {str(name) for name in parent} if isinstance(parent, DictConfig) else set()
     fields = _trl_fields(group, parent)
@@ -144,7 +144,7 @@ def _trl_fields(group: str, parent: Any) -> dict[str, str]:
     return read_config_fields(methods[name][0].config) if name in methods else {}
 
 
-def _value(error: OmegaConfBaseException) -> str:
+def _explain_value(error: OmegaConfBaseException) -> str:
     key = error.full_key or "the configuration"
     if "is not in struct" in str(error):
         return f"{key} is needed, and was deleted or is misspelt."

@@ -1,4 +1,4 @@
-"""What the keys of alignzoo's own take: types, choices, least values."""
+"""Lists the types, choices and least values of alignzoo's own keys."""
 
 from __future__ import annotations
 

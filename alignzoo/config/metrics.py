@@ -1,4 +1,4 @@
-"""Defines the numbers of the yardstick: their labels, units, meanings and sources."""
+"""Defines the yardstick's numbers: label, unit, meaning and source. Nothing heavy is imported here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of every config group: the YAML files of alignzoo and of the plugins, and who loses to whom."""
+"""Lists the options of every config group: the YAML files of alignzoo and of the plugins."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def config_options() -> dict[str, dict[str, Option]]:
 
     An option of a plugin that somebody before it has already is not used, as in Hydra; the plugin gets a remark.
     """
-    return _options_of(registry())
+    return _list_options(registry())
 
 
 @functools.cache
-def _options_of(plugins: Registry) -> dict[str, dict[str, Option]]:
+def _list_options(plugins: Registry) -> dict[str, dict[str, Option]]:
     found: dict[str, dict[str, Option]] = {}
     own = f"{OWN} {importlib.metadata.version(OWN)}"
-    for option in _below(importlib.resources.files("alignzoo_conf"), own):
+    for option in _find_options(importlib.resources.files("alignzoo_conf"), own):
         found.setdefault(option.group, {})[option.name] = option
     for plugin, package in plugins.config_packages:
-        for option in _below(importlib.resources.files(package), plugin.origin):
+        for option in _find_options(importlib.resources.files(package), plugin.origin):
             taken = found.setdefault(option.group, {}).setdefault(option.name, option)
             if taken is not option:
                 words = f"{option.group}={option.name}"
@@ -53,9 +53,9 @@ def _options_of(plugins: Registry) -> dict[str, dict[str, Option]]:
     return found
 
 
-def _below(folder: Traversable, origin: str, group: str = "") -> Iterator[Option]:
+def _find_options(folder: Traversable, origin: str, group: str = "") -> Iterator[Option]:
     for file in sorted(folder.iterdir(), key=lambda child: child.name):
         if file.is_dir() and not file.name.startswith(("_", ".")):
-            yield from _below(file, origin, f"{group}/{file.name}".lstrip("/"))
+            yield from _find_options(file, origin, f"{group}/{file.name}".lstrip("/"))
         elif group and file.name.endswith(".yaml"):
             yield Option(group, file.name.removesuffix(".yaml"), origin, file)

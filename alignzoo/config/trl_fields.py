@@ -1,4 +1,4 @@
-"""The fields of a TRL config, read from its source file: importing TRL's trainers takes seven seconds, this a tenth."""
+"""Reads the fields of a TRL config from its source: importing TRL's trainers takes seven seconds, this a tenth."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_config_fields(spec: str) -> Fields:
     node, tree = found
     fields: Fields = {}
     for base in reversed(node.bases):
-        inherited = _base_fields(base, module.split(".")[0], tree)
+        inherited = _read_base_fields(base, module.split(".")[0], tree)
         if inherited is None:
             return {}  # some of the fields would refuse the others wrongly
         fields |= inherited
@@ -40,11 +40,11 @@ def read_config_fields(spec: str) -> Fields:
     return fields
 
 
-def _base_fields(base: ast.expr, package: str, tree: ast.Module) -> Fields | None:
-    """Return the fields of a base class, {} if it is no dataclass of interest, None if it cannot be found."""
+def _read_base_fields(base: ast.expr, package: str, tree: ast.Module) -> Fields | None:
+    """Return the fields of a base class, {} if it is not a dataclass of interest, None if it cannot be found."""
     if not isinstance(base, ast.Name):
         return None
-    if _defines(tree, base.id):
+    if _find_definition(tree, base.id):
         return read_config_fields(f"{package}:{base.id}")
     for statement in ast.walk(tree):
         if isinstance(statement, ast.ImportFrom):
@@ -58,21 +58,21 @@ def _base_fields(base: ast.expr, package: str, tree: ast.Module) -> Fields | Non
 def find_class(module: str, name: str) -> tuple[ast.ClassDef, ast.Module] | None:
     """Return the source of a class of ``module``, or of a file below it, and of the file; None if there is none."""
     pattern = re.compile(rf"^class {re.escape(name)}\b", re.MULTILINE)
-    for file in _sources(module):
+    for file in _find_sources(module):
         text = file.read_text(encoding="utf-8", errors="replace")
         if pattern.search(text):
             tree = ast.parse(text)
-            node = _defines(tree, name)
+            node = _find_definition(tree, name)
             if node:
                 return node, tree
     return None
 
 
-def _defines(tree: ast.Module, name: str) -> ast.ClassDef | None:
+def _find_definition(tree: ast.Module, name: str) -> ast.ClassDef | None:
     return next((n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name), None)
 
 
-def _sources(module: str) -> Iterator[Path]:
+def _find_sources(module: str) -> Iterator[Path]:
     """Yield the module's file, or its package's files, nearest to the top first."""
     top, *rest = module.split(".")
     spec = importlib.util.find_spec(top)
@@ -105,7 +105,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 def fits(value: Any, annotation: str) -> bool:
     """Tell whether a YAML value fits an annotation such as ``"float | None"``; an unknown part fits everything."""
     allowed: list[type] = []
-    for part in _parts(ast.parse(annotation, mode="eval").body):
+    for part in _split_union(ast.parse(annotation, mode="eval").body):
         name = ast.unparse(part).split("[")[0]
         if name not in _TYPES:
             return True
@@ -115,15 +115,15 @@ def fits(value: Any, annotation: str) -> bool:
     return isinstance(value, tuple(allowed))
 
 
-def _parts(node: ast.expr) -> Iterator[ast.expr]:
+def _split_union(node: ast.expr) -> Iterator[ast.expr]:
     """Yield the members of ``A | B``, ``Optional[A]`` and ``Union[A, B]``."""
     if isinstance(node, ast.BinOp):
-        yield from _parts(node.left)
-        yield from _parts(node.right)
+        yield from _split_union(node.left)
+        yield from _split_union(node.right)
     elif isinstance(node, ast.Subscript) and ast.unparse(node.value) in {"Optional", "Union", "typing.Optional"}:
         members = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         for member in members:
-            yield from _parts(member)
+            yield from _split_union(member)
         if "Optional" in ast.unparse(node.value):
             yield ast.Constant(None)
     else:

@@ -1,4 +1,4 @@
-"""Whether the installed TRL is one that alignzoo is tested with; another is said once, and may well work."""
+"""Warns of an installed TRL that alignzoo is not tested with."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a plugin subclasses and hooks, and how it is found."""
+"""Defines what a plugin subclasses and hooks, and finds the installed plugins."""

@@ -1,4 +1,4 @@
-"""What a method's :meth:`alignzoo.Method.equation` is computed from: log-probabilities, and nothing of TRL's."""
+"""Holds what :meth:`alignzoo.Method.equation` is computed from: log-probabilities, and nothing of TRL's."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answers:
-    """One column of answers, token by token: log p(token | what precedes it), in nats, 0 behind an answer's end.
+    """One column of completions, token by token: log p(token | what precedes it), in nats, 0 behind a completion's end.
 
-    Every tensor is (rows, longest answer), in float32. ``x.policy.sum(-1)`` is an answer's log-probability.
+    Every tensor is (rows, longest completion), in float32. ``x.policy.sum(-1)`` is a completion's log-probability.
     """
 
     policy: Tensor
@@ -24,25 +24,25 @@ class Answers:
     """Under the start model."""
 
     old: Tensor
-    """Under the policy that sampled the answers, an update ago; where none are sampled, the policy's, detached."""
+    """Under the policy that sampled the completions, a step ago; where none are sampled, the policy's, detached."""
 
     mask: Tensor
-    """1 where an answer has a token, 0 behind its end."""
+    """1 where a completion has a token, 0 behind its end."""
 
     @property
     def log_ratio(self) -> Tensor:
-        """Policy's less reference's, (rows, longest answer)."""
+        """Policy's less reference's, (rows, longest completion)."""
         return self.policy - self.reference
 
     @property
     def lengths(self) -> Tensor:
-        """Tokens of each answer, with the one that ends it, (rows,)."""
+        """Tokens of each completion, EOS included, (rows,)."""
         return self.mask.sum(-1)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """All rows of one update. ``batch["chosen"]`` are the answers of a column of the method's format."""
+    """All rows of one step. ``batch["chosen"]`` are the completions of a column of the method's format."""
 
     columns: Mapping[str, Answers]
     """The columns with token ids of :class:`alignzoo.DataFormat`, without ``_ids``.
@@ -52,13 +52,13 @@ class Batch:
     """
 
     labels: Tensor
-    """Unpaired: whether the answer is good, (rows,), bool. Else empty."""
+    """Unpaired: whether the completion is good, (rows,), bool. Else empty."""
 
     rewards: Tensor
-    """Sampled: each answer's reward, (rows,); their spread is in the hundreds. Else empty."""
+    """Sampled: each completion's reward, (rows,); their spread is in the hundreds. Else empty."""
 
     groups: Tensor
-    """Sampled: the number of each answer's prompt, (rows,). Else empty."""
+    """Sampled: the number of each completion's prompt, (rows,). Else empty."""
 
     def __getitem__(self, column: str) -> Answers:
         return self.columns[column]

@@ -1,4 +1,4 @@
-"""The hooks a plugin may implement. This file is the whole plugin contract."""
+"""Declares the hooks that a plugin may implement. This file is the whole plugin contract."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a judge is: which of two answers to a prompt is better."""
+"""Defines a judge, which says which of two answers to a prompt is better."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _REMARKS = threading.Lock()
 class Judge(ABC):
     """Compares answers. A plugin subclasses it; ``judge.*`` are the constructor's keyword arguments.
 
-    It must not know which run is which: it is given texts, and nothing of where they come from. Verdicts are kept on
+    It must not know which run is which: it is given texts, and nothing of where they come from. Verdicts are cached on
     disk by :mod:`alignzoo.evaluate.verdicts`, under :meth:`identity`, and no pair is judged twice. The docstring's
     first line is what ``list`` shows.
     """
@@ -26,7 +26,7 @@ class Judge(ABC):
     """Settings that change no verdict, such as a batch size: judged under one value, known under the other."""
 
     batch_size: int = 1
-    """Pairs handed to one call; the verdicts are kept after each call."""
+    """Pairs handed to one call; the verdicts are saved after each call."""
 
     at_once: int = 1
     """Calls that run at the same time, in threads; 1: in the caller's thread."""
@@ -60,7 +60,7 @@ class Judge(ABC):
 
     @abstractmethod
     def __call__(self, prompts: list[str], a: list[str], b: list[str]) -> list[float]:
-        """Return one verdict a prompt: 1.0 where answer A wins, 0.0 where B wins, 0.5 for a tie.
+        """Return one verdict per prompt: 1.0 where answer A wins, 0.0 where B wins, 0.5 for a tie.
 
         Args:
             prompts: the last user turn of each prompt, or the text of a plain prompt.
@@ -68,5 +68,5 @@ class Judge(ABC):
             b: another answer to each.
 
         Raises:
-            UserError: it cannot judge on; the verdicts of earlier calls are kept.
+            UserError: it cannot continue; the verdicts of earlier calls are saved.
         """

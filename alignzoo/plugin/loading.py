@@ -1,4 +1,4 @@
-"""One installed plugin: where it comes from, its import, and what that import did that it should not."""
+"""Loads a plugin, and remarks on what its import should not have done."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def load_plugin(entry: importlib.metadata.EntryPoint) -> tuple[Any, list[str]]:
     return module, remarks
 
 
-class _Printed(io.StringIO):
-    """What a plugin prints. It may close what it takes for the terminal, and is read all the same."""
+class _PluginOutput(io.StringIO):
+    """Collects what a plugin prints. A plugin may close what it takes for the terminal, and is read all the same."""
 
     def close(self) -> None:
         """Stay open."""
@@ -111,15 +111,15 @@ def contain() -> Iterator[io.StringIO]:
     ``os._exit`` raises SystemExit meanwhile; the working folder and both outputs are put back. A crash in native code
     still ends the process; ``ALIGNZOO_DISABLED_PLUGINS`` then leaves the plugin out.
     """
-    end, inside, printed, hydra = os._exit, True, _Printed(), _hydra()
+    end, inside, printed, hydra = os._exit, True, _PluginOutput(), _hydra()
 
-    def ended(status: int) -> NoReturn:
+    def refuse_exit(status: int) -> NoReturn:
         if inside:
             raise SystemExit(f"{status}, by os._exit")
         end(status)  # the plugin kept this function
 
     # patch: os _exit
-    os._exit = ended
+    os._exit = refuse_exit
     try:
         with contextlib.chdir("."), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(sys.stderr):
             yield printed

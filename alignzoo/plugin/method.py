@@ -1,4 +1,4 @@
-"""What an alignment method is: what it declares, and the trainer that it builds from the parts it is handed."""
+"""Defines a method: what it declares, and the trainer that it builds from the parts it is handed."""
 
 from __future__ import annotations
 
@@ -25,29 +25,30 @@ class DataFormat(StrEnum):
     """``prompt_ids``, ``chosen_ids``, ``rejected_ids``."""
 
     UNPAIRED = "unpaired"
-    """``prompt_ids``, ``completion_ids``, ``label`` (True: good), ``KL_completion_ids`` (another row's answer)."""
+    """``prompt_ids``, ``completion_ids``, ``label`` (True: good), ``KL_completion_ids`` (another row's completion)."""
 
     PROMPTS = "prompts"
     """``prompt`` (messages or text) and the dataset's further columns, which rewards can read."""
 
     SUPERVISED = "supervised"
-    """``input_ids`` of prompt and answer, ``labels`` with -100 over the prompt."""
+    """``input_ids`` of prompt and completion, ``labels`` with -100 over the prompt."""
 
     SCORED = "scored"
-    """Single answers with a ``score``, several to a prompt: only datasets hold these, and are paired from them."""
+    """Single completions with a ``score``, several to a prompt: only datasets hold these, and are paired from them."""
 
 
 class ModelKind(StrEnum):
     """What a method trains: which class is loaded from the start model's folder, and what is measured of it."""
 
     POLICY = "policy"
-    """A causal language model; :class:`alignzoo.evaluate.yardstick.Yardstick` measures answers, KL and margins."""
+    """A causal language model; :class:`alignzoo.evaluate.yardstick.Yardstick` measures completions, KL and margins."""
 
     REWARD_MODEL = "reward model"
     """A sequence classifier with one output, a score; a start model without that output gets a random one.
 
-    Its yardstick is :class:`alignzoo.evaluate.reward_yardstick.RewardYardstick`: which of two held-out answers scores
-    higher. An adapter is merged before it is saved, so that ``reward=model reward.model.path=RUN`` takes the run.
+    Its yardstick is :class:`alignzoo.evaluate.reward_yardstick.RewardYardstick`: which of two held-out completions
+    scores higher. An adapter is merged before it is saved, so that ``reward=model reward.model.path=RUN`` takes the
+    run.
     """
 
 
@@ -141,7 +142,7 @@ class Method:
     def mean_of_rows(cls, cfg: DictConfig) -> bool:
         """Return whether a batch's loss is the mean of its rows' losses: ``train.per_device_batch_tokens`` needs that.
 
-        True also for a loss that counts the tokens of the whole update, as transformers does it.
+        True also for a loss that counts the tokens of the whole step, as transformers does it.
         """
         return False
 

@@ -54,10 +54,10 @@ class Registry:
 
     def _add(self, entry: importlib.metadata.EntryPoint, blocked: bool) -> None:
         origin = read_name_and_version(entry.dist)
-        taken = self.plugins.get(entry.name)
-        if taken and (taken.module, taken.distribution) == (entry.value, origin[0]):
+        known = self.plugins.get(entry.name)
+        if known and (known.module, known.distribution) == (entry.value, origin[0]):
             return  # one distribution found twice on sys.path
-        name = entry.name if not taken else f"{entry.name} ({origin[0]})"
+        name = entry.name if not known else f"{entry.name} ({origin[0]})"
         self.plugins[name] = Plugin(name, entry.value, *origin, DISABLED if blocked else None)
         if not blocked:
             self._register(entry, self.plugins[name])
@@ -119,7 +119,7 @@ class Registry:
         """The import names of the plugins' config packages that are there, each with its plugin."""
         found = []
         for plugin, package in self.call("alignzoo_config_packages"):
-            problem = _import_problem(package)
+            problem = _find_import_problem(package)
             if problem:
                 text = f"its config package {package} is not used ({problem})"
                 log.warning("plugin %s (%s): %s", plugin.name, plugin.origin, text)
@@ -131,19 +131,19 @@ class Registry:
     @functools.cached_property
     def methods(self) -> dict[str, tuple[type[Method], Plugin]]:
         """The methods by name, each with the plugin that adds it."""
-        return self._named("alignzoo_methods", "method")
+        return self._collect("alignzoo_methods", "method")
 
     @functools.cached_property
     def rewards(self) -> dict[str, tuple[type[Reward], Plugin]]:
         """The rewards by name, each with the plugin that adds it."""
-        return self._named("alignzoo_rewards", "reward")
+        return self._collect("alignzoo_rewards", "reward")
 
     @functools.cached_property
     def judges(self) -> dict[str, tuple[type[Judge], Plugin]]:
         """The judges by name, each with the plugin that adds it."""
-        return self._named("alignzoo_judges", "judge")
+        return self._collect("alignzoo_judges", "judge")
 
-    def _named(self, hook: str, kind: str) -> dict[str, tuple[Any, Plugin]]:
+    def _collect(self, hook: str, kind: str) -> dict[str, tuple[Any, Plugin]]:
         """Return what the hook's plugins add, by name; alignzoo keeps its names, two strangers lose a common one."""
         owners: dict[str, list[tuple[Any, Plugin]]] = {}
         for plugin, item in self.call(hook):
@@ -154,10 +154,10 @@ class Registry:
             if len(adding) == 1 or own:
                 found[name] = (own or adding)[0]
             if len(adding) > 1:
-                self._clash(kind, name, [plugin for _, plugin in adding], bool(own))
+                self._record_clash(kind, name, [plugin for _, plugin in adding], bool(own))
         return found
 
-    def _clash(self, kind: str, name: str, plugins: list[Plugin], ours: bool) -> None:
+    def _record_clash(self, kind: str, name: str, plugins: list[Plugin], ours: bool) -> None:
         strangers = [plugin for plugin in plugins if plugin.distribution != OWN or not ours]
         adding = " and ".join(f"{plugin.name} ({plugin.origin})" for plugin in plugins)
         outcome = f"alignzoo's is used. To be rid of this, uninstall {strangers[0].distribution}"
@@ -209,7 +209,7 @@ class Registry:
         raise UserError(f"{kind}={name}: no installed plugin adds it.{did_you_mean(name, known)}{''.join(left_out)}")
 
 
-def _import_problem(package: str) -> str | None:
+def _find_import_problem(package: str) -> str | None:
     """Return why Hydra could not import a config package, or None."""
     try:
         with contain():

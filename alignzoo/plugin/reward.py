@@ -1,4 +1,4 @@
-"""What a reward is: the score of sampled answers, for on-policy methods."""
+"""Defines a reward: the score of sampled completions, for on-policy methods."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 
 class Reward(ABC):
-    """Scores answers. A plugin subclasses it; ``reward.<name>.*`` are the constructor's keyword arguments.
+    """Scores completions. A plugin subclasses it; ``reward.<name>.*`` are the constructor's keyword arguments.
 
     The docstring's first line is what ``list`` shows. One whose scores depend on those before has ``state_dict()``, of
-    plain values and tensors, and ``load_state_dict(state)``: checkpoints hold it, and a resumed run goes on from it.
+    plain values and tensors, and ``load_state_dict(state)``: checkpoints hold it, and a resumed run gets it back.
     """
 
     name: ClassVar[str]
@@ -21,11 +21,11 @@ class Reward(ABC):
 
     @abstractmethod
     def __call__(self, prompts: list[str], answers: list[str], **columns: list[Any]) -> list[float]:
-        """Return one finite score an answer.
+        """Return one finite score per completion.
 
         Args:
             prompts: the last user turn of each prompt, or the text of a plain prompt.
-            answers: the sampled answers, as text, without special tokens.
-            columns: the dataset's further columns, one value an answer; ``ended``: whether it ended by itself; and
+            answers: the sampled completions, as text, without special tokens.
+            columns: the dataset's further columns, one value per completion; ``ended``: whether it ended with EOS; and
                 ``whole_prompts``: each prompt with all its turns, as messages, or the text of a plain prompt.
         """

@@ -1,4 +1,4 @@
-"""What a plugin's hooks must return, checked item by item before anything relies on it."""
+"""Checks what a plugin's hooks return, item by item, before anything relies on it."""
 
 from __future__ import annotations
 

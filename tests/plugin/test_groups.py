@@ -12,8 +12,8 @@ from alignzoo.plugin.registry import registry
 @pytest.mark.parametrize(
     ("group", "batch", "said"),
     [
-        (1, 4, "method.num_generations=1 must be at least 2: an answer is compared with its group."),
-        (0, 4, "method.num_generations=0 must be at least 2: an answer is compared with its group."),
+        (1, 4, "method.num_generations=1 must be at least 2: a completion is compared with its group."),
+        (0, 4, "method.num_generations=0 must be at least 2: a completion is compared with its group."),
         (3, 4, "train.global_batch_size=4 must be a multiple of method.num_generations=3: a batch holds whole groups."),
         (8, 4, "train.global_batch_size=4 must be a multiple of method.num_generations=8: a batch holds whole groups."),
     ],

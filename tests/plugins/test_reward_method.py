@@ -171,7 +171,7 @@ def test_what_a_reward_model_cannot_do_is_refused(trained: Outcome, tmp_path: Pa
     assert done.err.startswith("alignzoo: model=tiny (")
     assert "is a reward model: it gives scores, and no answers" in done.err
     done = run(tmp_path / "run", "method=reward", *QUICK, "judge=rule")
-    assert done.err == "alignzoo: judge=rule: method=reward trains a reward model, which gives no answers.\n"
+    assert done.err == "alignzoo: judge=rule: method=reward trains a reward model, which generates no text.\n"
     done = run(tmp_path / "run", "method=reward", *QUICK, "method.center_rewards_coefficient=-1")
     assert "must be 0 or above" in done.err
 
