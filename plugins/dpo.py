@@ -2,7 +2,7 @@
 
 Rafailov et al., 2023, "Direct Preference Optimization: Your Language Model is Secretly a Reward Model",
 https://arxiv.org/abs/2305.18290, equation 7. Loss: -log sigmoid(beta x (log-ratio of chosen - log-ratio of rejected)),
-each log-ratio summed over the answer's tokens, against the start model.
+each log-ratio summed over the completion's tokens, against the start model.
 
 Data: pairs. Beta: strength of the pull towards the start model; published values 0.01 (Zephyr's best), 0.1 (paper,
 dialogue and summaries: 0.1 and 0.5). Learning rates: 5e-7 (Zephyr, Tulu 3) to 5e-6 for full training, ten times that
@@ -44,7 +44,7 @@ class DPO(Method):
 
     @classmethod
     def check(cls, cfg: DictConfig) -> None:
-        """Refuse a beta that turns preferences round, and label smoothing where TRL ignores it."""
+        """Refuse a beta that reverses preferences, and label smoothing where TRL ignores it."""
         if cfg.method.beta <= 0:
             raise UserError(f"method.beta={cfg.method.beta} must be above 0: at 0 or below DPO has nothing to learn.")
         smoothing, losses = cfg.method.get("label_smoothing", 0), set(cfg.method.loss_type)

@@ -1,9 +1,9 @@
 """Group Relative Policy Optimization.
 
 Shao et al., 2024, "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models",
-https://arxiv.org/abs/2402.03300, equation 3. For each prompt a group of answers is sampled and rewarded; each answer's
-advantage is its reward less the group's mean, over the group's standard deviation; PPO's clipped objective follows,
-with a KL penalty towards the start model.
+https://arxiv.org/abs/2402.03300, equation 3. For each prompt a group of completions is sampled and rewarded; each
+completion's advantage is its reward less the group's mean, over the group's standard deviation; PPO's clipped objective
+follows, with a KL penalty towards the start model.
 
 Data: prompts, and rewards (`reward=...`). Beta: weight of the KL penalty, 0.04 in the paper, often 0 since (Dr. GRPO,
 DAPO). Learning rates: 1e-6 (paper, 7B); 5e-7 to 5e-6. Its loss starts near zero and says little: watch the reward.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class GRPO(Method):
-    """Group Relative Policy Optimization (Shao et al., 2024): rewards compared within a group of sampled answers."""
+    """Group Relative Policy Optimization (Shao et al., 2024): rewards compared within a group of completions."""
 
     name = "grpo"
     data = DataFormat.PROMPTS
@@ -49,7 +49,8 @@ class GRPO(Method):
         """Shao et al., 2024, equations 3 and 4, advantages of section 4.1.2.
 
         Since the paper, TRL's defaults: the KL term is weighed by the ratio too (DeepSeek-V3.2, section 3.1), and
-        ``dapo`` and ``bnpo`` average over all tokens (Yu et al., 2025, section 3.3), ``grpo`` over each answer's first.
+        ``dapo`` and ``bnpo`` average over all tokens (Yu et al., 2025, section 3.3), ``grpo`` over each
+        completion's first.
         """
         import torch
 

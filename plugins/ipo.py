@@ -2,12 +2,12 @@
 
 Azar et al., 2023, "A General Theoretical Paradigm to Understand Learning from Human Preferences",
 https://arxiv.org/abs/2310.12036, equation 17. Loss: (difference of log-ratios - 1 / (2 beta))^2, with log-ratios
-averaged over the answer's tokens, as the authors confirmed for TRL.
+averaged over the completion's tokens, as the authors confirmed for TRL.
 
-Data: pairs. Beta is the paper's tau: the margin aims at 1 / (2 beta) nats a token and then stops, so that the loss does
-not run away on certain preferences. Published values 0.01 to 1.0 (Hugging Face, "Preference Tuning LLMs with Direct
-Preference Optimization Methods", 2024: best at 0.01 and 0.4 on two 7B models); they are not DPO's. Learning rates:
-as DPO's.
+Data: pairs. Beta is the paper's tau: the margin aims at 1 / (2 beta) nats per token and then stops, so that the loss
+does not run away on certain preferences. Published values 0.01 to 1.0 (Hugging Face, "Preference Tuning LLMs with
+Direct Preference Optimization Methods", 2024: best at 0.01 and 0.4 on two 7B models); they are not DPO's. Learning
+rates: as DPO's.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class IPO(Method):
     def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
         """Azar et al., 2023, equation 17, on mean log-probabilities.
 
-        Log-ratios are averaged over the answer's tokens, which the paper leaves open.
+        Log-ratios are averaged over the completion's tokens, which the paper leaves open.
         """
         chosen, rejected = (batch[name].log_ratio.sum(-1) / batch[name].lengths for name in ("chosen", "rejected"))
         loss: Tensor = (chosen - rejected - 1 / (2 * cfg.method.beta)).square().mean()

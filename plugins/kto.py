@@ -1,10 +1,10 @@
 """Kahneman-Tversky Optimization.
 
 Ethayarajh et al., 2024, "KTO: Model Alignment as Prospect Theoretic Optimization", https://arxiv.org/abs/2402.01306,
-equations 7 and 8. Loss: weight x (1 - sigmoid(beta x (log-ratio - KL))) for a good answer, with the sign turned round
-for a bad one; KL is estimated on answers of other prompts in the batch and not differentiated.
+equations 7 and 8. Loss: weight x (1 - sigmoid(beta x (log-ratio - KL))) for a good completion, with the sign reversed
+for a bad one; KL is estimated on completions of other prompts in the batch and not differentiated.
 
-Data: single answers, each good or bad; pairs are taken apart into one good and one bad answer. Every batch holds both
+Data: single completions, each good or bad; pairs are taken apart into one of each. Every batch holds both
 labels. Beta: inverse temperature of the value function, published 0.01 to 0.3 (paper: 0.1). Learning rates: 5e-7 in
 the paper, at most 5e-6 with full training. Batches below 8 make the KL estimate noisy.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class KTO(Method):
-    """Kahneman-Tversky Optimization (Ethayarajh et al., 2024): learns from single answers marked good or bad."""
+    """Kahneman-Tversky Optimization (Ethayarajh et al., 2024): learns from single completions marked good or bad."""
 
     name = "kto"
     data = DataFormat.UNPAIRED
@@ -42,7 +42,7 @@ class KTO(Method):
         if cfg.train.per_device_batch_size < 2:
             raise UserError(
                 "train.per_device_batch_size must be at least 2 for kto: "
-                "its KL term pairs each prompt with another's answer."
+                "its KL term pairs each prompt with another's completion."
             )
 
     @classmethod

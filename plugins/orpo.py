@@ -1,9 +1,9 @@
 """Odds Ratio Preference Optimization.
 
-Hong et al., 2024, "ORPO: Monolithic Preference Optimization without Reference Model",
-https://arxiv.org/abs/2403.07691, equations 6 and 7. Loss: the mean negative log-likelihood of prompt and chosen answer
-(of both: TRL follows the authors' code in this), plus beta times -log sigmoid(log odds of chosen - log odds of
-rejected), with odds p / (1 - p) of the answer's length-normalised probability.
+Hong et al., 2024, "ORPO: Monolithic Preference Optimization without Reference Model", https://arxiv.org/abs/2403.07691,
+equations 6 and 7. Loss: the mean negative log-likelihood of prompt and chosen completion (of both: TRL follows the
+authors' code in this), plus beta times -log sigmoid(log odds of chosen - log odds of rejected), with odds p / (1 - p)
+of the completion's length-normalised probability.
 
 Data: pairs, no reference model. Beta is the paper's lambda: 0.1 (Mistral 7B) to 0.25 (Llama 2), up to 1.0. Learning
 rates: 5e-6 (Mistral) to 8e-6 (paper, section 5), ten times DPO's, because ORPO also has to learn what SFT teaches.
@@ -37,10 +37,10 @@ class ORPO(Method):
 
     @classmethod
     def check(cls, cfg: DictConfig) -> None:
-        """Refuse a weight that prefers the rejected answer."""
+        """Refuse a weight that prefers the rejected completion."""
         if cfg.method.beta < 0:
             raise UserError(
-                f"method.beta={cfg.method.beta} must be 0 or above: below, ORPO prefers the rejected answer."
+                f"method.beta={cfg.method.beta} must be 0 or above: below, ORPO prefers the rejected completion."
             )
 
     def build_trainer(self, parts: TrainParts) -> Trainer:
@@ -59,7 +59,7 @@ class ORPO(Method):
     def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
         """Hong et al., 2024, equations 6 and 7.
 
-        The likelihood is that of prompt and chosen answer, each token weighing the same, as in the authors' code.
+        The likelihood is that of prompt and chosen completion, each token weighing the same, as in the authors' code.
         """
         import torch
         from torch.nn.functional import logsigmoid
@@ -75,8 +75,9 @@ def concatenated_forward(trainer: Any, model: Any, batch: dict[str, Any]) -> tup
     """Replaces the method of TRL's trainer, which keeps logits of (rows, tokens, vocabulary).
 
     Returns:
-        Mean log-probabilities of chosen and rejected answers, (pairs,) each; the mean logits of their scored positions,
-        which TRL averages again for its log; and the mean negative log-likelihood of prompts with chosen answers.
+        Mean log-probabilities of chosen and rejected completions, (pairs,) each; the mean logits of their scored
+        positions, which TRL averages again for its log; and the mean negative log-likelihood of prompts with chosen
+        completions.
     """
     import torch
 

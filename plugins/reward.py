@@ -1,9 +1,9 @@
 """Reward models.
 
 Ouyang et al., 2022, "Training language models to follow instructions with human feedback",
-https://arxiv.org/abs/2203.02155, section 3.5, equation 1, with two answers a prompt: the model of Bradley and Terry.
-Loss: -log sigmoid(score of chosen - score of rejected). Since adding a number to all scores changes nothing in it, a
-term keeps them around zero: coefficient x (score of chosen + score of rejected)^2 (Eisenstein et al., 2023,
+https://arxiv.org/abs/2203.02155, section 3.5, equation 1, with two completions per prompt: the model of Bradley and
+Terry. Loss: -log sigmoid(score of chosen - score of rejected). Since adding a number to all scores changes nothing in
+it, a term keeps them around zero: coefficient x (score of chosen + score of rejected)^2 (Eisenstein et al., 2023,
 https://arxiv.org/abs/2312.09244, equation 2).
 
 Data: pairs. Learning rates: 9e-6 (InstructGPT, 6B), 1e-5 and 5e-6 (Llama 2, 70B), ten times that with adapters. One
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class RewardModeling(Method):
-    """Reward modeling (Ouyang et al., 2022): a score for answers, so that the better of two has the higher one."""
+    """Reward modeling (Ouyang et al., 2022): a score for completions, so that the better of two has the higher one."""
 
     name = "reward"
     data = DataFormat.PREFERENCE
@@ -46,12 +46,12 @@ class RewardModeling(Method):
         return True
 
     def trainer_arguments(self, parts: TrainParts) -> dict[str, Any]:
-        """Join each answer to its prompt, as TRL's collator takes them."""
-        heldout = parts.heldout and joined(parts.heldout)
-        return super().trainer_arguments(parts) | {"train_dataset": joined(parts.train), "eval_dataset": heldout}
+        """Join each completion to its prompt, as TRL's collator takes them."""
+        heldout = parts.heldout and join_prompts(parts.heldout)
+        return super().trainer_arguments(parts) | {"train_dataset": join_prompts(parts.train), "eval_dataset": heldout}
 
 
-def joined(rows: Dataset) -> Dataset:
+def join_prompts(rows: Dataset) -> Dataset:
     """Return ``chosen_ids`` and ``rejected_ids`` with the prompt's ids before them."""
 
     def join(batch: dict[str, list[list[int]]]) -> dict[str, list[list[int]]]:

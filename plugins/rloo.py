@@ -1,12 +1,12 @@
 """REINFORCE Leave-One-Out.
 
 Ahmadian et al., 2024, "Back to Basics: Revisiting REINFORCE Style Optimization for Learning from Human Feedback in
-LLMs", https://arxiv.org/abs/2402.14740, section 2.3. For each prompt several answers are sampled and rewarded; each
-answer's advantage is its reward less the mean of the others'. The KL penalty towards the start model stands in the
-reward, summed over the answer, which counts as one action. TRL adds PPO's clip, which acts where a batch of answers
-serves several updates.
+LLMs", https://arxiv.org/abs/2402.14740, section 2.3. For each prompt several completions are sampled and rewarded; each
+completion's advantage is its reward less the mean of the others'. The KL penalty towards the start model stands in the
+reward, summed over the completion, which counts as one action. TRL adds PPO's clip, which acts where a batch of
+completions serves several steps.
 
-Data: prompts, and rewards (`reward=...`). Beta: 0.03 in the paper (appendix C). Answers a prompt: 2 and 4 there.
+Data: prompts, and rewards (`reward=...`). Beta: 0.03 in the paper (appendix C). Completions per prompt: 2 and 4 there.
 Learning rate: 1e-6 (appendix C, 7B). Its loss says little: watch the reward and the KL.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class RLOO(Method):
-    """REINFORCE Leave-One-Out (Ahmadian et al., 2024): an answer's reward less the mean of its group's others."""
+    """REINFORCE Leave-One-Out (Ahmadian et al., 2024): a completion's reward less the mean of its group's others."""
 
     name = "rloo"
     data = DataFormat.PROMPTS
@@ -35,7 +35,7 @@ class RLOO(Method):
 
     @classmethod
     def check(cls, cfg: DictConfig) -> None:
-        """Refuse an answer that has no others to be compared with, and groups that do not fill a batch."""
+        """Refuse a completion that has no others to be compared with, and groups that do not fill a batch."""
         check_groups(cfg)
         if cfg.method.beta < 0:
             raise UserError(f"method.beta={cfg.method.beta} must be 0 (no KL penalty) or above.")
@@ -49,8 +49,8 @@ class RLOO(Method):
     def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
         """Ahmadian et al., 2024, section 2.3.
 
-        The KL penalty stands in the reward, as in section 2; since the paper, TRL clips the whole answer's ratio as PPO
-        does each token's.
+        The KL penalty stands in the reward, as in section 2; since the paper, TRL clips the whole completion's ratio
+        as PPO does each token's.
         """
         import torch
 

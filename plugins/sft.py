@@ -1,11 +1,11 @@
 """Supervised fine-tuning.
 
-Maximum likelihood of good answers given their prompts (Ouyang et al., 2022, "Training language models to follow
+Maximum likelihood of good completions given their prompts (Ouyang et al., 2022, "Training language models to follow
 instructions with human feedback", https://arxiv.org/abs/2203.02155, section 3.5, step 1). Loss: the mean negative
-log-likelihood of the answer's tokens; the prompt's are not trained.
+log-likelihood of the completion's tokens; the prompt's are not trained.
 
-Data: single good answers; of pairs the chosen one, of marked answers the good ones. Learning rates: 2e-5 (Zephyr 7B),
-up to 1e-3 for models as small as SmolLM2-135M, 2e-4 with adapters (QLoRA).
+Data: single good completions; of pairs the chosen one, of marked completions the good ones. Learning rates: 2e-5
+(Zephyr 7B), up to 1e-3 for models as small as SmolLM2-135M, 2e-4 with adapters (QLoRA).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class SFT(Method):
-    """Supervised fine-tuning (Ouyang et al., 2022): the likelihood of good answers, where alignment usually starts."""
+    """Supervised fine-tuning (Ouyang et al., 2022): the likelihood of good completions, where alignment starts."""
 
     name = "sft"
     data = DataFormat.SUPERVISED
@@ -32,7 +32,7 @@ class SFT(Method):
 
     @classmethod
     def mean_of_rows(cls, cfg: DictConfig) -> bool:
-        """Its sum goes by the tokens of the whole update."""
+        """Its sum goes by the tokens of the whole step."""
         return True
 
     @classmethod

@@ -1,4 +1,4 @@
-"""A chat model behind an OpenAI-compatible endpoint: failures are retried, and its key stays in the environment."""
+"""Asks a chat model behind an OpenAI-compatible endpoint: failures are retried, its key stays in the environment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONGEST_WAIT = 60.0  #: seconds, whatever the endpoint asks for
 _PASSING = frozenset({408, 409, 425, 429})  #: statuses below 500 that another attempt may mend
 
 
-class _Stay(urllib.request.HTTPRedirectHandler):
+class _RefuseRedirects(urllib.request.HTTPRedirectHandler):
     """Follows no redirect: urllib would hand the key to wherever it leads."""
 
     def redirect_request(self, *args: Any, **keys: Any) -> None:
@@ -88,28 +88,28 @@ class Endpoint:
             headers["Authorization"] = f"Bearer {key}"
         request = urllib.request.Request(f"{self.base_url.rstrip('/')}/chat/completions", body, headers)
         try:
-            with urllib.request.build_opener(_Stay).open(request, timeout=self.timeout) as reply:
+            with urllib.request.build_opener(_RefuseRedirects).open(request, timeout=self.timeout) as reply:
                 content = json.loads(reply.read())["choices"][0]["message"]["content"]
             return str(content or ""), "", 0.0
         except urllib.error.HTTPError as error:
             if error.code < 500 and error.code not in _PASSING:
                 raise UserError(self._refusal(error, key)) from None
-            return None, f"HTTP {error.code}", _seconds(error.headers.get("Retry-After"))
+            return None, f"HTTP {error.code}", _read_seconds(error.headers.get("Retry-After"))
         except (OSError, http.client.HTTPException) as error:
-            return None, _without(str(getattr(error, "reason", error)) or type(error).__name__, key), 0.0
+            return None, _remove_key(str(getattr(error, "reason", error)) or type(error).__name__, key), 0.0
         except (ValueError, LookupError, TypeError):
             return None, "its answer is not a chat completion", 0.0
 
     def _refusal(self, error: urllib.error.HTTPError, key: str | None) -> str:
-        told = _without(" ".join(error.read(2_000).decode(errors="replace").split())[:300], key)
+        text = _remove_key(" ".join(error.read(2_000).decode(errors="replace").split())[:300], key)
         hint = f" Check the key in {self.group}.api_key_env." if error.code in (401, 403) else ""
-        return f"{self.group}.base_url={self.base_url} refuses model={self.model}: HTTP {error.code} {told}.{hint}"
+        return f"{self.group}.base_url={self.base_url} refuses model={self.model}: HTTP {error.code} {text}.{hint}"
 
 
-def _without(text: str, key: str | None) -> str:
+def _remove_key(text: str, key: str | None) -> str:
     """Leave the key out of what is printed: some endpoints repeat it."""
     return text.replace(key, "***") if key else text
 
 
-def _seconds(retry_after: str | None) -> float:
+def _read_seconds(retry_after: str | None) -> float:
     return float(retry_after) if retry_after and re.fullmatch(r"\d+(\.\d+)?", retry_after.strip()) else 0.0

@@ -1,4 +1,4 @@
-"""A chat model in this process that answers one user message greedily."""
+"""Answers single user messages with a chat model in this process, greedily."""
 
 from __future__ import annotations
 
