@@ -269,7 +269,7 @@ def test_the_method_of_the_how_to_is_found_and_checked(
     followed(ROOT / "docs" / "how-to" / "add-a-method.md")
     method = check.check(compose_config("method=slic"))
     assert (method.name, registry.registry().methods["slic"][1].origin) == ("slic", "alignzoo-slic 0.1.0")
-    with pytest.raises(UserError, match="it is hinge there"):
+    with pytest.raises(UserError, match="method=slic sets it to hinge"):
         check.check(compose_config("method=slic", "+method.loss_type=sigmoid"))
 
 
