@@ -267,7 +267,7 @@ def test_the_method_of_the_how_to_is_found_and_checked(
     followed: Callable[[Path], Path], compose_config: Callable[..., DictConfig]
 ) -> None:
     followed(ROOT / "docs" / "how-to" / "add-a-method.md")
-    method = check.check(compose_config("method=slic"))
+    method = check.check(compose_config("method=slic")).method
     assert (method.name, registry.registry().methods["slic"][1].origin) == ("slic", "alignzoo-slic 0.1.0")
     with pytest.raises(UserError, match="method=slic sets it to hinge"):
         check.check(compose_config("method=slic", "+method.loss_type=sigmoid"))
@@ -277,7 +277,7 @@ def test_the_sampling_method_of_the_how_to_is_found_and_checked(
     followed: Callable[[Path], Path], compose_config: Callable[..., DictConfig]
 ) -> None:
     followed(ROOT / "docs" / "how-to" / "add-a-sampling-method.md")
-    assert check.check(compose_config("method=gmpo")).uses_rewards
+    assert check.check(compose_config("method=gmpo")).method.uses_rewards
     with pytest.raises(UserError, match=r"must be a multiple of method\.num_generations=3"):
         check.check(compose_config("method=gmpo", "method.num_generations=3"))
 

@@ -87,11 +87,11 @@ def _in_a_process(file: Path, model: str, cache: Path) -> dict[str, float]:
 
 def check_file(file: str, model: str, cache: str) -> None:
     """Check the pairs in ``file``, with ``cache`` for the rows, and print seconds and memory as JSON."""
-    from alignzoo.config import check as settings
+    from alignzoo.config.check import check
     from alignzoo.config.compose import compose
     from alignzoo.data.summary import summarise
     from alignzoo.models import load, start_model
-    from alignzoo.train.inputs import make_ready
+    from alignzoo.train.inputs import prepare_run
 
     cfg = compose([f"model={model}", "dataset=local", f"dataset.path={file}", "dataset.chat=true"])
     load.load_tokenizer(start_model.start_folder(cfg.model), cfg.model)
@@ -99,9 +99,8 @@ def check_file(file: str, model: str, cache: str) -> None:
     os.environ["ALIGNZOO_CACHE"] = str(with_models(Path(cache)))
     with Memory() as memory:
         began = time.perf_counter()
-        method = settings.check(cfg)
-        ready = make_ready(cfg, method)
-        report = summarise(cfg, method, ready.data, ready.tokenizer, ready.stops, bad_rows_stop=True)
+        inputs = prepare_run(check(cfg))
+        report = summarise(cfg, inputs.method, inputs.data, inputs.tokenizer, inputs.eos_ids, bad_rows_stop=True)
         seconds = time.perf_counter() - began
     print(json.dumps({"seconds": seconds, "memory": memory.peak - memory.idle, "rows": report["rows"]}))
 

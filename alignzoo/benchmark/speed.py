@@ -69,13 +69,12 @@ def prepared(case: Case, updates: int, folder: Path) -> tuple[dict[str, Any], Wo
         write_rows(folder / "rows.parquet", case, updates)
     overrides = case.overrides(folder / "rows.parquet", _model(case.model, folder.parent), updates)
     side = Side(overrides, folder / "side")
-    ready = side.ready
     groups = _groups(side, updates) if case.method == "grpo" else []
     _in_order(side, case).to_json(folder / "rows.jsonl")
-    arguments = trl_arguments(side.cfg, side.method, folder, ready.device, ready.precision, ready.plan)
+    arguments = trl_arguments(side.inputs.checked, folder, side.inputs.plan)
     settings = {
         "method": case.method,
-        "model": str(ready.start),
+        "model": str(side.inputs.start),
         "rows": str(folder / "rows.jsonl"),
         "groups": groups,
         "folder": str(folder / "trained"),
@@ -109,7 +108,7 @@ def _model(name: str, folder: Path) -> list[str]:
 
 def _groups(side: Side, updates: int) -> list[dict[str, Any]]:
     """Return for each update a prompt, and the answers of its pair and of those behind it, as token ids."""
-    pairs = side.ready.data.train.to_list()
+    pairs = side.inputs.data.train.to_list()
     starts = range(0, updates * GROUP // 2, GROUP // 2)
     return [
         {
@@ -128,7 +127,7 @@ def _in_order(side: Side, case: Case) -> Any:
     from alignzoo.train.token_rows import BlockSampler
 
     if case.method == "grpo":
-        return side.ready.rows.select_columns(["prompt"])
+        return side.inputs.rows.select_columns(["prompt"])
     texts = side.texts()
     return texts.select(BlockSampler(len(texts), case.rows, side.cfg.seed)) if case.method == "kto" else texts
 

@@ -56,48 +56,40 @@ class Side:
 
     def __init__(self, overrides: Sequence[str], folder: Path) -> None:
         """Compose the config and prepare the rows; ``folder`` is written by the trainers."""
-        from alignzoo.config import check
+        from alignzoo.config.check import check
         from alignzoo.config.compose import compose
-        from alignzoo.launch import launch
-        from alignzoo.train.inputs import make_ready
+        from alignzoo.train.inputs import prepare_run
 
-        self.cfg = compose(overrides)
-        launch.quiet(self.cfg)
-        self.method = check.check(self.cfg)
-        self.ready = make_ready(self.cfg, self.method)
+        self.inputs = prepare_run(check(compose(overrides)))
+        self.cfg, self.method = self.inputs.cfg, self.inputs.method
         self.folder = folder
 
     def policy(self) -> Any:
         """Return the start model."""
-        from alignzoo.models import load
-
-        return load.load_policy(self.ready.start, self.cfg, self.ready.precision)
+        return self.inputs.load_model()
 
     def alignzoo(self) -> Any:
         """Return the trainer that ``python -m alignzoo`` builds."""
-        from alignzoo.evaluate.rewards import configured_rewards
         from alignzoo.runs.record import Record
-        from alignzoo.train.run import train_parts, trl_config_of
+        from alignzoo.train.callbacks import standard_callbacks
 
-        ready = self.ready
-        rewards = configured_rewards(self.cfg, self.method, ready.rows, ready.data.heldout, ready.stops)
-        args = trl_config_of(self.cfg, self.method, ready, rewards, self.folder)
-        parts = train_parts(self.cfg, self.method, ready, args, rewards, self.policy(), Record(self.folder))
-        return self.method().build_trainer(parts)
+        args = self.inputs.trl_config(self.folder)
+        callbacks = standard_callbacks(self.inputs.checked, Record(self.folder))
+        return self.inputs.build_trainer(args, self.policy(), callbacks)
 
     def trl(self) -> Any:
         """Return TRL's on the same rows, as texts, and settings."""
         from transformers import PrinterCallback
         from trl import DPOTrainer
 
-        tokenizer = self.ready.tokenizer
+        tokenizer = self.inputs.tokenizer
         trainer = DPOTrainer(self.policy(), args=self._args(), train_dataset=self.texts(), processing_class=tokenizer)
         trainer.remove_callback(PrinterCallback)
         return trainer
 
     def texts(self) -> Dataset:
         """Return the rows as texts that TRL turns into the same token ids, with the label where there is one."""
-        tokenizer, rows = self.ready.tokenizer, self.ready.rows
+        tokenizer, rows = self.inputs.tokenizer, self.inputs.rows
         columns = [name for name in rows.column_names if name.endswith("_ids") and not name.startswith("KL_")]
         texts = rows.map(lambda row: {name.removesuffix("_ids"): tokenizer.decode(row[name]) for name in columns})
         kept = [name.removesuffix("_ids") for name in columns]
@@ -106,5 +98,4 @@ class Side:
     def _args(self) -> Any:
         from alignzoo.train.trl_config import trl_config
 
-        ready = self.ready
-        return trl_config(self.cfg, self.method, self.folder, ready.device, ready.precision, ready.plan)
+        return trl_config(self.inputs.checked, self.folder, self.inputs.plan)

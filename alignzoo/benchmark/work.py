@@ -30,10 +30,10 @@ class Work:
 
 def work_of(side: Side, groups: Sequence[dict[str, Any]], updates: int) -> Work:
     """Return the work of an update of these rows, or for GRPO groups; embeddings count once where they are tied."""
-    tokens, learnt, scored = counted(groups or side.ready.rows.to_list())
-    precision = side.ready.precision
+    tokens, learnt, scored = counted(groups or side.inputs.rows.to_list())
+    precision = side.inputs.checked.precision
     flops = parameters(side) * (6 * learnt + 2 * scored)
-    return Work(tokens / updates, flops / updates, _peak(side.ready.device, precision), precision)
+    return Work(tokens / updates, flops / updates, _peak(side.inputs.checked.device, precision), precision)
 
 
 def counted(rows: Sequence[dict[str, Any]]) -> tuple[int, int, int]:
@@ -55,7 +55,7 @@ def parameters(side: Side) -> int:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(side.ready.start))
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(side.inputs.start))
     return sum(weight.numel() for weight in model.parameters())
 
 

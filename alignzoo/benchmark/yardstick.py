@@ -22,15 +22,13 @@ def measure_yardstick(model: str, rounds: int, steps: int) -> dict[str, float]:
     the run has ``train.max_steps``. The reference's pass is left out: the true shares are lower. The start model is
     measured once per sweep: ``first`` is the share of the run that does it.
     """
-    from alignzoo.evaluate.rewards import Rewards
-
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         whole, side = (Side([f"model={model}", *more], Path(scratch)) for more in ([], [f"train.max_steps={steps}"]))
         trainer = whole.alignzoo()
         trainer.train()
-        trained, updates = trainer.model, whole.ready.plan.updates
-        yardstick = whole.ready.yardstick(whole.cfg, Rewards([], [], whole.ready.stops))
+        trained, updates = trainer.model, whole.inputs.plan.updates
+        yardstick = whole.inputs.yardstick()
         for turn in range(rounds + 1):
             train = timed(side.alignzoo())[0] * updates
             measure = _seconds(lambda: yardstick.measure(trained, whole.policy))

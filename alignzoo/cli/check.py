@@ -42,17 +42,13 @@ def main(words: Sequence[str]) -> int:
 
 def check(cfg: DictConfig) -> dict[str, Any]:
     """Return the summary of the data that ``cfg`` names, with the ``plan`` of a training on it."""
-    from alignzoo.config import check as settings
+    from alignzoo.config.check import check as check_config
     from alignzoo.data.summary import summarise
-    from alignzoo.launch.launch import quiet
-    from alignzoo.train.inputs import make_ready
+    from alignzoo.train.inputs import prepare_run
 
-    method = settings.check(cfg)
-    quiet(cfg)
+    checked = check_config(cfg)
     would_stop = cfg.dataset.bad_rows == "stop"
     cfg.dataset.bad_rows = "drop"  # to report them all
-    ready = make_ready(cfg, method)
-    return {
-        **summarise(cfg, method, ready.data, ready.tokenizer, ready.stops, would_stop),
-        "plan": str(ready.plan),
-    }
+    inputs = prepare_run(checked)
+    summary = summarise(cfg, checked.method, inputs.data, inputs.tokenizer, inputs.eos_ids, would_stop)
+    return {**summary, "plan": str(inputs.plan)}

@@ -11,10 +11,8 @@ from alignzoo.config.metrics import NUMBERS
 from alignzoo.system.errors import UserError
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
     from alignzoo.evaluate.targets import Target
-    from alignzoo.train.inputs import Ready
+    from alignzoo.train.inputs import RunInputs
 
 
 def main(words: Sequence[str]) -> int:
@@ -58,55 +56,48 @@ def _measured(word: str, overrides: Sequence[str], save: bool, silent: bool) -> 
 
 def measure(target: Target) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Return the target's lines of ``answers.jsonl``, and the hashes of the rows of its configuration."""
-    from alignzoo.config import check
+    from alignzoo.config.check import check
     from alignzoo.data.manifest import fingerprints
     from alignzoo.evaluate.judge import configured_judge, judged
-    from alignzoo.evaluate.rewards import configured_rewards
-    from alignzoo.launch.launch import quiet
     from alignzoo.models import start_model
-    from alignzoo.train.inputs import make_ready
+    from alignzoo.train.inputs import prepare_run
 
-    cfg = target.cfg
-    method = check.check(cfg)
-    quiet(cfg)
-    ready = make_ready(cfg, method)
-    _warn_seen(target, ready)
-    judge = configured_judge(cfg.judge)
-    rewards = configured_rewards(cfg, method, ready.rows, ready.data.heldout, ready.stops)
-    yardstick = ready.yardstick(cfg, rewards)
-    start = ready.load(cfg, ready.against).to(ready.device)
-    before = yardstick.measure_start(start, start_model.identity(ready.against))
-    model, adapted = _model(target, cfg, ready)
-    after = yardstick.measure(model, None if adapted and ready.against == ready.start else lambda: start)
-    return judged(yardstick.lines(before, after), judge), fingerprints(ready.data.manifest)
+    inputs = prepare_run(check(target.cfg))
+    _warn_seen(target, inputs)
+    judge = configured_judge(target.cfg.judge)
+    yardstick = inputs.yardstick()
+    start = inputs.load_model(inputs.against).to(inputs.checked.device)
+    before = yardstick.measure_start(start, start_model.identity(inputs.against))
+    model, adapted = _model(target, inputs)
+    after = yardstick.measure(model, None if adapted and inputs.against == inputs.start else lambda: start)
+    return judged(yardstick.lines(before, after), judge), fingerprints(inputs.data.manifest)
 
 
-def _model(target: Target, cfg: DictConfig, ready: Ready) -> tuple[Any, bool]:
+def _model(target: Target, inputs: RunInputs) -> tuple[Any, bool]:
+    """Return the target's model, and whether it is the start model under an adapter."""
     from omegaconf import OmegaConf
 
     from alignzoo.models import start_model
     from alignzoo.models.load import load_trained
-    from alignzoo.models.start_model import is_scorer
-    from alignzoo.plugin.method import ModelKind
 
-    folder = target.folder
+    cfg, checked, folder = inputs.cfg, inputs.checked, target.folder
     if folder is None:
         own = {"name": target.name, "path": target.name, "revision": None, "wheel": None, "gguf_file": None}
         folder = start_model.start_folder(OmegaConf.merge(cfg.model, own))  # type: ignore[arg-type]
-    if ready.kind is ModelKind.REWARD_MODEL:
-        if not is_scorer(folder):
-            raise UserError(f"{target.name} is no reward model, and method={cfg.method.name} trains one.")
-        return ready.load(cfg, folder).to(ready.device), False
-    return load_trained(folder, ready.start, cfg, ready.device, ready.precision)
+    if inputs.trains_reward_model:
+        if not start_model.is_scorer(folder):
+            raise UserError(f"{target.name} is not a reward model, and method={cfg.method.name} trains one.")
+        return inputs.load_model(folder).to(checked.device), False
+    return load_trained(folder, inputs.start, cfg, checked.device, checked.precision)
 
 
-def _warn_seen(target: Target, ready: Ready) -> None:
+def _warn_seen(target: Target, inputs: RunInputs) -> None:
     """A run's numbers on rows that it was trained on measure nothing."""
     from alignzoo.data import manifest
 
     if target.run is None or not (target.run / manifest.FILE).is_file():
         return
-    count = manifest.trained_on(manifest.read(target.run), ready.data.manifest)
+    count = manifest.trained_on(manifest.read(target.run), inputs.data.manifest)
     if count:
         import logging
 

@@ -15,9 +15,9 @@ from alignzoo.system.errors import UserError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from alignzoo.config.checked import Checked
     from alignzoo.plan.survey import Survey, Target
     from alignzoo.plan.workload import Lengths
-    from alignzoo.plugin.method import Method
 
 ADAPTERS = ("none", "lora", "qlora")
 
@@ -66,18 +66,19 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
 
 def plan(options: argparse.Namespace) -> tuple[Survey, Any, Any, Any]:
     """Return the survey, the time of an update with the rate behind it (None where unknown), and the data's plan."""
-    from alignzoo.config import check
-    from alignzoo.launch.launch import quiet
+    from alignzoo.config.check import check
     from alignzoo.plan.seconds import measured_rate, stated_rate, update_time
     from alignzoo.plan.skeleton import model_config
     from alignzoo.plan.survey import Survey
+    from alignzoo.system.libraries import silence_libraries
 
     cfg = compose(options.overrides)
-    method = check.check(cfg)
-    quiet(cfg)
-    lengths, told = _lengths(cfg, method, options.data)
+    checked = check(cfg)
+    method = checked.method
+    silence_libraries(cfg.telemetry)
+    lengths, told = _lengths(checked, options.data)
     config = model_config(cfg.model)
-    target = _target(cfg, method, options)
+    target = _target(checked, options)
     survey = Survey(cfg, method, config, lengths, _adapters(options.overrides, cfg), target)
     rate = stated_rate(options.tflops) if options.tflops else None
     if rate is None and _here(target.device):
@@ -86,16 +87,16 @@ def plan(options: argparse.Namespace) -> tuple[Survey, Any, Any, Any]:
     return survey, time, rate, told
 
 
-def _lengths(cfg: DictConfig, method: type[Method], read: bool) -> tuple[Lengths, Any]:
+def _lengths(checked: Checked, read: bool) -> tuple[Lengths, Any]:
     """Return the lengths of the rows, and with ``read`` the plan of updates and tokens."""
     from alignzoo.plan.workload import assumed_lengths, read_lengths
 
     if not read:
-        return assumed_lengths(cfg), None
-    from alignzoo.train.inputs import make_ready
+        return assumed_lengths(checked.cfg), None
+    from alignzoo.train.inputs import prepare_run
 
-    ready = make_ready(cfg, method)
-    return read_lengths(cfg, method, ready), ready.plan
+    inputs = prepare_run(checked)
+    return read_lengths(checked, inputs.data, inputs.rows), inputs.plan
 
 
 def _adapters(overrides: Sequence[str], cfg: DictConfig) -> dict[str, DictConfig]:
@@ -105,14 +106,14 @@ def _adapters(overrides: Sequence[str], cfg: DictConfig) -> dict[str, DictConfig
     return {name: of.peft for name, of in ({cfg.peft.name: cfg} | found).items()}
 
 
-def _target(cfg: DictConfig, method: type[Method], options: argparse.Namespace) -> Target:
+def _target(checked: Checked, options: argparse.Namespace) -> Target:
     """Return the devices to plan for: GPUs where any of their numbers is given, else what this machine has."""
-    from alignzoo.config.placement import processes
     from alignzoo.plan.survey import Target
     from alignzoo.plugin.method import import_object
     from alignzoo.system import memory as resident
     from alignzoo.system.device import choose_device, choose_precision
 
+    cfg, method = checked.cfg, checked.method
     elsewhere = options.memory or options.devices or options.tflops
     device = cfg.strategy.device
     if device == "auto":
@@ -127,7 +128,7 @@ def _target(cfg: DictConfig, method: type[Method], options: argparse.Namespace) 
         import_object(method.trainer)  # what a run has imported before its first weight
         fixed = resident.held()
     memory = options.memory * 2**30 if options.memory else _memory(device)
-    return Target(device, precision, options.devices or processes(cfg), memory, fixed)
+    return Target(device, precision, options.devices or checked.placement.processes, memory, fixed)
 
 
 def _here(device: str) -> bool:

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from alignzoo.config.checked import Checked
 from alignzoo.config.keys import CHOICES, LEAST, TYPES
-from alignzoo.config.placement import may_have_gpus, micro_batch
+from alignzoo.config.placement import may_have_gpus, place
 from alignzoo.config.plain import flatten, to_plain
 from alignzoo.config.trl_fields import fits, read_config_fields
+from alignzoo.config.trl_items import trl_items
 from alignzoo.plugin.method import ModelKind
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import UserError, did_you_mean
 from alignzoo.system.signals import seconds
-from alignzoo.train.trl_config import trl_items
 
 if TYPE_CHECKING:
     from alignzoo.plugin.method import Method
@@ -28,8 +29,8 @@ log = logging.getLogger(__name__)
 ADAPTER_KEYS = frozenset({"name", "rate", "quantization"})  #: keys of `peft` that LoraConfig does not have
 
 
-def check(cfg: DictConfig) -> type[Method]:
-    """Return the method that ``cfg`` selects, after refusing what cannot work.
+def check(cfg: DictConfig) -> Checked:
+    """Return ``cfg`` with its method and durations, after refusing what cannot work.
 
     Raises:
         UserError: an unknown key, a value of the wrong type or out of range, or a known bad combination.
@@ -43,8 +44,8 @@ def check(cfg: DictConfig) -> type[Method]:
             _check_trl(group, key, value, method, fields)
     for key in sorted(OmegaConf.missing_keys(cfg)):
         raise UserError(f"{key} is needed: add {key}=VALUE.")
-    seconds(cfg.train.stop_before)
-    seconds(cfg.strategy.patience, "strategy.patience")
+    time_limit = seconds(cfg.train.stop_before)
+    patience = seconds(cfg.strategy.patience, "strategy.patience") or 0.0
     _check_strategy(cfg)
     _check_batches(cfg, method)
     _check_adapter(cfg)
@@ -53,7 +54,7 @@ def check(cfg: DictConfig) -> type[Method]:
     _check_low_precision(cfg)
     method.check(cfg)
     _warn_learning_rate(cfg)
-    return method
+    return Checked(cfg, method, time_limit, patience)
 
 
 def _check_known(cfg: DictConfig) -> None:
@@ -140,7 +141,7 @@ def _check_strategy(cfg: DictConfig) -> None:
     if isinstance(count, str) and count not in ("auto", "gpus"):
         raise UserError(f"strategy.processes={count} is text; it takes a number, auto or gpus.")
     if isinstance(count, int) or (count == "auto" and not may_have_gpus()):  # else torch, imported later, counts them
-        micro_batch(cfg)
+        place(cfg)
 
 
 def _check_batches(cfg: DictConfig, method: type[Method]) -> None:

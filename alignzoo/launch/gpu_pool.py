@@ -23,7 +23,7 @@ WAIT = 0.5  #: seconds between looks for a free GPU
 
 
 @contextmanager
-def taken(cfg: DictConfig, launcher: DictConfig) -> Iterator[bool]:
+def reserve_gpus(cfg: DictConfig, launcher: DictConfig) -> Iterator[bool]:
     """Keep a member's GPUs for it, and show the run no other; wait while too few are free. Yield whether it has any.
 
     ``launcher`` is Hydra's. Only joblib runs members on one machine side by side without giving them devices: Ray and
@@ -68,7 +68,7 @@ def share(wanted: int | str, found: int, others: int) -> int:
 
 def visible() -> list[str]:
     """Return the names of the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` has them."""
-    numbers = [str(number) for number in range(placement.gpus())]
+    numbers = [str(number) for number in range(placement.count_gpus())]
     named = os.environ.get(VISIBLE)
     return [name.strip() for name in named.split(",")] if numbers and named else numbers
 

@@ -6,21 +6,20 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from alignzoo.config import placement
-from alignzoo.config.plain import to_plain
 from alignzoo.launch import torchrun
 from alignzoo.launch.ray_cluster import connected
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError
-from alignzoo.system.signals import Preempted, seconds
+from alignzoo.system.signals import Preempted
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
+    from alignzoo.config.checked import Checked
+    from alignzoo.launch.attempt import Attempt
 
 log = logging.getLogger(__name__)
 
@@ -29,22 +28,22 @@ SHOWN = "shown"  #: in Ray's folder of a run: what its main process prints
 STOPPED = "stopped"  #: there too: why it stopped where it was told to
 
 
-def start(cfg: DictConfig, folder: Path, overrides: Sequence[str], group: str | None) -> None:
-    """Run :func:`join` in each process of ``cfg.strategy`` on the cluster, and wait for them.
+def start(checked: Checked, folder: Path, attempt: Attempt) -> None:
+    """Run :func:`join` in each of the run's processes on the cluster, and wait for them.
 
     Takes and raises what :func:`alignzoo.launch.torchrun.start` does; all machines of the cluster see ``folder``.
     """
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # paths of the configuration stay what they were
     os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"  # it prints everything twice
-    count = placement.processes(cfg)
+    cfg, count = checked.cfg, checked.placement.processes
     scratch = folder.absolute() / ".ray"
-    job = {"folder": str(folder.absolute()), "overrides": list(overrides), "group": group, "config": to_plain(cfg)}
+    job = {**torchrun.job_of(cfg, folder.absolute(), attempt), "scratch": str(scratch)}
     with connected(cfg.launcher.address, count * cfg.launcher.cpus), _cleared(scratch):
         from ray.train.v2.api.exceptions import TrainingFailedError
 
         try:
             with torchrun.handlers_kept(), _showing(scratch / SHOWN):
-                _trainer(cfg, count, {**job, "scratch": str(scratch)}, scratch).fit()
+                _trainer(checked, job, scratch).fit()
         except Preempted:
             raise
         except SystemExit:  # Ray's answer to Ctrl-C, with exit code 0
@@ -55,19 +54,20 @@ def start(cfg: DictConfig, folder: Path, overrides: Sequence[str], group: str | 
             raise Preempted((scratch / STOPPED).read_text(encoding="utf-8"))
 
 
-def _trainer(cfg: DictConfig, count: int, job: dict[str, Any], scratch: Path) -> Any:
+def _trainer(checked: Checked, job: dict[str, Any], scratch: Path) -> Any:
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.config import LoggingConfig
 
+    cfg, count = checked.cfg, checked.placement.processes
     gpus = cfg.strategy.device != "cpu" and ray.cluster_resources().get("GPU", 0) >= count
     return TorchTrainer(
         join,
         train_loop_config=job,
         torch_config=TorchConfig(
             ranks.backend("cuda" if gpus else "cpu"),
-            timeout_s=int(seconds(cfg.strategy.patience, "strategy.patience") or 0),
+            timeout_s=int(checked.patience),
         ),
         scaling_config=ScalingConfig(
             num_workers=count,

@@ -8,14 +8,13 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from alignzoo.config import placement
 from alignzoo.config.plain import to_plain
 from alignzoo.launch import rendezvous, slurm
 from alignzoo.runs.resume import Refused
@@ -26,6 +25,9 @@ from alignzoo.system.lock import InUse
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch.distributed.launcher.api import LaunchConfig
+
+    from alignzoo.config.checked import Checked
+    from alignzoo.launch.attempt import Attempt
 
 #: Passed on to the workers, of which those that ask for a save end the run in their own way.
 SIGNALS = (*signals.SIGNALS, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -38,10 +40,10 @@ class WorkerFailed(RuntimeError):
     """A process of a run failed; the text, two lines, is its error and where its log is."""
 
 
-def start(cfg: DictConfig, folder: Path, overrides: Sequence[str], group: str | None) -> None:
-    """Run ``alignzoo.launch.worker`` once for each process of ``cfg.strategy`` on this machine, and wait for them.
+def start(checked: Checked, folder: Path, attempt: Attempt) -> None:
+    """Run ``alignzoo.launch.worker`` once for each of the run's processes on this machine, and wait for them.
 
-    ``folder`` is the run's; ``overrides`` what was typed; ``group`` the sweep that it belongs to.
+    ``folder`` is the run's.
 
     Raises:
         UserError: a process failed for a reason that is the user's to mend.
@@ -52,25 +54,30 @@ def start(cfg: DictConfig, folder: Path, overrides: Sequence[str], group: str | 
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    cfg, count = checked.cfg, checked.placement.per_machine
     _use_address(cfg.strategy.address)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // placement.per_machine(cfg))))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says is said below, in short
     if cfg.strategy.restarts:  # else torch keeps one store, in which processes find the addresses of those before them
         os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     with handlers_kept(), tempfile.TemporaryDirectory() as scratch:
         job = Path(scratch) / "job.yaml"
-        content = {"folder": str(folder), "overrides": list(overrides), "group": group, "config": to_plain(cfg)}
-        content["parent"] = os.getpid()
+        content = {**job_of(cfg, folder, attempt), "parent": os.getpid()}
         job.write_text(OmegaConf.to_yaml(OmegaConf.create(content)), encoding="utf-8")
         try:
-            _run(cfg, job)
+            _run(cfg, count, job)
         except SignalException as error:  # an Exception: Hydra would take it for one failed job and start the next
             raise _ended(error.sigval, job) from None
         except ChildFailedError as error:
             raise _failure(error, folder, job) from None
 
 
-def _run(cfg: DictConfig, job: Path) -> None:
+def job_of(cfg: DictConfig, folder: Path, attempt: Attempt) -> dict[str, Any]:
+    """Return what :func:`alignzoo.launch.worker.run` is handed."""
+    return {"folder": str(folder), "overrides": list(attempt.words), "group": attempt.sweep, "config": to_plain(cfg)}
+
+
+def _run(cfg: DictConfig, count: int, job: Path) -> None:
     """Run the workers; where the machines lose each other, wait for all of them and go on, while restarts are left.
 
     Raises:
@@ -82,7 +89,8 @@ def _run(cfg: DictConfig, job: Path) -> None:
 
     for left in reversed(range(cfg.strategy.restarts + 1)):
         try:
-            elastic_launch(_config(cfg, str(job.parent)), sys.executable)("-m", "alignzoo.launch.worker", str(job))
+            config = _config(cfg, count, str(job.parent))
+            elastic_launch(config, sys.executable)("-m", "alignzoo.launch.worker", str(job))
             return
         except (RendezvousError, DistError) as error:
             lost = f"the machines have lost each other: {str(error).splitlines()[0]}"
@@ -103,7 +111,7 @@ def handlers_kept() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _config(cfg: DictConfig, scratch: str) -> LaunchConfig:
+def _config(cfg: DictConfig, count: int, scratch: str) -> LaunchConfig:
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.launcher.api import LaunchConfig
 
@@ -111,7 +119,7 @@ def _config(cfg: DictConfig, scratch: str) -> LaunchConfig:
     return LaunchConfig(
         min_nodes=cfg.strategy.nodes,  # never fewer: a smaller world would change the batch
         max_nodes=cfg.strategy.nodes,
-        nproc_per_node=placement.per_machine(cfg),
+        nproc_per_node=count,
         rdzv_backend="c10d",
         max_restarts=cfg.strategy.restarts,
         monitor_interval=0.2,

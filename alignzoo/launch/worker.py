@@ -70,9 +70,10 @@ def run(job: Mapping[str, Any]) -> None:
     """
     from omegaconf import OmegaConf
 
-    from alignzoo.config import check
-    from alignzoo.launch import launch
+    from alignzoo.config.check import check
+    from alignzoo.launch.attempt import Attempt, train_here
     from alignzoo.runs.record import Record
+    from alignzoo.system.libraries import silence_libraries
 
     told: Any = OmegaConf.create(dict(job))
     if ranks.world_size() == 1:  # accelerate would take it for a distributed run
@@ -81,10 +82,10 @@ def run(job: Mapping[str, Any]) -> None:
     _log(Path(told.folder))
     cfg = told.config
     OmegaConf.set_struct(cfg, True)
-    method = check.check(cfg)
-    launch.quiet(cfg)
-    overrides: Any = OmegaConf.to_container(told.overrides)
-    launch.train_here(launch.Job(cfg, method, Record.of(Path(told.folder)), overrides, told.group))
+    checked = check(cfg)
+    silence_libraries(cfg.telemetry)
+    words: Any = OmegaConf.to_container(told.overrides)
+    train_here(checked, Record.of(Path(told.folder)), Attempt(words, told.group))
 
 
 def _log(folder: Path) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.config.placement import processes
 from alignzoo.plugin.method import ModelKind
 from alignzoo.system import memory
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from datasets import Dataset
     from omegaconf import DictConfig
 
+    from alignzoo.config.checked import Checked
+    from alignzoo.data.prepare import Prepared
     from alignzoo.plan.phases import Passes, Workload
     from alignzoo.plugin.method import Method
-    from alignzoo.train.inputs import Ready
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +49,15 @@ def passes_of(
     return Passes(model, as_trained(cfg, work, model, device), settings, holding)
 
 
-def planned_peak(cfg: DictConfig, method: type[Method], ready: Ready) -> int | None:
+def planned_peak(checked: Checked, start: Path, data: Prepared, rows: Dataset) -> int | None:
     """Return the peak memory of the run that is about to begin, in bytes, as ``peak_memory`` will measure it.
 
     None, with a note in the log, for a model whose code cannot be followed on tensors without values.
+
+    Args:
+        start: the start model's folder.
+        data: the prepared rows.
+        rows: those to train on, in the method's format.
     """
     from transformers import AutoConfig
 
@@ -57,14 +65,14 @@ def planned_peak(cfg: DictConfig, method: type[Method], ready: Ready) -> int | N
     from alignzoo.plan.sharding import sharding_of
     from alignzoo.plan.workload import read_lengths, workload
 
-    devices = processes(cfg)
+    cfg, method, devices = checked.cfg, checked.method, checked.placement.processes
     try:
-        config = AutoConfig.from_pretrained(ready.start, trust_remote_code=cfg.model.trust_remote_code)
-        work = workload(cfg, method, read_lengths(cfg, method, ready), devices)
-        passes = passes_of(cfg, method, config, work, ready.device, ready.precision, cfg.peft)
+        config = AutoConfig.from_pretrained(start, trust_remote_code=cfg.model.trust_remote_code)
+        work = workload(cfg, method, read_lengths(checked, data, rows), devices)
+        passes = passes_of(cfg, method, config, work, checked.device, checked.precision, cfg.peft)
         peak = max(phase.total for phase in phases(passes, sharding_of(cfg.strategy.name, devices), devices))
     except Exception as error:  # a model's own code may do anything; the run itself does not need this
         log.warning("the memory of this run cannot be planned: %s: %s", type(error).__name__, error)
         return None
     memory.trim()  # a model that was converted leaves much that the run uses again
-    return peak + (memory.held() if ready.device == "cpu" else 0)
+    return peak + (memory.held() if checked.device == "cpu" else 0)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from alignzoo.plan.phases import Workload
     from alignzoo.plan.skeleton import Skeleton
     from alignzoo.plugin.method import Method
-    from alignzoo.train.inputs import Ready
 
 #: Columns of a row whose tokens go through the model, a prompt once for its answers, and those that are scored.
 COLUMNS: dict[DataFormat, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -46,8 +45,8 @@ class Spread:
         return min(rows * self.most, math.ceil(rows * self.mean + above))
 
 
-def spreads(method: type[Method], ready: Ready) -> tuple[Spread | None, Spread | None]:
-    """Return a row's distinct tokens and its labelled positions; None where answers are sampled.
+def spreads(method: type[Method], rows: Dataset) -> tuple[Spread | None, Spread | None]:
+    """Return a row's distinct tokens and its labelled positions; None where completions are sampled.
 
     None too for a reward model: transformers hands its backbone the tokens in a way that is not packed, and no position
     has a label.
@@ -56,14 +55,14 @@ def spreads(method: type[Method], ready: Ready) -> tuple[Spread | None, Spread |
     (ORPO) is taken to learn the chosen answer's prompt too.
     """
     if method.data is DataFormat.SUPERVISED:
-        labels = ("labels",) if "labels" in ready.rows.column_names else ("input_ids",)
-        return _spread(ready.rows, ("input_ids",)), _spread(ready.rows, labels)
+        labels = ("labels",) if "labels" in rows.column_names else ("input_ids",)
+        return _spread(rows, ("input_ids",)), _spread(rows, labels)
     if method.data not in COLUMNS or method.trains is ModelKind.REWARD_MODEL:
         return None, None
     distinct, scored = COLUMNS[method.data]
     if method.data is DataFormat.PREFERENCE and not method.needs_reference:
         scored = "prompt_ids", *scored
-    return _spread(ready.rows, distinct), _spread(ready.rows, scored)
+    return _spread(rows, distinct), _spread(rows, scored)
 
 
 def _spread(rows: Dataset, columns: tuple[str, ...]) -> Spread:

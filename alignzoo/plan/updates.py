@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from omegaconf import DictConfig
 
+    from alignzoo.config.checked import Checked
+    from alignzoo.config.placement import Placement
+
 #: Sequences that the policy is trained on for each row of a batch.
 SEQUENCES = {DataFormat.PREFERENCE: 2, DataFormat.UNPAIRED: 1, DataFormat.SUPERVISED: 1, DataFormat.PROMPTS: 1}
 
@@ -48,8 +51,8 @@ class Plan:
         )
 
 
-def make_plan(cfg: DictConfig, rows: Dataset, data: DataFormat, prompt_tokens: float) -> Plan:
-    """Return the plan for ``rows`` in the format ``data``; ``train.budget`` or ``train.max_steps`` bounds it.
+def make_plan(checked: Checked, rows: Dataset, prompt_tokens: float) -> Plan:
+    """Return the plan for ``rows`` in the method's format; ``train.budget`` or ``train.max_steps`` bounds it.
 
     ``prompt_tokens`` is the prompts' mean length, for methods whose rows are not tokenised.
 
@@ -57,7 +60,8 @@ def make_plan(cfg: DictConfig, rows: Dataset, data: DataFormat, prompt_tokens: f
         UserError: the budget is smaller than one update, or in pairs where a method does not train on pairs; or the
             rows do not fill one batch.
     """
-    epoch = _epoch(cfg, len(rows), data)
+    cfg, data = checked.cfg, checked.method.data
+    epoch = _epoch(checked, len(rows))
     length = _mean_tokens(cfg, rows, data, prompt_tokens)
     budget = _budget(cfg, data, epoch.batch, length)
     if budget is not None:
@@ -90,15 +94,16 @@ class Epoch:
         return int(epochs * self.updates + more // self.batch)
 
 
-def _epoch(cfg: DictConfig, rows: int, data: DataFormat) -> Epoch:
+def _epoch(checked: Checked, rows: int) -> Epoch:
     """TRL's trainers keep a short last batch, except the on-policy ones: they leave out prompts that do not fill one.
 
     What they sample at a time serves ``method.num_iterations`` times.
     """
+    cfg, data = checked.cfg, checked.method.data
     batch = cfg.train.global_batch_size
     if data is not DataFormat.PROMPTS:
         return Epoch(math.ceil(rows / batch), rows * SEQUENCES[data], batch * SEQUENCES[data])
-    size, sampled = _sampled(cfg)
+    size, sampled = _sampled(cfg, checked.placement)
     prompts = sampled // cfg.method.get("num_generations", 1)
     sequences = rows // prompts * sampled * cfg.method.get("num_iterations", 1)
     if not sequences:
@@ -109,15 +114,13 @@ def _epoch(cfg: DictConfig, rows: int, data: DataFormat) -> Epoch:
     return Epoch(math.ceil(sequences / batch), sequences, batch)
 
 
-def _sampled(cfg: DictConfig) -> tuple[str, int]:
+def _sampled(cfg: DictConfig, placement: Placement) -> tuple[str, int]:
     """Return the key that says how many answers are sampled at a time, and how many: one batch's if none is set."""
-    from alignzoo.config.placement import micro_batch, processes
-
     size, steps = (cfg.method.get(key) for key in ("generation_batch_size", "steps_per_generation"))
     if size:
         return "method.generation_batch_size", int(size)
     if steps:
-        return "method.steps_per_generation", int(steps) * micro_batch(cfg) * processes(cfg)
+        return "method.steps_per_generation", int(steps) * placement.micro_batch * placement.processes
     return "train.global_batch_size", int(cfg.train.global_batch_size)
 
 

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from omegaconf import DictConfig
 
+    from alignzoo.config.checked import Checked
+    from alignzoo.data.prepare import Prepared
     from alignzoo.plugin.method import Method
-    from alignzoo.train.inputs import Ready
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,13 @@ def assumed_lengths(cfg: DictConfig) -> Lengths:
     return Lengths(trained=most, scored=most, prompt=most // 2)
 
 
-def read_lengths(cfg: DictConfig, method: type[Method], ready: Ready) -> Lengths:
-    """Return the lengths of the rows that a run trains on and measures."""
+def read_lengths(checked: Checked, data: Prepared, rows: Dataset) -> Lengths:
+    """Return the lengths of the rows that a run trains on, ``rows`` in the method's format, and measures."""
     from alignzoo.data.convert import with_pairs
 
-    heldout = with_pairs(ready.data.heldout, ready.data.kind)
-    heldout = heldout.select(range(min(cfg.evaluate.rows, len(heldout))))
+    method = checked.method
+    heldout = with_pairs(data.heldout, data.kind)
+    heldout = heldout.select(range(min(checked.cfg.evaluate.rows, len(heldout))))
     answers = [name for name in ("chosen_ids", "rejected_ids") if name in heldout.column_names]
     paired = len(answers) == 2 and len(heldout) > 0 and heldout[0]["chosen_ids"] is not None
     columns = {
@@ -65,17 +67,17 @@ def read_lengths(cfg: DictConfig, method: type[Method], ready: Ready) -> Lengths
         DataFormat.UNPAIRED: ["completion_ids"],
     }.get(method.data, [])
     if method.data is DataFormat.SUPERVISED:
-        trained = longest(ready.rows, "input_ids", [])
+        trained = longest(rows, "input_ids", [])
     elif method.data is DataFormat.PROMPTS:
-        trained = longest(ready.data.train, "prompt_ids", [])
+        trained = longest(data.train, "prompt_ids", [])
     else:
-        trained = longest(ready.rows, "prompt_ids", columns)
-    distinct, labels = spreads(method, ready)
+        trained = longest(rows, "prompt_ids", columns)
+    distinct, labels = spreads(method, rows)
     return Lengths(
         trained=trained,
         scored=longest(heldout, "prompt_ids", answers) if paired else 0,
         prompt=longest(heldout, "prompt_ids", []),
-        rows=len(ready.rows),
+        rows=len(rows),
         heldout=len(heldout),
         distinct=distinct,
         labels=labels,

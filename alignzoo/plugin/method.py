@@ -62,6 +62,9 @@ class TrainParts:
     args: Any
     """The method's TRL config, filled from ``method.*`` and ``train.*``."""
 
+    trainer: type[Any]
+    """The TRL class that the method names, made to take rows of token ids."""
+
     model: PreTrainedModel
     """What trains, of the method's :class:`ModelKind`; its ``_name_or_path`` is the start model's folder."""
 
@@ -165,9 +168,7 @@ class Method:
         """Return the trainer of this run. Override it, or :meth:`trainer_arguments`, where the default falls short."""
         from transformers import PrinterCallback
 
-        from alignzoo.train.token_rows import takes_token_ids
-
-        trainer: Trainer = takes_token_ids(import_object(self.trainer))(**self.trainer_arguments(parts))
+        trainer: Trainer = parts.trainer(**self.trainer_arguments(parts))
         trainer.remove_callback(PrinterCallback)  # the core shows progress
         return trainer
 

@@ -11,7 +11,6 @@ import platform
 import shlex
 import shutil
 import subprocess
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +26,6 @@ from alignzoo.system.folders import run_folders
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from alignzoo.runs.checkpoint import Checkpoint
 
 
 class Record:
@@ -46,21 +43,15 @@ class Record:
         Raises:
             UserError: it cannot be made or written, or holds another run's result.
         """
-        self.started = time.time()
         if (folder / "result.json").exists():
             raise UserError(f"hydra.run.dir={folder} holds a finished run: choose another folder, or delete it.")
         self.folder = run_folders().make(folder)
-        self.came: Checkpoint | None = None
-        """The checkpoint from which this run goes on, if any."""
-
-        self.began = False
-        """Whether this start has changed anything in the folder."""
 
     @classmethod
     def of(cls, folder: Path) -> Record:
         """Return the record of a run that has finished."""
         record = cls.__new__(cls)
-        record.folder, record.started, record.came, record.began = folder, time.time(), None, False
+        record.folder = folder
         return record
 
     def remeasured(self, lines: Sequence[dict[str, Any]], numbers: dict[str, Any]) -> None:
@@ -70,15 +61,13 @@ class Record:
         self._json("result.json", {**result, **numbers})
 
     @ranks.on_main
-    def cut_back(self) -> None:
-        """Take back what an earlier start logged beyond the checkpoint from which this one goes on, or all of it.
+    def cut_back(self, step: int) -> None:
+        """Take back what an earlier start logged beyond ``step``, from which this one resumes; 0: all of it.
 
         The totals at the end of a training that was stopped go too.
         """
-        self.began = True
         (self.folder / "error.txt").unlink(missing_ok=True)
         remove_unfinished(self.folder)  # of a start that was killed while it wrote
-        step = self.came.step if self.came else 0
         lines = [line for line in self.history() if line["step"] <= step and "train_runtime" not in line]
         if lines:
             self._lines("metrics.jsonl", lines)

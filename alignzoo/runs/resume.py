@@ -19,8 +19,8 @@ from alignzoo.system.errors import UserError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from alignzoo.config.checked import Checked
     from alignzoo.runs.checkpoint import Checkpoint
-    from alignzoo.train.inputs import Ready
 
 log = logging.getLogger(__name__)
 
@@ -102,14 +102,17 @@ def find(cfg: DictConfig, folder: Path) -> Checkpoint | None:
     return found
 
 
-def facts(cfg: DictConfig, ready: Ready, data: Mapping[str, str]) -> dict[str, Any]:
-    """Return what a checkpoint of this run must have been made of; ``data``: the manifest's fingerprints."""
-    files = (path for path in ready.start.iterdir() if path.is_file())
+def facts(checked: Checked, start: Path, data: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a checkpoint of this run must have been made of.
+
+    ``start``: the start model's folder; ``data``: the manifest's fingerprints.
+    """
+    files = (path for path in start.iterdir() if path.is_file())
     return {
-        "config": config(cfg),
+        "config": config(checked.cfg),
         "data": dict(data),
         "start": {path.name: path.stat().st_size for path in sorted(files)},  # not their times: a cache is made anew
-        "device": {"device": ready.device, "precision": ready.precision, "processes": ranks.world_size()},
+        "device": {"device": checked.device, "precision": checked.precision, "processes": ranks.world_size()},
         "versions": _versions(),
     }
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 
 def choose_device(wanted: str) -> str:
@@ -52,9 +48,3 @@ def _compute_capability() -> tuple[int, int]:
     import torch
 
     return torch.cuda.get_device_capability()
-
-
-def check_peft(cfg: DictConfig, device: str) -> None:
-    """Refuse 4-bit weights where there is no CUDA device for them."""
-    if cfg.peft.get("quantization") and device != "cuda":
-        raise UserError(f"peft={cfg.peft.name} needs a CUDA device; this run uses the {device}. Use peft=lora.")

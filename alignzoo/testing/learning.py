@@ -101,8 +101,8 @@ def _margin_gained(run: Run) -> float | None:
 
     if run.trainer.model.get_output_embeddings() is None:
         return None
-    model = load.load_policy(run.ready.start, run.cfg, "fp32").eval()  # TRL patches the trainer's own
-    rows = [row for row in run.ready.data.train if "chosen_ids" in row][:4]
+    model = load.load_policy(run.inputs.start, run.inputs.cfg, "fp32").eval()  # TRL patches the trainer's own
+    rows = [row for row in run.inputs.data.train if "chosen_ids" in row][:4]
 
     def margins() -> Tensor:
         ahead = [
@@ -132,7 +132,7 @@ def declares_its_reference(method: type[Method], run: Run) -> None:
 
 def starts_at_its_first_loss(method: type[Method], run: Run) -> None:
     """Refuse a ``first_loss`` other than that which the first update logs."""
-    expected = method.first_loss(run.cfg)
+    expected = method.first_loss(run.inputs.cfg)
     if expected is not None and abs(run.losses[0] - expected) > 1e-3 * max(1.0, abs(expected)):
         fix = "correct first_loss; None, where nothing follows from the formula."
         raise NotConforming(method.name, f"the first loss is {run.losses[0]:.4f}, first_loss {expected:.4f}", fix)

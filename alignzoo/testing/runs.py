@@ -14,10 +14,9 @@ from alignzoo.system.environment import restore_environment
 from alignzoo.testing.rows import write_rows
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
     from torch import Tensor
 
-    from alignzoo.train.inputs import Ready
+    from alignzoo.train.inputs import RunInputs
 
 BATCH = 4  #: rows of one update; of sampled answers one group
 
@@ -31,8 +30,7 @@ Weights = dict[str, "Tensor"]
 class Run:
     """One training: what it was built from, its trainer, and the rewards that it asked for."""
 
-    cfg: DictConfig
-    ready: Ready
+    inputs: RunInputs
     trainer: Any
     start: Weights
     """The start model's weights."""
@@ -60,27 +58,23 @@ def build(method: type[Method], layout: str, folder: Path, words: Sequence[str] 
     Raises:
         UserError: the configuration, the data or the method refuses it.
     """
-    from alignzoo.config import check
+    from alignzoo.config.check import check
     from alignzoo.config.compose import compose
-    from alignzoo.evaluate.rewards import configured_rewards
-    from alignzoo.launch.launch import quiet
     from alignzoo.runs.record import Record
-    from alignzoo.train.inputs import make_ready
-    from alignzoo.train.run import train_parts, trl_config_of
+    from alignzoo.train.callbacks import standard_callbacks
+    from alignzoo.train.inputs import prepare_run
 
-    cfg = compose(overrides(method, write_rows(layout, folder), words))
-    check.check(cfg)
-    quiet(cfg)
-    ready, record = make_ready(cfg, method), Record(folder)
-    rewards = configured_rewards(cfg, method, ready.rows, ready.data.heldout, ready.stops)
-    args = trl_config_of(cfg, method, ready, rewards, folder)
-    model = ready.load(cfg)
+    checked = check(compose(overrides(method, write_rows(layout, folder), words)))
+    checked = dataclasses.replace(checked, method=method)  # a test's own variant need not be registered
+    inputs = prepare_run(checked)
+    args = inputs.trl_config(folder)
+    model = inputs.load_model()
     start = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
-    parts = train_parts(cfg, method, ready, args, rewards, model, record)
     given: list[float] = []
     if method.uses_rewards:
-        parts = dataclasses.replace(parts, rewards=[_reward(given) for _ in parts.rewards])
-    return Run(cfg, ready, method().build_trainer(parts), start, given)
+        inputs.rewards.functions[:] = [_reward(given) for _ in inputs.rewards.functions]
+    trainer = inputs.build_trainer(args, model, standard_callbacks(checked, Record(folder)))
+    return Run(inputs, trainer, start, given)
 
 
 def overrides(method: type[Method], rows: Path, words: Sequence[str]) -> list[str]:

@@ -87,12 +87,12 @@ def may_be_divided(method: type[Method], folder: Path, words: Sequence[str] = ()
     fix = "let `mean_of_rows` return False where a batch's loss is more than the mean of its rows'."
     with refused_with(method.name, "dividing an update", fix), undisturbed():
         whole = build(method, layout, folder, [*one, *words])
-        if not method.mean_of_rows(whole.cfg):
+        if not method.mean_of_rows(whole.inputs.cfg):
             return "mean_of_rows does not say that the loss is the mean of its rows'"
         whole.trainer.train()
         moved = {name: weight - whole.start[name] for name, weight in whole.weights.items()}
         divided = build(method, layout, folder, [*one, "train.per_device_batch_tokens=1", *words])
-        bound_batches(divided.cfg, divided.trainer)
+        bound_batches(divided.inputs.cfg, divided.trainer)
         divided.trainer.train()
     apart = torch.stack([(divided.weights[name] - divided.start[name] - step).norm() for name, step in moved.items()])
     share = float(apart.norm() / torch.stack([step.norm() for step in moved.values()]).norm())

@@ -15,19 +15,20 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
-    from alignzoo.plugin.method import Method
+    from alignzoo.config.checked import Checked
     from alignzoo.runs.record import Record
 
 
-def standard_callbacks(cfg: DictConfig, method: type[Method], record: Record, precision: str) -> list[Any]:
+def standard_callbacks(checked: Checked, record: Record) -> list[Any]:
     """Return the callbacks of a run, in the order in which they are called."""
+    method = checked.method
     return [
         Metrics(record),
-        guards.FirstLoss(method.first_loss(cfg), method.needs_reference, precision),
+        guards.FirstLoss(method.first_loss(checked.cfg), method.needs_reference, checked.precision),
         guards.Finite(),
         guards.RewardsDiffer(),
-        ProgressBar(cfg.method.name, method.headline),
-        *plugin_callbacks(cfg),
+        ProgressBar(checked.cfg.method.name, method.headline),
+        *plugin_callbacks(checked.cfg),
     ]
 
 

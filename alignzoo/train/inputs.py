@@ -1,30 +1,31 @@
-"""What every run, check and benchmark begins with: device, start model, tokenizer, rows, and the plan."""
+"""Prepares what runs, checks and benchmarks begin with: start model, tokenizer, rows, and the plan."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from alignzoo.config.placement import begin, micro_batch
 from alignzoo.config.plain import to_plain
 from alignzoo.data.convert import convert, with_pairs
 from alignzoo.data.prepare import Prepared, prepare
 from alignzoo.data.sources import heldout_source, training_sources
 from alignzoo.data.tokenise import Tokeniser
 from alignzoo.evaluate.reward_yardstick import RewardYardstick
+from alignzoo.evaluate.rewards import Rewards, configured_rewards
 from alignzoo.evaluate.yardstick import Yardstick
-from alignzoo.models import load as models
-from alignzoo.models import reward_model
-from alignzoo.models import start_model as weights
+from alignzoo.models import load, reward_model, start_model
 from alignzoo.plan.updates import Plan, make_plan, mean_length
 from alignzoo.plugin.method import ModelKind
 from alignzoo.system import ranks
-from alignzoo.system.device import check_peft, choose_device, choose_precision
 from alignzoo.system.errors import UserError
+from alignzoo.system.libraries import silence_libraries
 from alignzoo.system.process_cache import process_cache
+from alignzoo.train.processes import join_processes
+from alignzoo.train.trainer import build_trainer
+from alignzoo.train.trl_config import trl_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
-    from alignzoo.evaluate.rewards import Rewards
+    from alignzoo.config.checked import Checked
     from alignzoo.plugin.method import Method
 
 
@@ -55,15 +56,16 @@ class Measuring(Protocol):
 
 
 @dataclass(frozen=True)
-class Ready:
-    """All that is known before a weight is loaded."""
+class RunInputs:
+    """All that is known before a weight is loaded, and what follows from it."""
 
-    device: str
-    precision: str
+    checked: Checked
     start: Path
+    """The start model's folder."""
+
     tokenizer: PreTrainedTokenizerBase
-    stops: list[int]
-    """Token ids that end an answer."""
+    eos_ids: list[int]
+    """Token ids that end a completion."""
 
     data: Prepared
     rows: Dataset
@@ -74,68 +76,124 @@ class Ready:
     against: Path
     """The folder of the model that the result is measured against: the start model, or ``evaluate.against``."""
 
-    kind: ModelKind = ModelKind.POLICY
+    @property
+    def cfg(self) -> DictConfig:
+        """The run's configuration."""
+        return self.checked.cfg
 
-    def load(self, cfg: DictConfig, folder: Path | None = None) -> PreTrainedModel:
+    @property
+    def method(self) -> type[Method]:
+        """The method that trains."""
+        return self.checked.method
+
+    @property
+    def trains_reward_model(self) -> bool:
+        """Whether a reward model comes out, and no policy."""
+        return self.method.trains is ModelKind.REWARD_MODEL
+
+    @cached_property
+    def rewards(self) -> Rewards:
+        """The group ``reward``, for training and measuring.
+
+        Raises:
+            UserError: as :func:`alignzoo.evaluate.rewards.configured_rewards`.
+        """
+        return configured_rewards(self.cfg, self.method, self.rows, self.data.heldout, self.eos_ids)
+
+    def trl_config(self, folder: Path) -> Any:
+        """Return the method's TRL config for a run in ``folder``."""
+        weights = self.rewards.weights
+        more = {"reward_weights": weights} if self.method.uses_rewards else {}
+        return trl_config(self.checked, folder, self.plan, **more)
+
+    def load_model(self, folder: Path | None = None) -> PreTrainedModel:
         """Return the start model, or the one in ``folder``, as the method trains it."""
-        folder = folder or self.start
-        if self.kind is ModelKind.REWARD_MODEL:
-            return reward_model.load_scorer(folder, self.tokenizer, self.stops, cfg, self.precision)
-        return models.load_policy(folder, cfg, self.precision)
+        folder, precision = folder or self.start, self.checked.precision
+        if self.trains_reward_model:
+            return reward_model.load_scorer(folder, self.tokenizer, self.eos_ids, self.cfg, precision)
+        return load.load_policy(folder, self.cfg, precision)
 
-    def yardstick(self, cfg: DictConfig, rewards: Rewards) -> Measuring:
+    def build_trainer(self, args: Any, model: PreTrainedModel, callbacks: Sequence[Any] = ()) -> Any:
+        """Return the trainer of ``model``, whose batches share their prompts; ``args``: from :meth:`trl_config`."""
+        from alignzoo.models.shared_prefix.patch import share_prefixes
+
+        share_prefixes(self.cfg, model)
+        heldout = None
+        if args.eval_strategy != "no" and len(self.data.heldout):  # asked for by +train.eval_strategy
+            heldout = _converted(self.checked, self.data.heldout, self.data)
+        rewards = self.rewards.functions
+        return build_trainer(self.checked, args, model, self.tokenizer, self.rows, heldout, rewards, callbacks)
+
+    def yardstick(self) -> Measuring:
         """Return the yardstick for the held-out rows, as pairs where they can be paired."""
         rows = with_pairs(self.data.heldout, self.data.kind)
-        if self.kind is ModelKind.REWARD_MODEL:
-            return RewardYardstick(cfg.evaluate, rows, self.tokenizer)
+        if self.trains_reward_model:
+            return RewardYardstick(self.cfg.evaluate, rows, self.tokenizer)
         from alignzoo.models.shared_prefix.patch import prefixes_shared
 
-        score = rewards.score if rewards.functions else None
-        return Yardstick(cfg.evaluate, rows, self.tokenizer, self.stops, score, partial(prefixes_shared, cfg))
+        score = self.rewards.score if self.rewards.functions else None
+        sharing = partial(prefixes_shared, self.cfg)
+        return Yardstick(self.cfg.evaluate, rows, self.tokenizer, self.eos_ids, score, sharing)
 
-    def trained_model(self, cfg: DictConfig, trainer: Trainer, folder: Path) -> Any:
+    def trained_model(self, trainer: Trainer, folder: Path) -> Any:
         """Return what was trained, whole; where processes hold a share of each weight, it is read from ``folder``."""
         if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
             return trainer.model
         ranks.wait()
         with ranks.first(ranks.rank() == 0):
-            model = self._saved(cfg, folder / "model")
+            model = self._saved(folder / "model")
             if ranks.rank() == 0:
                 model.save_pretrained(folder / "model")  # as without shards, which save tied weights twice
         return model
 
-    def _saved(self, cfg: DictConfig, folder: Path) -> Any:
-        if self.kind is ModelKind.REWARD_MODEL:
-            return self.load(cfg, folder).to(self.device).eval()
-        return models.load_trained(folder, self.start, cfg, self.device, self.precision)[0]
+    def _saved(self, folder: Path) -> Any:
+        device = self.checked.device
+        if self.trains_reward_model:
+            return self.load_model(folder).to(device).eval()
+        return load.load_trained(folder, self.start, self.cfg, device, self.checked.precision)[0]
 
-    def start_model(self, cfg: DictConfig) -> Callable[[], Any] | None:
+    def baseline(self, model: PreTrainedModel) -> Any:
+        """Return the model to compare with; ``model`` is the start model, which is loaded already."""
+        return (model if self.against == self.start else self.load_model(self.against)).to(self.checked.device)
+
+    def load_baseline(self) -> Callable[[], Any] | None:
         """Return what loads the model to compare with; None where it is the trained one without its adapter."""
-        if cfg.peft.name != "none" and self.against == self.start:
+        if self.checked.adapts and self.against == self.start:
             return None
-        return lambda: self.load(cfg, self.against).to(self.device).eval()
+        return lambda: self.load_model(self.against).to(self.checked.device).eval()
 
 
-def make_ready(cfg: DictConfig, method: type[Method]) -> Ready:
-    """Return it for ``cfg``, whose method is ``method``; downloads and makes what is missing.
+def prepare_run(checked: Checked) -> RunInputs:
+    """Return the inputs of a run; downloads and makes what is missing.
 
     Raises:
         UserError: device, model or data are not what the configuration says.
     """
-    device = choose_device(cfg.strategy.device)
-    precision = choose_precision(cfg.train.precision, device)
-    check_peft(cfg, device)
-    begin(cfg, device)
+    cfg, method = checked.cfg, checked.method
+    silence_libraries(cfg.telemetry)
+    _check_hardware(checked)
+    join_processes(cfg, checked.device, checked.patience)
     with ranks.first(ranks.local_rank() == 0):
-        start = weights.start_folder(cfg.model)
-        tokenizer = models.load_tokenizer(start, cfg.model)
-        stops = models.read_eos_ids(start, tokenizer)
-        data = _prepared(cfg, Tokeniser(tokenizer, stops))
-        rows = convert(data.train, data.kind, method.data, micro_batch(cfg), cfg.seed)
-    plan = make_plan(cfg, rows, method.data, mean_length(data.train, "prompt_ids"))
-    policy = method.trains is ModelKind.POLICY
-    against = _against(cfg, start, tokenizer) if policy else start
-    return Ready(device, precision, start, tokenizer, stops, data, rows, plan, against, method.trains)
+        start = start_model.start_folder(cfg.model)
+        tokenizer = load.load_tokenizer(start, cfg.model)
+        eos_ids = load.read_eos_ids(start, tokenizer)
+        data = _prepared(cfg, Tokeniser(tokenizer, eos_ids))
+        rows = _converted(checked, data.train, data)
+    plan = make_plan(checked, rows, mean_length(data.train, "prompt_ids"))
+    against = _against(cfg, start, tokenizer) if method.trains is ModelKind.POLICY else start
+    return RunInputs(checked, start, tokenizer, eos_ids, data, rows, plan, against)
+
+
+def _check_hardware(checked: Checked) -> None:
+    """Refuse a device or a precision that is not here, and 4-bit weights where there is no CUDA device for them."""
+    device, _, peft = checked.device, checked.precision, checked.cfg.peft
+    if peft.get("quantization") and device != "cuda":
+        raise UserError(f"peft={peft.name} needs a CUDA device; this run uses the {device}. Use peft=lora.")
+
+
+def _converted(checked: Checked, rows: Dataset, data: Prepared) -> Dataset:
+    """Return ``rows`` in the method's format."""
+    return convert(rows, data.kind, checked.method.data, checked.placement.micro_batch, checked.cfg.seed)
 
 
 def _prepared(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
@@ -164,10 +222,10 @@ def _against(cfg: DictConfig, start: Path, tokenizer: PreTrainedTokenizerBase) -
     named = str(path) if (path / "config.json").is_file() else cfg.evaluate.against
     own = {"path": named, "revision": None, "wheel": None, "gguf_file": None}
     try:
-        against = weights.start_folder(OmegaConf.merge(cfg.model, own))  # type: ignore[arg-type]
+        against = start_model.start_folder(OmegaConf.merge(cfg.model, own))  # type: ignore[arg-type]
     except UserError as error:
         raise UserError(str(error).replace("model.path", "evaluate.against")) from None
-    other = models.load_tokenizer(against, cfg.model).get_vocab()
+    other = load.load_tokenizer(against, cfg.model).get_vocab()
     unlike = [token for token, number in tokenizer.get_vocab().items() if other.get(token) != number]
     if unlike:
         raise UserError(

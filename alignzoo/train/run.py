@@ -1,4 +1,4 @@
-"""One run, top to bottom."""
+"""Trains one run, top to bottom."""
 
 from __future__ import annotations
 
@@ -7,161 +7,153 @@ from typing import TYPE_CHECKING, Any
 
 import transformers
 
-from alignzoo.config.placement import check_divided, micro_batch
-from alignzoo.data.convert import convert
 from alignzoo.data.findings import findings
 from alignzoo.data.manifest import fingerprints
 from alignzoo.evaluate.judge import configured_judge, judged
 from alignzoo.evaluate.metrics import told
-from alignzoo.evaluate.rewards import Rewards, configured_rewards
 from alignzoo.models import start_model
-from alignzoo.models.adapter import adapter_config
+from alignzoo.models.shared_prefix.patch import share_prefixes, sharing_ends
 from alignzoo.plan.footprint import planned_peak
-from alignzoo.plugin.method import Method, ModelKind, TrainParts
 from alignzoo.report.model_card import write_card
 from alignzoo.report.terminal import print_answers, print_plan, print_result
 from alignzoo.report.training_curves import draw_curves
 from alignzoo.runs import resume
-from alignzoo.runs.record import Record
-from alignzoo.runs.trackers import Tracker
 from alignzoo.system import ranks
 from alignzoo.system.disk import require_space
-from alignzoo.system.signals import listening, seconds
+from alignzoo.system.signals import listening
 from alignzoo.train import guards
+from alignzoo.train.batches import bound_batches
 from alignzoo.train.callbacks import standard_callbacks
 from alignzoo.train.checkpointing import Saving
 from alignzoo.train.cost import Watch, peak_memory, training_flops
-from alignzoo.train.inputs import Ready, make_ready
-from alignzoo.train.stop import train_until_told
-from alignzoo.train.trl_config import trl_config
+from alignzoo.train.inputs import RunInputs, prepare_run
+from alignzoo.train.processes import check_divided
+from alignzoo.train.stop import train_until_stopped
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from omegaconf import DictConfig
-    from transformers import PreTrainedModel
+    from alignzoo.config.checked import Checked
+    from alignzoo.runs.checkpoint import Checkpoint
+    from alignzoo.runs.record import Record
+    from alignzoo.runs.trackers import Tracker
 
 #: Rows whose texts are looked at before a training; `alignzoo check` looks at all.
 INSPECTED = 20_000
 
 
-def train(cfg: DictConfig, method: type[Method], record: Record, tracker: Tracker) -> dict[str, Any]:
-    """Align the model that ``cfg`` names with ``method``, and return the run's result, as ``result.json`` holds it.
+def train(
+    checked: Checked, record: Record, tracker: Tracker, started: float, resume_from: Checkpoint | None
+) -> dict[str, Any]:
+    """Align the model that the configuration names, and return the run's result, as ``result.json`` holds it.
 
     Where several processes train together, each runs this; the result is the main one's, the others' is empty.
+    ``started``: when this start of it began, in seconds since the epoch. ``resume_from``: the main process's counts.
     """
-    from alignzoo.models.shared_prefix.patch import share_prefixes, sharing_ends
-    from alignzoo.train.batches import bound_batches
+    inputs = prepare_run(checked)
+    data = fingerprints(inputs.data.manifest)
+    facts = resume.facts(checked, inputs.start, data)
+    resume_from = ranks.from_main(resume_from)
+    resume.check(resume_from, facts)
+    record.manifest(inputs.data.manifest)
+    found = findings(checked.cfg, inputs.data, stops=False, most=INSPECTED)
+    print_plan(inputs.data, checked.method.data, inputs.plan, found)
+    judge = configured_judge(checked.cfg.judge)
+    args = inputs.trl_config(record.folder)  # before a weight is loaded: TRL may refuse it
 
-    ready = make_ready(cfg, method)
-    data = fingerprints(ready.data.manifest)
-    facts = resume.facts(cfg, ready, data)
-    record.came = ranks.from_main(record.came)
-    resume.check(record.came, facts)
-    record.manifest(ready.data.manifest)
-    print_plan(ready.data, method.data, ready.plan, findings(cfg, ready.data, stops=False, most=INSPECTED))
-    judge = configured_judge(cfg.judge)
-    rewards = configured_rewards(cfg, method, ready.rows, ready.data.heldout, ready.stops)
-    args = trl_config_of(cfg, method, ready, rewards, record.folder)  # before a weight is loaded: TRL may refuse it
-
-    planned_memory = planned_peak(cfg, method, ready)
-    model = ready.load(cfg)
+    planned_memory = planned_peak(checked, inputs.start, inputs.data, inputs.rows)
+    model = inputs.load_model()
     require_space(record.folder, model.get_memory_footprint(), "the trained model")
-    yardstick = ready.yardstick(cfg, rewards)
+    yardstick = inputs.yardstick()
     with Watch() as measuring:
-        before = yardstick.measure_start(compared(cfg, ready, model), start_model.identity(ready.against))
+        before = yardstick.measure_start(inputs.baseline(model), start_model.identity(inputs.against))
 
-    with Watch() as training, listening() as notice, sharing_ends():  # with the reference's pass
-        transformers.set_seed(cfg.seed)  # TRL makes an adapter's weights before it sets the seed
-        trainer = method().build_trainer(train_parts(cfg, method, ready, args, rewards, model, record))
-        share_prefixes(cfg, reference_of(trainer))
-        bound_batches(cfg, trainer)
-        saving = Saving(trainer, record.folder / "checkpoints", facts, record.came)
-        check_divided(cfg, trainer)
-        unmoved = guards.fingerprint(trainer.model)
-        time_limit = seconds(cfg.train.stop_before)
-        train_until_told(trainer, saving, notice, time_limit and record.started + time_limit)
-        guards.check_trained(trainer, unmoved)
-    record.model(trainer, whole=method.trains is ModelKind.REWARD_MODEL)
+    with Watch() as training:
+        trainer, saving = _train(inputs, args, model, record, started, facts, resume_from)
+    record.model(trainer, whole=inputs.trains_reward_model)
 
     with measuring:
-        after = yardstick.measure(ready.trained_model(cfg, trainer, record.folder), ready.start_model(cfg))
-    if ranks.rank() != 0:  # the main process alone judges, and writes what the run is told by
+        after = yardstick.measure(inputs.trained_model(trainer, record.folder), inputs.load_baseline())
+    if ranks.rank() != 0:  # the main process alone judges, and writes the result
         return {}
     with ranks.alone():
         lines = judged(yardstick.lines(before, after), judge)
-    result = {
-        "method": cfg.method.name,
-        "objective": yardstick.objective,
-        "start": {"folder": str(ready.start), "identity": start_model.identity(ready.start)},
-        "against": {"folder": str(ready.against), "identity": start_model.identity(ready.against)},
-        "data": data,
-        "rows": ready.data.manifest["decision"].value_counts().to_dict(),
-        "plan": vars(ready.plan),
-        **told(lines),
-        "cost": {
-            "steps": trainer.state.global_step,
-            "resumed": saving.spent.resumed,
-            "train_seconds": saving.spent.train_seconds + training.seconds,
-            "measure_seconds": measuring.seconds,
-            "total_seconds": saving.spent.train_seconds + time.time() - record.started,
-            "trained_tokens": ready.plan.tokens,
-            "flops": training_flops(trainer.model, ready.plan.tokens, method.needs_reference),
-            "peak_memory_bytes": peak_memory(ready.device),
-            "planned_memory_bytes": planned_memory,
-        },
-    }
-    write_card(record.folder / "model", cfg, method, result)
-    draw_curves(record.history(), record.folder / "plots", f"{cfg.method.name}, {cfg.model.name}, {cfg.dataset.name}")
-    record.answers(lines)
-    record.finish(result)
-    tracker.summary({**result["after"], **result["cost"]})
-    print_answers(lines, cfg.evaluate.shown)
+    cost = {**_cost(inputs, trainer, saving, training, measuring, started), "planned_memory_bytes": planned_memory}
+    result = {**_begun_with(inputs, yardstick.objective, data), **told(lines), "cost": cost}
+    _write(result, lines, checked, record)
+    tracker.summary({**result["after"], **cost})
+    print_answers(lines, checked.cfg.evaluate.shown)
     print_result(result, record.folder)
     return result
 
 
-def compared(cfg: DictConfig, ready: Ready, model: PreTrainedModel) -> Any:
-    """Return the model to measure against: ``model`` before its training, or that of ``evaluate.against``."""
-    return (model if ready.against == ready.start else ready.load(cfg, ready.against)).to(ready.device)
+def _train(
+    inputs: RunInputs,
+    args: Any,
+    model: Any,
+    record: Record,
+    started: float,
+    facts: dict[str, Any],
+    resume_from: Checkpoint | None,
+) -> tuple[Any, Saving]:
+    """Train ``model``, with the reference's pass before it; return the trainer, and what saved its checkpoints.
+
+    Raises:
+        UserError: a guard has stopped the training.
+        Preempted: the run was told to stop; what it had learned is saved.
+    """
+    cfg, time_limit = inputs.cfg, inputs.checked.time_limit
+    with listening() as notice, sharing_ends():
+        transformers.set_seed(cfg.seed)  # TRL makes an adapter's weights before it sets the seed
+        trainer = inputs.build_trainer(args, model, standard_callbacks(inputs.checked, record))
+        share_prefixes(cfg, _reference_of(trainer))
+        bound_batches(cfg, trainer)
+        saving = Saving(trainer, record.folder / "checkpoints", facts, resume_from)
+        check_divided(cfg, trainer)
+        unmoved = guards.fingerprint(trainer.model)
+        train_until_stopped(trainer, saving, notice, time_limit and started + time_limit)
+        guards.check_trained(trainer, unmoved)
+    return trainer, saving
 
 
-def reference_of(trainer: Any) -> Any:
+def _reference_of(trainer: Any) -> Any:
     """Return the reference model that the trainer holds, out of what a strategy has wrapped it in, or None."""
     reference = getattr(trainer, "ref_model", None)
     return None if reference is None else trainer.accelerator.unwrap_model(reference)
 
 
-def trl_config_of(cfg: DictConfig, method: type[Method], ready: Ready, rewards: Rewards, folder: Path) -> Any:
-    """Return the method's TRL config."""
-    more = {"reward_weights": rewards.weights} if method.uses_rewards else {}
-    return trl_config(cfg, method, folder, ready.device, ready.precision, ready.plan, **more)
+def _cost(
+    inputs: RunInputs, trainer: Any, saving: Saving, training: Watch, measuring: Watch, started: float
+) -> dict[str, Any]:
+    """Return what the run has cost."""
+    before = saving.spent.train_seconds
+    return {
+        "steps": trainer.state.global_step,
+        "resumed": saving.spent.resumed,
+        "train_seconds": before + training.seconds,
+        "measure_seconds": measuring.seconds,
+        "total_seconds": before + time.time() - started,
+        "trained_tokens": inputs.plan.tokens,
+        "flops": training_flops(trainer.model, inputs.plan.tokens, inputs.method.needs_reference),
+        "peak_memory_bytes": peak_memory(inputs.checked.device),
+    }
 
 
-def train_parts(
-    cfg: DictConfig,
-    method: type[Method],
-    ready: Ready,
-    args: Any,
-    rewards: Rewards,
-    model: PreTrainedModel,
-    record: Record,
-) -> TrainParts:
-    """Return what the method builds its trainer from."""
-    from alignzoo.models.shared_prefix.patch import share_prefixes
+def _begun_with(inputs: RunInputs, objective: str, data: dict[str, str]) -> dict[str, Any]:
+    """Return what ``result.json`` says of what the run began with; ``data``: the manifest's fingerprints."""
+    return {
+        "method": inputs.cfg.method.name,
+        "objective": objective,
+        "start": {"folder": str(inputs.start), "identity": start_model.identity(inputs.start)},
+        "against": {"folder": str(inputs.against), "identity": start_model.identity(inputs.against)},
+        "data": data,
+        "rows": inputs.data.manifest["decision"].value_counts().to_dict(),
+        "plan": vars(inputs.plan),
+    }
 
-    share_prefixes(cfg, model)
-    heldout = None
-    if args.eval_strategy != "no" and len(ready.data.heldout):  # asked for by +train.eval_strategy
-        heldout = convert(ready.data.heldout, ready.data.kind, method.data, micro_batch(cfg), cfg.seed)
-    return TrainParts(
-        cfg=cfg,
-        args=args,
-        model=model,
-        tokenizer=ready.tokenizer,
-        train=ready.rows,
-        heldout=heldout,
-        peft_config=adapter_config(cfg.peft, method.trains),
-        rewards=rewards.functions,
-        callbacks=standard_callbacks(cfg, method, record, ready.precision),
-    )
+
+def _write(result: dict[str, Any], lines: list[dict[str, Any]], checked: Checked, record: Record) -> None:
+    """Write model card, curves, completions and, last of all, the result."""
+    cfg = checked.cfg
+    write_card(record.folder / "model", cfg, checked.method, result)
+    draw_curves(record.history(), record.folder / "plots", f"{cfg.method.name}, {cfg.model.name}, {cfg.dataset.name}")
+    record.answers(lines)
+    record.finish(result)

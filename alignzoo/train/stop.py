@@ -61,7 +61,7 @@ def agreed(asked: int, device: Any) -> int:
     return int(largest.item())
 
 
-def train_until_told(trainer: Any, saving: Saving, notice: Notice, deadline: float | None) -> None:
+def train_until_stopped(trainer: Any, saving: Saving, notice: Notice, deadline: float | None) -> None:
     """Run ``trainer.train`` from where ``saving`` goes on.
 
     Raises:

@@ -27,7 +27,7 @@ def check(cfg: DictConfig) -> None:
         return
     if importlib.util.find_spec("vllm") is None:
         raise UserError("method.use_vllm=true needs vLLM: pip install 'trl[vllm]', or leave it out.")
-    if cfg.strategy.device not in ("auto", "cuda") or not placement.gpus():
+    if cfg.strategy.device not in ("auto", "cuda") or not placement.count_gpus():
         raise UserError("method.use_vllm=true needs an NVIDIA GPU, which this run does not have: leave it out.")
     if method.get("vllm_mode") == "server" and ranks.rank() == 0:  # the only one that speaks with it
         _check_server(method)

@@ -25,7 +25,7 @@ Configured = Callable[..., DictConfig]
 
 
 @pytest.fixture(scope="module")
-def composed() -> dict[tuple[str, ...], DictConfig]:
+def compose() -> dict[tuple[str, ...], DictConfig]:
     return {}
 
 
@@ -271,7 +271,9 @@ def test_a_learning_rate_far_from_the_published_is_warned_of(
 
 
 def arguments(cfg: DictConfig, folder: Path, device: str = "cpu", precision: str = "fp32") -> dict[str, Any]:
-    return trl_arguments(cfg, check.check(cfg), folder, device, precision)
+    checked = check.check(cfg)
+    vars(checked).update(device=device, precision=precision)  # as on a machine that has them
+    return trl_arguments(checked, folder)
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,14 @@ import pytest
 from omegaconf import DictConfig
 from repository import REAL_DATA as DATA
 
-from alignzoo import DataFormat, TrainParts, UserError
-from alignzoo.config import check as settings_
+from alignzoo import DataFormat, UserError
+from alignzoo.config.check import check
 from alignzoo.data.convert import convert
 from alignzoo.data.prepare import Prepared, prepare
 from alignzoo.data.tokenise import Tokeniser
-from alignzoo.launch.launch import quiet
 from alignzoo.models.load import load_policy, load_tokenizer
+from alignzoo.system.libraries import silence_libraries
+from alignzoo.train.trainer import build_trainer
 from alignzoo.train.trl_config import trl_config
 
 METHODS = ("dpo", "ipo", "orpo", "kto", "sft")
@@ -453,22 +454,22 @@ def trained(
 
     def collect(method: str) -> dict[str, Trained]:
         cfg = compose_config(f"method={method}", "model=tiny", "dataset=concise", "dataset.rows=60")
-        plugin = settings_.check(cfg)
-        quiet(cfg)
+        checked = check(cfg)
+        silence_libraries(cfg.telemetry)
         tokenizer = load_tokenizer(start, cfg.model)
         data = prepare(cfg, Tokeniser(tokenizer, []))
-        parts = TrainParts(
-            cfg=cfg,
-            args=trl_config(cfg, plugin, tmp_path, "cpu", "fp32"),
-            model=load_policy(start, cfg, "fp32"),
-            tokenizer=tokenizer,
-            train=convert(data.train, data.kind, plugin.data, cfg.train.per_device_batch_size, cfg.seed),
+        trainer_ = build_trainer(
+            checked,
+            trl_config(checked, tmp_path),
+            load_policy(start, cfg, "fp32"),
+            tokenizer,
+            convert(data.train, data.kind, checked.method.data, cfg.train.per_device_batch_size, cfg.seed),
         )
         names = {tuple(row["prompt_ids"]): row["id"] for row in data.train}
         assert len(names) == 60
         found: dict[str, Trained] = {"good": set(), "bad": set()}
         count = 0
-        for batch in plugin().build_trainer(parts).get_train_dataloader():
+        for batch in trainer_.get_train_dataloader():
             for kind, prompt, answer in sequences(batch):
                 found[kind].add((names[prompt], answer))
                 count += 1

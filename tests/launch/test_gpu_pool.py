@@ -29,7 +29,7 @@ def joblib(jobs: int) -> DictConfig:
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(placement, "gpus", lambda: 4)
+    monkeypatch.setattr(placement, "count_gpus", lambda: 4)
     monkeypatch.setattr(gpu_pool.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(gpu_pool, "WAIT", 0.01)
     monkeypatch.delenv(gpu_pool.VISIBLE, raising=False)
@@ -57,13 +57,13 @@ def test_joblib_counts_from_all_cores(jobs: int, expected: int) -> None:
 
 def test_one_member_at_a_time_has_every_gpu(compose_config: Composed) -> None:
     for launcher in (BASIC, joblib(1)):
-        with gpu_pool.taken(compose_config(), launcher) as apart:
+        with gpu_pool.reserve_gpus(compose_config(), launcher) as apart:
             assert not apart
             assert gpu_pool.VISIBLE not in os.environ
 
 
 def test_a_member_on_the_cpu_takes_none(compose_config: Composed) -> None:
-    with gpu_pool.taken(compose_config("strategy.device=cpu"), joblib(2)) as apart:
+    with gpu_pool.reserve_gpus(compose_config("strategy.device=cpu"), joblib(2)) as apart:
         assert not apart
 
 
@@ -76,11 +76,11 @@ def test_members_side_by_side_see_their_own_gpus_alone(
     if before:
         monkeypatch.setenv(gpu_pool.VISIBLE, before)
     cfg = compose_config("strategy=ddp")
-    with gpu_pool.taken(cfg, joblib(2)) as apart:
+    with gpu_pool.reserve_gpus(cfg, joblib(2)) as apart:
         assert apart
         assert os.environ[gpu_pool.VISIBLE] == first
     assert os.environ.get(gpu_pool.VISIBLE) == before
-    with gpu_pool.kept(names, 2), gpu_pool.taken(cfg, joblib(2)):
+    with gpu_pool.kept(names, 2), gpu_pool.reserve_gpus(cfg, joblib(2)):
         assert os.environ[gpu_pool.VISIBLE] == second
 
 

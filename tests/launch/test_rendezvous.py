@@ -9,8 +9,9 @@ import pytest
 from omegaconf import DictConfig
 
 from alignzoo import UserError
-from alignzoo.config import placement
+from alignzoo.config.check import check
 from alignzoo.launch import rendezvous
+from alignzoo.launch.strategy import check_strategy
 
 Composed = Callable[..., DictConfig]
 
@@ -33,7 +34,7 @@ def test_a_scheduler_names_the_first_machine(
     for name, value in variables.items():
         monkeypatch.setenv(name, value.format(rank=rank))
     cfg = compose_config(*SEVERAL)
-    placement.check(cfg)
+    check_strategy(check(cfg))
     found: dict[str, Any] = rendezvous.point()
     assert (found["rdzv_endpoint"], found["rdzv_configs"]) == (place, {"is_host": rank == 0})
 
@@ -41,4 +42,4 @@ def test_a_scheduler_names_the_first_machine(
 def test_nobody_names_one(compose_config: Composed) -> None:
     assert not rendezvous.named()
     with pytest.raises(UserError, match=r"add strategy\.rendezvous=HOST:PORT"):
-        placement.check(compose_config(*SEVERAL))
+        check_strategy(check(compose_config(*SEVERAL)))

@@ -8,13 +8,14 @@ from dataclasses import replace
 import pytest
 from omegaconf import DictConfig
 
+from alignzoo.config.check import check
 from alignzoo.plan.footprint import passes_of
 from alignzoo.plan.packed import Spread, spreads
 from alignzoo.plan.passes import Size
 from alignzoo.plan.skeleton import model_config
 from alignzoo.plan.workload import read_lengths, workload
 from alignzoo.plugin import registry
-from alignzoo.train.inputs import make_ready
+from alignzoo.train.inputs import prepare_run
 
 Compose = Callable[..., DictConfig]
 
@@ -33,8 +34,8 @@ def test_the_largest_batch_lies_between_the_mean_and_the_longest_rows() -> None:
 def test_tokens_and_labels_of_real_rows(method: str, compose_config: Compose) -> None:
     cfg = compose_config(f"method={method}", *TINY)
     of = registry.registry().method(method)
-    rows = make_ready(cfg, of).rows
-    found = spreads(of, make_ready(cfg, of))
+    rows = prepare_run(check(cfg)).rows
+    found = spreads(of, rows)
     columns = {
         "dpo": (("prompt_ids", "chosen_ids", "rejected_ids"), ("chosen_ids", "rejected_ids")),
         "orpo": (("prompt_ids", "chosen_ids", "rejected_ids"),) * 2,
@@ -58,7 +59,8 @@ def test_a_batch_is_packed_where_the_run_would(
 ) -> None:
     cfg = compose_config(*TINY, f"speed.shared_prefix={choice}")
     of = registry.registry().method("dpo")
-    work = workload(cfg, of, read_lengths(cfg, of, make_ready(cfg, of)), devices=1)
+    inputs = prepare_run(check(cfg))
+    work = workload(cfg, of, read_lengths(inputs.checked, inputs.data, inputs.rows), devices=1)
     work = replace(work, train=Size(4, 40, packed=60, scored=50))
     found = passes_of(cfg, of, model_config(cfg.model), work, device, "fp32", cfg.peft).work.train
     assert (found.packed, found.scored) == (packed, scored)
@@ -67,6 +69,7 @@ def test_a_batch_is_packed_where_the_run_would(
 def test_a_batch_is_left_where_packing_would_not_pay(compose_config: Compose) -> None:
     cfg = compose_config(*TINY)
     of = registry.registry().method("dpo")
-    work = workload(cfg, of, read_lengths(cfg, of, make_ready(cfg, of)), devices=1)
+    inputs = prepare_run(check(cfg))
+    work = workload(cfg, of, read_lengths(inputs.checked, inputs.data, inputs.rows), devices=1)
     work = replace(work, train=Size(4, 40, packed=159, scored=50))
     assert passes_of(cfg, of, model_config(cfg.model), work, "cpu", "fp32", cfg.peft).work.train.packed is None

@@ -16,9 +16,7 @@ from conftest import QUICK
 from inprocess import run
 from omegaconf import DictConfig
 
-from alignzoo.config import check
-from alignzoo.evaluate.rewards import configured_rewards
-from alignzoo.launch.launch import quiet
+from alignzoo.config.check import check
 from alignzoo.plan.footprint import passes_of, planned_peak
 from alignzoo.plan.live_bytes import LiveBytes
 from alignzoo.plan.phases import phases
@@ -27,8 +25,8 @@ from alignzoo.plan.skeleton import model_config
 from alignzoo.plan.workload import read_lengths, workload
 from alignzoo.runs.record import Record
 from alignzoo.system import memory
-from alignzoo.train import run as train
-from alignzoo.train.inputs import make_ready
+from alignzoo.train.callbacks import standard_callbacks
+from alignzoo.train.inputs import prepare_run
 
 Compose = Callable[..., DictConfig]
 
@@ -46,17 +44,14 @@ WORDS = (
 
 def held(cfg: DictConfig, folder: Path) -> tuple[int, int]:
     """Train; return the bytes that were alive at once beside the weights, and those that were planned."""
-    method = check.check(cfg)
-    quiet(cfg)
-    ready = make_ready(cfg, method)
-    rewards = configured_rewards(cfg, method, ready.rows, ready.data.heldout, ready.stops)
-    args = train.trl_config_of(cfg, method, ready, rewards, folder)
-    model = ready.load(cfg)
-    trainer = method().build_trainer(train.train_parts(cfg, method, ready, args, rewards, model, Record(folder)))
+    inputs = prepare_run(check(cfg))
+    checked, method = inputs.checked, inputs.method
+    args = inputs.trl_config(folder)
+    trainer = inputs.build_trainer(args, inputs.load_model(), standard_callbacks(checked, Record(folder)))
     with LiveBytes(trainer.model) as live:
         trainer.train()
-    work = workload(cfg, method, read_lengths(cfg, method, ready), devices=1)
-    passes = passes_of(cfg, method, model_config(cfg.model), work, "cpu", ready.precision, cfg.peft)
+    work = workload(cfg, method, read_lengths(checked, inputs.data, inputs.rows), devices=1)
+    passes = passes_of(cfg, method, model_config(cfg.model), work, "cpu", checked.precision, cfg.peft)
     there = ("weights", "reference", "start model", "freed gradients", "gaps")
     found = phases(passes, SHARDINGS["single"])
     in_training = [phase for phase in found if phase.name in ("sampling", "training", "update")]
@@ -98,8 +93,8 @@ def test_a_model_that_cannot_be_followed_stops_no_run(
 
     monkeypatch.setattr("alignzoo.plan.skeleton.skeleton", broken)
     cfg = compose_config("model=tiny", "dataset.rows=8")
-    method = check.check(cfg)
-    assert planned_peak(cfg, method, make_ready(cfg, method)) is None
+    inputs = prepare_run(check(cfg))
+    assert planned_peak(inputs.checked, inputs.start, inputs.data, inputs.rows) is None
     assert "cannot be planned: RuntimeError: data-dependent" in caplog.text
 
 
@@ -111,16 +106,16 @@ def test_idle_memory_is_that_of_a_process_with_torch() -> None:
 def test_a_plan_leaves_out_what_was_freed_before_it(compose_config: Compose) -> None:
     """As after a model was converted, the C library keeps much that the training takes again."""
     cfg = compose_config("model=tiny", "dataset.rows=8", "strategy.device=cpu")
-    method = check.check(cfg)
-    ready = make_ready(cfg, method)
-    first = planned_peak(cfg, method, ready)
+    inputs = prepare_run(check(cfg))
+    planned = (inputs.checked, inputs.start, inputs.data, inputs.rows)
+    first = planned_peak(*planned)
     freed = [bytearray(64_000) for _ in range(4_000)]  # each in the C library's heap, with one above it
     kept = bytearray(64_000)
     for block in freed:
         block[::4096] = b"x" * len(block[::4096])
     del block, freed
     assert first is not None
-    assert planned_peak(cfg, method, ready) == pytest.approx(first, abs=100e6)
+    assert planned_peak(*planned) == pytest.approx(first, abs=100e6)
     assert kept
 
 

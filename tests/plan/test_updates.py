@@ -13,7 +13,9 @@ from inprocess import Outcome, run
 from omegaconf import DictConfig, OmegaConf
 
 from alignzoo import DataFormat, UserError
+from alignzoo.config.checked import Checked
 from alignzoo.plan.updates import Plan, make_plan, mean_length
+from alignzoo.plugin.method import Method
 
 P, U, S, Q = DataFormat.PREFERENCE, DataFormat.UNPAIRED, DataFormat.SUPERVISED, DataFormat.PROMPTS
 
@@ -52,8 +54,16 @@ def config(batch: int = 4, epochs: float = 1, max_steps: int = -1, group: int = 
     )
 
 
+def checked(cfg: DictConfig, data: DataFormat) -> Checked:
+    class This(Method):
+        pass
+
+    This.data = data
+    return Checked(cfg, This, time_limit=None, patience=0.0)
+
+
 def plan(data: DataFormat, count: int = 12, **settings: Any) -> Plan:
-    return make_plan(config(**settings), rows(data, count), data, prompt_tokens=3.0)
+    return make_plan(checked(config(**settings), data), rows(data, count), prompt_tokens=3.0)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +99,7 @@ def test_answers_are_sampled_for_several_updates_at_a_time(sampled: int | None, 
     """Of 12 prompts, 8 at a time leave 4 out; the 8 make two updates of 4 answers."""
     cfg = config(batch=4)
     cfg.method.generation_batch_size = sampled
-    found = make_plan(cfg, rows(Q, 12), Q, prompt_tokens=3.0)
+    found = make_plan(checked(cfg, Q), rows(Q, 12), prompt_tokens=3.0)
     assert (found.updates, found.sequences) == (updates, 4 * updates)
 
 
@@ -99,7 +109,7 @@ def test_answers_are_sampled_for_steps_of_a_process(steps: int | None, updates: 
     cfg = config(batch=4)
     cfg.train.per_device_batch_size = 2
     cfg.method.steps_per_generation = steps
-    found = make_plan(cfg, rows(Q, 12), Q, prompt_tokens=3.0)
+    found = make_plan(checked(cfg, Q), rows(Q, 12), prompt_tokens=3.0)
     assert (found.updates, found.sequences) == (updates, sequences)
 
 
@@ -107,7 +117,7 @@ def test_fewer_prompts_than_are_sampled_at_a_time_are_refused() -> None:
     cfg = config(batch=4)
     cfg.method.generation_batch_size = 16
     with pytest.raises(UserError, match=r"one batch takes 16 \(method.generation_batch_size over"):
-        make_plan(cfg, rows(Q, 12), Q, prompt_tokens=3.0)
+        make_plan(checked(cfg, Q), rows(Q, 12), prompt_tokens=3.0)
 
 
 def test_lengths_are_means_over_the_rows() -> None:
@@ -118,7 +128,7 @@ def test_lengths_are_means_over_the_rows() -> None:
         ]
     )
     assert mean_length(mixed, "prompt_ids") == 2
-    assert make_plan(config(batch=2), mixed, P, 2.0).tokens == (1 + 4) + (1 + 6) + (3 + 2) + (3 + 8)
+    assert make_plan(checked(config(batch=2), P), mixed, 2.0).tokens == (1 + 4) + (1 + 6) + (3 + 2) + (3 + 8)
 
 
 def test_length_of_nothing_is_zero() -> None:

@@ -75,12 +75,12 @@ def test_the_longest_row_is_a_prompt_with_its_longest_answer() -> None:
 
 @pytest.mark.parametrize("method", ["dpo", "kto", "sft", "grpo"])
 def test_lengths_of_real_rows(method: str, compose_config: Compose) -> None:
-    from alignzoo.train.inputs import make_ready
+    from alignzoo.config.check import check
+    from alignzoo.train.inputs import prepare_run
 
     cfg = compose_config(f"method={method}", "model=tiny", "dataset.rows=16", "evaluate.rows=4")
-    of = registry.registry().method(method)
-    ready = make_ready(cfg, of)
-    found = read_lengths(cfg, of, ready)
+    ready = prepare_run(check(cfg))
+    found = read_lengths(ready.checked, ready.data, ready.rows)
     train, held = ready.data.train, ready.data.heldout.select(range(4))
     assert found.heldout == 4
     assert found.prompt == max(map(len, held["prompt_ids"]))

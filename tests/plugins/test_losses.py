@@ -17,16 +17,16 @@ from torch import Tensor
 from torch.nn.functional import log_softmax, logsigmoid
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from alignzoo import Reward, TrainParts, UserError
-from alignzoo.config import check
+from alignzoo import Reward, UserError
+from alignzoo.config.check import check
 from alignzoo.data.convert import convert
 from alignzoo.data.prepare import prepare
 from alignzoo.data.tokenise import Tokeniser
 from alignzoo.evaluate.rewards import as_function
-from alignzoo.launch.launch import quiet
-from alignzoo.models.adapter import adapter_config
 from alignzoo.models.load import load_policy, load_tokenizer
 from alignzoo.plugin.registry import registry
+from alignzoo.system.libraries import silence_libraries
+from alignzoo.train.trainer import build_trainer
 from alignzoo.train.trl_config import trl_config
 
 Build = Callable[..., Any]
@@ -61,20 +61,19 @@ def build(start: Path, pairs: Path, tmp_path: Path, compose_config: Callable[...
             *("dataset.heldout.fraction=0", f"train.per_device_batch_size={batch}", f"train.global_batch_size={batch}"),
             *overrides,
         )
-        plugin = check.check(cfg)
-        quiet(cfg)
+        checked = check(cfg)
+        silence_libraries(cfg.telemetry)
         tokenizer = load_tokenizer(start, cfg.model)
         data = prepare(cfg, Tokeniser(tokenizer, []))
-        parts = TrainParts(
-            cfg=cfg,
-            args=trl_config(cfg, plugin, tmp_path, "cpu", "fp32"),
-            model=load_policy(start, cfg, "fp32"),
-            tokenizer=tokenizer,
-            train=convert(data.train, data.kind, plugin.data, batch, cfg.seed),
-            peft_config=adapter_config(cfg.peft),
+        trainer_ = build_trainer(
+            checked,
+            trl_config(checked, tmp_path),
+            load_policy(start, cfg, "fp32"),
+            tokenizer,
+            convert(data.train, data.kind, checked.method.data, batch, cfg.seed),
             rewards=list(rewards),
         )
-        return plugin().build_trainer(parts)
+        return trainer_
 
     return trainer
 
@@ -86,10 +85,10 @@ def move(trainer: Any, size: float = 0.02) -> PreTrainedModel:
         for weight in trainer.model.parameters():
             if weight.requires_grad:
                 weight += size * torch.randn(weight.shape, generator=generator)
-    return plain(trainer)
+    return to_plain(trainer)
 
 
-def plain(trainer: Any) -> PreTrainedModel:
+def to_plain(trainer: Any) -> PreTrainedModel:
     model = copy.deepcopy(trainer.model)
     model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
     fresh = AutoModelForCausalLM.from_config(model.config, dtype=torch.float32)
@@ -174,7 +173,7 @@ def test_label_smoothing_that_cannot_be_meant_is_refused(
 ) -> None:
     """Robust DPO divides by 1 - 2 x 0.5, and from there on prefers the rejected answer; TRL only warns."""
     with pytest.raises(UserError, match="label_smoothing"):
-        check.check(compose_config(f"method.loss_type={loss}", f"+method.label_smoothing={smoothing}"))
+        check(compose_config(f"method.loss_type={loss}", f"+method.label_smoothing={smoothing}"))
 
 
 @pytest.mark.parametrize("precomputed", REFERENCES)
@@ -190,14 +189,14 @@ def test_ipo(build: Build, start: Path, beta: float, precomputed: str) -> None:
 
 def climb(trainer: Any, size: float) -> PreTrainedModel:
     """Move the policy along the gradient of its KL answers' likelihood: the KL estimate takes the sign of ``size``."""
-    model = plain(trainer)
+    model = to_plain(trainer)
     rows = [(row["prompt_ids"], row["KL_completion_ids"]) for row in trainer.train_dataset]
     sum(token_log_probs(model, *row).sum() for row in rows).backward()
     gradients = {name: weight.grad for name, weight in model.named_parameters()}
     with torch.no_grad():
         for name, weight in trainer.model.named_parameters():
             weight += size * gradients[name]
-    return plain(trainer)
+    return to_plain(trainer)
 
 
 @pytest.mark.parametrize("precomputed", REFERENCES)

@@ -100,11 +100,11 @@ def test_its_loss_is_the_papers(compose_config: Callable[..., DictConfig], tmp_p
     import torch
     from torch.nn.functional import logsigmoid
 
-    from alignzoo import TrainParts
     from alignzoo.config.check import check
     from alignzoo.models import load, reward_model, start_model
     from alignzoo.plugin.method import DataFormat
     from alignzoo.testing.losses.rows import fixed_rows
+    from alignzoo.train.trainer import build_trainer
     from alignzoo.train.trl_config import trl_config
 
     cfg = compose_config("method=reward", "model=tiny", "method.center_rewards_coefficient=0.3")
@@ -112,8 +112,8 @@ def test_its_loss_is_the_papers(compose_config: Callable[..., DictConfig], tmp_p
     tokenizer = load.load_tokenizer(start, cfg.model)
     model = reward_model.load_scorer(start, tokenizer, [tokenizer.eos_token_id], cfg, "fp32")
     rows = fixed_rows(DataFormat.PREFERENCE, tokenizer)
-    args = trl_config(cfg, check(cfg), tmp_path, "cpu", "fp32")
-    trainer: Any = check(cfg)().build_trainer(TrainParts(cfg, args, model, tokenizer, rows))
+    checked = check(cfg)
+    trainer: Any = build_trainer(checked, trl_config(checked, tmp_path), model, tokenizer, rows)
     inputs = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
     loss = trainer.compute_loss(trainer.model.eval(), inputs)
 

@@ -143,8 +143,8 @@ def test_a_run_folder_with_brackets_is_shown_whole(printed: Printed) -> None:
 @pytest.fixture
 def pairs(tmp_path: Path, compose_config: Callable[..., DictConfig]) -> Callable[..., Any]:
     """Prepare twenty pairs, of which one has a role that does not exist, for the tiny model."""
-    from alignzoo.plugin.registry import registry
-    from alignzoo.train.inputs import make_ready
+    from alignzoo.config.check import check
+    from alignzoo.train.inputs import prepare_run
 
     def ready(method: str, role: str) -> Any:
         turns = [[{"role": who, "content": f"text {n}"} for n in range(20)] for who in ("user", "assistant")]
@@ -155,7 +155,7 @@ def pairs(tmp_path: Path, compose_config: Callable[..., DictConfig]) -> Callable
         file = tmp_path / "pairs.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
         words = (f"method={method}", "model=tiny", "dataset=local", f"dataset.path={file}", "dataset.bad_rows=drop")
-        return make_ready(compose_config(*words, "dataset.heldout.fraction=0.2"), registry().method(method))
+        return prepare_run(check(compose_config(*words, "dataset.heldout.fraction=0.2")))
 
     return ready
 

@@ -248,7 +248,8 @@ def test_the_end_of_the_time_stops_a_run(
     tmp_path: Path, saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("alignzoo.train.run.seconds", lambda text: 1e-3)  # a quick machine is at update 3 after a second
+        stop = {"1s": 1e-3}  # a quick machine is at update 3 after a second
+        patch.setattr("alignzoo.config.check.seconds", lambda text, key="": stop.get(text, 600.0))
         done = run(tmp_path / "run", *WORDS, *BASE, "train.stop_before=1s")
     assert done.code == EXIT_CODE
     assert "alignzoo: stopped by train.stop_before at update 1 of 6. To go on:" in done.err

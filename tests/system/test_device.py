@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 import pytest
 import torch
-from omegaconf import DictConfig
 
-from alignzoo.system.device import check_peft, choose_device, choose_precision
+from alignzoo.system.device import choose_device, choose_precision
 from alignzoo.system.errors import UserError
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="has a GPU")
@@ -70,10 +68,3 @@ def test_precision_on_a_gpu() -> None:
     assert choose_device("auto") == "cuda"
     assert choose_precision("auto", "cuda") == ("bf16" if new else "fp32")
     assert choose_precision("fp16", "cuda") == "fp16"
-
-
-def test_weights_in_four_bits_need_cuda(compose_config: Callable[..., DictConfig]) -> None:
-    with pytest.raises(UserError, match=r"peft=qlora needs a CUDA device; this run uses the cpu\. Use peft=lora"):
-        check_peft(compose_config("peft=qlora"), "cpu")
-    check_peft(compose_config("peft=qlora"), "cuda")
-    check_peft(compose_config("peft=lora"), "cpu")

@@ -93,12 +93,13 @@ def test_the_layouts_are_those_that_convert() -> None:
 def test_a_layout_is_read_as_what_it_is(
     tmp_path: Path, layout: str, compose_config: Callable[..., object], cache: Path
 ) -> None:
-    from alignzoo.train.inputs import make_ready
+    from alignzoo.config.check import check
+    from alignzoo.train.inputs import prepare_run
 
     file = rows.write_rows(layout, tmp_path)
     words = ("dataset=local", f"dataset.path={file}", "dataset.heldout.fraction=0", "model=tiny")
     method = "grpo" if layout == "prompts" else "sft"
-    data = make_ready(compose_config(f"method={method}", *words), registry().method(method)).data  # type: ignore[arg-type]
+    data = prepare_run(check(compose_config(f"method={method}", *words))).data  # type: ignore[arg-type]
     assert data.kind is rows.LAYOUTS[layout][0]
     assert len(data.train) >= len(rows.PROMPTS)
 

@@ -83,7 +83,8 @@ def test_the_updates_are_those_of_batches_of_one_row(words: list[str], tmp_path:
     assert len(pairs) >= 6
     for ours, theirs in pairs:
         assert ours.keys() == theirs.keys()
-        for key in ("loss", "grad_norm", "rewards/accuracies", "rewards/margins", "mean_token_accuracy", "accuracy"):
+        # No accuracy of rewards: at the first step all margins are 0, and rounding decides their sign.
+        for key in ("loss", "grad_norm", "rewards/margins", "mean_token_accuracy", "accuracy"):
             if key in ours and (key, words[0]) != ("mean_token_accuracy", "method=sft"):
                 assert theirs[key] == pytest.approx(ours[key], rel=1e-4, abs=1e-5), key
     name = "adapter_model.safetensors" if "peft=lora" in words else "model.safetensors"
@@ -96,7 +97,8 @@ def test_a_run_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     whole = trained(tmp_path / "whole", *words)
     folder = tmp_path / "cut"
     with monkeypatch.context() as patch:
-        patch.setattr("alignzoo.train.run.seconds", lambda text: 1e-3)  # a quick machine has finished after a second
+        stop = {"1s": 1e-3}  # a quick machine has finished after a second
+        patch.setattr("alignzoo.config.check.seconds", lambda text, key="": stop.get(text, 600.0))
         assert run(folder, *UNLIKE, "evaluate.enabled=false", *words, "train.stop_before=1s").code == EXIT_CODE
     cut = trained(folder, *words, "resume=auto")
     first, second = (load_file(done.folder / "model" / "model.safetensors") for done in (whole, cut))
@@ -127,9 +129,9 @@ def test_deepspeed_is_refused(compose_config: Callable[..., DictConfig]) -> None
 
 def test_a_process_takes_its_whole_share(compose_config: Callable[..., DictConfig]) -> None:
     words = ["train.global_batch_size=32", "train.per_device_batch_size=2", "train.per_device_batch_tokens=400"]
-    assert placement.micro_batch(compose_config(*words, "strategy.processes=4")) == 8
+    assert placement.place(compose_config(*words, "strategy.processes=4")).micro_batch == 8
     with pytest.raises(UserError, match=r"train\.global_batch_size=32 must be a multiple of 5 process\(es\)"):
-        placement.micro_batch(compose_config(*words, "strategy.processes=5"))
+        placement.place(compose_config(*words, "strategy.processes=5"))
 
 
 def test_a_trainer_of_another_make_is_refused(compose_config: Callable[..., DictConfig]) -> None:

@@ -13,12 +13,13 @@ from datasets import Dataset
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader, RandomSampler
 
-from alignzoo import DataFormat, TrainParts, UserError
-from alignzoo.config import check
+from alignzoo import DataFormat, UserError
+from alignzoo.config.check import check
 from alignzoo.data.convert import convert
-from alignzoo.launch.launch import quiet
 from alignzoo.models.load import load_policy, load_tokenizer
+from alignzoo.system.libraries import silence_libraries
 from alignzoo.train.token_rows import BlockSampler
+from alignzoo.train.trainer import build_trainer
 from alignzoo.train.trl_config import trl_config
 
 Build = Callable[..., Any]
@@ -45,17 +46,17 @@ def build(start: Path, tmp_path: Path, compose_config: Callable[..., DictConfig]
             *(f"method={method}", "model=tiny", "method.precompute_ref_log_probs=false"),
             *(f"train.per_device_batch_size={BATCH}", f"train.global_batch_size={BATCH}", *overrides),
         )
-        plugin = check.check(cfg)
-        quiet(cfg)
-        parts = TrainParts(
-            cfg=cfg,
-            args=trl_config(cfg, plugin, tmp_path, "cpu", "fp32"),
-            model=load_policy(start, cfg, "fp32"),
-            tokenizer=load_tokenizer(start, cfg.model),
-            train=rows,
+        checked = check(cfg)
+        silence_libraries(cfg.telemetry)
+        trainer_ = build_trainer(
+            checked,
+            trl_config(checked, tmp_path),
+            load_policy(start, cfg, "fp32"),
+            load_tokenizer(start, cfg.model),
+            rows,
             heldout=heldout,
         )
-        return plugin().build_trainer(parts)
+        return trainer_
 
     return trainer
 

@@ -23,7 +23,7 @@ SERVER = (*VLLM, "method.vllm_mode=server")
 def installed(fake_package: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     """A package of vLLM's name, and a GPU: what is looked for, and no more."""
     fake_package("vllm", "")
-    monkeypatch.setattr(placement, "gpus", lambda: 1)
+    monkeypatch.setattr(placement, "count_gpus", lambda: 1)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_it_is_not_installed(compose_config: Composed) -> None:
 @pytest.mark.parametrize("device", ["auto", "cpu"])
 def test_no_gpu(compose_config: Composed, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     if device == "auto":
-        monkeypatch.setattr(placement, "gpus", lambda: 0)
+        monkeypatch.setattr(placement, "count_gpus", lambda: 0)
     with pytest.raises(UserError, match=r"^method.use_vllm=true needs an NVIDIA GPU"):
         vllm.check(compose_config(*VLLM, f"strategy.device={device}"))
 

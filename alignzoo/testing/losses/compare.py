@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import tempfile
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.plugin.method import DataFormat, Method, TrainParts
+from alignzoo.plugin.method import DataFormat, Method
 from alignzoo.testing.losses.likelihood import make_batch, token_log_probs
 from alignzoo.testing.losses.rows import GROUP, SIZES, fixed_rows, read_rows, reward
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from omegaconf import DictConfig
     from torch import Tensor
+
+    from alignzoo.config.checked import Checked
 
 LOSS_TOLERANCE = 1e-5  #: of losses below 1 in nats, of larger ones as a share: float32 keeps seven digits
 GRADIENT_TOLERANCE = 1e-3  #: norm of the difference over the norm of the equation's
@@ -69,32 +72,31 @@ def compare(method: type[Method]) -> Comparison | None:
     """Return the method's comparison, or None where its equation does not cover its settings."""
     import torch
 
-    from alignzoo.config import check
+    from alignzoo.config.check import check
     from alignzoo.config.compose import compose
-    from alignzoo.launch.launch import quiet
+    from alignzoo.system.libraries import silence_libraries
 
-    cfg = compose(overrides(method))
-    check.check(cfg)
-    quiet(cfg)
+    checked = dataclasses.replace(check(compose(overrides(method))), method=method)
+    silence_libraries(checked.cfg.telemetry)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)  # matrices this small take twice as long on two
         with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as scratch:
             torch.manual_seed(0)
-            return _compared(method, cfg, Path(scratch))
+            return _compared(checked, Path(scratch))
     finally:
         torch.set_num_threads(threads)
 
 
-def _compared(method: type[Method], cfg: DictConfig, scratch: Path) -> Comparison | None:
-    from alignzoo.models import load
-    from alignzoo.models import start_model as weights
+def _compared(checked: Checked, scratch: Path) -> Comparison | None:
+    from alignzoo.models import load, start_model
 
-    start = weights.start_folder(cfg.model)
+    cfg, method = checked.cfg, checked.method
+    start = start_model.start_folder(cfg.model)
     reference = load.load_policy(start, cfg, "fp32").eval()
     tokenizer = load.load_tokenizer(start, cfg.model)
     fixed = fixed_rows(method.data, tokenizer)
-    trainer = _trainer(method, cfg, start, scratch, fixed)
+    trainer = _trainer(checked, start, scratch, fixed)
     _move(trainer.model, tokenizer.eos_token_id, fixed, seed=1)
     old = _plain(trainer, start, cfg)
     inputs, count = _inputs(trainer)
@@ -111,20 +113,16 @@ def _compared(method: type[Method], cfg: DictConfig, scratch: Path) -> Compariso
     return Comparison(float(loss.detach()), float(expected.detach()), float((theirs - ours).norm() / ours.norm()))
 
 
-def _trainer(method: type[Method], cfg: DictConfig, start: Path, scratch: Path, rows: Dataset) -> Any:
+def _trainer(checked: Checked, start: Path, scratch: Path, rows: Dataset) -> Any:
     """Return the trainer that a run would use, in training mode, on the fixed rows."""
     from alignzoo.models import load
+    from alignzoo.train.trainer import build_trainer
     from alignzoo.train.trl_config import trl_config
 
-    parts = TrainParts(
-        cfg=cfg,
-        args=trl_config(cfg, method, scratch, "cpu", "fp32"),
-        model=load.load_policy(start, cfg, "fp32"),
-        tokenizer=load.load_tokenizer(start, cfg.model),
-        train=rows,
-        rewards=[reward] if method.uses_rewards else [],
-    )
-    trainer: Any = method().build_trainer(parts)
+    cfg = checked.cfg
+    model, tokenizer = load.load_policy(start, cfg, "fp32"), load.load_tokenizer(start, cfg.model)
+    rewards = [reward] if checked.method.uses_rewards else []
+    trainer = build_trainer(checked, trl_config(checked, scratch), model, tokenizer, rows, rewards=rewards)
     trainer.current_gradient_accumulation_steps = 1  # the training loop sets it
     trainer.model.train()
     return trainer

@@ -12,19 +12,18 @@ import pytest
 from omegaconf import DictConfig
 from speed_models import FAMILIES, tiny
 
-from alignzoo import TrainParts
-from alignzoo.config import check
+from alignzoo.config.check import check
 from alignzoo.data.convert import convert
 from alignzoo.data.prepare import prepare
 from alignzoo.data.tokenise import Tokeniser
 from alignzoo.evaluate.rewards import build_rewards
-from alignzoo.launch.launch import quiet
-from alignzoo.models.adapter import adapter_config
 from alignzoo.models.load import load_policy, load_tokenizer
 from alignzoo.models.shared_prefix import attention, patch
 from alignzoo.models.shared_prefix.patch import share_prefixes, stop_sharing
 from alignzoo.models.tiny import VOCABULARY, make_tiny
 from alignzoo.plugin.method import Method
+from alignzoo.system.libraries import silence_libraries
+from alignzoo.train.trainer import train_parts
 from alignzoo.train.trl_config import trl_config
 
 STEPS = 10
@@ -109,22 +108,21 @@ def losses(
             *("dataset.heldout.fraction=0", f"train.per_device_batch_size={batch}", f"train.global_batch_size={batch}"),
             *(f"train.max_steps={STEPS}", "method.learning_rate=1e-3", f"speed.shared_prefix={choice}", *overrides),
         )
-        plugin = check.check(cfg)
-        quiet(cfg)
+        checked = check(cfg)
+        silence_libraries(cfg.telemetry)
         tokenizer = load_tokenizer(folder, cfg.model)
         data = prepare(cfg, Tokeniser(tokenizer, []))
         model = load_policy(folder, cfg, "fp32")
         share_prefixes(cfg, model)
-        parts = TrainParts(
-            cfg=cfg,
-            args=trl_config(cfg, plugin, tmp_path / "out", "cpu", "fp32"),
-            model=model,
-            tokenizer=tokenizer,
-            train=convert(data.train, data.kind, plugin.data, batch, cfg.seed),
-            peft_config=adapter_config(cfg.peft),
-            rewards=build_rewards(cfg.reward, set(), []).functions if plugin.uses_rewards else [],
+        parts = train_parts(
+            checked,
+            trl_config(checked, tmp_path / "out"),
+            model,
+            tokenizer,
+            convert(data.train, data.kind, checked.method.data, batch, cfg.seed),
+            rewards=build_rewards(cfg.reward, set(), []).functions if checked.method.uses_rewards else [],
         )
-        trainer = (build or plugin.build_trainer)(plugin(), parts)
+        trainer = (build or checked.method.build_trainer)(checked.method(), parts)
         reference = getattr(trainer, "ref_model", None)
         share_prefixes(cfg, reference)
         packed.clear()

@@ -17,17 +17,16 @@ from omegaconf import DictConfig
 from transformers import AutoModelForCausalLM
 from trl import DPOTrainer, KTOTrainer
 
-from alignzoo import TrainParts
-from alignzoo.config import check
+from alignzoo.config.check import check
 from alignzoo.data.convert import convert
 from alignzoo.data.prepare import prepare
 from alignzoo.data.tokenise import Tokeniser
-from alignzoo.launch.launch import quiet
-from alignzoo.models.adapter import adapter_config
 from alignzoo.models.load import load_policy, load_tokenizer
 from alignzoo.plugin.registry import registry
+from alignzoo.system.libraries import silence_libraries
 from alignzoo.train.reference import scoring
 from alignzoo.train.token_rows import TokenRows
+from alignzoo.train.trainer import train_parts
 from alignzoo.train.trl_config import trl_config
 
 Build = Callable[..., Any]
@@ -81,22 +80,22 @@ def build(start: Path, tmp_path: Path, compose_config: Callable[..., DictConfig]
             *(f"method={method}", "model=tiny", "dataset=local", f"dataset.path={file}", "dataset.chat=true"),
             *("dataset.heldout.fraction=0", "train.per_device_batch_size=4", *words),
         )
-        plugin = check.check(cfg)
-        quiet(cfg)
+        checked = check(cfg)
+        vars(checked)["precision"] = precision  # as on a machine that has it
+        silence_libraries(cfg.telemetry)
         tokenizer = load_tokenizer(folder, cfg.model)
         data = prepare(cfg, Tokeniser(tokenizer, []))
-        parts = TrainParts(
-            cfg=cfg,
-            args=trl_config(cfg, plugin, tmp_path / "out", "cpu", precision),
-            model=more.get("model") or load_policy(folder, cfg, "fp32"),
-            tokenizer=tokenizer,
-            train=convert(data.train, data.kind, plugin.data, 4, cfg.seed),
-            peft_config=adapter_config(cfg.peft),
+        parts = train_parts(
+            checked,
+            trl_config(checked, tmp_path / "out"),
+            more.get("model") or load_policy(folder, cfg, "fp32"),
+            tokenizer,
+            convert(data.train, data.kind, checked.method.data, 4, cfg.seed),
         )
         if not trl:
-            return plugin().build_trainer(parts)
+            return checked.method().build_trainer(parts)
         base = KTOTrainer if method == "kto" else DPOTrainer
-        return type(base.__name__, (TokenRows, base), {})(**plugin().trainer_arguments(parts))
+        return type(base.__name__, (TokenRows, base), {})(**checked.method().trainer_arguments(parts))
 
     return trainer
 
@@ -295,10 +294,7 @@ def test_a_trainer_with_a_pass_of_its_own_keeps_it(build: Build, monkeypatch: py
 def write_facts(out: Path) -> None:
     """Build a trainer, of whose ranks this process may be one, and write what it scored and found."""
     from alignzoo.config.compose import compose
-    from alignzoo.evaluate.rewards import Rewards
-    from alignzoo.runs.record import Record
-    from alignzoo.train.inputs import make_ready
-    from alignzoo.train.run import train_parts
+    from alignzoo.train.inputs import prepare_run
 
     scored: list[Any] = []
     batch = scoring.Scorer._batch
@@ -307,16 +303,10 @@ def write_facts(out: Path) -> None:
         scored.extend(sequences)
         return batch(self, sequences)
 
-    cfg = compose(["method=dpo", "model=tiny", "dataset.rows=16"])
-    quiet(cfg)
-    method = check.check(cfg)
-    ready = make_ready(cfg, method)
-    args = trl_config(cfg, method, out, "cpu", "fp32", ready.plan)
-    model = load_policy(ready.start, cfg, "fp32")
+    inputs = prepare_run(check(compose(["method=dpo", "model=tiny", "dataset.rows=16"])))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scoring.Scorer, "_batch", counted)
-        parts = train_parts(cfg, method, ready, args, Rewards([], [], []), model, Record(out))
-        trainer = method().build_trainer(parts)
+        trainer = inputs.build_trainer(inputs.trl_config(out), inputs.load_model())
     found = [list(trainer.train_dataset[name]) for name in COLUMNS["dpo"]]
     facts = {"scored": len(scored), "columns": found}
     (out / f"rank-{trainer.args.process_index}.json").write_text(json.dumps(facts))

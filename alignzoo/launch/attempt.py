@@ -1,0 +1,63 @@
+"""Trains one run in this process, and leaves nothing of it behind for the next."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from alignzoo.runs import resume
+from alignzoo.system import memory, ranks
+from alignzoo.system.disk import filling
+from alignzoo.system.environment import restore_environment
+from alignzoo.system.lock import hold_lock
+
+if TYPE_CHECKING:
+    from alignzoo.config.checked import Checked
+    from alignzoo.runs.record import Record
+
+
+@dataclass
+class Attempt:
+    """One start of a run; a run that is resumed has several."""
+
+    words: list[str]
+    """The overrides, as typed."""
+
+    sweep: str | None
+    """The name of the sweep that the run belongs to."""
+
+    started: float = field(default_factory=time.time)
+    """When it began, in seconds since the epoch."""
+
+    has_written: bool = False
+    """Whether it has changed anything in the run folder."""
+
+
+def train_here(checked: Checked, record: Record, attempt: Attempt) -> dict[str, Any]:
+    """Train in this process, and leave nothing of it behind; the result is empty on all ranks but the first."""
+    from alignzoo.runs.trackers import tracking
+    from alignzoo.train.run import train
+
+    cfg, lock = checked.cfg, hold_lock(record.folder) if ranks.rank() == 0 else nullcontext()
+    with restore_environment(), filling(record.folder, "this run"), lock:
+        resume_from = resume.find(cfg, record.folder) if ranks.rank() == 0 else None
+        with tracking(cfg, record.folder, attempt.sweep) as tracker:
+            try:
+                attempt.has_written = True
+                record.cut_back(resume_from.step if resume_from else 0)
+                record.describe(cfg, attempt.words)
+                return train(checked, record, tracker, attempt.started, resume_from)
+            finally:
+                _free_memory()
+
+
+def _free_memory() -> None:
+    """Free what a run held, for the next sweep job."""
+    import torch
+
+    memory.give_back()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()

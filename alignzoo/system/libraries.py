@@ -1,0 +1,30 @@
+"""Keeps the libraries' notices to each other off the terminal, and their reports to their makers at home."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+
+
+def silence_libraries(telemetry: bool) -> None:
+    """Silence TRL, transformers, datasets and tqdm; unless ``telemetry``, TRL reports no run to its makers.
+
+    To be called before transformers is imported, which reads the variables then.
+    """
+    if not telemetry:
+        os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")
+    for name in ("matplotlib", "httpx"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()

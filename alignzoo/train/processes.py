@@ -1,0 +1,41 @@
+"""Brings a run's processes together, and makes sure that its work is divided between them as the strategy says."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from alignzoo.system import ranks
+from alignzoo.system.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def join_processes(cfg: DictConfig, device: str, patience: float) -> None:
+    """Make the process group, before anything is loaded; nothing happens where there is one process.
+
+    ``patience``: seconds that a process waits for the others before it takes them for lost.
+    """
+    deepspeed_on_cpu = "deepspeed" in cfg.strategy.args and device == "cpu"
+    if deepspeed_on_cpu:
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    ranks.meet(device, patience)
+    if deepspeed_on_cpu:
+        import deepspeed
+
+        deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False, verbose=False)
+
+
+def check_divided(cfg: DictConfig, trainer: Any) -> None:
+    """Refuse a run whose strategy was quietly exchanged: accelerate runs plain DDP where FSDP needs GPUs.
+
+    Raises:
+        UserError: as said.
+    """
+    kind = trainer.accelerator.distributed_type.value
+    for name in ("fsdp", "deepspeed"):
+        if name in cfg.strategy.args and kind != name.upper():
+            raise UserError(
+                f"strategy={cfg.strategy.name} needs GPUs: on the {trainer.args.device.type} take strategy=ddp."
+            )

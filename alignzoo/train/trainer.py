@@ -1,0 +1,57 @@
+"""Collects the parts that a method builds its trainer from, and has it built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from alignzoo.models.adapter import adapter_config
+from alignzoo.plugin.method import TrainParts, import_object
+from alignzoo.train.token_rows import takes_token_ids
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from alignzoo.config.checked import Checked
+
+
+def train_parts(
+    checked: Checked,
+    args: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Dataset,
+    heldout: Dataset | None = None,
+    rewards: Sequence[Callable[..., list[float]]] = (),
+    callbacks: Sequence[Any] = (),
+) -> TrainParts:
+    """Return what the method builds its trainer from.
+
+    Args:
+        checked: the run's configuration; the method's TRL class is made to take rows of token ids.
+        args: the method's TRL config.
+        model: what trains.
+        tokenizer: the one that tokenised the rows.
+        rows: the rows to train on, in the method's format.
+        heldout: held-out rows in the same format.
+        rewards: rewards as TRL calls them.
+        callbacks: ``transformers.TrainerCallback`` objects.
+    """
+    return TrainParts(
+        cfg=checked.cfg,
+        args=args,
+        trainer=takes_token_ids(import_object(checked.method.trainer)),
+        model=model,
+        tokenizer=tokenizer,
+        train=rows,
+        heldout=heldout,
+        peft_config=adapter_config(checked.cfg.peft, checked.method.trains),
+        rewards=list(rewards),
+        callbacks=list(callbacks),
+    )
+
+
+def build_trainer(checked: Checked, *parts: Any, **more: Any) -> Any:
+    """Return the method's trainer; its arguments are those of :func:`train_parts`."""
+    return checked.method().build_trainer(train_parts(checked, *parts, **more))
