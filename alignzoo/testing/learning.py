@@ -19,16 +19,23 @@ UPDATES = 24  #: after which a method has to have learned them
 #: Nats by which the chosen answer has to come ahead of the rejected one in :data:`UPDATES`.
 MARGIN = 0.5
 
-#: By how much the mean reward, of 0 to 1, has to rise between the first and the last quarter of the samples. GRPO's
-#: went from 0.53 to 0.82, that of answers without any training from 0.55 to 0.55.
-RISE = 0.1
+#: By how much the mean reward, of 0 to 1, has to rise between the first and the last eighth of the updates.
+#: GRPO's rose by 0.45, with a standard deviation of 0.03 over four seeds. Where each answer got another's reward, it fell
+#: by 0.15 (0.07); with the sign reversed, by 0.45 (0.02).
+RISE = 0.2
 
-#: A sampled reward says less than a pair: more answers an update, and a rate that would wreck a real model.
-SAMPLED = ("train.global_batch_size=16", "train.per_device_batch_size=16", "++method.learning_rate=1e-2")
+#: A sampled reward says less than a pair: many answers an update, and a rate that would wreck a real model. With
+#: 16 answers an update, the last digits of a sum, which differ between processors, decided how far a right method got.
+SAMPLED = (
+    "train.global_batch_size=128",
+    "train.per_device_batch_size=128",
+    "train.max_steps=16",
+    "++method.learning_rate=1e-2",
+)
 
 
 def learned(method: type[Method], folder: Path, words: Sequence[str] = ()) -> Run:
-    """Return a run that has taken :data:`UPDATES` updates on pairs that differ in the same words."""
+    """Return a run that has taken :data:`UPDATES` updates on pairs that differ in the same words, or :data:`SAMPLED`."""
     layout = "prompts" if method.data is DataFormat.PROMPTS else "pairs-of-messages"
     more = SAMPLED if method.uses_rewards else ()
     with refused_with(method.name, f"training on {layout}", RUNS), undisturbed():
@@ -63,7 +70,7 @@ def learns(method: type[Method], run: Run) -> None:
 
 
 def _prefers(method: type[Method], run: Run) -> None:
-    first, last = _quarters(run.losses)
+    first, last = _ends(run.losses, 4)
     if not last < first:
         fix = "look at the sign of the loss, and whether chosen and rejected (or the labels) are swapped."
         raise NotConforming(method.name, f"the loss rises from {first:.4f} to {last:.4f} on a separable set", fix)
@@ -80,15 +87,15 @@ def _earns(method: type[Method], rewards: list[float]) -> None:
     if not rewards:
         fix = 'hand them to the trainer: `trainer_arguments` returns {..., "reward_funcs": list(parts.rewards)}.'
         raise NotConforming(method.name, "uses_rewards is True, and the trainer never asks for a reward", fix)
-    first, last = _quarters(rewards)
+    first, last = _ends(rewards, 8)
     if not last > first + RISE:
         fix = "look at the sign of the advantages, and whether each answer gets its own reward."
         raise NotConforming(method.name, f"the mean reward goes from {first:.3f} to {last:.3f}, and should rise", fix)
 
 
-def _quarters(values: Sequence[float]) -> tuple[float, float]:
-    """Return the means of the first and of the last quarter."""
-    size = max(1, len(values) // 4)
+def _ends(values: Sequence[float], parts: int) -> tuple[float, float]:
+    """Return the means of the first and of the last of so many equal parts."""
+    size = max(1, len(values) // parts)
     return sum(values[:size]) / size, sum(values[-size:]) / size
 
 

@@ -13,7 +13,8 @@ from alignzoo.plugin.method import DataFormat
 Row = dict[str, Any]
 
 NAMES = ("salt", "rain", "iron", "snow", "wind", "clay", "moss", "rust")
-PROMPTS = [f"{verb} {name}?" for name in NAMES for verb in ("What is", "Why do we need")]
+VERBS = ("What is", "Why do we need", "Where is", "Who sells", "What makes", "When was", "How do we keep", "Who needs")
+PROMPTS = [f"{verb} {name}?" for name in NAMES for verb in VERBS]  #: enough for one update of many sampled answers
 CHOSEN, REJECTED = "Ask me more.", "No."  #: the same in every row, so that a few steps tell them apart
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BATCH = 4  #: rows of one update; of sampled answers one group
 
 #: Keys of on-policy configs, with what keeps sampling short; a config without the key keeps its own default.
-SHORT = {"num_generations": BATCH, "max_completion_length": 8}
+SHORT = {"num_generations": BATCH, "max_completion_length": 4, "max_new_tokens": 4}
 
 Weights = dict[str, "Tensor"]
 
