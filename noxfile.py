@@ -28,6 +28,25 @@ SKYPILOT = "skypilot==0.14.1"
 #: process, for what its tests share; tests/conftest.py puts the long files first.
 PARALLEL = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder", "--durations=40", "--durations-min=10")
 
+#: Instructions of torch and of MKL, threads, and the seed of what samples: each value beside several of the others, not
+#: every combination. Those of AVX-512 run where the processor has it.
+MACHINES = (
+    ("default", "COMPATIBLE", "1", "0"),
+    ("default", "AVX2", "2", "1"),
+    ("avx2", "COMPATIBLE", "2", "2"),
+    ("avx2", "AVX2", "1", "0"),
+    ("avx512", "AVX512", "1", "1"),
+    ("avx512", "AVX512", "2", "2"),
+)
+#: What trains or samples and asks how far it got; of the conformance kit, the check that a method learns.
+LEARNING = (
+    "tests/testing",
+    "tests/evaluate/test_runs.py",
+    "tests/plugins/test_reward_method.py",
+    "-k",
+    "learns or rise or worse",
+)
+
 
 def group(name: str) -> list[str]:
     """Return the requirements of a dependency group."""
@@ -101,6 +120,17 @@ def mutmut_settings(word: str) -> str:
     lines += ["process_isolation = forkserver"]  # torch does not survive a fork of the process that used it
     lines += ["also_copy =", *(f"    {name}" for name in ("conf", "plugins", "docs", "README.md", "CHANGELOG.md"))]
     return "\n".join(lines) + "\n"
+
+
+@nox.session
+def machines(session: nox.Session) -> None:
+    """Run what trains and asks how far it got as other processors would: instructions, threads, seeds."""
+    session.install("-e.", *group("test"), *TESTED)
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    for aten, mkl, threads, seed in MACHINES:
+        if aten == "default" or aten in flags:
+            kind = {"ATEN_CPU_CAPABILITY": aten, "MKL_CBWR": mkl, "OMP_NUM_THREADS": threads}
+            session.run("pytest", *(session.posargs or LEARNING), env={**QUIET, **kind, "ALIGNZOO_TEST_SEED": seed})
 
 
 @nox.session

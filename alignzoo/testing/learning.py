@@ -20,8 +20,8 @@ UPDATES = 24  #: after which a method has to have learned them
 MARGIN = 0.5
 
 #: By how much the mean reward, of 0 to 1, has to rise between the first and the last eighth of the updates.
-#: GRPO's rose by 0.45, with a standard deviation of 0.03 over four seeds. Where each answer got another's reward, it fell
-#: by 0.15 (0.07); with the sign reversed, by 0.45 (0.02).
+#: GRPO's rose by 0.45, with a standard deviation of 0.03 over four seeds. Where each answer got another's reward, it
+#: fell by 0.15 (0.07); with the sign reversed, by 0.45 (0.02).
 RISE = 0.2
 
 #: A sampled reward says less than a pair: many answers an update, and a rate that would wreck a real model. With
@@ -35,7 +35,7 @@ SAMPLED = (
 
 
 def learned(method: type[Method], folder: Path, words: Sequence[str] = ()) -> Run:
-    """Return a run that has taken :data:`UPDATES` updates on pairs that differ in the same words, or :data:`SAMPLED`."""
+    """Return a run on pairs that differ in the same words (:data:`UPDATES`), or sampled answers (:data:`SAMPLED`)."""
     layout = "prompts" if method.data is DataFormat.PROMPTS else "pairs-of-messages"
     more = SAMPLED if method.uses_rewards else ()
     with refused_with(method.name, f"training on {layout}", RUNS), undisturbed():

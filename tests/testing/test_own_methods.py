@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+
 from alignzoo.plugin.registry import Registry
 from alignzoo.testing import Conformance, conformance
 
-TestDPO = conformance("dpo")
-TestIPO = conformance("ipo")
-TestKTO = conformance("kto")
-TestORPO = conformance("orpo")
-TestGRPO = conformance("grpo")
-TestSFT = conformance("sft")
-TestRLOO = conformance("rloo")
-TestReward = conformance("reward")
+SEED = f"seed={os.environ.get('ALIGNZOO_TEST_SEED', '0')}"  #: `nox -s machines` takes several
+
+TestDPO = conformance("dpo", SEED)
+TestIPO = conformance("ipo", SEED)
+TestKTO = conformance("kto", SEED)
+TestORPO = conformance("orpo", SEED)
+TestGRPO = conformance("grpo", SEED)
+TestSFT = conformance("sft", SEED)
+TestRLOO = conformance("rloo", SEED)
+TestReward = conformance("reward", SEED)
 
 
 def test_every_first_party_method_is_among_these() -> None:
