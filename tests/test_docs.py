@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import contextlib
 import inspect
@@ -18,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -27,7 +27,7 @@ from repository import ROOT
 
 import alignzoo
 from alignzoo import Method, UserError
-from alignzoo.cli import COMMANDS, main, run_command
+from alignzoo.cli import COMMANDS, find_command, main, run_command
 from alignzoo.config import check
 from alignzoo.config.metrics import NUMBERS
 from alignzoo.plugin import hooks as hookspecs
@@ -163,27 +163,12 @@ def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
         del sys.modules[name]
 
 
-class Parsed(Exception):
-    """A subcommand understood its words; ``args[0]`` has them."""
-
-
-@pytest.fixture
-def parsed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[str]], argparse.Namespace]:
-    """Parse a subcommand's words, and do not run it."""
-    parse = argparse.ArgumentParser.parse_args
-
-    def stop(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-        raise Parsed(parse(parser, words))
-
-    def parsed(words: Sequence[str]) -> argparse.Namespace:
-        with monkeypatch.context() as patch:
-            patch.setattr(argparse.ArgumentParser, "parse_args", stop)
-            with pytest.raises(Parsed) as found:
-                run_command(words)
-        namespace: argparse.Namespace = found.value.args[0]
-        return namespace
-
-    return parsed
+def overrides_of(words: Sequence[str]) -> list[str]:
+    """Return the words of a subcommand that change the configuration; the others have been understood too."""
+    command, rest = find_command(words[0]), [*words[1:]]
+    while isinstance(command, click.Group):
+        command, rest = command.commands[rest[0]], rest[1:]
+    return [*command.make_context(words[0], rest).params.get("overrides", ())]
 
 
 def members(words: Sequence[str]) -> list[list[str]]:
@@ -226,7 +211,6 @@ def commands(page: Path) -> list[list[str]]:
 def test_every_command_composes_or_its_complaint_is_shown(
     page: Path,
     followed: Callable[[Path], Path],
-    parsed: Callable[[Sequence[str]], argparse.Namespace],
     compose_config: Callable[..., DictConfig],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -234,7 +218,7 @@ def test_every_command_composes_or_its_complaint_is_shown(
     shown = page.read_text(encoding="utf-8")
     for words in commands(page):
         if words and words[0] in COMMANDS:
-            words = getattr(parsed(words), "overrides", None) or []
+            words = overrides_of(words)
         if "--help" in words:
             continue
         run_folder(words, compose_config())

@@ -1,4 +1,4 @@
-"""``python -m alignzoo benchmark``: what alignzoo costs, measured in one interleaved run.
+"""``python -m alignzoo benchmark``: measures what alignzoo costs, in one interleaved run.
 
 Start: the time of ``--help``, ``list`` and a misspelt key beside ``python -c "import hydra"``. Steps: the time of one
 update beside TRL's own trainer, without what makes it faster, with the losses compared. Yardstick: the time of
@@ -9,11 +9,13 @@ five betas beside five runs of that script.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
 
 from alignzoo.system.tables import plain_table
 
@@ -22,48 +24,19 @@ if TYPE_CHECKING:
 
 SIZES = (10_000, 100_000, 1_000_000)
 
-
 #: Losses that differ by more are another computation, and its time says nothing: nats, in float32.
 SAME = 1e-4
 
 
-def main(words: Sequence[str]) -> int:
-    """Measure, print tables, and write ``benchmark.json`` and the speed's plot into ``--out``.
+@dataclass(frozen=True)
+class Options:
+    """What the parts are told."""
 
-    The exit code is 1 where a loss in the part ``speed`` differs from TRL's by more than :data:`SAME`.
-    """
-    options = _parser().parse_args(words)
-    wanted = (
-        [options.only] if options.only else [name for name, part in PARTS.items() if part.quick or not options.quick]
-    )
-    options.out.mkdir(parents=True, exist_ok=True)
-    file = options.out / "benchmark.json"
-    earlier = json.loads(file.read_text(encoding="utf-8")) if options.add and file.exists() else {}
-    result = {name: PARTS[name].measure(options) for name in wanted}
-    _print(result)
-    if "speed" in result:
-        result["speed"] = [*earlier.get("speed", []), *result["speed"]]
-        from alignzoo.benchmark.chart import write_speed
-
-        write_speed(result["speed"], options.out)
-    file.write_text(json.dumps({**earlier, **result}, indent=2) + "\n", encoding="utf-8")
-    return _differ(result.get("speed", []))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="alignzoo benchmark", description="What alignzoo costs, in one run.")
-    parser.add_argument("--quick", action="store_true", help="the tiny model and few rows: about a minute")
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds; medians are reported (default 5)")
-    parser.add_argument("--only", choices=PARTS, help="one part")
-    parser.add_argument("--out", type=Path, default=Path("."), help="folder for what is written (default: this one)")
-    parser.add_argument("--add", action="store_true", help="add to the benchmark.json that is there")
-    speed = parser.add_argument_group("the part speed")
-    speed.add_argument("--data", metavar="FILE", help="your own pairs, in any layout, in place of made-up ones")
-    speed.add_argument("--cases", choices=("method", "batch", "lengths", "gpu"), help="those alone that differ in this")
-    speed.add_argument(
-        "--llamafactory", metavar="PYTHON", help="a Python that has LLaMA-Factory (default: this, if so)"
-    )
-    return parser
+    quick: bool
+    rounds: int
+    data: str | None
+    cases: str | None
+    llamafactory: str | None
 
 
 def _differ(rows: Sequence[dict[str, Any]]) -> int:
@@ -75,51 +48,47 @@ def _differ(rows: Sequence[dict[str, Any]]) -> int:
     return int(bool(wrong))
 
 
-def _measure_start(options: argparse.Namespace) -> dict[str, float]:
+def _measure_start(options: Options) -> dict[str, float]:
     from alignzoo.benchmark.start import measure_start
 
-    return measure_start(_rounds(options))
+    return measure_start(options.rounds)
 
 
-def _measure_steps(options: argparse.Namespace) -> dict[str, dict[str, float]]:
+def _measure_steps(options: Options) -> dict[str, dict[str, float]]:
     from alignzoo.benchmark.steps import measure_steps
 
     models = {"tiny": 10} if options.quick else {"tiny": 20, "bundled": 4}
-    return {model: measure_steps(model, _rounds(options), steps) for model, steps in models.items()}
+    return {model: measure_steps(model, options.rounds, steps) for model, steps in models.items()}
 
 
-def _measure_yardstick(options: argparse.Namespace) -> dict[str, dict[str, float]]:
+def _measure_yardstick(options: Options) -> dict[str, dict[str, float]]:
     from alignzoo.benchmark.yardstick import measure_yardstick
 
     models = {"tiny": 10} if options.quick else {"bundled": 4}
-    return {model: measure_yardstick(model, _rounds(options), steps) for model, steps in models.items()}
+    return {model: measure_yardstick(model, options.rounds, steps) for model, steps in models.items()}
 
 
-def _measure_data(options: argparse.Namespace) -> dict[str, dict[str, float]]:
+def _measure_data(options: Options) -> dict[str, dict[str, float]]:
     from alignzoo.benchmark.data import measure_data
 
     sizes, model = (SIZES[:1], "tiny") if options.quick else (SIZES, "bundled")
     return {f"{rows:,}": measure_data(rows, model) for rows in sizes}
 
 
-def _measure_speed(options: argparse.Namespace) -> list[dict[str, Any]]:
+def _measure_speed(options: Options) -> list[dict[str, Any]]:
     from alignzoo.benchmark.case import chosen_cases
     from alignzoo.benchmark.peer import llamafactory
     from alignzoo.benchmark.speed import measure_speed
 
     cases = chosen_cases(options.quick, options.cases, options.data)
-    return measure_speed(cases, _rounds(options), llamafactory(options.llamafactory))
+    return measure_speed(cases, options.rounds, llamafactory(options.llamafactory))
 
 
-def _measure_sweep(options: argparse.Namespace) -> dict[str, float]:
+def _measure_sweep(options: Options) -> dict[str, float]:
     from alignzoo.benchmark.case import Case
     from alignzoo.benchmark.sweep import measure_sweep
 
     return measure_sweep(Case("sweep", "tiny" if options.quick else "bundled"), updates=4)
-
-
-def _rounds(options: argparse.Namespace) -> int:
-    return min(3, options.rounds) if options.quick else int(options.rounds)
 
 
 def _print(result: dict[str, Any]) -> None:
@@ -182,7 +151,7 @@ def _sweep(found: dict[str, float]) -> Table:
 class Part(NamedTuple):
     """One question that the benchmark answers."""
 
-    measure: Callable[[argparse.Namespace], Any]
+    measure: Callable[[Options], Any]
     """Takes the command's options."""
 
     table: Callable[[Any], Table]
@@ -199,3 +168,37 @@ PARTS = {
     "speed": Part(_measure_speed, _speed),
     "sweep": Part(_measure_sweep, _sweep, quick=False),  # seven programs that each import torch
 }
+
+
+@click.command
+@click.option("--quick", is_flag=True, help="The tiny model and few rows: about a minute.")
+@click.option("--rounds", default=5, show_default=True, help="Interleaved rounds, whose medians are reported.")
+@click.option("--only", type=click.Choice(list(PARTS)), help="One part.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=".", show_default=True, help="Folder for what is written."
+)
+@click.option("--add", is_flag=True, help="Add to the benchmark.json that is there.")
+@click.option("--data", metavar="FILE", help="For speed: your own pairs, in any layout, in place of made-up ones.")
+@click.option(
+    "--cases", type=click.Choice(("method", "batch", "lengths", "gpu")), help="For speed: only those that vary this."
+)
+@click.option("--llamafactory", metavar="PYTHON", help="For speed: a Python with LLaMA-Factory (default: this, if so).")
+def command(only: str | None, out: Path, add: bool, quick: bool, rounds: int, **more: Any) -> int:
+    """Measure what alignzoo costs, print tables, and write benchmark.json and the plot of the speed.
+
+    The exit code is 1 if a loss differs from TRL's in the part speed.
+    """
+    options = Options(quick, min(3, rounds) if quick else rounds, **more)
+    wanted = [only] if only else [name for name, part in PARTS.items() if part.quick or not quick]
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / "benchmark.json"
+    earlier = json.loads(file.read_text(encoding="utf-8")) if add and file.exists() else {}
+    result = {name: PARTS[name].measure(options) for name in wanted}
+    _print(result)
+    if "speed" in result:
+        result["speed"] = [*earlier.get("speed", []), *result["speed"]]
+        from alignzoo.benchmark.chart import write_speed
+
+        write_speed(result["speed"], out)
+    file.write_text(json.dumps({**earlier, **result}, indent=2) + "\n", encoding="utf-8")
+    return _differ(result.get("speed", []))

@@ -1,4 +1,4 @@
-"""The command line: a subcommand, which is a module here, or one job, whose configuration Hydra composes."""
+"""Runs a subcommand, each a module or package here, or one training whose configuration Hydra composes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from alignzoo.system.folders import run_folders
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: What each subcommand answers; ``main(words)`` of its module returns the exit code.
+    import click
+
+#: What each subcommand shows or does; ``command`` of its module, which returns the exit code, is imported when it runs.
 COMMANDS = {
     "list": "what is installed, from which distribution, and what failed",
     "describe": "what an option is, and what its keys mean",
@@ -75,8 +77,22 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def run_command(words: Sequence[str]) -> int:
-    """Run the subcommand ``words[0]`` with the other words, and return its exit code."""
-    name = words[0].replace("-", "_")
-    module = importlib.import_module("alignzoo.benchmark.command" if name == "benchmark" else f"alignzoo.cli.{name}")
-    code: int = module.main([*words[1:]])
-    return code
+    """Run the subcommand ``words[0]`` with the other words, and return its exit code: 2 where they do not fit it."""
+    import click
+
+    command, name = find_command(words[0]), f"alignzoo {words[0]}"
+    try:
+        with command.make_context(name, [*words[1:]]) as context:
+            return int(command.invoke(context))
+    except click.exceptions.Exit as end:  # --help was printed
+        return end.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+
+
+def find_command(name: str) -> click.Command:
+    """Return the subcommand called ``name``, one of :data:`COMMANDS`."""
+    module = "alignzoo.benchmark.command" if name == "benchmark" else f"alignzoo.cli.{name.replace('-', '_')}"
+    command: click.Command = importlib.import_module(module).command
+    return command

@@ -1,38 +1,40 @@
-"""``python -m alignzoo cache list``, ``python -m alignzoo cache clear [NAME...]``: what is kept on disk."""
+"""``python -m alignzoo cache``: lists and clears what alignzoo keeps on disk."""
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
+
+import click
 
 from alignzoo.system import cache
 from alignzoo.system.errors import UserError, did_you_mean
 from alignzoo.system.tables import plain_table
 
 
-def main(words: Sequence[str]) -> int:
-    """Print what is there, or remove it; return 0."""
-    parser = argparse.ArgumentParser(prog="alignzoo cache", description="What alignzoo keeps on disk.")
-    actions = parser.add_subparsers(dest="action", required=True)
-    actions.add_parser("list", help="what is there, how large, and when it was last used")
-    clear = actions.add_parser("clear", help="remove what can be made again")
-    clear.add_argument("names", nargs="*", metavar="NAME", help=f"what to remove (default: {', '.join(cache.HOLDS)})")
-    options = parser.parse_args(words)
-    if options.action == "list":
-        _print(cache.contents())
-    else:
-        freed = cache.clear(_checked(options.names) or list(cache.HOLDS))
-        print(f"{_told(freed)} freed in {cache.root()}")
+@click.group
+def command() -> None:
+    """List or clear what alignzoo keeps on disk."""
+
+
+@command.command("list")
+def list_folders() -> int:
+    """List the folders of the cache: what each holds, its size, and when it was last used."""
+    _print(cache.contents())
     return 0
 
 
-def _checked(names: list[str]) -> list[str]:
+@command.command("clear", help=f"Remove the folders NAME (default: {', '.join(cache.HOLDS)}); runs make them again.")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+def clear_folders(names: Sequence[str]) -> int:
+    """Remove the folders ``names``, or all that can be made again."""
     known = [kept.name for kept in cache.contents()]
     for name in names:
         if name not in known:
             raise UserError(f"cache clear {name}: the cache has {', '.join(known)}.{did_you_mean(name, known)}")
-    return names
+    freed = cache.clear([*names] or list(cache.HOLDS))
+    print(f"{_readable(freed)} freed in {cache.root()}")
+    return 0
 
 
 def _print(contents: list[cache.Kept]) -> None:
@@ -41,15 +43,15 @@ def _print(contents: list[cache.Kept]) -> None:
     table = plain_table("folder", "what it holds", "files", "size", "last used")
     for kept in contents:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.used)) if kept.files else ""
-        table.add_row(kept.name, cache.HOLDS.get(kept.name, ""), f"{kept.files:,}", _told(kept.size), used)
+        table.add_row(kept.name, cache.HOLDS.get(kept.name, ""), f"{kept.files:,}", _readable(kept.size), used)
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(table)
     console.print(f"in {cache.root()}")
     limited = ", ".join(cache.LIMITED)
-    console.print(f"{limited}: at most {_told(cache.limit())} together (ALIGNZOO_CACHE_GB), oldest out first")
+    console.print(f"{limited}: at most {_readable(cache.limit())} together (ALIGNZOO_CACHE_GB), oldest out first")
 
 
-def _told(size: int) -> str:
+def _readable(size: int) -> str:
     """Return bytes in the largest unit that leaves a number above 1."""
     for unit, bytes_ in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size >= bytes_:

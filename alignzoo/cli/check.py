@@ -1,42 +1,42 @@
-"""``python -m alignzoo check dataset=... model=... [method=...]``: what is in the data, before any training."""
+"""``python -m alignzoo check``: shows what is in the data, before any training."""
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from alignzoo.cli.options import PATH, json_option, libraries_on_stderr, overrides_argument, print_json
 from alignzoo.config.compose import compose
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-def main(words: Sequence[str]) -> int:
-    """Print the report and write it as a page; return 1 if an error would stop a training, else 0."""
-    parser = argparse.ArgumentParser(prog="alignzoo check", description="What is in the data, before any training.")
-    parser.add_argument(
-        "overrides", nargs="*", help="as for a run: dataset=local dataset.path=FILE model=... method=..."
-    )
-    parser.add_argument("--json", action="store_true", help="print the report as JSON, and nothing else")
-    parser.add_argument("--html", type=Path, default=Path("alignzoo-check.html"), help="where to write the page")
-    options = parser.parse_args(words)
-    cfg = compose(options.overrides)
-    # What libraries print while they read would stand before the JSON.
-    with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
+@click.command
+@overrides_argument
+@json_option
+@click.option("--html", type=PATH, default="alignzoo-check.html", show_default=True, help="Where to write the page.")
+def command(overrides: Sequence[str], as_json: bool, html: Path) -> int:
+    """Show what is in the data, before any training; write it as a page.
+
+    KEY=VALUE as for a run: dataset=local dataset.path=FILE model=... method=...
+
+    The exit code is 1 if an error in the data would stop a training.
+    """
+    cfg = compose(overrides)
+    with libraries_on_stderr(as_json):
         report = check(cfg)
-    if options.json:
-        print(json.dumps({key: value for key, value in report.items() if key not in ("examples", "lengths")}, indent=2))
+    if as_json:
+        print_json({key: value for key, value in report.items() if key not in ("examples", "lengths")})
     else:
         from alignzoo.report.data_check import print_report, write_page
 
         print_report(report)
-        write_page(report, options.html)
-        print(f"page: {options.html}")
+        write_page(report, html)
+        print(f"page: {html}")
     return int(report["verdict"] == "errors")
 
 

@@ -1,72 +1,75 @@
-"""``python -m alignzoo compare RUN [RUN ...]``: the start model's answers beside those of runs, and what changed."""
+"""``python -m alignzoo compare``: shows the start model's completions beside those of runs, and what changed."""
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import click
+
+from alignzoo.cli.options import PATH, json_option, libraries_on_stderr, print_json
 from alignzoo.system.errors import UserError
 
 if TYPE_CHECKING:
     from alignzoo.plugin.judge import Judge
 
 
-def main(words: Sequence[str]) -> int:
-    """Print the comparison and write the page; return 1 where the judge stopped before its end, else 0."""
-    options = _parsed(words)
+@click.command
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=PATH)
+@click.option("--judge", metavar="NAME", help="Also count wins: rule, reward_model, pairwise_lm, person.")
+@click.option("--set", "settings", multiple=True, metavar="judge.KEY=VALUE", help="A key of the judge; repeatable.")
+@click.option(
+    "--rows", type=click.IntRange(0), default=5, show_default=True, help="Prompts to print, the biggest change first."
+)
+@click.option("--html", type=PATH, metavar="FILE", help="Write all prompts as a page.")
+@json_option
+def command(
+    runs: Sequence[Path], judge: str | None, settings: Sequence[str], rows: int, html: Path | None, as_json: bool
+) -> int:
+    """Show what changed in the completions of the run folders RUN.
+
+    The exit code is 1 if the judge stopped before its end.
+    """
+    _check(runs, judge, settings)
     from alignzoo.evaluate.comparison import compare, read_run
+    from alignzoo.report.comparison import print_comparison
 
-    runs = [read_run(folder) for folder in options.runs]
-    with contextlib.redirect_stdout(sys.stderr):  # what libraries print would stand before the JSON
-        report = compare(runs, _judge(options))
-    if options.html:
-        from alignzoo.report.comparison import write_comparison
-
-        try:
-            write_comparison(report, options.html)
-        except OSError as error:
-            raise UserError(f"--html {options.html} cannot be written: {error.strerror}.") from None
-    if options.json:
-        print(json.dumps(report, indent=2, ensure_ascii=False))
+    read = [read_run(folder) for folder in runs]
+    with libraries_on_stderr(True):
+        report = compare(read, _judge(judge, settings))
+    if html:
+        _write(report, html)
+    if as_json:
+        print_json(report, ascii_only=False)
     else:
-        from alignzoo.report.comparison import print_comparison
-
-        print_comparison(report, options.rows)
-        if options.html:
-            print(f"page: {options.html}")
+        print_comparison(report, rows)
+        if html:
+            print(f"page: {html}")
     return int(any("stopped" in entry for entry in report["wins"]))
 
 
-def _parsed(words: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="alignzoo compare", description="What changed in the answers of runs.")
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
-    parser.add_argument("--judge", metavar="NAME", help="also count wins: rule, reward_model, pairwise_lm, person")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="judge.KEY=VALUE", help="a key of the judge's; may be repeated"
-    )
-    parser.add_argument("--rows", type=int, default=5, help="prompts to print, the biggest change first (default 5)")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write all prompts as a page")
-    parser.add_argument("--json", action="store_true", help="print the comparison as JSON, and nothing else")
-    options = parser.parse_args(words)
-    if options.rows < 0:
-        parser.error("--rows must be 0 or more")
-    if len(options.runs) > 26:
-        parser.error("at most 26 runs can be compared at once")
-    if options.set and not options.judge:
-        parser.error("--set needs --judge")
-    if not all(word.lstrip("+~").startswith("judge.") for word in options.set):
-        parser.error("--set takes judge.KEY=VALUE")
-    return options
+def _check(runs: Sequence[Path], judge: str | None, settings: Sequence[str]) -> None:
+    if len(runs) > 26:
+        raise click.UsageError("at most 26 runs can be compared at once")
+    if settings and not judge:
+        raise click.UsageError("--set needs --judge")
+    if not all(word.lstrip("+~").startswith("judge.") for word in settings):
+        raise click.UsageError("--set takes judge.KEY=VALUE")
 
 
-def _judge(options: argparse.Namespace) -> Judge | None:
-    if not options.judge:
+def _write(report: dict[str, Any], file: Path) -> None:
+    from alignzoo.report.comparison import write_comparison
+
+    try:
+        write_comparison(report, file)
+    except OSError as error:
+        raise UserError(f"--html {file} cannot be written: {error.strerror}.") from None
+
+
+def _judge(name: str | None, settings: Sequence[str]) -> Judge | None:
+    if not name:
         return None
     from alignzoo.evaluate.judge import named_judge
 
-    return named_judge(options.judge, options.set)
+    return named_judge(name, settings)

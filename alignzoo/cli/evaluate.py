@@ -1,12 +1,13 @@
-"""``python -m alignzoo evaluate TARGET... [key=value ...]``: the yardstick for a run, a checkpoint, or any model."""
+"""``python -m alignzoo evaluate``: measures a run, a checkpoint or any model as every run is measured."""
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from alignzoo.cli.options import json_option, print_json
 from alignzoo.config.metrics import NUMBERS
 from alignzoo.system.errors import UserError
 
@@ -15,24 +16,26 @@ if TYPE_CHECKING:
     from alignzoo.train.inputs import RunInputs
 
 
-def main(words: Sequence[str]) -> int:
-    """Measure each target against its start model, print the numbers with their intervals; ``--save`` them."""
-    parser = argparse.ArgumentParser(prog="alignzoo evaluate", description="The yardstick, for anything.")
-    parser.add_argument("words", nargs="*", metavar="TARGET or key=value", help="run, checkpoint, model folder, hub id")
-    parser.add_argument("--save", action="store_true", help="write the numbers into the run folders")
-    parser.add_argument("--json", action="store_true", help="print JSON, and nothing else")
-    parser.add_argument("--explain", action="store_true", help="say what each number means, and measure nothing")
-    options = parser.parse_args(words)
-    if options.explain:
+@click.command
+@click.argument("words", nargs=-1, metavar="[TARGET | KEY=VALUE]...")
+@click.option("--save", is_flag=True, help="Write the numbers into the run folders.")
+@json_option
+@click.option("--explain", is_flag=True, help="Say what each number means, and measure nothing.")
+def command(words: Sequence[str], save: bool, as_json: bool, explain: bool) -> int:
+    """Measure each TARGET against its start model, and print the numbers with their intervals.
+
+    A TARGET is a run folder, a checkpoint, the folder of a model or a hub id; KEY=VALUE changes the configuration.
+    """
+    if explain:
         print("\n\n".join(f"{key} ({number.label}): {number.meaning}." for key, number in NUMBERS.items()))
         return 0
-    overrides = [word for word in options.words if "=" in word]
-    names = [word for word in options.words if "=" not in word]
+    overrides = [word for word in words if "=" in word]
+    names = [word for word in words if "=" not in word]
     if not names:
         raise UserError("evaluate needs a run folder, a model folder or a hub id.")
-    found = {name: _measured(name, overrides, options.save, options.json) for name in names}
-    if options.json:
-        print(json.dumps(found, indent=2))
+    found = {name: _measured(name, overrides, save, as_json) for name in names}
+    if as_json:
+        print_json(found)
     return 0
 
 

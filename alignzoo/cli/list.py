@@ -1,11 +1,11 @@
-"""``python -m alignzoo list``: methods, rewards, judges and options, with the distribution that each comes from."""
+"""``python -m alignzoo list``: lists methods, rewards, judges and options, with the distribution of each."""
 
 from __future__ import annotations
 
-import argparse
 import inspect
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from alignzoo.config.options import config_options
 from alignzoo.plugin.registry import Registry, registry
@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def main(words: Sequence[str]) -> int:
-    """Print the tables; exit with 1 if a plugin is broken, or in use with something wrong about it."""
-    argparse.ArgumentParser(prog="alignzoo list", description=__doc__).parse_args(words)
+@click.command
+def command() -> int:
+    """List methods, rewards, judges and options, with the distribution that each comes from.
+
+    The exit code is 1 if a plugin is broken, or in use with something wrong about it.
+    """
     from rich.console import Console
 
     console = Console()

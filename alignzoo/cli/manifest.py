@@ -1,12 +1,14 @@
-"""``python -m alignzoo manifest RUN_A RUN_B``: whether two runs used the same rows and tokens, and which differ."""
+"""``python -m alignzoo manifest``: shows the rows and tokens in which two runs differ."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
+from alignzoo.cli.options import PATH
 from alignzoo.data import manifest
 from alignzoo.system.errors import UserError
 from alignzoo.system.tables import plain_table
@@ -15,31 +17,28 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def main(words: Sequence[str]) -> int:
-    """Print the rows that differ; return 0 if none does, else 1."""
-    parser = argparse.ArgumentParser(prog="alignzoo manifest", description="The rows of two runs, compared.")
-    parser.add_argument("runs", nargs=2, type=Path, metavar="RUN", help="run folders")
-    parser.add_argument("--most", type=int, default=20, help="rows to print (default 20)")
-    options = parser.parse_args(words)
-    if options.most < 0:
-        parser.error("--most must be 0 or more")
-    different = manifest.differences(*map(_read, options.runs))
+@click.command
+@click.argument("runs", nargs=2, metavar="RUN RUN", type=PATH)
+@click.option("--most", type=click.IntRange(0), default=20, show_default=True, help="Rows to print.")
+def command(runs: Sequence[Path], most: int) -> int:
+    """Show the rows in which two run folders differ; the exit code is 1 if there are any."""
+    different = manifest.differences(*map(_read, runs))
     if not len(different):
         print("same rows, same tokens")
         return 0
-    _print(different, options.most, [run.name for run in options.runs])
+    _print(different, most, [run.name for run in runs])
     return 1
 
 
 def _read(run: Path) -> pd.DataFrame:
     if not (run / manifest.FILE).is_file():
-        raise UserError(f"{run} is no run folder: it has no {manifest.FILE}.")
+        raise UserError(f"{run} is not a run folder: it has no {manifest.FILE}.")
     try:
         found = manifest.read(run)
     except (OSError, ValueError) as error:
         raise UserError(f"{run / manifest.FILE} cannot be read: {error}") from None
     if not {*manifest.IDENTITY, "decision", "reason", "tokens"} <= set(found.columns):
-        raise UserError(f"{run} is no run folder: its {manifest.FILE} is not the manifest of a run.")
+        raise UserError(f"{run} is not a run folder: its {manifest.FILE} is not the manifest of a run.")
     return found
 
 
@@ -51,7 +50,7 @@ def _print(different: pd.DataFrame, most: int, names: Sequence[str]) -> None:
     for column in table.columns:
         column.overflow = "fold"  # a word wider than its column is broken, not cut
     for _, row in different.head(most).iterrows():
-        a, b = _told(row["decision_a"], row["reason_a"]), _told(row["decision_b"], row["reason_b"])
+        a, b = _decision(row["decision_a"], row["reason_a"]), _decision(row["decision_b"], row["reason_b"])
         tokens = " (other tokens)" if a == b else ""
         table.add_row(row["source"], str(row["row"]), row["id"], a, b + tokens)
     console.print(table)
@@ -60,7 +59,7 @@ def _print(different: pd.DataFrame, most: int, names: Sequence[str]) -> None:
     )
 
 
-def _told(decision: object, reason: object) -> str:
+def _decision(decision: object, reason: object) -> str:
     if not isinstance(decision, str):
         return "not read"
     return f"{decision}: {reason}" if reason else decision

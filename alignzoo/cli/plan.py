@@ -1,14 +1,14 @@
-"""``python -m alignzoo plan method=... model=... strategy=...``: memory and time of a run, from the config alone."""
+"""``python -m alignzoo plan``: computes the memory and time of a run from its configuration."""
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import json
-import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from alignzoo.cli.options import json_option, libraries_on_stderr, overrides_argument, print_json
 from alignzoo.config.compose import compose
 from alignzoo.system.errors import UserError
 
@@ -25,66 +25,89 @@ ADAPTERS = ("none", "lora", "qlora")
 GPU_FIXED = 2**30
 
 
-def main(words: Sequence[str]) -> int:
-    """Print the plan; return 1 if the configured strategy does not fit, else 0."""
-    options = _options(words)
-    with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
-        survey, time, rate, told = plan(options)
-    from alignzoo.plan.table import as_json, print_survey
+@dataclass(frozen=True)
+class Machine:
+    """The devices that the command line names; None is what this machine and the strategy have."""
+
+    devices: int | None
+    memory: float | None
+    """GiB of one device."""
+
+    tflops: float | None
+    """Of one device, in large matrix products."""
+
+
+def _above_zero(context: click.Context, option: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not 0 < value < float("inf"):
+        raise click.BadParameter("must be above 0")
+    return value
+
+
+@click.command
+@overrides_argument
+@click.option(
+    "--devices", type=int, metavar="N", callback=_above_zero, help="GPUs (default: the strategy's processes)."
+)
+@click.option(
+    "--memory", type=float, metavar="GIB", callback=_above_zero, help="Of one device (default: this machine's)."
+)
+@click.option(
+    "--tflops", type=float, callback=_above_zero, help="Of one device, in large products (default: measured here)."
+)
+@click.option("--data", is_flag=True, help="Read the data for its lengths, instead of train.max_length.")
+@json_option
+def command(
+    overrides: Sequence[str],
+    devices: int | None,
+    memory: float | None,
+    tflops: float | None,
+    data: bool,
+    as_json: bool,
+) -> int:
+    """Compute the memory and time of a run, from the model's config alone.
+
+    KEY=VALUE as for a run: method=... model=... strategy=... peft=...
+
+    The exit code is 1 if the configured strategy does not fit.
+    """
+    with libraries_on_stderr(as_json):
+        survey, time, rate, steps = plan(overrides, Machine(devices, memory, tflops), data)
+    from alignzoo.plan.table import as_json as in_json
+    from alignzoo.plan.table import print_survey
 
     fits = survey.fits(survey.table[survey.chosen.name][survey.cfg.peft.name])
-    if options.json:
-        print(json.dumps(as_json(survey, time, rate), indent=2))
+    if as_json:
+        print_json(in_json(survey, time, rate))
     else:
-        if told:
-            print(f"plan: {told}")
+        if steps:
+            print(f"plan: {steps}")
         print_survey(survey, time, rate)
         if not fits:
             print(advice(survey))
     return int(not fits)
 
 
-def _options(words: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="alignzoo plan", description="Memory and time of a run, from the model's config alone."
-    )
-    parser.add_argument("overrides", nargs="*", help="as for a run: method=... model=... strategy=... peft=...")
-    parser.add_argument("--devices", type=int, metavar="N", help="GPUs (default: the strategy's processes)")
-    parser.add_argument("--memory", type=float, metavar="GIB", help="of one device (default: this machine's)")
-    parser.add_argument("--tflops", type=float, help="of one device, in large products (default: measured here)")
-    parser.add_argument(
-        "--data", action="store_true", help="read the data for its lengths, instead of train.max_length"
-    )
-    parser.add_argument("--json", action="store_true", help="print the plan as JSON, and nothing else")
-    options = parser.parse_args(words)
-    for name in ("devices", "memory", "tflops"):
-        value = getattr(options, name)
-        if value is not None and not 0 < value < float("inf"):
-            parser.error(f"--{name} must be above 0")
-    return options
-
-
-def plan(options: argparse.Namespace) -> tuple[Survey, Any, Any, Any]:
-    """Return the survey, the time of an update with the rate behind it (None where unknown), and the data's plan."""
+def plan(overrides: Sequence[str], machine: Machine, read_data: bool) -> tuple[Survey, Any, Any, Any]:
+    """Return the survey, the time of a step with the rate behind it (None where unknown), and the data's plan."""
     from alignzoo.config.check import check
     from alignzoo.plan.seconds import measured_rate, stated_rate, update_time
     from alignzoo.plan.skeleton import model_config
     from alignzoo.plan.survey import Survey
     from alignzoo.system.libraries import silence_libraries
 
-    cfg = compose(options.overrides)
+    cfg = compose(overrides)
     checked = check(cfg)
     method = checked.method
     silence_libraries(cfg.telemetry)
-    lengths, told = _lengths(checked, options.data)
+    lengths, steps = _lengths(checked, read_data)
     config = model_config(cfg.model)
-    target = _target(checked, options)
-    survey = Survey(cfg, method, config, lengths, _adapters(options.overrides, cfg), target)
-    rate = stated_rate(options.tflops) if options.tflops else None
+    target = _target(checked, machine)
+    survey = Survey(cfg, method, config, lengths, _adapters(overrides, cfg), target)
+    rate = stated_rate(machine.tflops) if machine.tflops else None
     if rate is None and _here(target.device):
         rate = measured_rate(target.device, target.precision)
     time = rate and update_time(survey.passes(cfg.peft.name, target.devices), method, rate)
-    return survey, time, rate, told
+    return survey, time, rate, steps
 
 
 def _lengths(checked: Checked, read: bool) -> tuple[Lengths, Any]:
@@ -106,7 +129,7 @@ def _adapters(overrides: Sequence[str], cfg: DictConfig) -> dict[str, DictConfig
     return {name: of.peft for name, of in ({cfg.peft.name: cfg} | found).items()}
 
 
-def _target(checked: Checked, options: argparse.Namespace) -> Target:
+def _target(checked: Checked, machine: Machine) -> Target:
     """Return the devices to plan for: GPUs where any of their numbers is given, else what this machine has."""
     from alignzoo.plan.survey import Target
     from alignzoo.plugin.method import import_object
@@ -114,7 +137,7 @@ def _target(checked: Checked, options: argparse.Namespace) -> Target:
     from alignzoo.system.device import choose_device, choose_precision
 
     cfg, method = checked.cfg, checked.method
-    elsewhere = options.memory or options.devices or options.tflops
+    elsewhere = machine.memory or machine.devices or machine.tflops
     device = cfg.strategy.device
     if device == "auto":
         device = "cuda" if elsewhere else choose_device("auto")
@@ -127,8 +150,8 @@ def _target(checked: Checked, options: argparse.Namespace) -> Target:
     if device == "cpu":
         import_object(method.trainer)  # what a run has imported before its first weight
         fixed = resident.held()
-    memory = options.memory * 2**30 if options.memory else _memory(device)
-    return Target(device, precision, options.devices or checked.placement.processes, memory, fixed)
+    memory = machine.memory * 2**30 if machine.memory else _memory(device)
+    return Target(device, precision, machine.devices or checked.placement.processes, memory, fixed)
 
 
 def _here(device: str) -> bool:

@@ -1,40 +1,44 @@
-"""``python -m alignzoo sweep status|resume FOLDER``: how far a sweep is, and finishing what is missing of it."""
+"""``python -m alignzoo sweep``: shows how far a sweep is, and finishes it."""
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
+
+from alignzoo.cli.options import PATH
 from alignzoo.runs.sweep_status import Member, State, members, sweep_words
 from alignzoo.system.tables import plain_table
 
 STYLES = {State.DONE: "green", State.FAILED: "red", State.RUNNING: "cyan"}
 
 
-def main(words: Sequence[str]) -> int:
-    """Print the members, or run those that have no result; ``status`` returns 1 unless all are done."""
-    parser = argparse.ArgumentParser(prog="alignzoo sweep", description="How far a sweep is, and finishing it.")
-    actions = parser.add_subparsers(dest="action", required=True, metavar="status|resume")
-    for name, told in (
-        ("status", "done, running, failed, stopped and pending members"),
-        ("resume", "run what is left"),
-    ):
-        action = actions.add_parser(name, help=told, description=told)
-        action.add_argument("folder", type=Path, metavar="FOLDER", help="the sweep's")
-    options = parser.parse_args(words)
-    found = members(options.folder)
+@click.group
+def command() -> None:
+    """Show how far a sweep is, or finish it."""
+
+
+@command.command
+@click.argument("folder", metavar="FOLDER", type=PATH)
+def status(folder: Path) -> int:
+    """Show which jobs of the sweep in FOLDER are done, running, failed, stopped and pending.
+
+    The exit code is 1 unless all are done.
+    """
+    found = members(folder)
     _print(found)
-    if options.action == "status":
-        return int(any(member.state is not State.DONE for member in found))
-    return _resume(options.folder)
+    return int(any(member.state is not State.DONE for member in found))
 
 
-def _resume(folder: Path) -> int:
-    """Run the sweep's own command again: members with a result are left alone, the others go on or start."""
+@command.command
+@click.argument("folder", metavar="FOLDER", type=PATH)
+def resume(folder: Path) -> int:
+    """Run the jobs of the sweep in FOLDER that have no result, by the sweep's own command."""
     from alignzoo import cli
 
+    _print(members(folder))
     again = [word for word in sweep_words(folder) if not word.startswith("resume=")]
     cli.main(["-m", *again, f"hydra.sweep.dir={folder}", "resume=auto"])
     return 0

@@ -1,16 +1,16 @@
-"""``python -m alignzoo verify-losses [METHOD ...]``: whether TRL's losses are those of the papers."""
+"""``python -m alignzoo verify-losses``: compares TRL's losses with those of the papers."""
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import importlib.metadata
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from alignzoo.cli.options import json_option, libraries_on_stderr, print_json
 from alignzoo.config.errors import explain
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import UserError
@@ -38,22 +38,20 @@ class Verdict:
     found: Comparison | None = None
 
 
-def main(words: Sequence[str]) -> int:
-    """Print a line a method; return 1 if one differs or is broken, else 0."""
-    parser = argparse.ArgumentParser(
-        prog="alignzoo verify-losses",
-        description="Compare loss and gradient of each method's trainer with its paper's equation, on a tiny batch.",
-    )
-    parser.add_argument("methods", nargs="*", metavar="METHOD", help="as after method= (default: all installed)")
-    parser.add_argument("--json", action="store_true", help="print the results as JSON, and nothing else")
-    options = parser.parse_args(words)
-    # What libraries print while they load would stand before the JSON.
-    with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
-        verdicts = verify(options.methods)
-    _print_json(verdicts) if options.json else _print(verdicts)
+@click.command
+@click.argument("methods", nargs=-1, metavar="[METHOD]...")
+@json_option
+def command(methods: Sequence[str], as_json: bool) -> int:
+    """Compare loss and gradient of each METHOD's trainer with its paper's equation, on a tiny batch.
+
+    METHOD as after method= (default: all that are installed). The exit code is 1 if one differs or is broken.
+    """
+    with libraries_on_stderr(as_json):
+        verdicts = verify(methods)
+    _print_json(verdicts) if as_json else _print(verdicts)
     advice = _advice(verdicts)
     if advice:
-        print(advice, file=sys.stderr if options.json else sys.stdout)
+        print(advice, file=sys.stderr if as_json else sys.stdout)
     return int(any(verdict.verdict in (DIFFERS, BROKEN) for verdict in verdicts))
 
 
@@ -110,7 +108,7 @@ def _pinned() -> str:
 
 
 def _print_json(verdicts: Sequence[Verdict]) -> None:
-    print(json.dumps({"trl": _trl(), "methods": [_record(verdict) for verdict in verdicts]}, indent=2))
+    print_json({"trl": _trl(), "methods": [_record(verdict) for verdict in verdicts]})
 
 
 def _record(verdict: Verdict) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from alignzoo.benchmark import command
 from alignzoo.benchmark.data import Memory, measure_data, write_pairs
 from alignzoo.benchmark.start import COMMANDS, measure_start
 from alignzoo.benchmark.steps import measure_steps
 from alignzoo.benchmark.yardstick import measure_yardstick
+from alignzoo.cli import run_command
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +60,7 @@ def test_start_is_measured_for_each_command() -> None:
 
 
 def test_one_part_can_be_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["--only", "start", "--rounds", "1", "--out", str(tmp_path)]) == 0
+    assert run_command(["benchmark", "--only", "start", "--rounds", "1", "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "benchmark.json").read_text())
     assert found.keys() == {"start"}
     out = capsys.readouterr().out

@@ -20,6 +20,7 @@ from alignzoo.benchmark.random_models import SIZES
 from alignzoo.benchmark.scratch import scratch
 from alignzoo.benchmark.speed import Run, compared, measure_speed, prepared
 from alignzoo.benchmark.work import Work, counted
+from alignzoo.cli import run_command
 
 pytestmark = pytest.mark.slow
 
@@ -83,9 +84,9 @@ def test_losses_that_differ_are_a_failure(
         run.seconds, run.losses, run.peak = [1.0, 1.0], [1.0, loss], 1
     found = compared(SMALL, WORK, {"alignzoo": ours, "trl": theirs})
     monkeypatch.setitem(command.PARTS, "speed", command.Part(lambda options: found, speed_table))
-    assert command.main(["--only", "speed", "--out", str(tmp_path)]) == code
+    assert run_command(["benchmark", "--only", "speed", "--out", str(tmp_path)]) == code
     assert ("the losses differ" in capsys.readouterr().out) == bool(code)
-    assert command.main(["--only", "speed", "--add", "--out", str(tmp_path)]) == code
+    assert run_command(["benchmark", "--only", "speed", "--add", "--out", str(tmp_path)]) == code
     assert len(pandas.read_csv(tmp_path / "speed.csv")) == 4
 
 

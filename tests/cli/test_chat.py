@@ -186,7 +186,7 @@ def test_a_mistake_is_one_line(chat: Chat, models: Path, name: str) -> None:
 def test_options_out_of_range_are_refused(chat: Chat, words: tuple[str, ...]) -> None:
     done = chat("start", *words)
     assert done.code == 2
-    assert f"{words[0]} must be" in done.err
+    assert f"Error: Invalid value for '{words[0]}': " in done.err
 
 
 class Terminal:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from alignzoo.cli.compare import main
+from alignzoo.cli import run_command
 from alignzoo.system.errors import UserError
 
 LONG = "Sure! **Rain** may fall from a cloud:\n\n- one\n- two\n\nIt generally depends on the wind and on the season."
@@ -53,7 +53,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def compared(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
     def run(*words: str | Path) -> dict[str, Any]:
-        main([*map(str, words), "--json"])
+        run_command(["compare", *map(str, words), "--json"])
         report: dict[str, Any] = json.loads(capsys.readouterr().out)
         return report
 
@@ -116,7 +116,7 @@ def test_a_person_who_stops_keeps_what_was_judged(
 ) -> None:
     run = make_run(tmp_path / "a", [SHORT] * 3)
     monkeypatch.setattr(sys, "stdin", io.StringIO("t\nq\n"))
-    assert main([str(run), "--judge", "person", "--html", str(tmp_path / "page.html")]) == 1
+    assert run_command(["compare", str(run), "--judge", "person", "--html", str(tmp_path / "page.html")]) == 1
     out = capsys.readouterr().out
     assert "A beats start on 50%" in out
     assert "1 of 3 verdicts are kept" in out
@@ -125,12 +125,12 @@ def test_a_person_who_stops_keeps_what_was_judged(
 
 def test_the_terminal_prints_texts_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run(tmp_path / "a", ["[bold]not markup[/bold] [/red]", "x" * 300, ""])
-    assert main([str(run), "--rows", "3"]) == 0
+    assert run_command(["compare", str(run), "--rows", "3"]) == 0
     out = capsys.readouterr().out
     assert "[bold]not markup[/bold]" in out
     assert out.count("x") >= 300, "folded, and not cut"
     assert "(empty)" in out
-    assert main([str(run), "--rows", "1"]) == 0
+    assert run_command(["compare", str(run), "--rows", "1"]) == 0
     assert "1 of 3 prompts" in capsys.readouterr().out
 
 
@@ -156,22 +156,21 @@ def test_a_folder_that_cannot_be_compared(tmp_path: Path, kind: str) -> None:
         changed = {"torn": text[:50], "old": '{"prompt": "p"}\n', "no shared prompt": text.replace('"p0"', '"q0"')}
         (b / "answers.jsonl").write_text(changed[kind])
     with pytest.raises(UserError, match=told[kind]) as error:
-        main([str(a), str(b)])
+        run_command(["compare", str(a), str(b)])
     assert len(str(error.value).splitlines()) <= 2
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--rows=-1"], "--rows must be 0 or more"),
+        (["--rows=-1"], "Invalid value for '--rows': -1 is not in the range x>=0"),
         (["--set", "judge.least=1"], "--set needs --judge"),
         (["--judge", "rule", "--set", "least=1"], "--set takes judge.KEY=VALUE"),
     ],
 )
 def test_words_that_cannot_work(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        main(["a", *words])
-    assert (end.value.code, told in capsys.readouterr().err) == (2, True)
+    code = run_command(["compare", "a", *words])
+    assert (code, told in capsys.readouterr().err) == (2, True)
 
 
 EVIL = "<script>document.title='broken'</script> & <b>bold</b>"
@@ -180,7 +179,12 @@ EVIL = "<script>document.title='broken'</script> & <b>bold</b>"
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
     runs = make_run(tmp_path / "a", [SHORT, SHORT, EVIL]), make_run(tmp_path / "b", [SHORT, OTHER, SHORT], "<i>ipo</i>")
-    assert main([*map(str, runs), "--judge", "rule", "--rows", "0", "--html", str(tmp_path / "page.html")]) == 0
+    assert (
+        run_command(
+            ["compare", *map(str, runs), "--judge", "rule", "--rows", "0", "--html", str(tmp_path / "page.html")]
+        )
+        == 0
+    )
     return tmp_path / "page.html"
 
 

@@ -10,7 +10,8 @@ import yaml
 from repository import ROOT
 
 from alignzoo import UserError
-from alignzoo.cli import describe as command
+from alignzoo.cli import run_command
+from alignzoo.cli.describe import own_methods
 from alignzoo.cli.describe.meaning import describe
 from alignzoo.cli.describe.page import markdown
 from alignzoo.cli.describe.trl_docs import own_fields, parameters
@@ -19,7 +20,7 @@ from alignzoo.config.options import config_options
 from alignzoo.config.trl_fields import read_config_fields
 from alignzoo.plugin.registry import registry
 
-OWN = command.own_methods()
+OWN = own_methods()
 
 
 @pytest.mark.parametrize("word", OWN)
@@ -49,7 +50,7 @@ def test_every_key_of_a_method_is_there_and_explained(word: str) -> None:
 
 
 def test_dpo_is_described_by_its_yaml_its_module_and_trl(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["method=dpo"]) == 0
+    assert run_command(["describe", "method=dpo"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "method.beta 0.2 Strength of the pull towards the start model" in out
     assert "TRL: Parameter controlling the deviation from the reference model" in out
@@ -60,7 +61,7 @@ def test_dpo_is_described_by_its_yaml_its_module_and_trl(capsys: pytest.CaptureF
 
 @pytest.mark.parametrize("group", ["method", "model", "dataset", "reward", "judge", "peft", "train", "experiment"])
 def test_every_option_can_be_described(group: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main([f"{group}={name}" for name in config_options()[group]]) == 0
+    assert run_command(["describe", *(f"{group}={name}" for name in config_options()[group])]) == 0
     out = capsys.readouterr().out
     assert all(f"{group}={name}" in out for name in config_options()[group])
 
@@ -143,11 +144,11 @@ def test_a_docstring_is_taken_apart() -> None:
 
 
 def test_writing_pages(tmp_path: Path) -> None:
-    assert command.main(["--write", str(tmp_path / "new"), "method=kto"]) == 0
+    assert run_command(["describe", "--write", str(tmp_path / "new"), "method=kto"]) == 0
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["kto.md"]
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
-        command.main(["--write", str(tmp_path / "file"), "method=kto"])
+        run_command(["describe", "--write", str(tmp_path / "file"), "method=kto"])
 
 
 def test_a_file_whose_method_is_missing_is_refused_with_the_plugins_reason(fake_package: Callable[..., None]) -> None:

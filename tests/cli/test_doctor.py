@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from inprocess import call
 
-from alignzoo.cli import doctor
+from alignzoo.cli import doctor, run_command
 from alignzoo.cli.doctor.accounts import check_accounts, token_place
 from alignzoo.cli.doctor.check import Check, Verdict, broken, ok, warning
 from alignzoo.cli.doctor.plugins import check_plugins
@@ -33,10 +33,10 @@ def test_this_machine_is_fit_and_no_secret_is_printed(tmp_path: Path, monkeypatc
 def test_json_holds_the_same(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     checks = [ok("a", "b", "c"), warning("a", "d", "e", "f"), broken("g", "h [i]", "j", "k")]
     monkeypatch.setattr(doctor, "all_checks", lambda: checks)
-    assert doctor.main(["--json"]) == 1
+    assert run_command(["doctor", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert [Check(**{**line, "verdict": Verdict(line["verdict"])}) for line in found] == checks
-    assert doctor.main([]) == 1
+    assert run_command(["doctor"]) == 1
     out = capsys.readouterr().out
     assert "h [i]" in out
     assert "fix: k" in out
@@ -45,7 +45,7 @@ def test_json_holds_the_same(capsys: pytest.CaptureFixture[str], monkeypatch: py
 
 def test_a_warning_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "all_checks", lambda: [warning("a", "d", "e", "f")])
-    assert doctor.main([]) == 0
+    assert run_command(["doctor"]) == 0
 
 
 def test_a_broken_plugin_is_broken_and_one_with_a_remark_is_warned_of(fake_package: Callable[..., None]) -> None:

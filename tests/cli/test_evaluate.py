@@ -13,7 +13,7 @@ from conftest import QUICK
 from inprocess import Outcome, run
 
 from alignzoo import UserError
-from alignzoo.cli import evaluate
+from alignzoo.cli import run_command
 from alignzoo.config.metrics import NUMBERS
 
 WORDS = (*QUICK, "method.learning_rate=0.001", "train.warmup_steps=0")
@@ -43,7 +43,7 @@ def numbers(capsys: pytest.CaptureFixture[str]) -> Evaluate:
 
     def call(*words: object) -> Any:
         capsys.readouterr()
-        assert evaluate.main(["--json", *map(str, words)]) == 0
+        assert run_command(["evaluate", "--json", *map(str, words)]) == 0
         return next(iter(json.loads(capsys.readouterr().out).values()))
 
     return call
@@ -116,11 +116,11 @@ def test_a_run_that_was_trained_on_the_held_out_rows_is_flagged(
 
 
 def test_the_table_and_the_explanations(trained: Outcome, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate.main([str(trained.folder)]) == 0
+    assert run_command(["evaluate", str(trained.folder)]) == 0
     out = capsys.readouterr().out
     assert "held-out rows" in out
     assert f"{trained.folder}, against its start model" in out
-    assert evaluate.main(["--explain"]) == 0
+    assert run_command(["evaluate", "--explain"]) == 0
     out = capsys.readouterr().out
     assert all(number.meaning in out for number in NUMBERS.values())
 
@@ -138,5 +138,5 @@ def test_the_table_and_the_explanations(trained: Outcome, capsys: pytest.Capture
 )
 def test_mistakes(trained: Outcome, tmp_path: Path, words: tuple[str, ...], message: str) -> None:
     with pytest.raises(UserError) as raised:
-        evaluate.main([word.format(run=trained.folder, empty=tmp_path) for word in words])
+        run_command(["evaluate", *(word.format(run=trained.folder, empty=tmp_path) for word in words)])
     assert message in str(raised.value)

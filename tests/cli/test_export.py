@@ -18,7 +18,7 @@ from inprocess import run
 from repository import ROOT
 
 from alignzoo import UserError
-from alignzoo.cli import export
+from alignzoo.cli import run_command
 from alignzoo.cli.export.job import SHARED
 from alignzoo.config.compose import compose
 from alignzoo.config.plain import to_plain
@@ -29,7 +29,7 @@ LARGE = ("strategy=fsdp", "strategy.nodes=2", "train.global_batch_size=16", "--s
 
 
 def exported(capsys: pytest.CaptureFixture[str], *words: str) -> list[Any]:
-    assert export.main(words) == 0
+    assert run_command(["export", *words]) == 0
     return list(yaml.safe_load_all(capsys.readouterr().out))
 
 
@@ -92,7 +92,7 @@ def test_one_machine_takes_a_bucket_and_several_do_not(capsys: pytest.CaptureFix
     (task,) = exported(capsys, "skypilot", "--shared", "s3://runs", "model=tiny")
     assert task["file_mounts"] == {SHARED: {"source": "s3://runs", "mode": "MOUNT_CACHED"}}
     with pytest.raises(UserError, match=r"--shared s3://runs: 2 machines read one checkpoint"):
-        export.main(["skypilot", "--shared", "s3://runs", *LARGE, "--gpus", "H100:8"])
+        run_command(["export", "skypilot", "--shared", "s3://runs", *LARGE, "--gpus", "H100:8"])
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_one_machine_takes_a_bucket_and_several_do_not(capsys: pytest.CaptureFix
 )
 def test_mistakes(words: list[str], told: str) -> None:
     with pytest.raises(UserError, match=told):
-        export.main([*KUBERNETES, *words])
+        run_command(["export", *KUBERNETES, *words])
 
 
 def test_a_task_installs_the_methods_package(
@@ -126,7 +126,7 @@ def test_a_task_installs_the_methods_package(
 
 def test_what_only_this_machine_has_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").touch()
-    export.main([*KUBERNETES, "dataset=local", f"dataset.path={tmp_path}/rows.jsonl"])
+    run_command(["export", *KUBERNETES, "dataset=local", f"dataset.path={tmp_path}/rows.jsonl"])
     err = capsys.readouterr().err
     assert f"export: {tmp_path}/rows.jsonl is a path of this machine: the job needs it at the same place." in err
 
@@ -170,7 +170,7 @@ def test_skypilot_itself_reads_the_task(
     words: tuple[str, ...], capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """In an environment and a home of its own: its pins exclude ours, and it keeps a state there."""
-    export.main([*SKYPILOT, *words])
+    run_command(["export", *SKYPILOT, *words])
     (tmp_path / "task.yaml").write_text(capfd.readouterr().out)
     command = [os.environ["SKYPILOT_PYTHON"], "-c", SKY, str(tmp_path / "task.yaml")]
     environment = {**os.environ, "HOME": str(tmp_path), "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}

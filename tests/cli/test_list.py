@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from alignzoo.cli import list as command
+from alignzoo.cli import run_command
 
 
 def test_options_and_distributions_are_listed_with_versions(
@@ -16,7 +16,7 @@ def test_options_and_distributions_are_listed_with_versions(
     monkeypatch.setenv("COLUMNS", "240")
     code = 'from alignzoo import hookimpl\n@hookimpl\ndef alignzoo_config_packages(): return ["fake_data.conf"]\n'
     fake_package("fake_data", code, {"dataset/theirs.yaml": "name: theirs\n", "odd/one.yaml": "a: 1\n"})
-    assert command.main([]) == 0
+    assert run_command(["list"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     own = ["alignzoo", importlib.metadata.version("alignzoo")]
     (dataset,) = [row for row in rows if row[:2] == ["dataset", "capybara,"]]

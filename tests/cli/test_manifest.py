@@ -114,7 +114,7 @@ def test_most(prepared: Prepare, compared: Compared) -> None:
     assert compared("a", "b")[1][-1] == "26 rows differ; the first 20 are shown"
     assert compared("a", "b", "--most", "26")[1][-1] == "26 rows differ"
     code, lines = compared("a", "b", "--most=-1")
-    assert (code, lines[-1]) == (2, "alignzoo manifest: error: --most must be 0 or more")
+    assert (code, lines[-1]) == (2, "Error: Invalid value for '--most': -1 is not in the range x>=0.")
 
 
 def test_names_are_printed_as_they_are(prepared: Prepare, compared: Compared) -> None:

@@ -19,7 +19,8 @@ from conftest import QUICK
 from repository import ROOT
 
 from alignzoo import UserError
-from alignzoo.cli.new_plugin import FILES, main
+from alignzoo.cli import run_command
+from alignzoo.cli.new_plugin import FILES
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +30,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
-    assert main(["my_hinge", "--folder", str(folder)]) == 0
+    assert run_command(["new-plugin", "my_hinge", "--folder", str(folder)]) == 0
     return folder / "alignzoo-my-hinge"
 
 
@@ -125,7 +126,7 @@ REFUSED = {
 @pytest.mark.parametrize(("name", "reason"), REFUSED.items(), ids=REFUSED)
 def test_a_name_that_cannot_be_is_refused(tmp_path: Path, name: str, reason: str) -> None:
     with pytest.raises(UserError) as refused:
-        main([name, "--folder", str(tmp_path)])
+        run_command(["new-plugin", name, "--folder", str(tmp_path)])
     assert str(refused.value).startswith(f"new-plugin {name}: ")
     assert reason in str(refused.value)
     assert list(tmp_path.iterdir()) == []
@@ -134,14 +135,14 @@ def test_a_name_that_cannot_be_is_refused(tmp_path: Path, name: str, reason: str
 def test_a_folder_that_is_there_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "alignzoo-mine").mkdir()
     with pytest.raises(UserError, match=r"alignzoo-mine exists already\. Delete it, or choose another"):
-        main(["mine", "--folder", str(tmp_path)])
+        run_command(["new-plugin", "mine", "--folder", str(tmp_path)])
     assert list((tmp_path / "alignzoo-mine").iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_made_is_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written: Not a directory"):
-        main(["mine", "--folder", str(tmp_path / "file")])
+        run_command(["new-plugin", "mine", "--folder", str(tmp_path / "file")])
 
 
 def test_the_command_says_what_to_do_next(alignzoo: Run, tmp_path: Path) -> None:

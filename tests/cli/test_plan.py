@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from alignzoo.cli import plan
+from alignzoo.cli import run_command
 from alignzoo.system.errors import UserError
 
 TINY = ["model=tiny", "train.max_length=64", "evaluate.rows=2", "evaluate.max_new_tokens=8"]
 
 
 def planned(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any]]:
-    code = plan.main([*TINY, *words, "--json"])
+    code = run_command(["plan", *TINY, *words, "--json"])
     return code, json.loads(capsys.readouterr().out)
 
 
 def test_a_table_of_strategies_and_adapters(capsys: pytest.CaptureFixture[str]) -> None:
-    assert plan.main([*TINY, "--devices", "8", "--memory", "80", "--tflops", "400"]) == 0
+    assert run_command(["plan", *TINY, "--devices", "8", "--memory", "80", "--tflops", "400"]) == 0
     out = capsys.readouterr().out
     lines = [line.split() for line in out.splitlines()]
     assert ["GiB", "a", "device", "peft=none", "peft=lora", "peft=qlora"] in lines
@@ -54,17 +54,17 @@ def test_more_devices_take_less_where_state_is_divided(capsys: pytest.CaptureFix
 
 def test_what_to_change_where_nothing_fits(capsys: pytest.CaptureFixture[str]) -> None:
     words = [*TINY, "train.max_length=1024", "train.gradient_checkpointing=false", "train.per_device_batch_size=4"]
-    assert plan.main([*words, "--memory", "1.25"]) == 1
+    assert run_command(["plan", *words, "--memory", "1.25"]) == 1
     out = capsys.readouterr().out
     assert "nothing fits as it is; it does with train.per_device_batch_size=1" in out
-    assert plan.main([*words, "--memory", "0.5"]) == 1
+    assert run_command(["plan", *words, "--memory", "0.5"]) == 1
     assert "nothing fits, also with one row at a time and gradient checkpointing" in capsys.readouterr().out
 
 
 def test_what_fits_is_named_where_the_chosen_does_not(capsys: pytest.CaptureFixture[str]) -> None:
     sizes = planned(capsys, "--devices", "4", "--memory", "80")[1]["table"]
     between = (sizes["ddp"]["lora"]["bytes"] + sizes["ddp"]["none"]["bytes"]) / 2 / 2**30
-    assert plan.main([*TINY, "--devices", "4", "--memory", f"{between:.6f}"]) == 1
+    assert run_command(["plan", *TINY, "--devices", "4", "--memory", f"{between:.6f}"]) == 1
     assert "ddp with peft=none does not fit; strategy=" in capsys.readouterr().out
 
 
@@ -80,7 +80,7 @@ def test_this_machine_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_with_the_data_the_plan_of_updates_is_shown_too(capsys: pytest.CaptureFixture[str]) -> None:
-    assert plan.main([*TINY, "train.max_length=1024", "dataset.rows=8", "--data", "--memory", "80"]) == 0
+    assert run_command(["plan", *TINY, "train.max_length=1024", "dataset.rows=8", "--data", "--memory", "80"]) == 0
     out = capsys.readouterr().out
     assert "plan: 8 rows, 2 updates, 16 sequences, " in out
     assert "sequences of 1,024 tokens" not in out
@@ -88,9 +88,14 @@ def test_with_the_data_the_plan_of_updates_is_shown_too(capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize("words", [["--devices", "0"], ["--memory", "-1"], ["--tflops", "nan"]])
 def test_numbers_must_be_above_zero(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        plan.main([*TINY, *words])
-    assert f"{words[0]} must be above 0" in capsys.readouterr().err
+    assert run_command(["plan", *TINY, *words]) == 2
+    assert f"Invalid value for '{words[0]}': must be above 0" in capsys.readouterr().err
+
+
+def test_options_and_overrides_come_in_any_order(capsys: pytest.CaptureFixture[str]) -> None:
+    first, *others = TINY
+    assert run_command(["plan", first, "--devices", "8", *others, "--memory=80", "--tflops", "400", "method=kto"]) == 0
+    assert "kto" in capsys.readouterr().out
 
 
 def test_a_gpu_that_is_not_here_needs_its_memory(tmp_path: Path) -> None:
@@ -99,4 +104,4 @@ def test_a_gpu_that_is_not_here_needs_its_memory(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is one here")
     with pytest.raises(UserError, match="--memory GIB"):
-        plan.main([*TINY, "--devices", "2"])
+        run_command(["plan", *TINY, "--devices", "2"])

@@ -10,7 +10,7 @@ from conftest import QUICK
 from inprocess import run
 
 from alignzoo import UserError
-from alignzoo.cli import sweep as command
+from alignzoo.cli import run_command
 from alignzoo.runs.sweep_status import State, members, sweep_words
 from alignzoo.system.lock import hold_lock
 
@@ -46,7 +46,7 @@ def test_each_member_has_a_state(swept: Path) -> None:
 
 
 def test_status_prints_them(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["status", str(swept)]) == 1
+    assert run_command(["sweep", "status", str(swept)]) == 1
     out = capsys.readouterr().out
     assert "1 done, 1 failed, 1 stopped, 1 pending" in out
     assert "the moon is full" in out
@@ -71,7 +71,7 @@ def test_resume_finishes_only_what_is_missing(swept: Path) -> None:
     before = first.stat().st_mtime_ns
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["alignzoo"])
-        assert command.main(["resume", str(swept)]) == 0
+        assert run_command(["sweep", "resume", str(swept)]) == 0
     assert states(swept) == [State.DONE] * 4
     assert first.stat().st_mtime_ns == before
     assert not (next(swept.glob("2-*")) / "error.txt").exists()

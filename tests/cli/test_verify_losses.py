@@ -14,7 +14,7 @@ from inprocess import call
 from repository import ROOT
 
 from alignzoo import UserError
-from alignzoo.cli.verify_losses import main
+from alignzoo.cli import run_command
 from alignzoo.plugin.registry import registry
 
 METHODS = ("dpo", "grpo", "ipo", "kto", "orpo", "rloo", "sft")
@@ -60,7 +60,7 @@ def verify(capsys: pytest.CaptureFixture[str]) -> Verify:
 
     def run(*names: str) -> tuple[int, dict[str, dict[str, Any]]]:
         capsys.readouterr()
-        code = main([*names, "--json"])
+        code = run_command(["verify-losses", *names, "--json"])
         said = json.loads(capsys.readouterr().out)
         assert said["trl"] == importlib.metadata.version("trl")
         return code, {line["method"]: line for line in said["methods"]}
@@ -244,7 +244,7 @@ def test_the_table_names_paper_version_and_what_to_do(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "160")
     scaled(monkeypatch, "dpo")
-    assert main(["dpo", "sft"]) == 1
+    assert run_command(["verify-losses", "dpo", "sft"]) == 1
     out = capsys.readouterr().out
     version = importlib.metadata.version("trl")
     assert "Rafailov et al., 2023, equation 7" in out
@@ -257,7 +257,7 @@ def test_the_table_names_paper_version_and_what_to_do(
 
 def test_a_method_that_no_plugin_adds_is_a_mistake() -> None:
     with pytest.raises(UserError, match=r"method=dpp: no installed plugin adds it\. Did you mean dpo"):
-        main(["dpp"])
+        run_command(["verify-losses", "dpp"])
 
 
 def test_the_command_is_there() -> None:

@@ -151,9 +151,9 @@ def test_a_policy_learns_from_it_and_is_rewarded_by_it(trained: Outcome, tmp_pat
 
 
 def test_evaluate_measures_it_again(trained: Outcome, capsys: pytest.CaptureFixture[str]) -> None:
-    from alignzoo.cli.evaluate import main
+    from alignzoo.cli import run_command
 
-    assert main([str(trained.folder), "--json"]) == 0
+    assert run_command(["evaluate", str(trained.folder), "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out).values()
     assert found["after"] == pytest.approx(trained.result()["after"], abs=1e-4)
 

@@ -1,11 +1,12 @@
-"""``python -m alignzoo chat RUN_OR_MODEL [--with START]``: talk to a result, and to what it was before."""
+"""``python -m alignzoo chat``: talks to a trained model, and to its start model."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import click
 
 from alignzoo.cli.chat.speaker import Sampling, Speaker, find, load, start_of
 from alignzoo.system.errors import UserError, complain
@@ -13,11 +14,29 @@ from alignzoo.system.errors import UserError, complain
 HELP = "/reset clears the conversation, Ctrl-C stops an answer, /quit or Ctrl-D ends."
 
 
-def main(words: Sequence[str]) -> int:
-    """Answer until the input ends. From a pipe: one question a line, plain answers, the first mistake ends it."""
-    options = _options(words)
-    sampling = Sampling(options.max_new_tokens, options.temperature)
-    speakers = _speakers(options.model, options.other, options.system)
+def _not_negative(context: click.Context, option: click.Parameter, value: float) -> float:
+    if not 0 <= value < float("inf"):
+        raise click.BadParameter("must be 0 or more")
+    return value
+
+
+@click.command(epilog=f"While talking: {HELP}")
+@click.argument("model", metavar="RUN_OR_MODEL")
+@click.option("--with", "other", metavar="START", help="A second model that answers too; start: the run's start model.")
+@click.option(
+    "--max-new-tokens", type=click.IntRange(1), default=256, show_default=True, help="Longest answer, in tokens."
+)
+@click.option(
+    "--temperature", type=float, default=0.7, show_default=True, callback=_not_negative, help="0: the likeliest token."
+)
+@click.option("--system", metavar="TEXT", help="System message.")
+def command(model: str, other: str | None, max_new_tokens: int, temperature: float, system: str | None) -> int:
+    """Talk to a model in the terminal: a run folder, the folder of a saved model or adapter, or a hub id.
+
+    From a pipe it answers one question a line, and the first mistake ends it.
+    """
+    sampling = Sampling(max_new_tokens, temperature)
+    speakers = _speakers(model, other, system)
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     for speaker in speakers:
         if not speaker.chats:
@@ -32,25 +51,6 @@ def main(words: Sequence[str]) -> int:
         elif question:
             _answer(speakers, question, sampling, terminal)
     return 0
-
-
-def _options(words: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="alignzoo chat", description="Talk to a model in the terminal.", epilog=f"While talking: {HELP}"
-    )
-    parser.add_argument("model", metavar="RUN_OR_MODEL", help="run folder, folder of a saved model or adapter, hub id")
-    parser.add_argument(
-        "--with", dest="other", metavar="START", help="a second model that answers too; start: what the run began with"
-    )
-    parser.add_argument("--max-new-tokens", type=int, default=256, help="longest answer, in tokens (default 256)")
-    parser.add_argument("--temperature", type=float, default=0.7, help="0: the likeliest token (default 0.7)")
-    parser.add_argument("--system", metavar="TEXT", help="system message")
-    options = parser.parse_args(words)
-    if options.max_new_tokens < 1:
-        parser.error("--max-new-tokens must be 1 or more")
-    if not 0 <= options.temperature < float("inf"):
-        parser.error("--temperature must be 0 or more")
-    return options
 
 
 def _speakers(word: str, other: str | None, system: str | None) -> list[Speaker]:

@@ -1,34 +1,33 @@
-"""``python -m alignzoo describe method=dpo``: what an option is, what its keys mean, and what it needs."""
+"""``python -m alignzoo describe``: says what an option is, what its keys mean, and what it needs."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
+
 from alignzoo.cli.describe.meaning import Description, describe
 from alignzoo.cli.describe.page import markdown, print_description
+from alignzoo.cli.options import PATH
 from alignzoo.plugin.loading import OWN
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import UserError
 
 
-def main(words: Sequence[str]) -> int:
-    """Print the descriptions, or write them as Markdown pages."""
-    parser = argparse.ArgumentParser(
-        prog="alignzoo describe",
-        description="What an option is, what its keys mean, and what it needs. `list` names the options.",
-    )
-    parser.add_argument("choices", nargs="*", metavar="GROUP=OPTION", help="as on the command line: method=dpo")
-    parser.add_argument(
-        "--write", type=Path, metavar="FOLDER", help="write a Markdown page for each (default: alignzoo's methods)"
-    )
-    options = parser.parse_args(words)
-    if not options.choices and not options.write:
-        parser.error("name an option, as in: describe method=dpo")
-    found = [describe(word) for word in options.choices or own_methods()]
-    if options.write:
-        _write(found, options.write)
+@click.command
+@click.argument("choices", nargs=-1, metavar="[GROUP=OPTION]...")
+@click.option("--write", type=PATH, metavar="FOLDER", help="Write a page for each (default: alignzoo's methods).")
+def command(choices: Sequence[str], write: Path | None) -> int:
+    """Say what an option is, what its keys mean, and what it needs.
+
+    GROUP=OPTION as for a run: method=dpo. `list` names the options.
+    """
+    if not choices and not write:
+        raise click.UsageError("name an option, as in: describe method=dpo")
+    found = [describe(word) for word in choices or own_methods()]
+    if write:
+        _write(found, write)
         return 0
     for place, description in enumerate(found):
         print("\n" if place else "", end="")

@@ -1,32 +1,29 @@
-"""``python -m alignzoo doctor``: whether this machine and its packages can run alignzoo, each fault with its fix."""
+"""``python -m alignzoo doctor``: checks whether this machine and its packages can run alignzoo."""
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import json
-import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 
+import click
+
 from alignzoo.cli.doctor.check import Check, Verdict
+from alignzoo.cli.options import json_option, libraries_on_stderr, print_json
 from alignzoo.system.tables import plain_table
 
 MARKS = {Verdict.OK: "[green]ok[/]", Verdict.WARNING: "[yellow]warning[/]", Verdict.BROKEN: "[red]broken[/]"}
 
 
-def main(words: Sequence[str]) -> int:
-    """Print the checks by section; return 1 if something is broken, else 0."""
-    parser = argparse.ArgumentParser(
-        prog="alignzoo doctor",
-        description="Check machine, packages, device, logins and plugins. Sends nothing and prints no secret.",
-    )
-    parser.add_argument("--json", action="store_true", help="print the checks as JSON, and nothing else")
-    options = parser.parse_args(words)
-    with contextlib.redirect_stdout(sys.stderr):  # what libraries print would stand before the JSON
+@click.command
+@json_option
+def command(as_json: bool) -> int:
+    """Check machine, packages, device, logins and plugins; say how to mend what is broken.
+
+    Sends nothing and prints no secret. The exit code is 1 if something is broken.
+    """
+    with libraries_on_stderr(True):
         checks = all_checks()
-    if options.json:
-        print(json.dumps([asdict(check) for check in checks], indent=2))
+    if as_json:
+        print_json([asdict(check) for check in checks])
     else:
         _print(checks)
     return int(any(check.verdict is Verdict.BROKEN for check in checks))

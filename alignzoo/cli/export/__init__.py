@@ -1,37 +1,87 @@
-"""``python -m alignzoo export kubernetes|skypilot method=... strategy=...``: a run as a cluster's job."""
+"""``python -m alignzoo export``: prints a run as a job of a cluster's scheduler."""
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import yaml
 
 from alignzoo.cli.export import kubernetes, skypilot
 from alignzoo.cli.export.job import LONGEST, Job, Resources, make_job
+from alignzoo.cli.options import overrides_argument
 from alignzoo.config.compose import compose
 from alignzoo.system.errors import UserError
 
 
-def main(words: Sequence[str]) -> int:
-    """Print the job as YAML; what it needs that this machine alone has is said on stderr."""
-    options = _parser().parse_args(words)
-    cfg = compose(options.overrides)
-    job = make_job(
-        cfg,
-        _resources(options),
-        _checked_name(options.name),
-        image=options.image,
-        shared=options.shared,
-        secrets=tuple(options.secret),
-    )
+@click.group
+def command() -> None:
+    """Print a run as a job for a cluster's scheduler."""
+
+
+def _options_of_both(function: Callable[..., int]) -> Callable[..., int]:
+    """Declare the options that both platforms take."""
+    for declare in (
+        click.option("--secret", multiple=True, metavar="NAME", help="An environment variable such as HF_TOKEN."),
+        click.option("--name", help="Of the job and of its run folder (default: method, model, dataset)."),
+        click.option("--memory", help="Of each machine: 64Gi (kubernetes), 64+ (skypilot, in GiB)."),
+        click.option("--cpus", help="Of each machine."),
+        overrides_argument,
+    ):
+        function = declare(function)
+    return function
+
+
+@command.command("kubernetes")
+@click.option("--image", required=True, help="A container image in which alignzoo is installed.")
+@click.option("--gpus", type=int, default=0, metavar="N", help="GPUs of each machine.")
+@click.option("--runtime", default="torch-distributed", show_default=True, help="ClusterTrainingRuntime.")
+@click.option("--shared", required=True, metavar="CLAIM", help="The PersistentVolumeClaim for run folders.")
+@_options_of_both
+def to_kubernetes(
+    overrides: Sequence[str], runtime: str, gpus: int, cpus: str | None, memory: str | None, **job: Any
+) -> int:
+    """Print a TrainJob of Kubeflow Trainer, for kubectl apply -f -.
+
+    KEY=VALUE as for a run: method=... model=... strategy=...
+    """
+    if gpus < 0:
+        raise UserError(f"--gpus {gpus} must be at least 0.")
+    made = _job(overrides, Resources(gpus, None, cpus, memory), **job)
+    return _print(kubernetes.documents(made, runtime))
+
+
+@command.command("skypilot")
+@click.option("--image", help="A container image (default: SkyPilot's, with pip install).")
+@click.option("--gpus", metavar="NAME:N", help="GPUs of each machine, such as H100:8.")
+@click.option("--shared", required=True, metavar="VOLUME|URL", help="A volume, or a bucket such as s3://runs.")
+@_options_of_both
+def to_skypilot(overrides: Sequence[str], gpus: str | None, cpus: str | None, memory: str | None, **job: Any) -> int:
+    """Print a SkyPilot task, for sky jobs launch.
+
+    KEY=VALUE as for a run: method=... model=... strategy=...
+    """
+    kind, _, number = (gpus or "").partition(":")
+    if gpus and not (kind and number.isdecimal()):
+        raise UserError(f"--gpus {gpus}: write NAME:N, such as H100:8 (sky gpus list shows the names).")
+    made = _job(overrides, Resources(int(number or 0), kind or None, cpus, memory), **job)
+    return _print([skypilot.document(made)])
+
+
+def _job(overrides: Sequence[str], resources: Resources, name: str | None, secret: Sequence[str], **more: Any) -> Job:
+    """Return the job; what it needs of this machine is said on stderr."""
+    cfg = compose(overrides)
+    job = make_job(cfg, resources, _checked_name(name), secrets=tuple(secret), **more)
     _say_what_is_only_here(cfg, job)
-    found = kubernetes.documents(job, options.runtime) if options.platform == "kubernetes" else [skypilot.document(job)]
-    yaml.dump_all(found, sys.stdout, Dumper=_Dumper, sort_keys=False, width=1_000, allow_unicode=True)
+    return job
+
+
+def _print(documents: Sequence[dict[str, Any]]) -> int:
+    yaml.dump_all(documents, sys.stdout, Dumper=_Dumper, sort_keys=False, width=1_000, allow_unicode=True)
     return 0
 
 
@@ -44,41 +94,6 @@ def _text(dumper: Any, text: str) -> Any:
 
 
 _Dumper.add_representer(str, _text)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="alignzoo export", description="A run as a job for a cluster's scheduler.")
-    platforms = parser.add_subparsers(dest="platform", required=True, metavar="kubernetes|skypilot")
-    ours = platforms.add_parser("kubernetes", help="a TrainJob of Kubeflow Trainer, for kubectl apply -f -")
-    ours.add_argument("--image", required=True, help="a container image in which alignzoo is installed")
-    ours.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs of each machine")
-    ours.add_argument("--runtime", default="torch-distributed", help="ClusterTrainingRuntime (default: %(default)s)")
-    ours.add_argument("--shared", required=True, metavar="CLAIM", help="the PersistentVolumeClaim for run folders")
-    sky = platforms.add_parser("skypilot", help="a SkyPilot task, for sky jobs launch")
-    sky.add_argument("--image", help="a container image (default: SkyPilot's, with pip install)")
-    sky.add_argument("--gpus", metavar="NAME:N", help="GPUs of each machine, such as H100:8")
-    sky.add_argument("--shared", required=True, metavar="VOLUME|URL", help="a volume, or a bucket such as s3://runs")
-    for platform in (ours, sky):
-        platform.add_argument("overrides", nargs="*", help="as for a run: method=... model=... strategy=...")
-        platform.add_argument("--cpus", help="of each machine")
-        platform.add_argument("--memory", help="of each machine: 64Gi (kubernetes), 64+ (skypilot, in GiB)")
-        platform.add_argument("--name", help="of the job and of its run folder (default: method, model, dataset)")
-        platform.add_argument(
-            "--secret", action="append", default=[], metavar="NAME", help="an environment variable such as HF_TOKEN"
-        )
-    return parser
-
-
-def _resources(options: argparse.Namespace) -> Resources:
-    gpu, count = None, options.gpus or 0
-    if isinstance(options.gpus, str):
-        gpu, _, number = options.gpus.partition(":")
-        if not gpu or not number.isdecimal():
-            raise UserError(f"--gpus {options.gpus}: write NAME:N, such as H100:8 (sky gpus list shows the names).")
-        count = int(number)
-    if count < 0:
-        raise UserError(f"--gpus {options.gpus} must be at least 0.")
-    return Resources(count, gpu, options.cpus, options.memory)
 
 
 def _checked_name(name: str | None) -> str | None:

@@ -1,23 +1,23 @@
-"""``python -m alignzoo new-plugin NAME``: a package with a method that installs, runs and passes its tests at once."""
+"""``python -m alignzoo new-plugin``: makes a package with a method, ready to install, run and test."""
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import importlib.resources
 import importlib.util
 import keyword
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import jinja2
 
+from alignzoo.cli.options import PATH
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import UserError
 
-#: Where each file of ``alignzoo/template`` goes; both sides are templates of the names below.
+#: Where each file of ``template`` goes; both sides are templates of the names below.
 FILES = {
     "pyproject.toml": "pyproject.toml",
     "README.md": "README.md",
@@ -30,26 +30,24 @@ FILES = {
 }
 
 
-def main(words: Sequence[str]) -> int:
-    """Write the package into a new folder, and print what to do next."""
-    parser = argparse.ArgumentParser(
-        prog="alignzoo new-plugin", description="Make a package with a method of your own, ready to install and test."
-    )
-    parser.add_argument("name", metavar="NAME", help="the word after method=, such as simpo or online_dpo")
-    parser.add_argument(
-        "--folder", type=Path, default=Path(), help="where the package's folder is made (default: here)"
-    )
-    options = parser.parse_args(words)
-    check_name(options.name)
-    names = names_of(options.name)
-    made = options.folder / names["distribution"]
+@click.command
+@click.argument("name", metavar="NAME")
+@click.option("--folder", type=PATH, default=".", show_default=True, help="Where the package's folder is made.")
+def command(name: str, folder: Path) -> int:
+    """Make a package with a method of your own, ready to install and test.
+
+    NAME is the word after method=, such as simpo or online_dpo.
+    """
+    check_name(name)
+    names = names_of(name)
+    made = folder / names["distribution"]
     write(made, names)
-    print(f"{made}: a package with the method {options.name}. Next:\n")
+    print(f"{made}: a package with the method {name}. Next:\n")
     for line in (
         f"cd {made}",
         "pip install -e . pytest",
         "pytest",
-        f"python -m alignzoo method={options.name} model=tiny",
+        f"python -m alignzoo method={name} model=tiny",
     ):
         print(f"    {line}")
     print(f"\nThen make the method your own: {names['package']}/__init__.py and its YAML; README.md says how.")

@@ -15,7 +15,7 @@ from inprocess import run
 from machines import ADDRESSES, Machine, two_machines
 from processes import lines
 
-from alignzoo.cli import export
+from alignzoo.cli import run_command
 
 pytestmark = pytest.mark.faults
 
@@ -163,7 +163,7 @@ def test_a_machine_that_is_lost_and_comes_back(
 def test_a_train_job_whose_pod_is_lost(tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What `export kubernetes` writes, with the folders and variables that Kubeflow gives to two pods."""
     words = (*WORDS, "strategy=ddp", "strategy.processes=1", "strategy.nodes=2", "strategy.restarts=3")
-    export.main(["kubernetes", "--image", "me/alignzoo:1", "--shared", "runs", "--name", "lost", *words])
+    run_command(["export", "kubernetes", "--image", "me/alignzoo:1", "--shared", "runs", "--name", "lost", *words])
     config, job = yaml.safe_load_all(capsys.readouterr().out)
     (tmp_path / "run.yaml").write_text(config["data"]["run.yaml"])
     command = [word.replace("/mnt/alignzoo", str(tmp_path)) for word in job["spec"]["trainer"]["command"][3:]]

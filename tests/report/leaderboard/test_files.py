@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from leaderboard_runs import lines, make_run, pairs, started
 
-from alignzoo.cli.report import main
+from alignzoo.cli import run_command
 from alignzoo.report.leaderboard.board import read_leaderboard
 from alignzoo.report.leaderboard.draw import DARK, LIGHT, Palette, spans_much
 from alignzoo.report.leaderboard.files import write_leaderboard
@@ -193,28 +193,29 @@ def test_a_tracker_gets_the_table(sweep: Path) -> None:
 
 
 def test_the_command(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(sweep), "--out", str(tmp_path / "out"), "--by", "margin"]) == 1, "a run has failed"
+    assert run_command(["report", str(sweep), "--out", str(tmp_path / "out"), "--by", "margin"]) == 1, (
+        "a run has failed"
+    )
     assert capsys.readouterr().out.strip().endswith(f"page: {tmp_path / 'out' / 'leaderboard.html'}")
     shutil.rmtree(next(sweep.glob("*-kto")))
-    assert main([str(sweep)]) == 0
+    assert run_command(["report", str(sweep)]) == 0
     assert (sweep / "leaderboard.html").is_file()
-    assert main([str(sweep)]) == 0, "what was written is no run"
+    assert run_command(["report", str(sweep)]) == 0, "what was written is no run"
 
 
 def test_the_command_refuses_in_a_line(sweep: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Did you mean"):
-        main([str(sweep), "--by", "preference_acuracy"])
+        run_command(["report", str(sweep), "--by", "preference_acuracy"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no runs"):
-        main([str(tmp_path / "empty")])
+        run_command(["report", str(tmp_path / "empty")])
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
-        main([str(sweep), "--out", str(tmp_path / "file" / "below")])
+        run_command(["report", str(sweep), "--out", str(tmp_path / "file" / "below")])
 
 
 def test_help_is_quick() -> None:
-    code = "import sys; from alignzoo.cli.report import main\n"
-    code += "try: main(['--help'])\nexcept SystemExit: pass\n"
+    code = "import sys; from alignzoo.cli import run_command; assert run_command(['report', '--help']) == 0\n"
     code += "sys.exit(any(name in sys.modules for name in ('torch', 'pandas', 'matplotlib', 'wandb')))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
