@@ -242,6 +242,16 @@ def test_the_check_of_the_tutorial_prints_what_is_shown(
         assert lines in [printed[start : start + len(lines)] for start in range(len(printed))], part
 
 
+def test_what_cog_prints_is_there_and_plain() -> None:
+    """`nox -s docs` compares it; an empty block, or one with colours, would be compared with itself."""
+    for page in PAGES:
+        for call, printed in re.findall(
+            r"\[\[\[cog (.+?) \]\]\] -->\n(.*?)<!-- \[\[\[end", page.read_text(), re.DOTALL
+        ):
+            assert printed.strip(), f"{page}: {call}"
+            assert "\x1b" not in printed, f"{page}: {call}"
+
+
 def test_commands_are_found() -> None:
     assert ["-m", "method=dpo,ipo", "method.beta=0.05,0.1,0.5"] in commands(ROOT / "README.md")
     assert len(commands(ROOT / "docs" / "tutorial.md")) > 10

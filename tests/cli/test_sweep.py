@@ -59,10 +59,10 @@ def test_status_writes_nothing(swept: Path) -> None:
 
     with hold_lock(next(swept.glob("1-*"))):
         before = content()
-        assert command.main(["status", str(swept)]) == 1
+        assert run_command(["sweep", "status", str(swept)]) == 1
         assert content() == before
     before = content()
-    assert command.main(["status", str(swept)]) == 1
+    assert run_command(["sweep", "status", str(swept)]) == 1
     assert content() == before
 
 

@@ -1,4 +1,4 @@
-"""The keys of a YAML file with what its comments say of them: YAML's parser drops the comments."""
+"""Reads the keys of a YAML file with the comments above them, which YAML's parser drops."""
 
 from __future__ import annotations
 
