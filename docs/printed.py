@@ -17,7 +17,7 @@ import click
 import alignzoo
 from alignzoo.cli import COMMANDS, find_command
 from alignzoo.cli.describe.meaning import DATA, config_file, describe
-from alignzoo.cli.describe.yaml_comments import heading, keys
+from alignzoo.cli.describe.yaml_comments import read_heading, read_keys
 from alignzoo.cli.doctor.versions import KNOWN_BAD
 from alignzoo.config.metrics import NUMBERS
 from alignzoo.config.options import config_options
@@ -89,13 +89,13 @@ def _class(spec: str) -> str:
 def options(group: str, typed: str = "") -> None:
     """Print a table of a group's options, each with the first comment of its file."""
     own = [option for option in config_options()[group].values() if option.origin.startswith(f"{OWN} ")]
-    rows = ((f"`{option.name}`", heading(option.text)) for option in own)
+    rows = ((f"`{option.name}`", read_heading(option.text)) for option in own)
     _table((f"`{typed or group}=`", "what it is"), rows)
 
 
 def group_keys(group: str = "") -> None:
     """Print a table of the keys below ``group`` in config.yaml; with an empty group, of those at its top."""
-    every = [key for key in keys(config_file()) if key.path not in ("defaults", "hydra")]
+    every = [key for key in read_keys(config_file()) if key.path not in ("defaults", "hydra")]
     top = [key for key in every if "." not in key.path and key.value]
     below = [key for key in every if key.path.startswith(f"{group}.")]
     _keys((key.path, key.value, key.comment) for key in (below if group else top))

@@ -1,4 +1,4 @@
-"""What the speed benchmark compares on: a method, a batch, lengths and a model, of which one differs at a time."""
+"""Defines the cases of the speed benchmark: a method, a batch, lengths and a model, of which one differs at a time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Case:
     method: str = "dpo"
 
     pairs: int = 4
-    """Of a batch, which is an update; KTO takes twice as many single answers, GRPO one group of ``GROUP`` answers."""
+    """Of a batch, which is a step; KTO takes twice as many single answers, GRPO one group of ``GROUP`` answers."""
 
     prompt: int = 64
     """Words of a prompt."""
@@ -62,14 +62,14 @@ class Case:
         """Rows of the dataset that a batch is made of."""
         return {"kto": self.rows, "grpo": GROUP // 2}.get(self.method, self.pairs)
 
-    def overrides(self, file: Path, model: Sequence[str], updates: int) -> list[str]:
+    def overrides(self, file: Path, model: Sequence[str], steps: int) -> list[str]:
         """Return the words of the command line that trains on the pairs in ``file``."""
         short = {"grpo": [f"method.num_generations={GROUP}", "method.beta=0"]}
         made_up = [f"dataset.path={file}", "dataset.chat=true"]
-        real = [f"dataset.path={self.data}", f"dataset.rows={self.sources * updates}"]
+        real = [f"dataset.path={self.data}", f"dataset.rows={self.sources * steps}"]
         return [
             *(f"method={self.method}", *model, "dataset=local", *(real if self.data else made_up)),
-            *("dataset.heldout.fraction=0", f"train.max_steps={updates}", *short.get(self.method, [])),
+            *("dataset.heldout.fraction=0", f"train.max_steps={steps}", *short.get(self.method, [])),
             *(f"train.global_batch_size={self.rows}", f"train.per_device_batch_size={self.rows}"),
         ]
 
@@ -101,7 +101,7 @@ def own_cases(data: str, quick: bool) -> list[Case]:
     return [replace(base, method=method) for method in METHODS if method != "kto"]
 
 
-def chosen_cases(quick: bool, varied: str | None, data: str | None = None) -> list[Case]:
+def choose_cases(quick: bool, varied: str | None, data: str | None = None) -> list[Case]:
     """Return the quick cases, or those that differ in ``varied``, or on ``data``, or all that this machine can run.
 
     Raises:

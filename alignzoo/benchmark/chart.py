@@ -1,4 +1,4 @@
-"""The speed benchmark's table and plot."""
+"""Draws the speed benchmark's table and plot."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def speed_table(rows: Sequence[Row]) -> Table:
     """Return a line for each case and other program: alignzoo beside it."""
 
     heads = ("beside", "faster", "1st run", "memory", "tokens/s", "of the limit", "losses differ")
-    table = plain_table("an update, words", *heads)
+    table = plain_table("a step, words", *heads)
     ours = {row["case"]: row for row in rows if row["program"] == "alignzoo"}
     for row in (row for row in rows if row["program"] != "alignzoo"):
         mine = ours[row["case"]]
@@ -79,6 +79,6 @@ def _figure(rows: Sequence[Row]) -> Any:
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x", color=draw.FAINT, alpha=0.25, linewidth=0.8)
-    draw.name_axes(axes, "times the seconds of alignzoo's update", "")
+    draw.name_axes(axes, "times the seconds of alignzoo's step", "")
     axes.legend(frameon=False, fontsize=draw.FONT - 2, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
     return figure

@@ -1,9 +1,9 @@
 """``python -m alignzoo benchmark``: measures what alignzoo costs, in one interleaved run.
 
 Start: the time of ``--help``, ``list`` and a misspelt key beside ``python -c "import hydra"``. Steps: the time of one
-update beside TRL's own trainer, without what makes it faster, with the losses compared. Yardstick: the time of
+step beside TRL's own trainer, without what makes it faster, with the losses compared. Yardstick: the time of
 measuring the start and the trained model as a share of a default training. Data: time and memory of checking pairs, and
-how they grow with their number. Speed: updates, memory and losses beside a plain TRL script and LLaMA-Factory. Sweep:
+how they grow with their number. Speed: steps, memory and losses beside a plain TRL script and LLaMA-Factory. Sweep:
 five betas beside five runs of that script.
 """
 
@@ -76,19 +76,19 @@ def _measure_data(options: Options) -> dict[str, dict[str, float]]:
 
 
 def _measure_speed(options: Options) -> list[dict[str, Any]]:
-    from alignzoo.benchmark.case import chosen_cases
-    from alignzoo.benchmark.peer import llamafactory
+    from alignzoo.benchmark.case import choose_cases
+    from alignzoo.benchmark.peer import find_llamafactory
     from alignzoo.benchmark.speed import measure_speed
 
-    cases = chosen_cases(options.quick, options.cases, options.data)
-    return measure_speed(cases, options.rounds, llamafactory(options.llamafactory))
+    cases = choose_cases(options.quick, options.cases, options.data)
+    return measure_speed(cases, options.rounds, find_llamafactory(options.llamafactory))
 
 
 def _measure_sweep(options: Options) -> dict[str, float]:
     from alignzoo.benchmark.case import Case
     from alignzoo.benchmark.sweep import measure_sweep
 
-    return measure_sweep(Case("sweep", "tiny" if options.quick else "bundled"), updates=4)
+    return measure_sweep(Case("sweep", "tiny" if options.quick else "bundled"), steps=4)
 
 
 def _print(result: dict[str, Any]) -> None:
@@ -111,7 +111,7 @@ def _start(found: dict[str, float]) -> Table:
 
 
 def _steps(found: dict[str, dict[str, float]]) -> Table:
-    table = plain_table("DPO, one update", "alignzoo", "plain TRL", "ratio", "losses differ by at most")
+    table = plain_table("DPO, one step", "alignzoo", "plain TRL", "ratio", "losses differ by at most")
     for name, row in found.items():
         times = f"{row['alignzoo']:.4f} s", f"{row['trl']:.4f} s"
         table.add_row(name, *times, f"{row['ratio']:.3f}", f"{row['loss_difference']:.1e}")
@@ -120,7 +120,7 @@ def _steps(found: dict[str, dict[str, float]]) -> Table:
 
 def _yardstick(found: dict[str, dict[str, float]]) -> Table:
     table = plain_table(
-        "the default run", "its updates", "its yardstick", "share", "the start model's", "share of the first"
+        "the default run", "its steps", "its yardstick", "share", "the start model's", "share of the first"
     )
     for name, row in found.items():
         shares = f"{row['ratio']:.1%}", f"{row['start']:.1f} s", f"{row['first']:.1%}"
@@ -163,7 +163,7 @@ class Part(NamedTuple):
 PARTS = {
     "start": Part(_measure_start, _start),
     "steps": Part(_measure_steps, _steps),
-    "yardstick": Part(_measure_yardstick, _yardstick, quick=False),  # beside a tiny model's updates it says nothing
+    "yardstick": Part(_measure_yardstick, _yardstick, quick=False),  # beside a tiny model's steps it says nothing
     "data": Part(_measure_data, _data),
     "speed": Part(_measure_speed, _speed),
     "sweep": Part(_measure_sweep, _sweep, quick=False),  # seven programs that each import torch

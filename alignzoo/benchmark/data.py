@@ -1,4 +1,4 @@
-"""How reading, checking and tokenising grow with the rows, in time and in memory."""
+"""Measures how the time and memory of reading, checking and tokenising grow with the rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from alignzoo.benchmark.scratch import with_models
+from alignzoo.benchmark.scratch import link_models
 from alignzoo.system import memory as resident
 
 WORDS = [
@@ -96,7 +96,7 @@ def check_file(file: str, model: str, cache: str) -> None:
     cfg = compose([f"model={model}", "dataset=local", f"dataset.path={file}", "dataset.chat=true"])
     load.load_tokenizer(start_model.start_folder(cfg.model), cfg.model)
     import_all()
-    os.environ["ALIGNZOO_CACHE"] = str(with_models(Path(cache)))
+    os.environ["ALIGNZOO_CACHE"] = str(link_models(Path(cache)))
     with Memory() as memory:
         began = time.perf_counter()
         inputs = prepare_run(check(cfg))

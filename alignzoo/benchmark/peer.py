@@ -1,4 +1,4 @@
-"""One of the programs that are compared, seen from the benchmark: it trains an update whenever it is asked to."""
+"""Runs one of the programs that are compared, which trains a step whenever it is asked to."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ class Peer:
         self.answers = os.fdopen(read, encoding="utf-8")
 
     def begin(self, settings: dict[str, Any]) -> float:
-        """Load what the settings say; return the seconds of a reference pass that it made for all updates at once."""
+        """Load what the settings say; return the seconds of a reference pass that it made for all steps at once."""
         self._say(json.dumps(settings))
         return float(self._answer()["reference"])
 
-    def update(self) -> float:
-        """Train one update, and return its seconds."""
+    def step(self) -> float:
+        """Train one step, and return its seconds."""
         self._say("")
         return float(self._answer()["seconds"])
 
     def end(self) -> tuple[list[float], int]:
-        """Return each update's loss, and the peak memory in bytes, when all is written; after the last update."""
+        """Return each step's loss, and the peak memory in bytes, when all is written; after the last step."""
         answer = self._answer()
         self._answer()
         return answer["losses"], answer["peak"]
@@ -82,17 +82,17 @@ class Peer:
         line = self.answers.readline()
         answer: dict[str, Any] = json.loads(line) if line else {"exit": self.process.wait()}
         if answer.get("exit"):
-            raise failed(self.name, answer["exit"], self.log)
+            raise make_error(self.name, answer["exit"], self.log)
         return answer
 
 
-def failed(name: str, code: int, log: Path) -> UserError:
+def make_error(name: str, code: int, log: Path) -> UserError:
     """Return the error that says so, with the last lines that the program wrote."""
     tail = log.read_text(encoding="utf-8").splitlines()[-TAIL:]
     return UserError("\n".join([f"{name} failed with exit code {code}:", *tail]))
 
 
-def commands(llamafactory: str | None) -> dict[str, list[str]]:
+def list_programs(llamafactory: str | None) -> dict[str, list[str]]:
     """Return name -> command of the programs to compare; ``llamafactory``: a Python that has LLaMA-Factory, or None."""
     found = {
         "alignzoo": [sys.executable, "-m", f"{SIDES}.with_alignzoo"],
@@ -103,6 +103,6 @@ def commands(llamafactory: str | None) -> dict[str, list[str]]:
     return found
 
 
-def llamafactory(python: str | None) -> str | None:
+def find_llamafactory(python: str | None) -> str | None:
     """Return ``python``, or this process's where LLaMA-Factory is installed beside alignzoo, or None."""
     return python or (sys.executable if importlib.util.find_spec("llamafactory") else None)

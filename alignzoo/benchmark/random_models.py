@@ -1,4 +1,4 @@
-"""Models in the shapes of published ones, with random weights: their speed is the same, and nothing is downloaded."""
+"""Makes models in the shapes of published ones with random weights, which are as fast and need no download."""
 
 from __future__ import annotations
 

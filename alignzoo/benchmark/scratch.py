@@ -1,4 +1,4 @@
-"""A cache of the benchmark's own, so that what it makes is neither found there before nor left behind."""
+"""Gives the benchmark a cache of its own, which is removed after it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def scratch() -> Iterator[Path]:
     """Yield a new folder, in which ``cache`` is alignzoo's cache meanwhile, also for the processes that are started."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with restore_environment(ALIGNZOO_CACHE=str(with_models(folder / "cache"))):
+        with restore_environment(ALIGNZOO_CACHE=str(link_models(folder / "cache"))):
             yield folder
 
 
-def with_models(folder: Path) -> Path:
+def link_models(folder: Path) -> Path:
     """Return ``folder`` with the real cache's models in it: all else is to be made anew."""
     link = folder / "models"
     if not link.exists():

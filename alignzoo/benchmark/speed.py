@@ -1,6 +1,6 @@
-"""alignzoo beside a plain TRL script, and LLaMA-Factory where there is one: the same rows, model and settings, in turn.
+"""Measures alignzoo beside a plain TRL script and LLaMA-Factory, on the same rows, model and settings, in turn.
 
-Each program has a process of its own. They train one update each, one after the other, so that what else the machine
+Each program has a process of its own. They train one step each, one after the other, so that what else the machine
 does hits all alike; medians of the ratios within a turn are reported, never one timing.
 """
 
@@ -18,9 +18,9 @@ import numpy as np
 from alignzoo.benchmark import random_models
 from alignzoo.benchmark.case import GROUP, Case
 from alignzoo.benchmark.data import write_pairs
-from alignzoo.benchmark.peer import Peer, commands
+from alignzoo.benchmark.peer import Peer, list_programs
 from alignzoo.benchmark.scratch import scratch
-from alignzoo.benchmark.work import Work, work_of
+from alignzoo.benchmark.work import Work, compute_work
 
 if TYPE_CHECKING:
     from alignzoo.benchmark.steps import Side
@@ -35,9 +35,9 @@ Row = dict[str, Any]
 
 
 def measure_speed(
-    chosen: Sequence[Case], updates: int, llamafactory: str | None = None, tell: Callable[[str], None] = print
+    chosen: Sequence[Case], steps: int, llamafactory: str | None = None, tell: Callable[[str], None] = print
 ) -> list[Row]:
-    """Return a row for each case and program: what :func:`compared` says. One more update than asked for warms up.
+    """Return a row for each case and program: what :func:`compare` says. One more step than asked for warms up.
 
     Raises:
         UserError: a program failed.
@@ -45,31 +45,32 @@ def measure_speed(
     rows: list[Row] = []
     with scratch() as folder, ExitStack() as running:
         peers = []
-        for name, command in commands(llamafactory).items():
+        for name, command in list_programs(llamafactory).items():
             peers.append(Peer(name, command, folder / f"{name}.log"))
             running.callback(peers[-1].close)
         for number, case in enumerate(chosen):
             tell(f"{number + 1}/{len(chosen)}: {case.name}")
-            settings, work = prepared(case, updates + 1, folder / str(number))
+            settings, work = prepare_case(case, steps + 1, folder / str(number))
             having = [peer for peer in peers if peer.name != "llamafactory" or case.method in WITH_LLAMAFACTORY]
-            found = compared(case, work, run_in_turn(having, settings, updates + 1))
+            found = compare(case, work, run_in_turn(having, settings, steps + 1))
             rows += found
             tell(", ".join(f"{row['program']} {row['seconds']:.3f} s" for row in found))
             shutil.rmtree(folder / str(number))
     return rows
 
 
-def prepared(case: Case, updates: int, folder: Path) -> tuple[dict[str, Any], Work]:
-    """Write the rows into ``folder``; return the settings that each program is told, and the work of an update."""
+def prepare_case(case: Case, steps: int, folder: Path) -> tuple[dict[str, Any], Work]:
+    """Write the rows into ``folder``; return the settings that each program is told, and the work of a step."""
     from alignzoo.benchmark.steps import Side
     from alignzoo.train.trl_config import trl_arguments
 
     folder.mkdir()
     if not case.data:
-        write_rows(folder / "rows.parquet", case, updates)
-    overrides = case.overrides(folder / "rows.parquet", _model(case.model, folder.parent), updates)
+        write_rows(folder / "rows.parquet", case, steps)
+    overrides = case.overrides(folder / "rows.parquet", _model(case.model, folder.parent), steps)
     side = Side(overrides, folder / "side")
-    groups = _groups(side, updates) if case.method == "grpo" else []
+    ready = side.ready
+    groups = _groups(side, steps) if case.method == "grpo" else []
     _in_order(side, case).to_json(folder / "rows.jsonl")
     arguments = trl_arguments(side.inputs.checked, folder, side.inputs.plan)
     settings = {
@@ -81,14 +82,14 @@ def prepared(case: Case, updates: int, folder: Path) -> tuple[dict[str, Any], Wo
         "arguments": {name: value for name, value in arguments.items() if name not in TRLS_OWN},
         "overrides": overrides,
     }
-    return settings, work_of(side, groups, updates)
+    return settings, compute_work(side, groups, steps)
 
 
-def write_rows(file: Path, case: Case, updates: int) -> None:
-    """Write pairs for so many updates; for KTO one answer of each, good and bad in turn, so that no prompt repeats."""
+def write_rows(file: Path, case: Case, steps: int) -> None:
+    """Write pairs for so many steps; for KTO one answer of each, good and bad in turn, so that no prompt repeats."""
     import pandas
 
-    write_pairs(file, case.sources * updates, case.prompt, case.answer)
+    write_pairs(file, case.sources * steps, case.prompt, case.answer)
     if case.method == "kto":
         pairs = pandas.read_parquet(file)
         good = pairs.index % 2 == 0
@@ -106,10 +107,10 @@ def _model(name: str, folder: Path) -> list[str]:
     return ["model=local", f"model.path={made}", "speed.shared_prefix=on"]  # auto keeps to CPUs
 
 
-def _groups(side: Side, updates: int) -> list[dict[str, Any]]:
-    """Return for each update a prompt, and the answers of its pair and of those behind it, as token ids."""
-    pairs = side.inputs.data.train.to_list()
-    starts = range(0, updates * GROUP // 2, GROUP // 2)
+def _groups(side: Side, steps: int) -> list[dict[str, Any]]:
+    """Return for each step a prompt, and the answers of its pair and of those behind it, as token ids."""
+    pairs = side.ready.data.train.to_list()
+    starts = range(0, steps * GROUP // 2, GROUP // 2)
     return [
         {
             "prompt": pairs[start]["prompt_ids"],
@@ -132,13 +133,13 @@ def _in_order(side: Side, case: Case) -> Any:
     return texts.select(BlockSampler(len(texts), case.rows, side.cfg.seed)) if case.method == "kto" else texts
 
 
-def run_in_turn(peers: Sequence[Peer], settings: dict[str, Any], updates: int) -> dict[str, Run]:
-    """Train all, an update each in turn; who begins changes from turn to turn."""
+def run_in_turn(peers: Sequence[Peer], settings: dict[str, Any], steps: int) -> dict[str, Run]:
+    """Train all, a step each in turn; who begins changes from turn to turn."""
     runs = {peer.name: Run(peer.begin(settings)) for peer in peers}
-    for turn in range(updates):
+    for turn in range(steps):
         first = turn % len(peers)
         for peer in [*peers[first:], *peers[:first]]:
-            runs[peer.name].seconds.append(peer.update())
+            runs[peer.name].seconds.append(peer.step())
     for peer in peers:
         runs[peer.name].losses, runs[peer.name].peak = peer.end()
     return runs
@@ -148,17 +149,17 @@ class Run:
     """What one program told of a case."""
 
     def __init__(self, reference: float) -> None:
-        self.reference = reference  #: seconds of the reference pass over all rows, before the first update
-        self.seconds: list[float] = []  #: of each update; the first warms up
+        self.reference = reference  #: seconds of the reference pass over all rows, before the first step
+        self.seconds: list[float] = []  #: of each step; the first warms up
         self.losses: list[float] = []
         self.peak = 0  #: bytes
 
 
-def compared(case: Case, work: Work, runs: dict[str, Run]) -> list[Row]:
+def compare(case: Case, work: Work, runs: dict[str, Run]) -> list[Row]:
     """Return one row a program.
 
-    ``faster``: its updates take so many times as long as alignzoo's. ``faster_with_reference``: the same, with each of
-    alignzoo's updates bearing its share of the reference pass, as in the first run on these rows; ``memory``:
+    ``faster``: its steps take so many times as long as alignzoo's. ``faster_with_reference``: the same, with each of
+    alignzoo's steps bearing its share of the reference pass, as in the first run on these rows; ``memory``:
     alignzoo's peak over its own.
     """
     ours = runs["alignzoo"]

@@ -1,4 +1,4 @@
-"""How long the commands take that need no model, beside importing Hydra."""
+"""Measures how long the commands take that need no model, beside importing Hydra."""
 
 from __future__ import annotations
 

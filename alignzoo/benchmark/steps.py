@@ -1,4 +1,4 @@
-"""The time of one update of DPO through alignzoo over that of TRL's own trainer, on the same token ids and settings."""
+"""Measures a step of DPO through alignzoo beside one of TRL's own trainer, on the same token ids and settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def measure_steps(model: str, rounds: int, steps: int) -> dict[str, float]:
-    """Return median seconds an update of both, their ratio, and the largest difference between their losses."""
+    """Return median seconds a step of both, their ratio, and the largest difference between their losses."""
     with tempfile.TemporaryDirectory() as scratch:
         # What is asked here is the cost of what alignzoo puts around TRL: all that makes it faster is off.
         same = ["speed.shared_prefix=off", "method.precompute_ref_log_probs=false"]
@@ -25,7 +25,7 @@ def measure_steps(model: str, rounds: int, steps: int) -> dict[str, float]:
         for turn in range(rounds + 1):
             for name, build in builders.items():
                 trainer = build()
-                seconds, losses[name] = timed(trainer)
+                seconds, losses[name] = time_steps(trainer)
                 if turn:  # the first round warms up
                     times[name].append(seconds)
     medians = {name: statistics.median(values) for name, values in times.items()}
@@ -34,8 +34,8 @@ def measure_steps(model: str, rounds: int, steps: int) -> dict[str, float]:
     return {**medians, "ratio": ratio, "loss_difference": max(abs(a - b) for a, b in pairs)}
 
 
-def timed(trainer: Any) -> tuple[float, list[float]]:
-    """Train; return seconds an update, without the first, and the logged losses."""
+def time_steps(trainer: Any) -> tuple[float, list[float]]:
+    """Train; return seconds a step, without the first, and the logged losses."""
     from transformers import TrainerCallback
 
     class Clock(TrainerCallback):

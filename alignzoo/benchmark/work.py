@@ -1,4 +1,4 @@
-"""The least that an update has to compute, beside what the machine computes at best."""
+"""Computes the least work of a step, and what the machine computes at best."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Work:
-    """One update's, on average over the updates."""
+    """One step's, on average over the steps."""
 
     tokens: float
     """Of all sequences without padding; a prompt counts with each of its answers."""
@@ -28,15 +28,15 @@ class Work:
     """fp32, bf16 or fp16."""
 
 
-def work_of(side: Side, groups: Sequence[dict[str, Any]], updates: int) -> Work:
-    """Return the work of an update of these rows, or for GRPO groups; embeddings count once where they are tied."""
-    tokens, learnt, scored = counted(groups or side.inputs.rows.to_list())
-    precision = side.inputs.checked.precision
-    flops = parameters(side) * (6 * learnt + 2 * scored)
-    return Work(tokens / updates, flops / updates, _peak(side.inputs.checked.device, precision), precision)
+def compute_work(side: Side, groups: Sequence[dict[str, Any]], steps: int) -> Work:
+    """Return the work of a step of these rows, or for GRPO groups; embeddings count once where they are tied."""
+    tokens, learnt, scored = count_tokens(groups or side.ready.rows.to_list())
+    precision = side.ready.precision
+    flops = count_parameters(side) * (6 * learnt + 2 * scored)
+    return Work(tokens / steps, flops / steps, _peak(side.ready.device, precision), precision)
 
 
-def counted(rows: Sequence[dict[str, Any]]) -> tuple[int, int, int]:
+def count_tokens(rows: Sequence[dict[str, Any]]) -> tuple[int, int, int]:
     """Return tokens of all sequences, distinct ones that are learnt from, and distinct ones that are only scored."""
     tokens = learnt = scored = 0
     for row in rows:
@@ -49,7 +49,7 @@ def counted(rows: Sequence[dict[str, Any]]) -> tuple[int, int, int]:
     return tokens, learnt, scored
 
 
-def parameters(side: Side) -> int:
+def count_parameters(side: Side) -> int:
     """Return the start model's weights, counted on a skeleton without any."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM

@@ -1,4 +1,4 @@
-"""What the yardstick costs beside the training that it measures: a default run's, on one model."""
+"""Measures what the yardstick costs beside the training of a default run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignzoo.benchmark.steps import Side, timed
+from alignzoo.benchmark.steps import Side, time_steps
 from alignzoo.system.environment import restore_environment
 
 if TYPE_CHECKING:
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def measure_yardstick(model: str, rounds: int, steps: int) -> dict[str, float]:
-    """Return the seconds of a default run's updates, of measuring what it trained and its start, and their shares.
+    """Return the seconds of a default run's steps, of measuring what it trained and its start, and their shares.
 
-    One default run is trained whole; its model is what is measured. Each round then times ``steps`` updates, of which
+    One default run is trained whole; its model is what is measured. Each round then times ``steps`` steps, of which
     the run has ``train.max_steps``. The reference's pass is left out: the true shares are lower. The start model is
     measured once per sweep: ``first`` is the share of the run that does it.
     """
@@ -30,8 +30,8 @@ def measure_yardstick(model: str, rounds: int, steps: int) -> dict[str, float]:
         trained, updates = trainer.model, whole.inputs.plan.updates
         yardstick = whole.inputs.yardstick()
         for turn in range(rounds + 1):
-            train = timed(side.alignzoo())[0] * updates
-            measure = _seconds(lambda: yardstick.measure(trained, whole.policy))
+            train = time_steps(side.alignzoo())[0] * updates
+            measure = _time(lambda: yardstick.measure(trained, whole.policy))
             start = _without_cache(lambda: yardstick.measure_start(whole.policy(), "benchmark"))
             if turn:  # the first round warms up
                 rows.append(
@@ -46,7 +46,7 @@ def measure_yardstick(model: str, rounds: int, steps: int) -> dict[str, float]:
     return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
 
 
-def _seconds(measure: Callable[[], object]) -> float:
+def _time(measure: Callable[[], object]) -> float:
     begin = time.perf_counter()
     measure()
     return time.perf_counter() - begin
@@ -54,4 +54,4 @@ def _seconds(measure: Callable[[], object]) -> float:
 
 def _without_cache(measure: Callable[[], object]) -> float:
     with tempfile.TemporaryDirectory() as empty, restore_environment(ALIGNZOO_CACHE=empty):
-        return _seconds(measure)
+        return _time(measure)

@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
 #: What each subcommand shows or does; ``command`` of its module, which returns the exit code, is imported when it runs.
 COMMANDS = {
-    "list": "what is installed, from which distribution, and what failed",
-    "describe": "what an option is, and what its keys mean",
-    "doctor": "whether this machine and its packages can run alignzoo",
-    "check": "what is in the data, before any training",
-    "plan": "memory and time of a run on any devices, before any training",
-    "export": "a run as a job for Kubernetes or SkyPilot",
-    "evaluate": "the yardstick for a run, a checkpoint or any model",
-    "compare": "the held-out answers of several runs, side by side",
-    "report": "the leaderboard of a sweep or of several runs",
-    "sweep": "how far a sweep is, and finishing what is missing of it",
-    "manifest": "whether two runs used the same rows and tokens",
-    "chat": "talk to a result, and to what it was before",
-    "verify-losses": "whether TRL's losses are those of the papers",
-    "cache": "what alignzoo keeps on disk, and how to clear it",
-    "new-plugin": "a package for a method of your own, ready to install and test",
-    "benchmark": "alignzoo against a plain TRL script, in one run",
+    "list": "list what is installed, from which distribution, and what failed",
+    "describe": "say what an option is, and what its keys mean",
+    "doctor": "check whether this machine and its packages can run alignzoo",
+    "check": "show what is in the data, before any training",
+    "plan": "compute memory and time of a run on any devices, before any training",
+    "export": "print a run as a job for Kubernetes or SkyPilot",
+    "evaluate": "measure a run, a checkpoint or any model as every run is measured",
+    "compare": "show the held-out completions of several runs side by side",
+    "report": "compare the runs of a sweep, or several runs, in a leaderboard",
+    "sweep": "show how far a sweep is, or finish it",
+    "manifest": "show whether two runs used the same rows and tokens",
+    "chat": "talk to a trained model, and to its start model",
+    "verify-losses": "compare TRL's losses with those of the papers",
+    "cache": "list or clear what alignzoo keeps on disk",
+    "new-plugin": "make a package for a method of your own, ready to install and test",
+    "benchmark": "measure alignzoo beside a plain TRL script, in one run",
 }
 
 

@@ -13,13 +13,13 @@ import pytest
 
 from alignzoo import UserError
 from alignzoo.benchmark import command
-from alignzoo.benchmark.case import METHODS, Case, cases, chosen_cases, gpu_cases, quick_cases
+from alignzoo.benchmark.case import METHODS, Case, cases, choose_cases, gpu_cases, quick_cases
 from alignzoo.benchmark.chart import speed_table, write_speed
 from alignzoo.benchmark.peer import Peer
 from alignzoo.benchmark.random_models import SIZES
 from alignzoo.benchmark.scratch import scratch
-from alignzoo.benchmark.speed import Run, compared, measure_speed, prepared
-from alignzoo.benchmark.work import Work, counted
+from alignzoo.benchmark.speed import Run, compare, measure_speed, prepare_case
+from alignzoo.benchmark.work import Work, count_tokens
 from alignzoo.cli import run_command
 
 pytestmark = pytest.mark.slow
@@ -31,13 +31,13 @@ WORK = Work(tokens=100.0, flops=600.0, peak_flops=1000.0, precision="fp32")
 
 @pytest.fixture(scope="module")
 def rows(cache: Path) -> list[dict[str, Any]]:
-    """One update that warms up and two that count, of three methods, by alignzoo and by the plain TRL script."""
+    """One step that warms up and two that count, of three methods, by alignzoo and by the plain TRL script."""
     chosen = [replace(SMALL, method=method) for method in ("dpo", "kto", "grpo")]
-    return measure_speed(chosen, updates=2, tell=lambda line: None)
+    return measure_speed(chosen, steps=2, tell=lambda line: None)
 
 
 def test_both_programs_train_the_same(rows: list[dict[str, Any]]) -> None:
-    """The losses of every method are those of the plain TRL script, update by update."""
+    """The losses of every method are those of the plain TRL script, step by step."""
     differences = {row["method"]: row["loss_difference"] for row in rows if row["program"] == "trl"}
     assert differences.keys() == {"dpo", "kto", "grpo"}
     assert max(differences.values()) < command.SAME
@@ -68,7 +68,7 @@ def test_ratios_are_medians_of_those_within_a_turn() -> None:
     ours.seconds, theirs.seconds = [9.0, 1.0, 10.0, 2.0], [9.0, 2.0, 40.0, 2.0]  # the first warms up
     ours.losses, theirs.losses = [1.0, 2.0], [1.0, 2.5]
     ours.peak, theirs.peak = 50, 200
-    _, row = compared(SMALL, WORK, {"alignzoo": ours, "trl": theirs})
+    _, row = compare(SMALL, WORK, {"alignzoo": ours, "trl": theirs})
     assert row["faster"] == 2.0  # of 2, 4 and 1
     assert row["faster_with_reference"] == 1.0  # of 2/2, 40/11 and 2/3
     assert (row["memory"], row["loss_difference"]) == (0.25, 0.5)
@@ -82,7 +82,7 @@ def test_losses_that_differ_are_a_failure(
     ours, theirs = Run(0.0), Run(0.0)
     for run, loss in ((ours, 1.0), (theirs, 1.0 + difference)):
         run.seconds, run.losses, run.peak = [1.0, 1.0], [1.0, loss], 1
-    found = compared(SMALL, WORK, {"alignzoo": ours, "trl": theirs})
+    found = compare(SMALL, WORK, {"alignzoo": ours, "trl": theirs})
     monkeypatch.setitem(command.PARTS, "speed", command.Part(lambda options: found, speed_table))
     assert run_command(["benchmark", "--only", "speed", "--out", str(tmp_path)]) == code
     assert ("the losses differ" in capsys.readouterr().out) == bool(code)
@@ -94,9 +94,9 @@ def test_tokens_are_counted_once_where_they_are_shared() -> None:
     pair = {"prompt_ids": [0] * 5, "chosen_ids": [0] * 3, "rejected_ids": [0] * 2}
     single = {"prompt_ids": [0] * 5, "completion_ids": [0] * 3, "KL_completion_ids": [0] * 4}
     group = {"prompt": [0] * 5, "answers": [[0] * 3, [0] * 2, [0]]}
-    assert counted([pair]) == (15, 10, 0)
-    assert counted([single]) == (8, 8, 9)
-    assert counted([group, pair]) == (21 + 15, 11 + 10, 0)
+    assert count_tokens([pair]) == (15, 10, 0)
+    assert count_tokens([single]) == (8, 8, 9)
+    assert count_tokens([group, pair]) == (21 + 15, 11 + 10, 0)
 
 
 def test_cases_differ_in_one_thing_at_a_time() -> None:
@@ -105,16 +105,16 @@ def test_cases_differ_in_one_thing_at_a_time() -> None:
         differing = {"method": ("method",), "batch": ("pairs",), "lengths": ("prompt", "answer")}[case.varied]
         assert replace(case, varied="method", **{name: getattr(base, name) for name in differing}) == base
     assert {case.method for case in quick_cases()} == set(METHODS)
-    assert {case.varied for case in chosen_cases(True, "batch")} == {"batch"}
+    assert {case.varied for case in choose_cases(True, "batch")} == {"batch"}
 
 
 def test_own_pairs_take_the_place_of_made_up_ones(cache: Path) -> None:
     data = "package://alignzoo.data/concise/train.jsonl"
-    case, *others = chosen_cases(True, None, data)
+    case, *others = choose_cases(True, None, data)
     assert [one.method for one in (case, *others)] == ["dpo", "ipo", "orpo", "grpo"]
     assert case.name == "dpo tiny 4 of train.jsonl"
     with scratch() as folder:
-        settings, _ = prepared(case, 2, folder / "case")
+        settings, _ = prepare_case(case, 2, folder / "case")
         assert len(pandas.read_json(settings["rows"], lines=True)) == 8
         assert not (folder / "case" / "rows.parquet").exists()
 
@@ -122,7 +122,7 @@ def test_own_pairs_take_the_place_of_made_up_ones(cache: Path) -> None:
 @pytest.mark.skipif("__import__('torch').cuda.is_available()")
 def test_cases_of_a_gpu_need_one() -> None:
     with pytest.raises(UserError, match="there is no CUDA device here"):
-        chosen_cases(False, "gpu")
+        choose_cases(False, "gpu")
 
 
 def test_a_random_model_trains_through_the_same_script(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_random_model_trains_through_the_same_script(monkeypatch: pytest.Monke
     assert all(SIZES[case.model].keys() == {*small, *heads} for case in gpu_cases())
     monkeypatch.setitem(SIZES, "0.5b", small | heads)
     with scratch() as folder:
-        settings, work = prepared(replace(SMALL, model="0.5b"), 2, folder / "case")
+        settings, work = prepare_case(replace(SMALL, model="0.5b"), 2, folder / "case")
         assert (Path(settings["model"]) / "model.safetensors").exists()
         assert "speed.shared_prefix=on" in settings["overrides"]
         assert work.flops > 0

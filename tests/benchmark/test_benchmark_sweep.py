@@ -12,7 +12,7 @@ from alignzoo.benchmark import command
 from alignzoo.benchmark.chart import sweep_table
 from alignzoo.benchmark.scratch import scratch
 from alignzoo.benchmark.sides import counted
-from alignzoo.benchmark.sides.counted import counting
+from alignzoo.benchmark.sides.counted import count_sequences
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ def test_the_second_sweep_makes_no_reference_pass(tmp_path: Path, cache: Path) -
     computed = []
     with scratch():
         for turn in ("first", "second"):
-            with counting() as sequences:
+            with count_sequences() as sequences:
                 assert run(tmp_path / turn, *WORDS).code == 0
             computed.append(sum(sequences))
     assert computed == [8, 0]
@@ -32,7 +32,7 @@ def test_the_second_sweep_makes_no_reference_pass(tmp_path: Path, cache: Path) -
 
 def test_a_pass_of_trls_own_is_counted_too(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("alignzoo.train.reference.precompute._plain", lambda trainer: False)
-    with scratch(), counting() as sequences:
+    with scratch(), count_sequences() as sequences:
         assert run(tmp_path / "trls", *WORDS).code == 0
     assert sum(sequences) >= 8
 

@@ -11,22 +11,22 @@ from repository import ROOT
 
 from alignzoo import UserError
 from alignzoo.cli import run_command
-from alignzoo.cli.describe import own_methods
+from alignzoo.cli.describe import list_own_methods
 from alignzoo.cli.describe.meaning import describe
-from alignzoo.cli.describe.page import markdown
-from alignzoo.cli.describe.trl_docs import own_fields, parameters
-from alignzoo.cli.describe.yaml_comments import heading, keys
+from alignzoo.cli.describe.page import render_markdown
+from alignzoo.cli.describe.trl_docs import read_own_fields, read_parameters
+from alignzoo.cli.describe.yaml_comments import read_heading, read_keys
 from alignzoo.config.options import config_options
 from alignzoo.config.trl_fields import read_config_fields
 from alignzoo.plugin.registry import registry
 
-OWN = own_methods()
+OWN = list_own_methods()
 
 
 @pytest.mark.parametrize("word", OWN)
 def test_a_page_of_the_reference_is_what_describe_says(word: str) -> None:
     page = ROOT / "docs" / "reference" / "methods" / f"{word.partition('=')[2]}.md"
-    assert page.read_text(encoding="utf-8") == markdown(describe(word)), "run `nox -s reference`"
+    assert page.read_text(encoding="utf-8") == render_markdown(describe(word)), "run `nox -s reference`"
 
 
 def test_the_reference_has_no_page_of_another_method() -> None:
@@ -39,7 +39,7 @@ def test_every_key_of_a_method_is_there_and_explained(word: str) -> None:
     found = describe(word)
     written = yaml.safe_load(found.option.text)
     assert {key.path.split(".")[1] for key in found.keys} == written.keys() - {"name"}
-    own = own_fields(registry().method(found.option.name).config)
+    own = read_own_fields(registry().method(found.option.name).config)
     for key in found.keys:
         name = key.path.removeprefix("method.")
         assert key.trl == (own[name].text if name in own else "")
@@ -115,8 +115,8 @@ def alignzoo_config_packages(): return ["fake_theirs.conf"]
 def test_the_comment_above_a_key_is_its_meaning() -> None:
     top = "# A file.\n# Of two lines.\nname: x\n\n"
     text = f"{top}# One.\n# More.\na: [1, 2]  # not this\n\nb:\n  # Below.\n  c: 'd'\n\n  e: 1\n"
-    assert heading(text) == "A file. Of two lines."
-    assert [(key.path, key.value, key.comment) for key in keys(text)][1:] == [
+    assert read_heading(text) == "A file. Of two lines."
+    assert [(key.path, key.value, key.comment) for key in read_keys(text)][1:] == [
         ("a", "[1, 2]", "One. More."),
         ("b", "", ""),
         ("b.c", "'d'", "Below."),
@@ -134,13 +134,13 @@ def test_the_keys_are_those_that_yaml_reads(file: Path) -> None:
         )
 
     text = file.read_text()
-    assert {key.path for key in keys(text)} == paths(yaml.safe_load(text))
+    assert {key.path for key in read_keys(text)} == paths(yaml.safe_load(text))
 
 
 def test_a_docstring_is_taken_apart() -> None:
     lines = ["A config.", "", "Parameters:", "    > Group", "", "    a (`int`, *optional*):", "        One"]
     lines += ["        [`~x.Y`].", "    b(`str`):", "        Two.", "", "    > [!NOTE]", "    > c:", ""]
-    assert parameters("\n".join(lines)) == {"a": "One Y.", "b": "Two."}
+    assert read_parameters("\n".join(lines)) == {"a": "One Y.", "b": "Two."}
 
 
 def test_writing_pages(tmp_path: Path) -> None:

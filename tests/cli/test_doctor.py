@@ -10,7 +10,7 @@ import pytest
 from inprocess import call
 
 from alignzoo.cli import doctor, run_command
-from alignzoo.cli.doctor.accounts import check_accounts, token_place
+from alignzoo.cli.doctor.accounts import check_accounts, find_token_place
 from alignzoo.cli.doctor.check import Check, Verdict, broken, ok, warning
 from alignzoo.cli.doctor.plugins import check_plugins
 
@@ -66,10 +66,10 @@ def test_a_token_is_found_where_the_hub_looks(tmp_path: Path, monkeypatch: pytes
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    assert token_place() is None
+    assert find_token_place() is None
     (tmp_path / "token").write_text(SECRET)
-    assert token_place() == str(tmp_path / "token")
+    assert find_token_place() == str(tmp_path / "token")
     monkeypatch.setenv("HF_TOKEN", SECRET)
-    assert token_place() == "HF_TOKEN"
+    assert find_token_place() == "HF_TOKEN"
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert next(iter(check_accounts())).verdict is Verdict.WARNING

@@ -1,4 +1,4 @@
-"""``python -m alignzoo WORDS``; how many sequences its reference passes computed goes into the file named first."""
+"""Runs ``python -m alignzoo WORDS``, and counts the sequences of its reference passes into the file named first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from alignzoo.train.reference.scoring import Scorer
 def main() -> None:
     """Run the command line, and write the count also where it fails."""
     file, sys.argv = sys.argv[1], ["alignzoo", *sys.argv[2:]]
-    with counting() as computed:
+    with count_sequences() as computed:
         try:
             runpy.run_module("alignzoo", run_name="__main__")
         finally:
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 @contextmanager
-def counting() -> Iterator[list[int]]:
+def count_sequences() -> Iterator[list[int]]:
     """Yield the sequences of each batch that goes through DPO's reference, in alignzoo's pass or in TRL's."""
     computed: list[int] = []
     scorer: Any = Scorer

@@ -1,4 +1,4 @@
-"""Lets the benchmark call the updates: one here, one in another program, in turn. Needs transformers alone."""
+"""Lets the benchmark call the steps of several programs in turn; needs transformers alone."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from transformers import TrainerCallback
 
 
 class Pace(TrainerCallback):
-    """Waits for a line on stdin before each update, and answers with its seconds when it is done.
+    """Waits for a line on stdin before each step, and answers with its seconds when it is done.
 
-    An update ends where the trainer says so, and begins with what comes between: its logging and its next batch.
+    A step ends where the trainer says so, and begins with what comes between: its logging and its next batch.
     """
 
     def __init__(self, answers: TextIO) -> None:
         self.answers = answers
-        self.reference = 0.0  #: seconds of a reference pass before the first update
+        self.reference = 0.0  #: seconds of a reference pass before the first step
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
         """Say that all is loaded."""
@@ -31,7 +31,7 @@ class Pace(TrainerCallback):
         self.wait()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Tell the update's time; the last one has none behind it to wait for."""
+        """Tell the step's time; the last one has none behind it to wait for."""
         self.done(last=state.global_step == state.max_steps)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -44,7 +44,7 @@ class Pace(TrainerCallback):
         self.began = time.perf_counter()
 
     def done(self, last: bool = False) -> None:
-        """End an update, and wait for the next one unless it is the last."""
+        """End a step, and wait for the next one unless it is the last."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.tell(seconds=time.perf_counter() - self.began)
@@ -52,7 +52,7 @@ class Pace(TrainerCallback):
             self.wait()
 
     def end(self, losses: list[float]) -> None:
-        """Tell the loss of each update, and the process's peak memory in bytes: the GPU's where there is one."""
+        """Tell the loss of each step, and the process's peak memory in bytes: the GPU's where there is one."""
         scale = 1 if sys.platform == "darwin" else 1024
         resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
         on_gpu = torch.cuda.is_available() and torch.cuda.max_memory_allocated()

@@ -1,4 +1,4 @@
-"""What a TRL user writes: a model, rows, a config, a trainer. Nothing of alignzoo is in the training.
+"""Trains as a TRL user's script does: a model, rows, a config, a trainer, and nothing of alignzoo.
 
 ``python plain_trl.py SETTINGS.json`` trains and saves; without a file, the benchmark says what to train and when.
 """
@@ -46,7 +46,7 @@ def length(completions: list[str], **columns: Any) -> list[float]:
 
 
 def train(settings: dict[str, Any], pace: Pace) -> None:
-    """Train, or for GRPO score its groups, update by update as ``pace`` is called."""
+    """Train, or for GRPO score its groups, step by step as ``pace`` is called."""
     trainer = build(settings)
     if settings["method"] == "grpo":
         score_groups(trainer, settings["groups"], pace)

@@ -1,4 +1,4 @@
-"""alignzoo's side of the benchmark: the trainer that ``python -m alignzoo`` builds."""
+"""Trains with the trainer that ``python -m alignzoo`` builds."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from alignzoo.train.reference.precompute import KeptReference
 
 
 def train(settings: dict[str, Any], pace: Pace) -> None:
-    """Train, or for GRPO score its groups, update by update as ``pace`` is called."""
-    reference = watched_reference()
+    """Train, or for GRPO score its groups, step by step as ``pace`` is called."""
+    reference = watch_reference()
     side = Side(settings["overrides"], Path(settings["folder"]))
     trainer = side.alignzoo()
     share_prefixes(side.cfg, getattr(trainer, "ref_model", None))
@@ -31,7 +31,7 @@ def train(settings: dict[str, Any], pace: Pace) -> None:
         trainer.train()
 
 
-def watched_reference() -> Watch:
+def watch_reference() -> Watch:
     """Return what adds up the seconds of this process's reference passes, which trainers make when they are built."""
     mixin: Any = KeptReference
     watch, original = Watch(), mixin._precompute_ref_logps

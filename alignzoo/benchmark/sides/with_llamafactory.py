@@ -1,4 +1,4 @@
-"""LLaMA-Factory's side of the benchmark, run by a Python that has it: an environment of its own, without alignzoo."""
+"""Trains with LLaMA-Factory, in an environment that has it and not alignzoo."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHARED = (
 
 
 def train(settings: dict[str, Any], pace: Pace) -> None:
-    """Train update by update as ``pace`` is called; the rows are texts with their template in them."""
+    """Train step by step as ``pace`` is called; the rows are texts with their template in them."""
     arguments, rows = settings["arguments"], Path(settings["rows"])
     names = {name: name for name in ("prompt", "chosen", "rejected")}
     described = {"rows": {"file_name": rows.name, "ranking": True, "columns": names}}

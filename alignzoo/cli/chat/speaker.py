@@ -1,4 +1,4 @@
-"""A model to talk to: found by run folder, model folder or hub id, loaded, and answering piece by piece."""
+"""Finds and loads a model, and lets it answer piece by piece."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from alignzoo.cli.describe.meaning import Description, describe
-from alignzoo.cli.describe.page import markdown, print_description
+from alignzoo.cli.describe.page import print_description, render_markdown
 from alignzoo.cli.options import PATH
 from alignzoo.plugin.loading import OWN
 from alignzoo.plugin.registry import registry
@@ -25,7 +25,7 @@ def command(choices: Sequence[str], write: Path | None) -> int:
     """
     if not choices and not write:
         raise click.UsageError("name an option, as in: describe method=dpo")
-    found = [describe(word) for word in choices or own_methods()]
+    found = [describe(word) for word in choices or list_own_methods()]
     if write:
         _write(found, write)
         return 0
@@ -35,7 +35,7 @@ def command(choices: Sequence[str], write: Path | None) -> int:
     return 0
 
 
-def own_methods() -> list[str]:
+def list_own_methods() -> list[str]:
     """Return the methods that alignzoo itself ships, as they are typed."""
     return [f"method={name}" for name, (_, plugin) in sorted(registry().methods.items()) if plugin.distribution == OWN]
 
@@ -44,7 +44,7 @@ def _write(found: list[Description], folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for description in found:
-            (folder / f"{description.option.name}.md").write_text(markdown(description), encoding="utf-8")
+            (folder / f"{description.option.name}.md").write_text(render_markdown(description), encoding="utf-8")
     except OSError as error:
         raise UserError(f"--write {folder}: it cannot be written ({error.strerror}).") from None
     print(f"{len(found)} pages in {folder}")

@@ -1,4 +1,4 @@
-"""What an option is and what its keys mean, from what is written beside the code: docstrings and YAML comments."""
+"""Collects what docstrings and YAML comments say of an option and its keys."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.cli.describe.trl_docs import Field, own_fields
-from alignzoo.cli.describe.yaml_comments import heading, keys
+from alignzoo.cli.describe.trl_docs import Field, read_own_fields
+from alignzoo.cli.describe.yaml_comments import read_heading, read_keys
 from alignzoo.config.options import Option, config_options
 from alignzoo.plugin.method import DataFormat
 from alignzoo.plugin.registry import registry
@@ -78,7 +78,7 @@ def describe(word: str) -> Description:
     found = about(option) if about else None
     return found or Description(
         option,
-        heading(option.text) or word,
+        read_heading(option.text) or word,
         keys=list(_keys(option)),
         examples=[f"python -m alignzoo {_typed(option)}"],
     )
@@ -109,9 +109,9 @@ def find_option(word: str) -> Option:
 def _method(option: Option) -> Description:
     method = registry().method(option.name)  # or why there is a file and no method
     name = method.config.partition(":")[2]
-    fields = own_fields(method.config)
+    fields = read_own_fields(method.config)
     listed = list(_keys(option, fields))
-    told = {key.path.removeprefix("method.") for key in listed} | method.pinned.keys()
+    said = {key.path.removeprefix("method.") for key in listed} | method.pinned.keys()
     typed = f"python -m alignzoo {_typed(option)}"
     settable = [key for key in listed if key.default and "${" not in key.default and key.path.count(".") == 1]
     return Description(
@@ -121,7 +121,7 @@ def _method(option: Option) -> Description:
         _facts(method),
         listed,
         name,
-        {field: said for field, said in fields.items() if field not in told},
+        {field: found for field, found in fields.items() if field not in said},
         [
             typed,
             *(f"{typed} {key.path}={key.default}" for key in settable[:1]),
@@ -151,7 +151,7 @@ def _class(option: Option) -> Description | None:
     item, _ = found[option.name]
     columns = ", ".join(sorted(getattr(item, "columns", ())))
     facts = {"needs the columns": columns} if columns else {}
-    text = "\n\n".join(part for part in (heading(option.text), _body(item)) if part)
+    text = "\n\n".join(part for part in (read_heading(option.text), _body(item)) if part)
     examples = {"reward": f"python -m alignzoo method=grpo {_typed(option)}"}
     return Description(
         option,
@@ -185,11 +185,11 @@ def _typed(option: Option) -> str:
 def _keys(option: Option, fields: dict[str, Field] | None = None) -> Iterator[Key]:
     """Yield the option's keys; what its file leaves unsaid, the whole configuration's file may say."""
     text = option.text
-    shared = {key.path: key.comment for key in keys(config_file()) if key.comment}
+    shared = {key.path: key.comment for key in read_keys(config_file()) if key.comment}
     prefix = "" if "# @package _global_" in text else f"{option.group}."
-    for place, key in enumerate(keys(text)):
+    for place, key in enumerate(read_keys(text)):
         path = f"{prefix}{key.path}"
-        comment = "" if place == 0 and key.comment == heading(text) else key.comment
+        comment = "" if place == 0 and key.comment == read_heading(text) else key.comment
         if key.path in ("name", "defaults"):
             continue
         comment = comment or RATE if path == "method.learning_rate" else comment

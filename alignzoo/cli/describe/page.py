@@ -1,4 +1,4 @@
-"""A description on the terminal, and as a Markdown page of the documentation."""
+"""Shows a description on the terminal, and as a Markdown page of the documentation."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ def print_description(found: Description) -> None:
 
     console = Console(highlight=False)
 
-    def told(name: str, value: str, *texts: str) -> None:
+    def show(name: str, value: str, *texts: str) -> None:
         console.print(Text.assemble((name, "bold"), f"  {value}" if value else ""))
         for text in filter(None, texts):
             console.print(Padding(Text(text), (0, 0, 0, 4)))
 
-    told(found.typed, found.option.origin)
+    show(found.typed, found.option.origin)
     console.print(found.summary, *([f"\n{found.text}"] if found.text else []), sep="\n", markup=False)
     console.print()
     for name, fact in found.facts.items():
-        told(name, fact)
+        show(name, fact)
     for key in found.keys:
         console.print()
-        told(key.path, key.default, key.text, f"TRL: {key.trl}" if key.trl else "")
+        show(key.path, key.default, key.text, f"TRL: {key.trl}" if key.trl else "")
     if found.more:
         console.print(Text(f"\nfurther fields of {found.config}\n", "bold"))
     for name, field in found.more.items():
-        told(f"+method.{name}", field.default, field.text.partition(". ")[0])
+        show(f"+method.{name}", field.default, field.text.partition(". ")[0])
     console.print(Text("\ntry", "bold"), *(f"    {line}" for line in found.examples), sep="\n", markup=False)
 
 
-def markdown(found: Description) -> str:
+def render_markdown(found: Description) -> str:
     """Return the page of a method; TRL's own words are left to ``describe``, which reads the installed version's."""
     lines = [f"# {found.option.name}", "", *_notice(found), "", *_wrapped(found.summary), ""]
     for paragraph in filter(None, found.text.split("\n\n")):

@@ -1,4 +1,4 @@
-"""What TRL says of a config's fields, read from its source as :mod:`alignzoo.config.trl_fields` reads the types."""
+"""Reads what TRL's docstrings say of a config's fields, from its source."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Field:
     text: str
 
 
-def own_fields(spec: str) -> dict[str, Field]:
+def read_own_fields(spec: str) -> dict[str, Field]:
     """Return the fields that ``"module:Class"`` itself declares, in its order, without those of its bases.
 
     Empty if the source is not found. Fields that the docstring calls deprecated are left out.
@@ -31,13 +31,13 @@ def own_fields(spec: str) -> dict[str, Field]:
     if found is None:
         return {}
     node, _ = found
-    said = parameters(ast.get_docstring(node) or "")
+    said = read_parameters(ast.get_docstring(node) or "")
     declared = [s for s in node.body if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name)]
     fields = {ast.unparse(s.target): Field(_default(s.value), said.get(ast.unparse(s.target), "")) for s in declared}
     return {name: field for name, field in fields.items() if name[0] != "_" and "<Deprecated" not in field.text}
 
 
-def parameters(docstring: str) -> dict[str, str]:
+def read_parameters(docstring: str) -> dict[str, str]:
     """Return the text of each parameter of a Google-style docstring, without line breaks and links."""
     _, _, listed = docstring.partition("Parameters:\n")
     listed = textwrap.dedent(listed.partition("\n> [!")[0])

@@ -20,7 +20,7 @@ class Key:
         return self.path
 
 
-def keys(text: str) -> list[Key]:
+def read_keys(text: str) -> list[Key]:
     """Return the keys of a YAML mapping in their order, nested ones with dotted paths; lists are left as values."""
     found: list[Key] = []
     above: list[tuple[int, str]] = []  # the keys that the current line is below of, with their indentation
@@ -39,7 +39,7 @@ def keys(text: str) -> list[Key]:
     return found
 
 
-def heading(text: str) -> str:
+def read_heading(text: str) -> str:
     """Return the comment at the top of a file, which says what the option is; '' where there is none."""
     lines = []
     for line in text.splitlines():

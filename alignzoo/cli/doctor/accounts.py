@@ -1,4 +1,4 @@
-"""Logins at the model hub and at Weights & Biases: whether there is one, never what it is, and nothing is sent."""
+"""Looks for logins at the model hub and at Weights & Biases; shows none of them and sends nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _hub() -> Iterator[Check]:
         fix = "unset HF_HUB_OFFLINE to download models and datasets"
         yield warning(SECTION, "hub", "HF_HUB_OFFLINE is set: only what is in the cache can be used", fix)
         return
-    where = token_place()
+    where = find_token_place()
     if where is None:
         found = "not logged in: public models and datasets can be used"
         yield ok(SECTION, "hub", f"{found}; `hf auth login` for gated ones such as Llama and Gemma")
@@ -31,7 +31,7 @@ def _hub() -> Iterator[Check]:
         yield ok(SECTION, "hub", f"a token from {where}")
 
 
-def token_place() -> str | None:
+def find_token_place() -> str | None:
     """Return where huggingface_hub would find a token, in its order, or None."""
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         if os.environ.get(name, "").strip():

@@ -1,4 +1,4 @@
-"""What one check found."""
+"""Defines the result of one check."""
 
 from __future__ import annotations
 

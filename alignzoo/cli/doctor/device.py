@@ -1,4 +1,4 @@
-"""torch, the device that a run would use, its precision, and whether the driver fits torch's build."""
+"""Checks torch, the device and precision of a run, and whether the driver fits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The machine beneath: Python, memory, disk, shared memory, open files, kernel."""
+"""Checks the machine: Python, memory, disk, shared memory, open files, kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The installed plugins: which are left out, and what is wrong with those in use."""
+"""Checks the installed plugins: those that are left out, and those in use with a fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The installed packages: alignzoo's requirements, and combinations of versions that are known to go wrong."""
+"""Checks the installed packages: alignzoo's requirements, and combinations of versions that are known to go wrong."""
 
 from __future__ import annotations
 
@@ -100,12 +100,12 @@ def installed_version(name: str) -> str | None:
 
 def check_versions(version: Callable[[str], str | None] = installed_version) -> Iterator[Check]:
     """Yield what is wrong among the installed versions, or one line that names the main ones."""
-    found = [*unmet_requirements(version), *known_bad(version)]
+    found = [*find_unmet_requirements(version), *find_known_bad(version)]
     shown = ", ".join(f"{name} {version(name)}" for name in SHOWN if version(name))
     yield from found or [ok(SECTION, "versions", f"{shown}: as required, no combination known to be bad")]
 
 
-def unmet_requirements(version: Callable[[str], str | None] = installed_version) -> Iterator[Check]:
+def find_unmet_requirements(version: Callable[[str], str | None] = installed_version) -> Iterator[Check]:
     """Yield a check for each requirement of alignzoo that is not met."""
     for text in importlib.metadata.requires(OWN) or []:
         try:
@@ -125,7 +125,7 @@ def unmet_requirements(version: Callable[[str], str | None] = installed_version)
             yield check(SECTION, requirement.name, text, f"pip install '{wanted}'")
 
 
-def known_bad(version: Callable[[str], str | None] = installed_version) -> Iterator[Check]:
+def find_known_bad(version: Callable[[str], str | None] = installed_version) -> Iterator[Check]:
     """Yield a check for each combination of :data:`KNOWN_BAD` that is installed."""
     for bad in KNOWN_BAD:
         versions = {name: version(name) for name in bad.versions}

@@ -1,4 +1,4 @@
-"""A run that a cluster starts: its composed config, where its processes run, and what they need there."""
+"""Makes a run into a job that a cluster starts: its config, its processes, and what they need."""
 
 from __future__ import annotations
 

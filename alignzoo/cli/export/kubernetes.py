@@ -1,4 +1,4 @@
-"""A job as a TrainJob of Kubeflow Trainer 2.2 or newer (trainer.kubeflow.org/v1alpha1), with its config beside it."""
+"""Writes a job as a TrainJob of Kubeflow Trainer 2.2 or newer (trainer.kubeflow.org/v1alpha1) with its config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job as a SkyPilot task, for ``sky jobs launch``."""
+"""Writes a job as a SkyPilot task, for ``sky jobs launch``."""
 
 from __future__ import annotations
 

@@ -8,7 +8,13 @@ import pytest
 from repository import ROOT
 
 from alignzoo.cli.doctor.check import Verdict
-from alignzoo.cli.doctor.versions import KNOWN_BAD, check_versions, installed_version, known_bad, unmet_requirements
+from alignzoo.cli.doctor.versions import (
+    KNOWN_BAD,
+    check_versions,
+    find_known_bad,
+    find_unmet_requirements,
+    installed_version,
+)
 
 
 def faked(**versions: str | None) -> Callable[[str], str | None]:
@@ -38,7 +44,7 @@ BAD = [
 
 @pytest.mark.parametrize(("versions", "wrong", "verdict"), BAD)
 def test_a_bad_combination_is_named(versions: dict[str, str], wrong: str, verdict: Verdict) -> None:
-    (check,) = known_bad(faked(**versions))
+    (check,) = find_known_bad(faked(**versions))
     assert check.verdict is verdict
     assert wrong in check.found
     assert "https://github.com/" in check.found
@@ -60,31 +66,31 @@ def test_a_bad_combination_is_named(versions: dict[str, str], wrong: str, verdic
     ],
 )
 def test_what_is_beside_a_bad_combination_is_not(versions: dict[str, str | None]) -> None:
-    assert list(known_bad(faked(**versions))) == []
+    assert list(find_known_bad(faked(**versions))) == []
 
 
 def test_every_bad_combination_is_tested() -> None:
-    found = {check.found for versions, _, _ in BAD for check in known_bad(faked(**versions))}
+    found = {check.found for versions, _, _ in BAD for check in find_known_bad(faked(**versions))}
     assert len(found) >= len({bad.wrong for bad in KNOWN_BAD})
 
 
 def test_a_missing_or_old_requirement_is_named_with_what_to_install() -> None:
-    (missing,) = unmet_requirements(faked(pluggy=None))
+    (missing,) = find_unmet_requirements(faked(pluggy=None))
     assert (missing.name, missing.found, missing.verdict) == ("pluggy", "not installed", Verdict.BROKEN)
     assert missing.fix == "pip install 'pluggy>=1.6'"
-    (old,) = unmet_requirements(faked(transformers="4.57.0"))
+    (old,) = find_unmet_requirements(faked(transformers="4.57.0"))
     assert old.verdict is Verdict.BROKEN
     assert old.found.startswith("4.57.0; alignzoo is tested with ")
 
 
 def test_a_trl_outside_the_range_is_no_reason_to_stop() -> None:
-    (check,) = unmet_requirements(faked(trl="1.17.0"))
+    (check,) = find_unmet_requirements(faked(trl="1.17.0"))
     assert check.verdict is Verdict.WARNING
     assert check.fix == "pip install 'trl<1.17,>=1.16'"
 
 
 def test_an_extra_is_not_required() -> None:
-    assert list(unmet_requirements(faked(**{"hydra-joblib-launcher": None, "bitsandbytes": None}))) == []
+    assert list(find_unmet_requirements(faked(**{"hydra-joblib-launcher": None, "bitsandbytes": None}))) == []
 
 
 def test_every_bad_combination_is_documented_with_its_source() -> None:
