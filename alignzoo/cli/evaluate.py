@@ -45,7 +45,7 @@ def _measured(word: str, overrides: Sequence[str], save: bool, silent: bool) -> 
 
     named = target(word, overrides)
     if save and (named.run is None or named.folder != named.run / "model"):
-        raise UserError(f"--save: {word} is no run folder; its numbers have no place.")
+        raise UserError(f"--save: {word} is not a run folder; its numbers have no place.")
     lines, data = measure(named)
     result = {**told(lines), "data": data}
     if not silent:
@@ -87,11 +87,11 @@ def _model(target: Target, inputs: RunInputs) -> tuple[Any, bool]:
     if folder is None:
         own = {"name": target.name, "path": target.name, "revision": None, "wheel": None, "gguf_file": None}
         folder = start_model.start_folder(OmegaConf.merge(cfg.model, own))  # type: ignore[arg-type]
-    if inputs.trains_reward_model:
-        if not start_model.is_scorer(folder):
+    if ready.kind is ModelKind.REWARD_MODEL:
+        if not is_scorer(folder):
             raise UserError(f"{target.name} is not a reward model, and method={cfg.method.name} trains one.")
-        return inputs.load_model(folder).to(checked.device), False
-    return load_trained(folder, inputs.start, cfg, checked.device, checked.precision)
+        return ready.load(cfg, folder).to(ready.device), False
+    return load_trained(folder, ready.start, cfg, ready.device, ready.precision)
 
 
 def _warn_seen(target: Target, inputs: RunInputs) -> None:
@@ -105,7 +105,7 @@ def _warn_seen(target: Target, inputs: RunInputs) -> None:
         import logging
 
         logging.getLogger(__name__).warning(
-            "%s was trained on %s of these held-out rows: its numbers are no measure of it.", target.name, f"{count:,}"
+            "%s was trained on %s of these held-out rows: its numbers do not measure it.", target.name, f"{count:,}"
         )
 
 

@@ -163,7 +163,7 @@ def mistakes(models: Path) -> dict[str, tuple[tuple[str, ...], str]]:
         "no such folder": (("./nothing",), "./nothing: no such folder. Name a run folder, "),
         "broken": (("broken",), "broken cannot be loaded: "),
         "no base": (("orphan",), "orphan is an adapter, and its base model is not there: /no/base: no such folder."),
-        "no run": (("start", "--with", "start"), "--with start: start is no finished run"),
+        "no run": (("start", "--with", "start"), "--with start: start is not a finished run"),
         "twice": (("run", "--with", "run"), "--with run is the same model: name another one."),
         "too long": (("start", "--max-new-tokens", "4096"), "do not fit into the model's 4096: /reset, ask less, or"),
     }

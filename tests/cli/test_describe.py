@@ -109,7 +109,7 @@ def alignzoo_config_packages(): return ["fake_theirs.conf"]
     assert (found.option.origin, found.summary) == ("fake_theirs 1.0", "Their method (Somebody, 2030).")
     assert [(key.path, key.default, key.text) for key in found.keys] == [("method.beta", "0.3", "0 to 1.")]
     assert found.facts["fixed"] == "loss_type=kto"
-    assert "single answers" in found.facts["data"]
+    assert "single completions" in found.facts["data"]
 
 
 def test_the_comment_above_a_key_is_its_meaning() -> None:

@@ -111,7 +111,7 @@ def test_a_run_that_was_trained_on_the_held_out_rows_is_flagged(
     numbers(done.folder)
     assert "was trained on" not in caplog.text
     found = numbers(done.folder, f"{share}=0.3")
-    assert "of these held-out rows: its numbers are no measure of it." in caplog.text
+    assert "of these held-out rows: its numbers do not measure it." in caplog.text
     assert found["after"]["margin"] > 0
 
 
@@ -133,7 +133,7 @@ def test_the_table_and_the_explanations(trained: Outcome, capsys: pytest.Capture
         (("{empty}",), "holds no trained model: name a run that has finished, or a model's folder."),
         (("{run}", "method=ipo"), "method=ipo: a run keeps its own method; override values"),
         (("{run}", "evaluate.rowz=4"), "evaluate.rowz=4: "),
-        (("{run}/model/../checkpoints/checkpoint-2", "--save"), "is no run folder; its numbers have no place."),
+        (("{run}/model/../checkpoints/checkpoint-2", "--save"), "is not a run folder; its numbers have no place."),
     ],
 )
 def test_mistakes(trained: Outcome, tmp_path: Path, words: tuple[str, ...], message: str) -> None:

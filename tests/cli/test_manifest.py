@@ -137,6 +137,6 @@ def test_a_folder_that_is_no_run(prepared: Prepare, compared: Compared, kind: st
         read(Path("a"))[["row", "id"]].to_parquet(Path("b") / FILE)
     code, lines = compared("a", "b")
     assert code == 1
-    assert "b/data.parquet cannot be read" in lines[0] if kind == "no parquet" else "b is no run folder" in lines[0]
+    assert "b/data.parquet cannot be read" in lines[0] if kind == "no parquet" else "b is not a run folder" in lines[0]
     assert lines[0].startswith("alignzoo: ")
     assert len(lines) == 1

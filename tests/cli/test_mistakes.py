@@ -170,7 +170,7 @@ LIGHT = {
     "a method that no plugin adds": ("method.name=simpo", "method=simpo: no installed plugin adds it"),
     "a launcher that is not installed": ("-m hydra/launcher=slurm method=dpo", "hydra/launcher=slurm: no such option"),
     "a wrong command for check": ("check method=dqo", "method=dqo: no such option", "Did you mean dpo?"),
-    "no run folder for manifest": ("manifest a b", "a is no run folder"),
+    "no run folder for manifest": ("manifest a b", "a is not a run folder"),
 }
 
 

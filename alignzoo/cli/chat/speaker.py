@@ -161,7 +161,7 @@ def start_of(word: str) -> str:
         return str(Run(Path(word).expanduser()).read_result()["start"]["folder"])
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
-            f"--with start: {word} is no finished run (its result.json names no start model). "
+            f"--with start: {word} is not a finished run (its result.json names no start model). "
             "Name the other model's folder or hub id instead."
         ) from None
 

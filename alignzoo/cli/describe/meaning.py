@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 #: What a method's rows are made from.
 DATA = {
-    DataFormat.PREFERENCE: "pairs: a prompt, a chosen and a rejected answer (scored answers are paired)",
-    DataFormat.UNPAIRED: "single answers, good or bad (pairs are taken apart)",
-    DataFormat.PROMPTS: "prompts; answers are sampled and rewarded",
-    DataFormat.SUPERVISED: "prompts with one good answer (of pairs the chosen one)",
+    DataFormat.PREFERENCE: "pairs: a prompt, a chosen and a rejected completion (scored completions are paired)",
+    DataFormat.UNPAIRED: "single completions, good or bad (pairs are taken apart)",
+    DataFormat.PROMPTS: "prompts; completions are sampled and rewarded",
+    DataFormat.SUPERVISED: "prompts with one good completion (of pairs the chosen one)",
 }
 
 
