@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import QUICK
+from inprocess import call
 from repository import ROOT
 
 from alignzoo import UserError
@@ -145,13 +146,14 @@ def test_a_folder_that_cannot_be_made_is_a_mistake(tmp_path: Path) -> None:
         run_command(["new-plugin", "mine", "--folder", str(tmp_path / "file")])
 
 
-def test_the_command_says_what_to_do_next(alignzoo: Run, tmp_path: Path) -> None:
-    done = alignzoo("new-plugin", "mine")
-    assert done.returncode == 0, done.stderr
+def test_the_command_says_what_to_do_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = call("new-plugin", "mine")
+    assert done.code == 0, done.err
     assert (tmp_path / "alignzoo-mine" / "pyproject.toml").is_file()
-    assert "    cd alignzoo-mine\n    pip install -e . pytest\n    pytest\n" in done.stdout
-    again = alignzoo("new-plugin", "mine")
-    assert (again.returncode, again.stdout) == (1, "")
-    assert again.stderr == (
+    assert "    cd alignzoo-mine\n    pip install -e . pytest\n    pytest\n" in done.out
+    again = call("new-plugin", "mine")
+    assert (again.code, again.out) == (1, "")
+    assert again.err == (
         "alignzoo: new-plugin: alignzoo-mine exists already. Delete it, or choose another --folder or name.\n"
     )
