@@ -69,7 +69,6 @@ def prepare_case(case: Case, steps: int, folder: Path) -> tuple[dict[str, Any], 
         write_rows(folder / "rows.parquet", case, steps)
     overrides = case.overrides(folder / "rows.parquet", _model(case.model, folder.parent), steps)
     side = Side(overrides, folder / "side")
-    ready = side.ready
     groups = _groups(side, steps) if case.method == "grpo" else []
     _in_order(side, case).to_json(folder / "rows.jsonl")
     arguments = trl_arguments(side.inputs.checked, folder, side.inputs.plan)
@@ -109,7 +108,7 @@ def _model(name: str, folder: Path) -> list[str]:
 
 def _groups(side: Side, steps: int) -> list[dict[str, Any]]:
     """Return for each step a prompt, and the answers of its pair and of those behind it, as token ids."""
-    pairs = side.ready.data.train.to_list()
+    pairs = side.inputs.data.train.to_list()
     starts = range(0, steps * GROUP // 2, GROUP // 2)
     return [
         {

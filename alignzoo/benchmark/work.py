@@ -30,10 +30,10 @@ class Work:
 
 def compute_work(side: Side, groups: Sequence[dict[str, Any]], steps: int) -> Work:
     """Return the work of a step of these rows, or for GRPO groups; embeddings count once where they are tied."""
-    tokens, learnt, scored = count_tokens(groups or side.ready.rows.to_list())
-    precision = side.ready.precision
+    tokens, learnt, scored = count_tokens(groups or side.inputs.rows.to_list())
+    precision = side.inputs.checked.precision
     flops = count_parameters(side) * (6 * learnt + 2 * scored)
-    return Work(tokens / steps, flops / steps, _peak(side.ready.device, precision), precision)
+    return Work(tokens / steps, flops / steps, _peak(side.inputs.checked.device, precision), precision)
 
 
 def count_tokens(rows: Sequence[dict[str, Any]]) -> tuple[int, int, int]:

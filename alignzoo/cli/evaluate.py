@@ -87,11 +87,11 @@ def _model(target: Target, inputs: RunInputs) -> tuple[Any, bool]:
     if folder is None:
         own = {"name": target.name, "path": target.name, "revision": None, "wheel": None, "gguf_file": None}
         folder = start_model.start_folder(OmegaConf.merge(cfg.model, own))  # type: ignore[arg-type]
-    if ready.kind is ModelKind.REWARD_MODEL:
-        if not is_scorer(folder):
+    if inputs.trains_reward_model:
+        if not start_model.is_scorer(folder):
             raise UserError(f"{target.name} is not a reward model, and method={cfg.method.name} trains one.")
-        return ready.load(cfg, folder).to(ready.device), False
-    return load_trained(folder, ready.start, cfg, ready.device, ready.precision)
+        return inputs.load_model(folder).to(checked.device), False
+    return load_trained(folder, inputs.start, cfg, checked.device, checked.precision)
 
 
 def _warn_seen(target: Target, inputs: RunInputs) -> None:

@@ -110,7 +110,7 @@ def plan(overrides: Sequence[str], machine: Machine, read_data: bool) -> tuple[S
     return survey, time, rate, steps
 
 
-def _lengths(cfg: DictConfig, method: type[Method], read: bool) -> tuple[Lengths, Any]:
+def _lengths(checked: Checked, read: bool) -> tuple[Lengths, Any]:
     """Return the lengths of the rows, and with ``read`` the plan of steps and tokens."""
     from alignzoo.plan.workload import assumed_lengths, read_lengths
 
