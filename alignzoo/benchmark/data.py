@@ -116,7 +116,7 @@ class Memory:
     """Looks at the process's own memory every 20 ms: ``idle`` bytes at the start, ``peak`` bytes at most."""
 
     def __enter__(self) -> Memory:
-        self.idle = self.peak = resident.unbacked()
+        self.idle = self.peak = resident.read_unbacked()
         self.done = threading.Event()
         self.thread = threading.Thread(target=self._look, daemon=True)
         self.thread.start()
@@ -124,9 +124,9 @@ class Memory:
 
     def _look(self) -> None:
         while not self.done.wait(0.02):
-            self.peak = max(self.peak, resident.unbacked())
+            self.peak = max(self.peak, resident.read_unbacked())
 
     def __exit__(self, *error: object) -> None:
         self.done.set()
         self.thread.join()
-        self.peak = max(self.peak, resident.unbacked())
+        self.peak = max(self.peak, resident.read_unbacked())

@@ -25,5 +25,5 @@ def link_models(folder: Path) -> Path:
     link = folder / "models"
     if not link.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(cache.folder("models"))
+        link.symlink_to(cache.make_folder("models"))
     return folder

@@ -12,7 +12,7 @@ import hydra
 from omegaconf import DictConfig
 
 from alignzoo.config.compose import prepare_hydra
-from alignzoo.system.errors import UserError, complain
+from alignzoo.system.errors import UserError, print_error
 from alignzoo.system.folders import run_folders
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would complain of what it still holds
         sys.exit(128 + signal.SIGPIPE)
     except UserError as error:
-        sys.exit(complain(str(error)))
+        sys.exit(print_error(str(error)))
     except Exception as error:
         from alignzoo.config.errors import explain
 
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if text is None:
             raise
         run_folders().remove_empty()
-        sys.exit(complain(text))
+        sys.exit(print_error(text))
 
 
 def run_command(words: Sequence[str]) -> int:

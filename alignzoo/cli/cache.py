@@ -20,35 +20,35 @@ def command() -> None:
 @command.command("list")
 def list_folders() -> int:
     """List the folders of the cache: what each holds, its size, and when it was last used."""
-    _print(cache.contents())
+    _print(cache.list_folders())
     return 0
 
 
-@command.command("clear", help=f"Remove the folders NAME (default: {', '.join(cache.HOLDS)}); runs make them again.")
+@command.command("clear", help=f"Remove the folders NAME (default: {', '.join(cache.CONTENTS)}); runs make them again.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 def clear_folders(names: Sequence[str]) -> int:
     """Remove the folders ``names``, or all that can be made again."""
-    known = [kept.name for kept in cache.contents()]
+    known = [kept.name for kept in cache.list_folders()]
     for name in names:
         if name not in known:
             raise UserError(f"cache clear {name}: the cache has {', '.join(known)}.{did_you_mean(name, known)}")
-    freed = cache.clear([*names] or list(cache.HOLDS))
+    freed = cache.clear([*names] or list(cache.CONTENTS))
     print(f"{_readable(freed)} freed in {cache.root()}")
     return 0
 
 
-def _print(contents: list[cache.Kept]) -> None:
+def _print(contents: list[cache.CachedFolder]) -> None:
     from rich.console import Console
 
     table = plain_table("folder", "what it holds", "files", "size", "last used")
     for kept in contents:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.used)) if kept.files else ""
-        table.add_row(kept.name, cache.HOLDS.get(kept.name, ""), f"{kept.files:,}", _readable(kept.size), used)
+        table.add_row(kept.name, cache.CONTENTS.get(kept.name, ""), f"{kept.files:,}", _readable(kept.size), used)
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(table)
     console.print(f"in {cache.root()}")
     limited = ", ".join(cache.LIMITED)
-    console.print(f"{limited}: at most {_readable(cache.limit())} together (ALIGNZOO_CACHE_GB), oldest out first")
+    console.print(f"{limited}: at most {_readable(cache.read_limit())} together (ALIGNZOO_CACHE_GB), oldest out first")
 
 
 def _readable(size: int) -> str:

@@ -53,7 +53,7 @@ def _measured(word: str, overrides: Sequence[str], save: bool, silent: bool) -> 
     if save and named.run is not None:
         from alignzoo.runs.record import Record
 
-        Record.of(named.run).remeasured(lines, result)
+        Record.of(named.run).replace_measurements(lines, result)
     return result
 
 

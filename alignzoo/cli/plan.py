@@ -149,7 +149,7 @@ def _target(checked: Checked, machine: Machine) -> Target:
     fixed = GPU_FIXED
     if device == "cpu":
         import_object(method.trainer)  # what a run has imported before its first weight
-        fixed = resident.held()
+        fixed = resident.read_resident()
     memory = machine.memory * 2**30 if machine.memory else _memory(device)
     return Target(device, precision, machine.devices or checked.placement.processes, memory, fixed)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from alignzoo.cli.options import PATH
-from alignzoo.runs.sweep_status import Member, State, members, sweep_words
+from alignzoo.runs.sweep_status import State, SweepJob, read_command, read_jobs
 from alignzoo.system.tables import plain_table
 
 STYLES = {State.DONE: "green", State.FAILED: "red", State.RUNNING: "cyan"}
@@ -27,7 +27,7 @@ def status(folder: Path) -> int:
 
     The exit code is 1 unless all are done.
     """
-    found = members(folder)
+    found = read_jobs(folder)
     _print(found)
     return int(any(member.state is not State.DONE for member in found))
 
@@ -38,20 +38,20 @@ def resume(folder: Path) -> int:
     """Run the jobs of the sweep in FOLDER that have no result, by the sweep's own command."""
     from alignzoo import cli
 
-    _print(members(folder))
-    again = [word for word in sweep_words(folder) if not word.startswith("resume=")]
+    _print(read_jobs(folder))
+    again = [word for word in read_command(folder) if not word.startswith("resume=")]
     cli.main(["-m", *again, f"hydra.sweep.dir={folder}", "resume=auto"])
     return 0
 
 
-def _print(found: Sequence[Member]) -> None:
+def _print(found: Sequence[SweepJob]) -> None:
     from rich.console import Console
     from rich.text import Text
 
     table = plain_table("", "member", "state", "")
     for member in found:
         state = Text(member.state, style=STYLES.get(member.state, ""))
-        table.add_row(str(member.number), Text(member.words), state, Text(member.told))
+        table.add_row(str(member.number), Text(member.words), state, Text(member.detail))
     console = Console(highlight=False)
     console.print(table)
     counts = Counter(member.state for member in found)

@@ -19,7 +19,7 @@ from alignzoo.config.trl_items import trl_items
 from alignzoo.plugin.method import ModelKind
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import UserError, did_you_mean
-from alignzoo.system.signals import seconds
+from alignzoo.system.signals import parse_duration
 
 if TYPE_CHECKING:
     from alignzoo.plugin.method import Method
@@ -44,8 +44,8 @@ def check(cfg: DictConfig) -> Checked:
             _check_trl(group, key, value, method, fields)
     for key in sorted(OmegaConf.missing_keys(cfg)):
         raise UserError(f"{key} is needed: add {key}=VALUE.")
-    time_limit = seconds(cfg.train.stop_before)
-    patience = seconds(cfg.strategy.patience, "strategy.patience") or 0.0
+    time_limit = parse_duration(cfg.train.stop_before)
+    patience = parse_duration(cfg.strategy.patience, "strategy.patience") or 0.0
     _check_strategy(cfg)
     _check_batches(cfg, method)
     _check_adapter(cfg)

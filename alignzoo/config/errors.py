@@ -14,7 +14,7 @@ from yaml import MarkedYAMLError
 from alignzoo.config.options import config_options
 from alignzoo.config.trl_fields import read_config_fields
 from alignzoo.plugin.registry import registry
-from alignzoo.system.errors import did_you_mean, nearest
+from alignzoo.system.errors import did_you_mean, find_nearest
 
 #: Launchers of sweeps that come with an extra of alignzoo.
 LAUNCHERS = {"joblib": "joblib", "ray": "ray"}
@@ -125,8 +125,8 @@ def _explain_unknown_key(key: str, parent: Any) -> str:
     fields = _trl_fields(group, parent)
     if last in fields and last not in known:
         return f"{key} stands in the method's TRL config only: write +{key}=... to set it."
-    near = [f"{group}.{name}" if group else name for name in nearest(last, known)]
-    near += [f"+{group}.{name}" for name in nearest(last, fields, 2) if name not in known]
+    near = [f"{group}.{name}" if group else name for name in find_nearest(last, known)]
+    near += [f"+{group}.{name}" for name in find_nearest(last, fields, 2) if name not in known]
     hint = (
         f" Did you mean {' or '.join(near[:3])}?"
         if near

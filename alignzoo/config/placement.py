@@ -49,7 +49,7 @@ def count_processes(cfg: DictConfig) -> int:
     Raises:
         UserError: ``strategy.processes=gpus``, and there is none.
     """
-    if ranks.joined():
+    if ranks.is_launched():
         return ranks.world_size()
     return _count_per_machine(cfg) * int(cfg.strategy.nodes)
 

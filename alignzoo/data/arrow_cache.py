@@ -47,7 +47,7 @@ def table(source: Source, tokeniser: Tokeniser, cfg: DictConfig) -> tuple[Datase
         raise UserError(f"{source.place} holds no rows.")
     layout = recognise(sample, cfg, source.place)
     key = json.dumps([VERSION, source.identity, tokeniser.identity, layout.identity])
-    file = cache.folder("rows") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.arrow"
+    file = cache.make_folder("rows") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.arrow"
     if not file.exists():
         _write(file, source, layout, tokeniser)
         cache.trim()

@@ -86,7 +86,7 @@ def _seeded(seed: int) -> Iterator[None]:
 def in_batches(work: Callable[[list[int]], list[R]], order: Sequence[int], size: int) -> list[R]:
     """Return one result for each index, by index; ``work`` takes up to ``size`` of them, in ``order``."""
     batches = [list(order[first : first + size]) for first in range(0, len(order), size)]
-    found = zip(order, itertools.chain.from_iterable(ranks.shared(work, batches)), strict=True)
+    found = zip(order, itertools.chain.from_iterable(ranks.share_work(work, batches)), strict=True)
     return [result for _, result in sorted(found, key=lambda pair: pair[0])]
 
 

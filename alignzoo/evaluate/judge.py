@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignzoo.plugin.judge import Judge
 from alignzoo.plugin.registry import registry
-from alignzoo.system.errors import UserError, not_taken
+from alignzoo.system.errors import UserError, explain_arguments
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -28,7 +28,7 @@ def build_judge(group: Mapping[str, Any]) -> Judge:
     try:
         return judge_class(**{key: value for key, value in group.items() if key != "name"})
     except TypeError as error:
-        raise UserError(f"judge={name}: {not_taken(error, judge_class)}") from None
+        raise UserError(f"judge={name}: {explain_arguments(error, judge_class)}") from None
 
 
 def named_judge(name: str, overrides: Sequence[str]) -> Judge:

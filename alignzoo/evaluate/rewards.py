@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from alignzoo.config.plain import to_plain
 from alignzoo.plugin.registry import registry
-from alignzoo.system.errors import UserError, not_taken
+from alignzoo.system.errors import UserError, explain_arguments
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -84,7 +84,7 @@ def build_rewards(cfg: DictConfig, columns: set[str], stops: list[int]) -> Rewar
         try:
             reward = reward_class(**arguments)
         except TypeError as error:
-            raise UserError(f"reward.{name}: {not_taken(error, reward_class)}") from None
+            raise UserError(f"reward.{name}: {explain_arguments(error, reward_class)}") from None
         functions.append(as_function(reward, stops))
     return Rewards(functions, weights, stops)
 

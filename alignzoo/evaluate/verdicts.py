@@ -56,7 +56,7 @@ def win_rate(judge: Judge, prompts: Sequence[str], a: Sequence[str], b: Sequence
 
 def verdict_file(judge: Judge) -> Path:
     """Return the file of this judge with these settings: one JSON object a line, in the order of judging."""
-    return cache.folder("verdicts") / f"{judge.name}-{_hash(judge.identity())[:16]}.jsonl"
+    return cache.make_folder("verdicts") / f"{judge.name}-{_hash(judge.identity())[:16]}.jsonl"
 
 
 def _hash(content: Any) -> str:

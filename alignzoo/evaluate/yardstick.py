@@ -89,8 +89,8 @@ class Yardstick:
         """Measure the start model, or read its measurements from the cache: once per model, rows and settings."""
         key = json.dumps([identity, self.prompts, self._ids("chosen_ids"), self._ids("rejected_ids"), self.stops])
         key += json.dumps([VERSION, self.cfg.max_new_tokens, str(model.dtype)])
-        file = cache.folder("measured") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
-        known = ranks.from_main(file.read_text(encoding="utf-8") if file.exists() else None)
+        file = cache.make_folder("measured") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+        known = ranks.broadcast(file.read_text(encoding="utf-8") if file.exists() else None)
         if known:
             cache.mark_used(file)
             return self._rewarded([Seen(**row) for row in json.loads(known)])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignzoo.runs import resume
 from alignzoo.system import memory, ranks
-from alignzoo.system.disk import filling
+from alignzoo.system.disk import explain_full_disk
 from alignzoo.system.environment import restore_environment
 from alignzoo.system.lock import hold_lock
 
@@ -37,16 +37,16 @@ class Attempt:
 
 def train_here(checked: Checked, record: Record, attempt: Attempt) -> dict[str, Any]:
     """Train in this process, and leave nothing of it behind; the result is empty on all ranks but the first."""
-    from alignzoo.runs.trackers import tracking
+    from alignzoo.runs.trackers import start_tracker
     from alignzoo.train.run import train
 
     cfg, lock = checked.cfg, hold_lock(record.folder) if ranks.rank() == 0 else nullcontext()
-    with restore_environment(), filling(record.folder, "this run"), lock:
+    with restore_environment(), explain_full_disk(record.folder, "this run"), lock:
         resume_from = resume.find(cfg, record.folder) if ranks.rank() == 0 else None
-        with tracking(cfg, record.folder, attempt.sweep) as tracker:
+        with start_tracker(cfg, record.folder, attempt.sweep) as tracker:
             try:
                 attempt.has_written = True
-                record.cut_back(resume_from.step if resume_from else 0)
+                record.truncate(resume_from.step if resume_from else 0)
                 record.describe(cfg, attempt.words)
                 return train(checked, record, tracker, attempt.started, resume_from)
             finally:
@@ -57,7 +57,7 @@ def _free_memory() -> None:
     """Free what a run held, for the next sweep job."""
     import torch
 
-    memory.give_back()
+    memory.reset_peak()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

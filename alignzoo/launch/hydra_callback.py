@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 
 from alignzoo.launch import ray_cluster, submitit
-from alignzoo.system.errors import UserError, complain
+from alignzoo.system.errors import UserError, print_error
 from alignzoo.system.folders import run_folders
 from alignzoo.system.process_cache import process_cache
 
@@ -45,7 +45,7 @@ class SweepCallback(Callback):
         try:
             board = write_leaderboard([folder], folder)
         except UserError as error:
-            raise SystemExit(complain(str(error))) from None
+            raise SystemExit(print_error(str(error))) from None
         print(f"\nsweep {folder}")
         print_leaderboard(board)
         print(f"page: {folder / 'leaderboard.html'}")
@@ -59,11 +59,13 @@ def _track(board: Leaderboard, folder: Path) -> None:
     from omegaconf import OmegaConf
 
     from alignzoo.report.leaderboard.table import wandb_table
-    from alignzoo.runs.trackers import tracking
+    from alignzoo.runs.trackers import start_tracker
 
     sent = [run for run in board.runs if run.config.get("tracker.name") == "wandb"]
     if sent:
-        with tracking(OmegaConf.create({"tracker": sent[0].load_config().tracker}), folder, folder.name) as tracker:
+        with start_tracker(
+            OmegaConf.create({"tracker": sent[0].load_config().tracker}), folder, folder.name
+        ) as tracker:
             tracker.table("leaderboard", wandb_table(board))
 
 
@@ -71,13 +73,13 @@ def _prepare_ray(config: Any) -> None:
     try:
         ray_cluster.prepare_sweep(config)
     except UserError as error:
-        raise SystemExit(complain(str(error))) from None
+        raise SystemExit(print_error(str(error))) from None
 
 
 def _refuse_finished(folder: Path, config: Any) -> None:
     if config.get("resume") != "auto" and any(folder.glob("[0-9]*/result.json")):
         raise SystemExit(
-            complain(
+            print_error(
                 f"hydra.sweep.dir={folder} holds finished runs of a sweep: add resume=auto to run what is missing of "
                 "it, or choose another folder."
             )
@@ -88,4 +90,4 @@ def _make(folder: str) -> None:
     try:
         run_folders().make(Path(folder))
     except UserError as error:
-        raise SystemExit(complain(str(error))) from None
+        raise SystemExit(print_error(str(error))) from None

@@ -28,12 +28,12 @@ from alignzoo.runs import resume
 from alignzoo.runs.record import Record
 from alignzoo.system import ranks
 from alignzoo.system.device import choose_device
-from alignzoo.system.errors import UserError, complain
+from alignzoo.system.errors import UserError, print_error
 from alignzoo.system.folders import run_folders
 from alignzoo.system.libraries import silence_libraries
 from alignzoo.system.lock import InUse
 from alignzoo.system.process_cache import process_cache
-from alignzoo.system.signals import Preempted, end_with_parent, listening, seconds
+from alignzoo.system.signals import Preempted, catch_signals, end_with_parent, parse_duration
 from alignzoo.train import vllm
 from alignzoo.train.processes import join_processes
 
@@ -56,7 +56,7 @@ def launch(cfg: DictConfig, stage: bool = False) -> float | None:
     if multiprocessing.current_process().name.startswith("LokyProcess"):  # joblib's outlive a sweep that is killed
         end_with_parent(signal.SIGKILL)
     try:
-        with listening():
+        with catch_signals():
             return job.run(cfg)
     except Preempted as preempted:
         submitit.queue_again(preempted.reason)
@@ -83,7 +83,7 @@ class _Job:
         self.folder = _agree_on_folder(cfg, self.folder)
         if slurm.restarted() and "resume" in cfg:
             cfg.resume = "auto"
-        done = resume.finished(cfg, self.folder)
+        done = resume.read_finished(cfg, self.folder)
         if done is not None:
             return _objective(done)
         self.record = record = Record(self.folder)
@@ -103,7 +103,7 @@ class _Job:
     def _check_folder(self, cfg: DictConfig) -> None:
         """Refuse a run on several machines whose folder was not named: each would have its own, with its own time."""
         named = any(word.startswith("hydra.run.dir=") for word in self.hydra.overrides.hydra)
-        if cfg.strategy.nodes > 1 and not self.sweeping and not named and not ranks.joined():
+        if cfg.strategy.nodes > 1 and not self.sweeping and not named and not ranks.is_launched():
             raise UserError(
                 f"strategy.nodes={cfg.strategy.nodes}: add hydra.run.dir=FOLDER, one that all machines see."
             )
@@ -111,16 +111,16 @@ class _Job:
     def _train(self, checked: Checked, record: Record, apart: bool) -> dict[str, Any]:
         """Train here, or in as many processes as the strategy places; ``apart``: not here, even if it is one."""
         on_ray = checked.cfg.launcher.name == "ray"
-        if ranks.joined() or (checked.placement.processes == 1 and not apart and not on_ray):
+        if ranks.is_launched() or (checked.placement.processes == 1 and not apart and not on_ray):
             return train_here(checked, record, self.attempt)
         self.attempt.has_written = True
         (ray_train if on_ray else torchrun).start(checked, record.folder, self.attempt)
-        return record.result()
+        return record.read_result()
 
     def refuse(self, error: Exception) -> None:
         """Say what the user has to mend; end the program, unless a sweep goes on with its next job."""
         text = str(error) if isinstance(error, UserError) else str(explain(error))
-        complain(text)
+        print_error(text)
         self._note_refusal(text, error)
         if not self.sweeping or isinstance(error, InUse):  # whoever uses the folder runs the same sweep
             raise SystemExit(1) from None
@@ -131,7 +131,7 @@ class _Job:
         if others or (record and record.trained and not self.attempt.has_written):
             record = None  # nothing in the folder is of this start
         if record and (self.sweeping or record.trained):
-            record.fail(text, self.attempt.words)
+            record.write_error(text, self.attempt.words)
         elif record:
             _close_log()
             record.discard()
@@ -142,9 +142,9 @@ class _Job:
         """Keep why the run failed; end the program with a traceback, unless a sweep goes on with its next job."""
         said = isinstance(error, torchrun.WorkerFailed)
         if said:
-            complain(str(error))
+            print_error(str(error))
         if self.record:
-            self.record.fail(str(error) if said else f"{type(error).__name__}: {error}", self.attempt.words)
+            self.record.write_error(str(error) if said else f"{type(error).__name__}: {error}", self.attempt.words)
         if not self.sweeping:
             raise SystemExit(1) if said else error from None
         if not said:
@@ -155,9 +155,9 @@ def _agree_on_folder(cfg: DictConfig, folder: Path) -> Path:
     """Return the run folder; where others started several processes, the main one's."""
     if ranks.world_size() == 1:
         return run_folders().make(folder)
-    patience = seconds(cfg.strategy.patience, "strategy.patience") or 0.0
+    patience = parse_duration(cfg.strategy.patience, "strategy.patience") or 0.0
     join_processes(cfg, choose_device(cfg.strategy.device), patience)
-    shared = ranks.from_main(folder)
+    shared = ranks.broadcast(folder)
     if shared != folder:  # composed a moment later, Hydra has made another
         _close_log()
         (folder / "alignzoo.log").unlink(missing_ok=True)
@@ -177,7 +177,9 @@ def _say_how_to_resume(hydra: DictConfig, preempted: Preempted) -> None:
     folder = Path(hydra.sweep.dir if kind == "sweep" else hydra.runtime.output_dir)
     typed = kind == "run" or hydra.launcher._target_.endswith(".BasicLauncher")
     words = ["sweep", "resume", str(folder)]
-    again = resume.command(sys.argv[1:], folder, kind) if typed else shlex.join(["python", "-m", "alignzoo", *words])
+    again = (
+        resume.format_command(sys.argv[1:], folder, kind) if typed else shlex.join(["python", "-m", "alignzoo", *words])
+    )
     print(f"alignzoo: stopped by {preempted.reason}. To go on:\n    {again}", file=sys.stderr, flush=True)
 
 

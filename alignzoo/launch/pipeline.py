@@ -20,7 +20,7 @@ from alignzoo.config.errors import explain
 from alignzoo.launch.stages import Stage, quoted, read_stages, settings_of, shared_words, stage_words
 from alignzoo.plugin.method import ModelKind
 from alignzoo.runs.folder import Run
-from alignzoo.system.errors import UserError, complain
+from alignzoo.system.errors import UserError, print_error
 from alignzoo.system.files import remove_unfinished, write_atomically
 from alignzoo.system.signals import Preempted
 
@@ -140,7 +140,7 @@ def _run(stage: Stage, words: Sequence[str], launch: Launch) -> None:
         told = isinstance(sys.exception(), Preempted)  # whoever catches it prints the whole command
         if not (stage.finished or told):
             how = f"the same command with hydra.run.dir={stage.folder.parent} goes on there"
-            complain(f"pipeline stage {stage.name} has no result: {how}.")
+            print_error(f"pipeline stage {stage.name} has no result: {how}.")
 
 
 def _searched() -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf, open_dict
 
 from alignzoo.launch import torchrun
-from alignzoo.system.errors import UserError, complain
+from alignzoo.system.errors import UserError, print_error
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -161,5 +161,5 @@ def _result(member: Any) -> Any:
         return ray.get(member)
     except ray.exceptions.RayError as error:
         lost.append(str(error).splitlines()[0].partition(". ")[0])
-        complain(f"a member of the sweep ended without a result: {lost[-1]}")
+        print_error(f"a member of the sweep ended without a result: {lost[-1]}")
         return JobReturn(status=JobStatus.COMPLETED, _return_value=None)

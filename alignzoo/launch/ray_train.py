@@ -66,7 +66,7 @@ def _trainer(checked: Checked, job: dict[str, Any], scratch: Path) -> Any:
         join,
         train_loop_config=job,
         torch_config=TorchConfig(
-            ranks.backend("cuda" if gpus else "cpu"),
+            ranks.choose_backend("cuda" if gpus else "cpu"),
             timeout_s=int(checked.patience),
         ),
         scaling_config=ScalingConfig(

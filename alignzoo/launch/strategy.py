@@ -31,7 +31,7 @@ def check_strategy(checked: Checked) -> None:
         )
     if strategy.restarts and cfg.launcher.name == "ray":
         raise UserError("launcher=ray restarts no process: leave strategy.restarts out, and resume with resume=auto.")
-    known = strategy.rendezvous or ranks.joined() or rendezvous.named() or cfg.launcher.name == "ray"
+    known = strategy.rendezvous or ranks.is_launched() or rendezvous.named() or cfg.launcher.name == "ray"
     if strategy.nodes == 1 or known:
         return
     if not slurm.in_step():

@@ -7,7 +7,7 @@ import signal
 import sys
 from typing import Any
 
-from alignzoo.system.errors import complain
+from alignzoo.system.errors import print_error
 
 lost: list[str] = []  #: Slurm's numbers of the jobs that ended without a result
 
@@ -24,7 +24,7 @@ def queue_again(reason: str) -> None:
     try:  # submitit listened to this signal before the run did, and does again
         signal.raise_signal(signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"])
     except RuntimeError as error:
-        complain(str(error))
+        print_error(str(error))
 
 
 def wait_for_all() -> None:
@@ -42,7 +42,7 @@ def wait_for_all() -> None:
             return found
         except UncompletedJobError:
             lost.append(job.job_id)
-            complain(f"job {job.job_id} ended without a result ({job.state}). Its log: {job.paths.stderr}")
+            print_error(f"job {job.job_id} ended without a result ({job.state}). Its log: {job.paths.stderr}")
             return [JobReturn(status=JobStatus.COMPLETED, _return_value=None)]
 
     results_or_none.of_submitit = results  # type: ignore[attr-defined]

@@ -69,7 +69,7 @@ def config_source(cfg: DictConfig) -> tuple[str | Path, dict[str, str]]:
         UserError: it comes from a wheel that is not in the cache, or from a folder that is not there.
     """
     if cfg.wheel:
-        folder = cache.folder("models") / _wheel_name(cfg.wheel, cfg.sha256, cfg.gguf_file)
+        folder = cache.make_folder("models") / _wheel_name(cfg.wheel, cfg.sha256, cfg.gguf_file)
         if not folder.is_dir():
             raise UserError(
                 f"model={cfg.name} comes from a wheel ({cfg.wheel}) that is not on this machine yet, nor is its config."
@@ -175,7 +175,7 @@ def _made(name: str, make: Callable[[Path], None], size: int) -> Path:
 
     ``size``: bytes that it takes, at most.
     """
-    folder = cache.folder("models") / name
+    folder = cache.make_folder("models") / name
     if not folder.is_dir():
         require_space(folder.parent, size, f"model {name}")
         try:

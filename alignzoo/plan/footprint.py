@@ -74,5 +74,5 @@ def planned_peak(checked: Checked, start: Path, data: Prepared, rows: Dataset) -
     except Exception as error:  # a model's own code may do anything; the run itself does not need this
         log.warning("the memory of this run cannot be planned: %s: %s", type(error).__name__, error)
         return None
-    memory.trim()  # a model that was converted leaves much that the run uses again
-    return peak + (memory.held() if checked.device == "cpu" else 0)
+    memory.free_unused()  # a model that was converted leaves much that the run uses again
+    return peak + (memory.read_resident() if checked.device == "cpu" else 0)

@@ -1,4 +1,4 @@
-"""A checkpoint's folder is whole or does not count: its seal, written last, says what the folder must hold."""
+"""Seals checkpoints, and finds the newest that is whole: the seal, written last, says what the folder must hold."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from alignzoo.system.files import put_in_place, write_atomically
 
 SEAL = "checkpoint.json"
-ASIDE = ".saving"  #: the folder in which the next checkpoint is written before it gets its name
+UNFINISHED = ".saving"  #: the folder in which the next checkpoint is written before it gets its name
 PREFIX = "checkpoint-"  #: transformers' name; the step follows
 
 
@@ -46,7 +46,7 @@ def seal(folder: Path, step: int, facts: Mapping[str, Any]) -> None:
         os.fsync(stream.fileno())
 
 
-def damage(folder: Path) -> str | None:
+def find_damage(folder: Path) -> str | None:
     """Return what is wrong with the checkpoint in ``folder``, or None if it holds what its seal says."""
     try:
         files = _read(folder)["files"]
@@ -66,11 +66,11 @@ def damage(folder: Path) -> str | None:
     return None
 
 
-def newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
+def find_newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
     """Return the newest whole checkpoint below ``root``, and why each newer one is skipped."""
     skipped: list[str] = []
     for step, folder in sorted(_steps(root), reverse=True):
-        reason = damage(folder)
+        reason = find_damage(folder)
         if reason is None:
             facts = _read(folder)
             return Checkpoint(folder, step, {name: facts[name] for name in facts if name != "files"}), skipped
@@ -80,11 +80,11 @@ def newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
 
 def tidy(root: Path) -> None:
     """Finish or remove what a run left that was killed while it saved."""
-    for _, aside in _steps(root / ASIDE):
+    for _, aside in _steps(root / UNFINISHED):
         target = root / aside.name
-        if damage(aside) is None and (not target.exists() or damage(target) is not None):
+        if find_damage(aside) is None and (not target.exists() or find_damage(target) is not None):
             put_in_place(aside, target)
-    shutil.rmtree(root / ASIDE, ignore_errors=True)
+    shutil.rmtree(root / UNFINISHED, ignore_errors=True)
 
 
 def prune(root: Path, limit: int | None, best: Path | None = None) -> None:
@@ -100,7 +100,7 @@ def prune(root: Path, limit: int | None, best: Path | None = None) -> None:
         shutil.rmtree(folder)
 
 
-def size(root: Path) -> int | None:
+def measure_newest(root: Path) -> int | None:
     """Return the bytes of the newest checkpoint, or None where there is none."""
     folders = [folder for _, folder in sorted(_steps(root))]
     if not folders:

@@ -1,4 +1,4 @@
-"""The run folder: what was run, on what, what came out."""
+"""Writes the run folder: what was run, on what, and what came out."""
 
 from __future__ import annotations
 
@@ -54,21 +54,21 @@ class Record:
         record.folder = folder
         return record
 
-    def remeasured(self, lines: Sequence[dict[str, Any]], numbers: dict[str, Any]) -> None:
+    def replace_measurements(self, lines: Sequence[dict[str, Any]], numbers: dict[str, Any]) -> None:
         """Put new measurements in the place of the old ones; what the run cost stays."""
-        result = self.result()
-        self.answers(lines)
+        result = self.read_result()
+        self.write_answers(lines)
         self._json("result.json", {**result, **numbers})
 
     @ranks.on_main
-    def cut_back(self, step: int) -> None:
+    def truncate(self, step: int) -> None:
         """Take back what an earlier start logged beyond ``step``, from which this one resumes; 0: all of it.
 
         The totals at the end of a training that was stopped go too.
         """
         (self.folder / "error.txt").unlink(missing_ok=True)
         remove_unfinished(self.folder)  # of a start that was killed while it wrote
-        lines = [line for line in self.history() if line["step"] <= step and "train_runtime" not in line]
+        lines = [line for line in self.read_history() if line["step"] <= step and "train_runtime" not in line]
         if lines:
             self._lines("metrics.jsonl", lines)
         else:
@@ -85,42 +85,42 @@ class Record:
         self._json("environment.json", {"seed": cfg.seed, **environment()})
 
     @ranks.on_main
-    def manifest(self, rows: pd.DataFrame) -> None:
+    def write_manifest(self, rows: pd.DataFrame) -> None:
         """Write which rows were used, and why the others were not."""
         with write_atomically(self.folder / "data.parquet") as aside:
             rows.to_parquet(aside, index=False)
 
     @ranks.on_main
-    def metrics(self, line: dict[str, Any]) -> None:
+    def append_metrics(self, line: dict[str, Any]) -> None:
         """Append one line to ``metrics.jsonl``; NaN and infinity become null, which JSON lacks."""
         safe = {key: value if _finite(value) else None for key, value in line.items()}
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(safe) + "\n")
 
-    def history(self) -> list[dict[str, Any]]:
+    def read_history(self) -> list[dict[str, Any]]:
         """Return the lines of ``metrics.jsonl`` that are whole."""
         return Run(self.folder).history
 
-    def answers(self, rows: Sequence[dict[str, Any]]) -> None:
+    def write_answers(self, rows: Sequence[dict[str, Any]]) -> None:
         """Write held-out prompts with their answers before and after."""
         self._lines("answers.jsonl", rows)
 
-    def finish(self, result: dict[str, Any]) -> None:
+    def write_result(self, result: dict[str, Any]) -> None:
         """Write ``result.json``, last of all: where it is, the run is whole."""
         self._json("result.json", result)
 
-    def result(self) -> dict[str, Any]:
+    def read_result(self) -> dict[str, Any]:
         """Return what ``result.json`` holds."""
         return Run(self.folder).read_result()
 
     @ranks.on_main
-    def fail(self, reason: str, overrides: Sequence[str]) -> None:
+    def write_error(self, reason: str, overrides: Sequence[str]) -> None:
         """Write why the run failed, beside its command, if the disk has room for that."""
         with contextlib.suppress(OSError):
             self._command(overrides)
             (self.folder / "error.txt").write_text(f"{reason}\n", encoding="utf-8")
 
-    def model(self, trainer: Any, whole: bool = False) -> None:
+    def save_model(self, trainer: Any, whole: bool = False) -> None:
         """Save model and tokenizer, and remove the folder for checkpoints if none was saved.
 
         ``whole``: merge an adapter into its model first, since who loads a reward model looks for a whole one.

@@ -1,4 +1,4 @@
-"""Where a run goes on: from its folder's newest whole checkpoint, if that is a checkpoint of the same run."""
+"""Finds the checkpoint from which a run resumes: the newest whole one of its folder, if it is of the same run."""
 
 from __future__ import annotations
 
@@ -60,56 +60,55 @@ class Refused(UserError):
     """The folder holds another run, whose files must not be touched."""
 
 
-def finished(cfg: DictConfig, folder: Path) -> dict[str, Any] | None:
+def read_finished(cfg: DictConfig, folder: Path) -> dict[str, Any] | None:
     """Return the result of the run in ``folder`` if it has finished and ``resume=auto`` asks for it; say so."""
     run = Run(folder)
     if cfg.get("resume") != "auto" or not run.is_finished:
         return None
     if (folder / CONFIG).exists():
-        _refuse_difference(folder, config(run.load_config()), config(cfg))
+        _refuse_difference(folder, flatten_config(run.load_config()), flatten_config(cfg))
     result = run.read_result()
-    print(f"resume: {folder} holds the finished run ({result['cost']['steps']} updates): nothing to do.", flush=True)
+    print(f"resume: {folder} holds the finished run ({result['cost']['steps']} steps): nothing to do.", flush=True)
     return result
 
 
 def find(cfg: DictConfig, folder: Path) -> Checkpoint | None:
-    """Return the checkpoint from which the run of ``folder`` goes on, or None where it starts; say which.
+    """Return the checkpoint from which the run of ``folder`` resumes, or None where it starts; say which.
 
     Raises:
         Refused: the checkpoint is of another configuration; there are some, and ``resume`` is no; or those of this run
-            could not be gone on from.
+            could not be resumed.
     """
     root = folder / "checkpoints"
     if cfg.resume == "no":
         if any(root.glob(f"{checkpoint.PREFIX}*")):
             raise Refused(
-                f"{folder} holds a run with checkpoints: add resume=auto to go on with it, or choose another "
-                "hydra.run.dir."
+                f"{folder} holds a run with checkpoints: add resume=auto to resume it, or choose another hydra.run.dir."
             )
         return None
     if any(cfg[group].get("save_only_model") for group in ("train", "method")):
         raise Refused("resume=auto needs the optimizer, which save_only_model=true leaves out of checkpoints: drop it.")
     checkpoint.tidy(root)
-    found, skipped = checkpoint.newest(root)
+    found, skipped = checkpoint.find_newest(root)
     for line in skipped:
         print(f"resume: {line}", flush=True)
     if found is None:
-        print(f"resume: no {'whole ' if skipped else ''}checkpoint in {folder}: the run starts afresh.", flush=True)
+        print(f"resume: no {'whole ' if skipped else ''}checkpoint in {folder}: the run starts anew.", flush=True)
         return None
-    _refuse_difference(found.folder, found.facts["config"], config(cfg))
+    _refuse_difference(found.folder, found.facts["config"], flatten_config(cfg))
     _warn_versions(found.facts["versions"])
-    print(f"resume: goes on from {found.folder} (update {found.step:,}).", flush=True)
+    print(f"resume: from {found.folder} (step {found.step:,}).", flush=True)
     return found
 
 
-def facts(checked: Checked, start: Path, data: Mapping[str, str]) -> dict[str, Any]:
+def collect_facts(checked: Checked, start: Path, data: Mapping[str, str]) -> dict[str, Any]:
     """Return what a checkpoint of this run must have been made of.
 
     ``start``: the start model's folder; ``data``: the manifest's fingerprints.
     """
     files = (path for path in start.iterdir() if path.is_file())
     return {
-        "config": config(checked.cfg),
+        "config": flatten_config(checked.cfg),
         "data": dict(data),
         "start": {path.name: path.stat().st_size for path in sorted(files)},  # not their times: a cache is made anew
         "device": {"device": checked.device, "precision": checked.precision, "processes": ranks.world_size()},
@@ -129,34 +128,34 @@ def check(found: Checkpoint | None, now: Mapping[str, Any]) -> None:
         ("device", "device, precision or number of processes"),
     ):
         if found is not None and found.facts[kind] != now[kind]:
-            keys = ", ".join(f"{kind}.{key}" for key, *_ in differences(found.facts[kind], now[kind]))
+            keys = ", ".join(f"{kind}.{key}" for key, *_ in find_differences(found.facts[kind], now[kind]))
             raise Refused(
                 f"resume=auto: {found.folder} was made with another {what} ({keys}).\n"
                 "Bring back what it was made with, or choose another hydra.run.dir."
             )
 
 
-def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+def find_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Return the keys whose values differ, with both values, None where there is none; not those that may differ."""
     keys = (key for key in sorted({*then, *now}) if not _may_differ(key))
     return [(key, then.get(key), now.get(key)) for key in keys if then.get(key) != now.get(key)]
 
 
-def config(cfg: DictConfig) -> dict[str, Any]:
+def flatten_config(cfg: DictConfig) -> dict[str, Any]:
     """Return the configuration flat, ``method.beta`` -> 0.1, as JSON would give it back."""
     flat: dict[str, Any] = json.loads(json.dumps(flatten(to_plain(cfg)), default=str))
     return flat
 
 
-def command(words: Sequence[str], folder: Path, kind: str) -> str:
-    """Return the command that goes on: ``words`` with ``resume=auto`` and the folder; ``kind`` is run or sweep."""
+def format_command(words: Sequence[str], folder: Path, kind: str) -> str:
+    """Return the command that resumes it: ``words`` with ``resume=auto`` and the folder; ``kind`` is run or sweep."""
     own = (f"hydra.{kind}.dir=", "resume=")
     kept = [word for word in words if not word.startswith(own)]
     return shlex.join(["python", "-m", "alignzoo", *kept, f"hydra.{kind}.dir={folder}", "resume=auto"])
 
 
 def _refuse_difference(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    found = differences(then, now)
+    found = find_differences(then, now)
     if not found:
         return
     shown = ", ".join(f"{key}={old} (now {new})" for key, old, new in found[:SHOWN])

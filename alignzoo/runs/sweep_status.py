@@ -1,4 +1,4 @@
-"""The members of a sweep: what each was asked for, and how far it is."""
+"""Reads the jobs of a sweep: what each was asked for, and how far it is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
 class State(StrEnum):
-    """How far a member is."""
+    """How far a sweep job is."""
 
     DONE = "done"
     RUNNING = "running"
@@ -30,52 +30,52 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Member:
+class SweepJob:
     """One run of a sweep."""
 
     number: int
     words: str
-    """The values that this member has and others have not."""
+    """The values that this job has and others have not."""
 
     state: State
-    told: str
+    detail: str
     """Why it failed, or where it stopped."""
 
     folder: Path | None
     """None while it is pending."""
 
 
-def sweep_words(folder: Path) -> list[str]:
+def read_command(folder: Path) -> list[str]:
     """Return the command line that made the sweep in ``folder``, without its folder.
 
     Raises:
-        UserError: it is no sweep's folder, or one whose members are not fixed beforehand.
+        UserError: it is not a sweep's folder, or its jobs are not fixed beforehand.
     """
     file = folder / PLAN
     try:
         hydra: Any = yaml.safe_load(file.read_text(encoding="utf-8"))["hydra"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{folder} is no sweep's folder: there is no {PLAN} in it.") from None
+        raise UserError(f"{folder} is not a sweep's folder: there is no {PLAN} in it.") from None
     if hydra["sweeper"]["_target_"] != BASIC:
-        raise UserError(f"{folder}: its sweeper chooses values as it goes, so that no member is known beforehand.")
+        raise UserError(f"{folder}: its sweeper chooses values as it goes, so that no job is known beforehand.")
     own = ("hydra.sweep.dir=", "hydra.mode=")
     return [*hydra["overrides"]["task"], *(w for w in hydra["overrides"]["hydra"] if not w.startswith(own))]
 
 
-def members(folder: Path) -> list[Member]:
-    """Return the members of the sweep in ``folder``, in order.
+def read_jobs(folder: Path) -> list[SweepJob]:
+    """Return the jobs of the sweep in ``folder``, in order.
 
     Raises:
-        UserError: as :func:`sweep_words`.
+        UserError: as :func:`read_command`.
     """
-    split = _split([word for word in sweep_words(folder) if not word.startswith("hydra")])
+    split = _split_words([word for word in read_command(folder) if not word.startswith("hydra")])
     same = set(split[0]).intersection(*split[1:]) if len(split) > 1 else set()
     shown = [" ".join(word for word in words if word not in same) for words in split]
-    return [_member(folder, number, words) for number, words in enumerate(shown)]
+    return [_read_job(folder, number, words) for number, words in enumerate(shown)]
 
 
-def _split(words: Sequence[str]) -> list[list[str]]:
-    """Return the words of each member, as Hydra's own sweeper makes them."""
+def _split_words(words: Sequence[str]) -> list[list[str]]:
+    """Return the words of each job, as Hydra's own sweeper makes them."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -84,10 +84,10 @@ def _split(words: Sequence[str]) -> list[list[str]]:
     return batches[0]
 
 
-def _member(sweep: Path, number: int, words: str) -> Member:
+def _read_job(sweep: Path, number: int, words: str) -> SweepJob:
     folder = next(iter(sorted(sweep.glob(f"{number}-*/"))), None)
-    state, told = (State.PENDING, "") if folder is None else _state(folder)
-    return Member(number, words, state, told, folder)
+    state, detail = (State.PENDING, "") if folder is None else _state(folder)
+    return SweepJob(number, words, state, detail, folder)
 
 
 def _state(folder: Path) -> tuple[State, str]:
@@ -98,5 +98,5 @@ def _state(folder: Path) -> tuple[State, str]:
         return State.RUNNING, ""
     if run.error is not None:
         return State.FAILED, run.error.partition("\n")[0]
-    found, _ = checkpoint.newest(folder / "checkpoints")
-    return State.STOPPED, f"at update {found.step:,}" if found else "without a checkpoint"
+    found, _ = checkpoint.find_newest(folder / "checkpoints")
+    return State.STOPPED, f"at step {found.step:,}" if found else "without a checkpoint"

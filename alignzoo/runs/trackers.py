@@ -1,4 +1,4 @@
-"""Weights & Biases and the other trackers: started and finished with the run, so that no two runs mix."""
+"""Starts Weights & Biases and the other trackers with a run and finishes them with it, so that no two runs mix."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Tracker:
 
 
 @contextmanager
-def tracking(cfg: DictConfig, folder: Path, group: str | None) -> Iterator[Tracker]:
+def start_tracker(cfg: DictConfig, folder: Path, group: str | None) -> Iterator[Tracker]:
     """Start ``cfg.tracker`` for one run and finish it at the end, also after an error.
 
     Args:
         cfg: the whole configuration, which the tracker records.
         folder: the run folder; the tracker's files go there.
-        group: what the members of a sweep have in common, or None.
+        group: what the jobs of a sweep have in common, or None.
 
     Raises:
         UserError: the tracker is not installed.
@@ -73,7 +73,7 @@ def _start_wandb(cfg: DictConfig, folder: Path, group: str | None) -> Any:
 
     mode: Any = os.environ.get("WANDB_MODE") or cfg.tracker.mode
     if mode == "auto":
-        mode = "online" if logged_in() else "offline"
+        mode = "online" if is_logged_in() else "offline"
         if mode == "offline":
             print("Not logged in to Weights & Biases: writing offline (`wandb login`, then `wandb sync`).", flush=True)
     os.environ["WANDB_LOG_MODEL"] = "false"
@@ -90,7 +90,7 @@ def _start_wandb(cfg: DictConfig, folder: Path, group: str | None) -> Any:
     )
 
 
-def logged_in() -> bool:
+def is_logged_in() -> bool:
     """Tell whether wandb would find a key without asking for one."""
     if os.environ.get("WANDB_API_KEY"):
         return True

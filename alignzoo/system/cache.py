@@ -1,4 +1,4 @@
-"""Where alignzoo keeps what it can make again: converted models, tokenised rows, reference log-probabilities."""
+"""Caches on disk what can be made again: converted models, tokenised rows, reference log-probabilities."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from pathlib import Path
 
 from alignzoo.system.errors import UserError
 
-#: What stands where, and so what `clear` removes unless told otherwise.
-HOLDS = {
+#: What each folder holds; `cache clear` removes these unless it is given names.
+CONTENTS = {
     "models": "start models",
     "rows": "tokenised rows",
     "measured": "start models' measurements",
     "reference": "reference log-probabilities",
 }
 
-#: The folders that are kept below the limit. A model in use is read again at the end of a run, so models stay.
+#: The folders that stay below the limit. A model in use is read again at the end of a run, so models stay.
 LIMITED = ("rows", "measured", "reference")
 
 LIMIT_GB = 20.0  #: GB (10^9 bytes) of these, unless ALIGNZOO_CACHE_GB says otherwise
-IN_USE = 3600.0  #: seconds since its last use for which a file is taken to be in use, and stays
+IN_USE = 3600.0  #: seconds since its last use within which a file counts as in use, and stays
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedFolder:
     """One folder of the cache: its name, how many files it holds, their bytes, and when one was last used."""
 
     name: str
@@ -43,7 +43,7 @@ def root() -> Path:
     return Path(os.environ.get("ALIGNZOO_CACHE") or os.path.join(parent, "alignzoo"))
 
 
-def folder(name: str) -> Path:
+def make_folder(name: str) -> Path:
     """Return the cache's folder ``name``, made if need be.
 
     Raises:
@@ -65,23 +65,23 @@ def mark_used(file: Path) -> None:
         os.utime(file)
 
 
-def limit() -> int:
+def read_limit() -> int:
     """Return the bytes that :data:`LIMITED` may take together.
 
     Raises:
-        UserError: $ALIGNZOO_CACHE_GB is no number, or negative.
+        UserError: $ALIGNZOO_CACHE_GB is not a number, or negative.
     """
     text = os.environ.get("ALIGNZOO_CACHE_GB") or str(LIMIT_GB)
     with contextlib.suppress(ValueError):
         if 0 <= float(text) < float("inf"):
             return int(float(text) * 1e9)
-    raise UserError(f"ALIGNZOO_CACHE_GB={text} is no size: give gigabytes, such as {LIMIT_GB:g}.")
+    raise UserError(f"ALIGNZOO_CACHE_GB={text} is not a size: use gigabytes, e.g. {LIMIT_GB:g}.")
 
 
 def trim() -> None:
     """Remove the files of :data:`LIMITED` that were used longest ago, until the rest is below the limit."""
     files = sorted((stat.st_mtime, stat.st_size, file) for name in LIMITED for file, stat in _files(root() / name))
-    excess = sum(size for _, size, _ in files) - limit()
+    excess = sum(size for _, size, _ in files) - read_limit()
     for used, size, file in files:
         if excess <= 0 or time.time() - used < IN_USE:
             return
@@ -90,23 +90,23 @@ def trim() -> None:
             excess -= size
 
 
-def contents() -> list[Kept]:
-    """Return what is in each folder, those that alignzoo makes first."""
+def list_folders() -> list[CachedFolder]:
+    """Return each folder of the cache, those that alignzoo makes first."""
     there = [path.name for path in sorted(root().iterdir()) if path.is_dir()] if root().is_dir() else []
     found = []
-    for name in dict.fromkeys([*HOLDS, *there]):
+    for name in dict.fromkeys([*CONTENTS, *there]):
         stats = [stat for _, stat in _files(root() / name)]
         used = max((stat.st_mtime for stat in stats), default=0.0)
-        found.append(Kept(name, len(stats), sum(stat.st_size for stat in stats), used))
+        found.append(CachedFolder(name, len(stats), sum(stat.st_size for stat in stats), used))
     return found
 
 
 def clear(names: list[str]) -> int:
     """Remove the folders ``names``; return the bytes that are free now."""
-    before = sum(kept.size for kept in contents())
+    before = sum(folder.size for folder in list_folders())
     for name in names:
         shutil.rmtree(root() / name, ignore_errors=True)
-    return before - sum(kept.size for kept in contents())
+    return before - sum(folder.size for folder in list_folders())
 
 
 def _files(folder: Path) -> list[tuple[Path, os.stat_result]]:

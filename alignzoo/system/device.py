@@ -1,4 +1,4 @@
-"""The device that a run uses, and the precision that it supports."""
+"""Chooses the device and the precision of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether there is room before something is written."""
+"""Refuses what the disk has no room for, and explains the errors of a full disk."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ def require_space(folder: Path, needed: int, what: str) -> None:
         )
 
 
-def full(folder: Path, error: Exception) -> bool:
-    """Tell whether ``error`` comes of a full disk, which libraries call many names."""
+def is_disk_full(folder: Path, error: Exception) -> bool:
+    """Tell whether a full disk has caused ``error``, for which each library has its own name."""
     return "No space left" in str(error) or shutil.disk_usage(folder).free < 1_000_000
 
 
 @contextmanager
-def filling(folder: Path, lost: str) -> Iterator[None]:
+def explain_full_disk(folder: Path, lost: str) -> Iterator[None]:
     """Raise a :class:`UserError` in place of what a full disk of ``folder`` raises; ``lost``: what was not written."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        if not full(folder, error):
+        if not is_disk_full(folder, error):
             raise
         raise UserError(
             f"the disk of {folder} is full: {lost} was not saved, checkpoints before it are whole.\n"
-            "Free some, and go on with resume=auto."
+            "Free some, and resume it with resume=auto."
         ) from error

@@ -1,4 +1,4 @@
-"""Mistakes that the user can mend."""
+"""Tells users of mistakes that they can mend."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ class UserError(Exception):
     """
 
 
-def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
+def find_nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
     """Return up to ``count`` of ``known`` that ``word`` was probably meant to be, best first."""
     return difflib.get_close_matches(word, sorted(known), n=count, cutoff=0.6)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `` Did you mean x or y?`` with a leading space, or an empty string where nothing is near."""
-    near = nearest(word, known)
+    near = find_nearest(word, known)
     return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
-def not_taken(error: TypeError, called: type) -> str:
+def explain_arguments(error: TypeError, called: type) -> str:
     """Return what ``error`` says of the arguments that the constructor of ``called`` does not take, on any Python."""
     text = str(error).split("__init__() ")[-1].partition(" Did you mean")[0].rstrip(".")
     wrong = re.search("unexpected keyword argument '(.+)'$", text)
     return f"{text}.{did_you_mean(wrong[1], inspect.signature(called).parameters) if wrong else ''}"
 
 
-def complain(text: str) -> int:
+def print_error(text: str) -> int:
     """Print ``text`` as the command line does, and return its exit code."""
     print(f"alignzoo: {text}", file=sys.stderr)
     return 1

@@ -1,4 +1,4 @@
-"""The memory that this process has from the system: what it holds, its peak, and giving back what it does not need."""
+"""Reads the memory that this process holds and its peak, and gives unused memory back to the system."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from pathlib import Path
 PROCESS = Path("/proc/self")  #: Linux alone has it
 
 
-def held() -> int:
+def read_resident() -> int:
     """Return the bytes that this process holds now; its peak where the system does not say."""
     return _status("VmRSS") or _largest()
 
 
-def unbacked() -> int:
+def read_unbacked() -> int:
     """Return the bytes of them that no file backs: not its pages, which the system takes back as it likes."""
     return _status("RssAnon", "RssShmem") or _largest()
 
 
-def peak() -> int:
-    """Return the most bytes that this process held since :func:`give_back`, or since it began."""
+def read_peak() -> int:
+    """Return the most bytes that this process held since :func:`reset_peak`, or since it began."""
     return _status("VmHWM") or _largest()
 
 
-def trim() -> None:
+def free_unused() -> None:
     """Give what was freed back to the system, which the C library keeps; glibc alone can."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def give_back() -> None:
+def reset_peak() -> None:
     """Give what was freed back to the system, and count the peak anew; Linux alone can."""
-    trim()
+    free_unused()
     with contextlib.suppress(OSError):
         (PROCESS / "clear_refs").write_text("5")
 

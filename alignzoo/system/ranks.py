@@ -1,4 +1,4 @@
-"""The processes that train one run together: which of them this is, and what they tell each other.
+"""Tells which of the processes that train one run this is, and passes values between them.
 
 A launcher names them by the variables RANK, LOCAL_RANK and WORLD_SIZE; without these there is one process.
 """
@@ -35,15 +35,15 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
-def joined() -> bool:
+def is_launched() -> bool:
     """Tell whether a launcher (ours, torchrun, Ray Train, Kubeflow) has started this process as one of several."""
     return {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
 
 
-def meet(device: str, patience: float) -> None:
+def join_process_group(device: str, patience: float) -> None:
     """Make the process group, NCCL between GPUs and gloo between CPUs; nothing where there is one process.
 
-    ``patience``: seconds that a process waits for the others before it takes them for lost.
+    ``patience``: seconds that a process waits for the others before contact counts as lost.
     """
     if world_size() == 1:
         return
@@ -52,17 +52,17 @@ def meet(device: str, patience: float) -> None:
     if device == "cuda":
         torch.cuda.set_device(local_rank())
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group(backend(device), timeout=timedelta(seconds=patience))
+        torch.distributed.init_process_group(choose_backend(device), timeout=timedelta(seconds=patience))
 
 
-def backend(device: str) -> str:
+def choose_backend(device: str) -> str:
     """Return what carries the processes' messages, in torch's words."""
     return "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
 
 
 @contextmanager
-def alone() -> Iterator[None]:
-    """Let the main process work by itself: inside, :func:`shared` and :func:`from_main` ask no other."""
+def work_alone() -> Iterator[None]:
+    """Let the main process work by itself: inside, :func:`share_work` and :func:`broadcast` ask no other."""
     with restore_environment(WORLD_SIZE=None):
         yield
 
@@ -79,7 +79,7 @@ def on_main(write: Callable[P, None]) -> Callable[P, None]:
 
 
 @contextmanager
-def first(mine: bool) -> Iterator[None]:
+def go_first(mine: bool) -> Iterator[None]:
     """Let the processes whose ``mine`` is true go first; the others then find what they made."""
     if not mine:
         wait()
@@ -98,7 +98,7 @@ def save_here(model: Any, folder: Path) -> None:
     model.save_pretrained(folder)
 
 
-def from_main(value: T) -> T:
+def broadcast(value: T) -> T:
     """Return the main process's ``value`` on every process."""
     if world_size() == 1:
         return value
@@ -109,7 +109,7 @@ def from_main(value: T) -> T:
     return values[0]
 
 
-def shared(work: Callable[[T], R], batches: Sequence[T]) -> list[R]:
+def share_work(work: Callable[[T], R], batches: Sequence[T]) -> list[R]:
     """Return ``work(batch)`` for each batch, in order; the processes take turns, and each gets all results."""
     done = {i: work(batches[i]) for i in range(rank(), len(batches), world_size())}
     if world_size() == 1:

@@ -1,4 +1,4 @@
-"""The notice that a run gets before its machine is taken away: a signal, or the end of its time."""
+"""Catches the signals by which a run is preempted, and reads durations such as 3h55m."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 
 class Preempted(SystemExit):
-    """Ends the program with :data:`EXIT_CODE`; Hydra starts no further member of a sweep."""
+    """Ends the program with :data:`EXIT_CODE`; Hydra starts no further sweep job."""
 
     def __init__(self, reason: str, agreed: bool = False) -> None:
-        """``agreed``: all processes of the run stopped at one update; started again, each would stop again."""
+        """``agreed``: all processes of the run stopped at one step; started again, each would stop again."""
         super().__init__(EXIT_CODE)
         self.reason, self.agreed = reason, agreed
 
 
-class Notice:
-    """What has arrived so far, and whether the run waits for its next step boundary or ends at once."""
+class ReceivedSignal:
+    """The first signal that has arrived, and whether the run ends at once or at its next step boundary."""
 
     def __init__(self) -> None:
         self.signal = 0
@@ -66,15 +66,15 @@ class Notice:
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[Notice]:
-    """Catch :data:`SIGNALS` in the main thread; elsewhere Python cannot, and the notice stays empty."""
-    notice = Notice()
+def catch_signals() -> Iterator[ReceivedSignal]:
+    """Catch :data:`SIGNALS` in the main thread; elsewhere Python cannot, and nothing is received."""
+    received = ReceivedSignal()
     if threading.current_thread() is not threading.main_thread():
-        yield notice
+        yield received
         return
-    before: dict[Any, Any] = {number: signal.signal(number, notice.receive) for number in SIGNALS}
+    before: dict[Any, Any] = {number: signal.signal(number, received.receive) for number in SIGNALS}
     try:
-        yield notice
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -86,16 +86,16 @@ def end_with_parent(number: signal.Signals) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
-def seconds(text: str | None, key: str = "train.stop_before") -> float | None:
+def parse_duration(text: str | None, key: str = "train.stop_before") -> float | None:
     """Return the seconds of a duration such as ``3h55m``, the value of ``key``, or None for None.
 
     Raises:
-        UserError: it is no duration.
+        UserError: it is not a duration.
     """
     if text is None:
         return None
     match = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
     parts = [int(part or 0) * size for part, size in zip(match.groups(), _UNITS.values(), strict=True)] if match else []
     if not any(parts):
-        raise UserError(f"{key}={text} is no duration: write 3h55m, 45m or 1d12h (d, h, m, s).")
+        raise UserError(f"{key}={text} is not a duration: use e.g. 3h55m, 45m or 1d12h (d, h, m, s).")
     return float(sum(parts))

@@ -51,7 +51,9 @@ class Metrics(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Write on the main process only."""
         if state.is_world_process_zero and logs:
-            self.record.metrics({"step": state.global_step, **{key: _number(value) for key, value in logs.items()}})
+            self.record.append_metrics(
+                {"step": state.global_step, **{key: _number(value) for key, value in logs.items()}}
+            )
 
 
 def _number(value: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback
 
 from alignzoo.runs import checkpoint
-from alignzoo.system.disk import filling, require_space
+from alignzoo.system.disk import explain_full_disk, require_space
 from alignzoo.system.files import put_in_place
 from alignzoo.train.trainer_state import load_rest, save_rest
 
@@ -59,7 +59,7 @@ class Saving(TrainerCallback):
         """Return the bytes of a checkpoint: the last one's, or a guess: trained weights and AdamW's two moments."""
         weights = [weight for weight in self.trainer.model.parameters() if weight.requires_grad]
         guess = sum(weight.numel() * (weight.element_size() + 8) for weight in weights)
-        return int(MARGIN * (checkpoint.size(self.root) or guess))
+        return int(MARGIN * (checkpoint.measure_newest(self.root) or guess))
 
     def save(self, model: Any, trial: Any = None) -> None:
         """Save the step that the trainer has reached: in place of ``Trainer._save_checkpoint``.
@@ -68,7 +68,7 @@ class Saving(TrainerCallback):
             UserError: the disk has no room for it; the checkpoints before are whole.
         """
         began, trainer = time.monotonic(), self.trainer
-        step, scratch = trainer.state.global_step, self.root / checkpoint.ASIDE
+        step, scratch = trainer.state.global_step, self.root / checkpoint.UNFINISHED
         if self.main:
             shutil.rmtree(scratch, ignore_errors=True)
             require_space(self.root, self.needed(), f"checkpoint {step}")
@@ -78,7 +78,7 @@ class Saving(TrainerCallback):
         # patch: transformers Trainer._get_output_dir
         trainer._get_output_dir = lambda trial=None: str(scratch)
         try:
-            with filling(self.root, f"checkpoint {step}"):
+            with explain_full_disk(self.root, f"checkpoint {step}"):
                 self._write(model, trial)
                 save_rest(trainer, aside)
                 trainer.accelerator.wait_for_everyone()

@@ -39,4 +39,4 @@ def peak_memory(device: str) -> int:
         import torch
 
         return torch.cuda.max_memory_allocated()
-    return memory.peak()
+    return memory.read_peak()

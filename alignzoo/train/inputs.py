@@ -140,7 +140,7 @@ class RunInputs:
         if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
             return trainer.model
         ranks.wait()
-        with ranks.first(ranks.rank() == 0):
+        with ranks.go_first(ranks.rank() == 0):
             model = self._saved(folder / "model")
             if ranks.rank() == 0:
                 model.save_pretrained(folder / "model")  # as without shards, which save tied weights twice
@@ -173,7 +173,7 @@ def prepare_run(checked: Checked) -> RunInputs:
     silence_libraries(cfg.telemetry)
     _check_hardware(checked)
     join_processes(cfg, checked.device, checked.patience)
-    with ranks.first(ranks.local_rank() == 0):
+    with ranks.go_first(ranks.local_rank() == 0):
         start = start_model.start_folder(cfg.model)
         tokenizer = load.load_tokenizer(start, cfg.model)
         eos_ids = load.read_eos_ids(start, tokenizer)

@@ -20,7 +20,7 @@ def join_processes(cfg: DictConfig, device: str, patience: float) -> None:
     deepspeed_on_cpu = "deepspeed" in cfg.strategy.args and device == "cpu"
     if deepspeed_on_cpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
-    ranks.meet(device, patience)
+    ranks.join_process_group(device, patience)
     if deepspeed_on_cpu:
         import deepspeed
 

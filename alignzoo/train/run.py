@@ -20,7 +20,7 @@ from alignzoo.report.training_curves import draw_curves
 from alignzoo.runs import resume
 from alignzoo.system import ranks
 from alignzoo.system.disk import require_space
-from alignzoo.system.signals import listening
+from alignzoo.system.signals import catch_signals
 from alignzoo.train import guards
 from alignzoo.train.batches import bound_batches
 from alignzoo.train.callbacks import standard_callbacks
@@ -50,10 +50,10 @@ def train(
     """
     inputs = prepare_run(checked)
     data = fingerprints(inputs.data.manifest)
-    facts = resume.facts(checked, inputs.start, data)
-    resume_from = ranks.from_main(resume_from)
+    facts = resume.collect_facts(checked, inputs.start, data)
+    resume_from = ranks.broadcast(resume_from)
     resume.check(resume_from, facts)
-    record.manifest(inputs.data.manifest)
+    record.write_manifest(inputs.data.manifest)
     found = findings(checked.cfg, inputs.data, stops=False, most=INSPECTED)
     print_plan(inputs.data, checked.method.data, inputs.plan, found)
     judge = configured_judge(checked.cfg.judge)
@@ -68,13 +68,13 @@ def train(
 
     with Watch() as training:
         trainer, saving = _train(inputs, args, model, record, started, facts, resume_from)
-    record.model(trainer, whole=inputs.trains_reward_model)
+    record.save_model(trainer, whole=inputs.trains_reward_model)
 
     with measuring:
         after = yardstick.measure(inputs.trained_model(trainer, record.folder), inputs.load_baseline())
     if ranks.rank() != 0:  # the main process alone judges, and writes the result
         return {}
-    with ranks.alone():
+    with ranks.work_alone():
         lines = judged(yardstick.lines(before, after), judge)
     cost = {**_cost(inputs, trainer, saving, training, measuring, started), "planned_memory_bytes": planned_memory}
     result = {**_begun_with(inputs, yardstick.objective, data), **told(lines), "cost": cost}
@@ -101,7 +101,7 @@ def _train(
         Preempted: the run was told to stop; what it had learned is saved.
     """
     cfg, time_limit = inputs.cfg, inputs.checked.time_limit
-    with listening() as notice, sharing_ends():
+    with catch_signals() as notice, sharing_ends():
         transformers.set_seed(cfg.seed)  # TRL makes an adapter's weights before it sets the seed
         trainer = inputs.build_trainer(args, model, standard_callbacks(inputs.checked, record))
         share_prefixes(cfg, _reference_of(trainer))
@@ -154,6 +154,8 @@ def _write(result: dict[str, Any], lines: list[dict[str, Any]], checked: Checked
     """Write model card, curves, completions and, last of all, the result."""
     cfg = checked.cfg
     write_card(record.folder / "model", cfg, checked.method, result)
-    draw_curves(record.history(), record.folder / "plots", f"{cfg.method.name}, {cfg.model.name}, {cfg.dataset.name}")
-    record.answers(lines)
-    record.finish(result)
+    draw_curves(
+        record.read_history(), record.folder / "plots", f"{cfg.method.name}, {cfg.model.name}, {cfg.dataset.name}"
+    )
+    record.write_answers(lines)
+    record.write_result(result)

@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 from alignzoo.system.signals import Preempted
 
 if TYPE_CHECKING:
-    from alignzoo.system.signals import Notice
+    from alignzoo.system.signals import ReceivedSignal
     from alignzoo.train.checkpointing import Saving
 
 OUT_OF_TIME = 1_000  #: stands for the end of `train.stop_before`, above every signal's number
@@ -21,7 +21,7 @@ CARE = 1.5  #: the next update and the save are given this much more than the lo
 class Preempt(TrainerCallback):
     """After a signal on any rank, or shortly before the deadline, all ranks save the same step and stop."""
 
-    def __init__(self, notice: Notice, saving: Saving, deadline: float | None) -> None:
+    def __init__(self, notice: ReceivedSignal, saving: Saving, deadline: float | None) -> None:
         """``deadline``: when everything must be saved, as ``time.time()`` gives it, or None."""
         self.notice, self.saving, self.deadline = notice, saving, deadline
         self.reason: str | None = None
@@ -61,7 +61,7 @@ def agreed(asked: int, device: Any) -> int:
     return int(largest.item())
 
 
-def train_until_stopped(trainer: Any, saving: Saving, notice: Notice, deadline: float | None) -> None:
+def train_until_stopped(trainer: Any, saving: Saving, notice: ReceivedSignal, deadline: float | None) -> None:
     """Run ``trainer.train`` from where ``saving`` goes on.
 
     Raises:

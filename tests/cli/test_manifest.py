@@ -39,7 +39,7 @@ def prepared(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pr
         words = ["model=tiny", "dataset=local", "dataset.path=rows.jsonl", "dataset.heldout.fraction=0"]
         cfg = compose([*words, "dataset.bad_rows=drop", *overrides])
         data = prepare(cfg, Tokeniser(load_tokenizer(start, cfg.model), []))
-        Record(tmp_path / name).manifest(data.manifest)
+        Record(tmp_path / name).write_manifest(data.manifest)
         return name
 
     return run

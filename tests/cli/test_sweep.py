@@ -11,7 +11,7 @@ from inprocess import run
 
 from alignzoo import UserError
 from alignzoo.cli import run_command
-from alignzoo.runs.sweep_status import State, members, sweep_words
+from alignzoo.runs.sweep_status import State, read_command, read_jobs
 from alignzoo.system.lock import hold_lock
 
 MORE = ("train.max_steps=2", "evaluate.shown=0")
@@ -32,14 +32,14 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def states(folder: Path) -> list[State]:
-    return [member.state for member in members(folder)]
+    return [member.state for member in read_jobs(folder)]
 
 
 def test_each_member_has_a_state(swept: Path) -> None:
     assert states(swept) == [State.DONE, State.STOPPED, State.FAILED, State.PENDING]
     with hold_lock(next(swept.glob("1-*"))):
         assert states(swept)[1] == State.RUNNING
-    assert [member.words for member in members(swept)][:2] == [
+    assert [member.words for member in read_jobs(swept)][:2] == [
         "method=dpo method.beta=0.1",
         "method=dpo method.beta=0.5",
     ]
@@ -87,18 +87,18 @@ def test_a_finished_sweep_that_is_started_again_stays_finished(swept: Path) -> N
 
 
 def test_the_command_is_taken_back_without_its_folder(swept: Path) -> None:
-    words = sweep_words(swept)
+    words = read_command(swept)
     assert "method=dpo,ipo" in words
     assert not any(word.startswith(("hydra.sweep.dir", "hydra.mode")) for word in words)
 
 
 def test_another_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"is no sweep's folder: there is no multirun\.yaml in it"):
-        members(tmp_path)
+    with pytest.raises(UserError, match=r"is not a sweep's folder: there is no multirun\.yaml in it"):
+        read_jobs(tmp_path)
 
 
 def test_a_sweeper_that_chooses_as_it_goes_is_refused(tmp_path: Path) -> None:
     hydra = {"sweeper": {"_target_": "hydra_plugins.optuna.OptunaSweeper"}, "overrides": {"task": [], "hydra": []}}
     (tmp_path / "multirun.yaml").write_text(json.dumps({"hydra": hydra}))
     with pytest.raises(UserError, match="chooses values as it goes"):
-        members(tmp_path)
+        read_jobs(tmp_path)

@@ -75,7 +75,7 @@ def test_a_started_world_counts_and_not_the_strategy(compose_config: Composed, m
     for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}.items():
         monkeypatch.setenv(name, value)
     assert placement.count_processes(compose_config("strategy=ddp")) == 2
-    with ranks.alone():
+    with ranks.work_alone():
         assert (ranks.rank(), ranks.world_size()) == (1, 1)
     assert ranks.world_size() == 2
 
@@ -129,9 +129,9 @@ def test_a_strategy_that_was_quietly_exchanged_is_refused(compose_config: Compos
 
 
 def test_one_process_does_all_batches() -> None:
-    assert ranks.shared(str, [3, 1, 2]) == ["3", "1", "2"]
-    assert ranks.shared(str, []) == []
-    assert ranks.from_main("x") == "x"
+    assert ranks.share_work(str, [3, 1, 2]) == ["3", "1", "2"]
+    assert ranks.share_work(str, []) == []
+    assert ranks.broadcast("x") == "x"
 
 
 @pytest.fixture

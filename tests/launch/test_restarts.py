@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from alignzoo import UserError
 from alignzoo.config import check
 from alignzoo.launch import restarts
-from alignzoo.runs.resume import Refused, differences
+from alignzoo.runs.resume import Refused, find_differences
 from alignzoo.system.lock import InUse
 from alignzoo.system.signals import EXIT_CODE, Preempted
 
@@ -45,4 +45,4 @@ def test_patience_is_a_duration(compose_config: Callable[..., DictConfig], patie
 
 def test_a_machine_may_come_back_with_another_address() -> None:
     then, now = {"strategy.address": "10.0.0.1", "seed": 2}, {"strategy.restarts": 3, "seed": 3}
-    assert differences(then, now) == [("seed", 2, 3)]
+    assert find_differences(then, now) == [("seed", 2, 3)]

@@ -99,7 +99,7 @@ def test_a_model_that_cannot_be_followed_stops_no_run(
 
 
 def test_idle_memory_is_that_of_a_process_with_torch() -> None:
-    assert 50 * 2**20 < memory.held() <= memory.peak() < 20 * 2**30
+    assert 50 * 2**20 < memory.read_resident() <= memory.read_peak() < 20 * 2**30
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone counts a peak anew")
@@ -122,15 +122,15 @@ def test_a_plan_leaves_out_what_was_freed_before_it(compose_config: Compose) -> 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone counts a peak anew")
 def test_a_run_of_a_sweep_has_a_peak_of_its_own() -> None:
     """In the same process, with the memory that the run before it has freed."""
-    memory.give_back()
-    before = memory.held()
+    memory.reset_peak()
+    before = memory.read_resident()
     kept, freed = [], [bytearray(64_000) for _ in range(4_000)]  # each in the C library's heap, with one above it
     kept.append(bytearray(64_000))
     for block in freed:
         block[::4096] = b"x" * len(block[::4096])
-    assert memory.peak() > before + 200e6
+    assert memory.read_peak() > before + 200e6
     del block, freed
-    memory.give_back()
-    assert memory.held() < before + 50e6
-    assert memory.peak() < before + 100e6
+    memory.reset_peak()
+    assert memory.read_resident() < before + 50e6
+    assert memory.read_peak() < before + 100e6
     assert kept

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from alignzoo.runs import checkpoint
-from alignzoo.runs.checkpoint import ASIDE, SEAL, damage, folder_of, newest, prune, seal, tidy
+from alignzoo.runs.checkpoint import SEAL, UNFINISHED, find_damage, find_newest, folder_of, prune, seal, tidy
 from alignzoo.system.files import put_in_place
 
 FILES = {"model.safetensors": b"weights" * 99, "optimizer.pt": b"moments", "rng_state.pth": b"dice", "sub/x": b""}
@@ -29,7 +29,7 @@ def test_the_newest_is_found_by_its_number_and_brings_its_facts(tmp_path: Path) 
     for step in (9, 10, 2):
         write(folder_of(tmp_path, step), step)
     os.utime(folder_of(tmp_path, 2))  # times say nothing: a copy has new ones
-    found, skipped = newest(tmp_path)
+    found, skipped = find_newest(tmp_path)
     assert found is not None
     assert (found.step, found.folder.name, found.facts["config"]) == (10, "checkpoint-10", {"seed": 10})
     assert skipped == []
@@ -63,7 +63,7 @@ def test_a_damaged_one_is_named_and_the_one_before_is_taken(
     for step in (5, 10):
         write(folder_of(tmp_path, step), step)
     harm(folder_of(tmp_path, 10))
-    found, (skipped,) = newest(tmp_path)
+    found, (skipped,) = find_newest(tmp_path)
     assert found is not None
     assert found.step == 5
     assert skipped.startswith("checkpoint-10 is skipped: ")
@@ -96,7 +96,7 @@ def test_every_kill_while_saving_leaves_one_that_is_whole(tmp_path: Path, monkey
         left = 0
         write(folder_of(root, 3), 3)
         write(folder_of(root, 4), 4, whole=False)  # of an earlier kill, at the same step
-        aside = write(folder_of(root / ASIDE, 4), 4, whole=False)
+        aside = write(folder_of(root / UNFINISHED, 4), 4, whole=False)
         left = number
         try:
             seal(aside, 4, {})
@@ -106,17 +106,17 @@ def test_every_kill_while_saving_leaves_one_that_is_whole(tmp_path: Path, monkey
             seen.append(str(killed))
         left = 0
         tidy(root)
-        found, _ = newest(root)
+        found, _ = find_newest(root)
         assert found is not None, seen
         assert found.step == (3 if number == 1 else 4)
-        assert not (root / ASIDE).exists()
+        assert not (root / UNFINISHED).exists()
     assert seen == ["replace", "rmtree", "rename", "unlink", "rmtree"]
 
 
 def test_what_was_not_finished_aside_is_removed(tmp_path: Path) -> None:
-    write(folder_of(tmp_path / ASIDE, 7), 7, whole=False)
+    write(folder_of(tmp_path / UNFINISHED, 7), 7, whole=False)
     tidy(tmp_path)
-    assert newest(tmp_path) == (None, [])
+    assert find_newest(tmp_path) == (None, [])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -135,8 +135,8 @@ def test_the_oldest_are_removed_and_the_best_stays(
 
 def test_there_is_none_where_there_is_no_folder(tmp_path: Path) -> None:
     tidy(tmp_path / "missing")
-    assert newest(tmp_path / "missing") == (None, [])
-    assert checkpoint.size(tmp_path / "missing") is None
+    assert find_newest(tmp_path / "missing") == (None, [])
+    assert checkpoint.measure_newest(tmp_path / "missing") is None
 
 
 def test_a_seal_says_sizes_and_hashes_of_all_files(tmp_path: Path) -> None:
@@ -145,4 +145,4 @@ def test_a_seal_says_sizes_and_hashes_of_all_files(tmp_path: Path) -> None:
     assert files.keys() == {*FILES, "trainer_state.json"}
     assert files["sub/x"]["bytes"] == 0
     assert len({file["sha256"] for file in files.values()}) == len(files)
-    assert damage(folder) is None
+    assert find_damage(folder) is None

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from stopping import PLUGIN, metrics, result, same, weights
 
 from alignzoo.runs import resume
-from alignzoo.runs.checkpoint import damage
+from alignzoo.runs.checkpoint import find_damage
 from alignzoo.system.lock import hold_lock
 from alignzoo.system.signals import EXIT_CODE
 
@@ -162,7 +162,7 @@ def test_damaged_checkpoints_are_named_and_skipped(interrupted: Path, saved: dic
     assert done.code == 0, done.err
     assert "resume: checkpoint-5 is skipped: trainer_state.json has 7 bytes of " in done.out
     assert "resume: checkpoint-4 is skipped: optimizer.pt has 0 bytes of " in done.out
-    assert "checkpoint-2 (update 2)." in done.out
+    assert "checkpoint-2 (step 2)." in done.out
     same(done.folder, saved["whole"])
     assert result(done.folder)["cost"]["resumed"] == [2]
 
@@ -181,7 +181,7 @@ def test_no_whole_checkpoint_means_afresh(interrupted: Path, saved: dict[str, Pa
         (folder / "checkpoint.json").unlink()
     done = run(interrupted, *WORDS, *BASE, "resume=auto")
     assert done.code == 0, done.err
-    assert f"resume: no whole checkpoint in {interrupted}: the run starts afresh." in done.out
+    assert f"resume: no whole checkpoint in {interrupted}: the run starts anew." in done.out
     same(done.folder, saved["whole"])
 
 
@@ -192,7 +192,7 @@ def test_another_configuration_is_refused_by_its_keys(interrupted: Path) -> None
 
 def test_a_mistake_leaves_a_run_that_can_go_on_as_it_was(interrupted: Path) -> None:
     assert "train.precision=fp8 must be one of" in refused(interrupted, *BASE, "train.precision=fp8", "resume=auto")
-    assert "train.stop_before=soon is no duration" in refused(interrupted, *BASE, "train.stop_before=soon")
+    assert "train.stop_before=soon is not a duration" in refused(interrupted, *BASE, "train.stop_before=soon")
     assert "resume=yes must be one of no, auto" in refused(interrupted, *BASE, "resume=yes")
     assert "save_only_model=true leaves out" in refused(
         interrupted, *BASE, "+train.save_only_model=true", "resume=auto"
@@ -227,14 +227,14 @@ def test_other_rows_and_another_start_model_are_refused(kind: str, key: str, sai
 
 
 def test_checkpoints_are_not_written_over_without_resume(interrupted: Path) -> None:
-    assert "holds a run with checkpoints: add resume=auto to go on with it" in refused(interrupted, *BASE)
+    assert "holds a run with checkpoints: add resume=auto to resume it" in refused(interrupted, *BASE)
 
 
 def test_a_finished_run_does_nothing_again(saved: dict[str, Path]) -> None:
     before = contents(saved["whole"])
     done = run(saved["whole"], *WORDS, *BASE, "resume=auto")
     assert (done.code, done.err) == (0, "")
-    assert f"resume: {saved['whole']} holds the finished run (6 updates): nothing to do." in done.out
+    assert f"resume: {saved['whole']} holds the finished run (6 steps): nothing to do." in done.out
     assert contents(saved["whole"]) == before
     assert "method.beta=0.2 (now 0.7)" in refused(saved["whole"], *BASE, "method.beta=0.7", "resume=auto")
 
@@ -322,7 +322,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(
     expected = "needs 0.0 GB in " if looked else "is full: checkpoint"
     assert expected in full.err
     (folder,) = (small_disk / "run" / "checkpoints").glob("[!R]*")
-    assert damage(folder) is None
+    assert find_damage(folder) is None
     filler.unlink()
     done = run(small_disk / "run", *WORDS, *BASE, "resume=auto")
     assert done.code == 0, done.err

@@ -32,7 +32,7 @@ def save(root: Path, step: int, cfg: DictConfig | None = None, **facts: Any) -> 
     folder = root / f"checkpoint-{step}"
     folder.mkdir(parents=True)
     (folder / "weights").write_text(str(step))
-    found = {"config": resume.config(cfg or config()), **FACTS, "versions": VERSIONS, **facts}
+    found = {"config": resume.flatten_config(cfg or config()), **FACTS, "versions": VERSIONS, **facts}
     checkpoint.seal(folder, step, found)
     return folder
 
@@ -53,12 +53,12 @@ def save(root: Path, step: int, cfg: DictConfig | None = None, **facts: Any) -> 
 def test_keys_that_change_the_training_differ(
     then: dict[str, Any], now: dict[str, Any], found: list[tuple[str, Any, Any]]
 ) -> None:
-    assert resume.differences(then, now) == found
+    assert resume.find_differences(then, now) == found
 
 
 def test_a_configuration_is_compared_as_json_gives_it_back() -> None:
     cfg = config(method__path=Path("a"), method__betas=(0.9, 0.95), method__none=None, method__empty={})
-    flat = resume.config(cfg)
+    flat = resume.flatten_config(cfg)
     assert flat == json.loads(json.dumps(flat))
     assert flat["method.betas"] == [0.9, 0.95]
     assert (flat["method.none"], flat["method.path"], flat["method.empty"]) == (None, "a", {})
@@ -85,7 +85,7 @@ def test_the_newest_whole_checkpoint_is_taken(tmp_path: Path, capsys: pytest.Cap
     root = tmp_path / "checkpoints"
     save(root, 9)
     (save(root, 1_000) / "weights").write_text("harmed")
-    save(root / checkpoint.ASIDE, 10, spent={"train_seconds": 1.0})  # killed before it got its name
+    save(root / checkpoint.UNFINISHED, 10, spent={"train_seconds": 1.0})  # killed before it got its name
     found = resume.find(config(train__save_steps=5, evaluate={"rows": 3}), tmp_path)
     assert found is not None
     assert (found.step, found.folder) == (10, root / "checkpoint-10")
@@ -138,12 +138,12 @@ def test_another_dataset_model_or_device_is_refused(kind: str, key: str, what: s
 
 
 def test_a_finished_run_is_told_only_to_who_resumes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert resume.finished(config(), tmp_path) is None
+    assert resume.read_finished(config(), tmp_path) is None
     (tmp_path / "result.json").write_text('{"cost": {"steps": 4}}')
-    assert resume.finished(config(resume="no"), tmp_path) is None
-    assert resume.finished(config(), tmp_path) == {"cost": {"steps": 4}}
+    assert resume.read_finished(config(resume="no"), tmp_path) is None
+    assert resume.read_finished(config(), tmp_path) == {"cost": {"steps": 4}}
     assert "holds the finished run (4 " in capsys.readouterr().out
     (tmp_path / "run.yaml").write_text("hydra: {}\n" + OmegaConf.to_yaml(config(resume="no")))
-    assert resume.finished(config(), tmp_path) is not None
+    assert resume.read_finished(config(), tmp_path) is not None
     with pytest.raises(resume.Refused, match=r"seed=0 \(now 1\)"):
-        resume.finished(config(seed=1), tmp_path)
+        resume.read_finished(config(seed=1), tmp_path)

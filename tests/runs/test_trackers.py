@@ -18,7 +18,7 @@ from inprocess import run
 from omegaconf import DictConfig
 from repository import ROOT
 
-from alignzoo.runs.trackers import logged_in, tracking
+from alignzoo.runs.trackers import is_logged_in, start_tracker
 
 LITTLE = (*(word for word in QUICK if "dataset.rows" not in word), "dataset.rows=8", "train.warmup_steps=0")
 
@@ -107,7 +107,7 @@ def members(folder: Path, sweep: subprocess.CompletedProcess[str]) -> list[Path]
     return sorted((folder / "my-sweep").glob("[0-9]*"))
 
 
-def test_who_is_notlogged_in_is_told_and_not_asked(sweep: subprocess.CompletedProcess[str]) -> None:
+def test_who_is_not_logged_in_is_told_and_not_asked(sweep: subprocess.CompletedProcess[str]) -> None:
     assert sweep.returncode == 1, "one member failed"
     assert "Not logged in to Weights & Biases: writing offline" in sweep.stdout
     assert "Traceback" not in sweep.stderr
@@ -170,7 +170,7 @@ def test_a_run_is_finished_whatever_ends_it(
     import wandb
 
     def breaks() -> None:
-        with tracking(compose_config("tracker=wandb", "model=tiny"), tmp_path / "run", None) as tracker:
+        with start_tracker(compose_config("tracker=wandb", "model=tiny"), tmp_path / "run", None) as tracker:
             assert wandb.run is tracker.run
             tracker.summary({"margin": 1.5})
             raise end
@@ -197,26 +197,26 @@ def test_wandb_can_be_switched_off(
         monkeypatch.setenv("WANDB_MODE", "disabled")
     else:
         words = ["tracker.mode=disabled"]
-    with tracking(compose_config("tracker=wandb", "model=tiny", *words), tmp_path / "run", None):
+    with start_tracker(compose_config("tracker=wandb", "model=tiny", *words), tmp_path / "run", None):
         pass
     assert not list(tmp_path.rglob("*.wandb"))
     assert "Not logged in" not in capsys.readouterr().out
 
 
-def test_who_islogged_in(away: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not logged_in()
+def test_who_is_logged_in(away: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not is_logged_in()
     (away / "netrc").write_text("machine example.org\n  login user\n  password x\n")
-    assert not logged_in(), "elsewhere"
+    assert not is_logged_in(), "elsewhere"
     (away / "netrc").write_text("machine api.wandb.ai\n  login user\n  password x\n")
-    assert logged_in()
+    assert is_logged_in()
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org/")
-    assert not logged_in(), "to the public server, which is not the one in use"
+    assert not is_logged_in(), "to the public server, which is not the one in use"
     (away / "netrc").write_text("machine wandb.example.org\n  login user\n  password x\n")
-    assert logged_in()
+    assert is_logged_in()
     (away / "netrc").write_text("machine machine machine\n")
-    assert not logged_in(), "the file cannot be read"
+    assert not is_logged_in(), "the file cannot be read"
     monkeypatch.setenv("WANDB_API_KEY", "key")
-    assert logged_in()
+    assert is_logged_in()
 
 
 def test_the_leaderboard_is_a_table_of_the_same_group(folder: Path, members: list[Path]) -> None:

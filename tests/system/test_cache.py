@@ -23,7 +23,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def kept(name: str, hours: float, size: int = 1000) -> Path:
     """Make a file that was last used ``hours`` ago."""
     folder, _, file = name.rpartition("/")
-    path = cache.folder(folder) / file
+    path = cache.make_folder(folder) / file
     path.write_bytes(bytes(size))
     used = time.time() - 3600 * hours
     os.utime(path, (used, used))
@@ -61,7 +61,7 @@ def test_below_the_limit_nothing_goes() -> None:
 @pytest.mark.parametrize("text", ["much", "-1", "inf", "nan"])
 def test_a_limit_that_is_no_size_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALIGNZOO_CACHE_GB", text)
-    with pytest.raises(UserError, match=f"ALIGNZOO_CACHE_GB={text} is no size"):
+    with pytest.raises(UserError, match=f"ALIGNZOO_CACHE_GB={text} is not a size"):
         cache.trim()
 
 

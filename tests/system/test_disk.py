@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alignzoo.system.disk import filling, require_space
+from alignzoo.system.disk import explain_full_disk, require_space
 from alignzoo.system.errors import UserError
 
 
@@ -19,7 +19,7 @@ def test_what_does_not_fit_is_refused_by_its_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("io: No space left")])
 def test_a_full_disk_is_told_of_whatever_the_library_calls_it(error: Exception, tmp_path: Path) -> None:
-    with pytest.raises(UserError) as told, filling(tmp_path, "this run"):
+    with pytest.raises(UserError) as told, explain_full_disk(tmp_path, "this run"):
         raise error
     assert str(told.value).startswith(f"the disk of {tmp_path} is full: this run was not saved")
     assert str(told.value).count("\n") == 1
@@ -29,6 +29,6 @@ def test_a_full_disk_is_told_of_whatever_the_library_calls_it(error: Exception, 
     "error", [OSError(errno.EACCES, "Permission denied"), UserError("method.beta=0"), SystemExit(1)]
 )
 def test_another_error_stays_what_it_is(error: BaseException, tmp_path: Path) -> None:
-    with pytest.raises(type(error)) as raised, filling(tmp_path, "this run"):
+    with pytest.raises(type(error)) as raised, explain_full_disk(tmp_path, "this run"):
         raise error
     assert raised.value is error

@@ -13,7 +13,7 @@ import pytest
 
 from alignzoo import UserError
 from alignzoo.system import signals
-from alignzoo.system.signals import EXIT_CODE, SIGNALS, Preempted, listening, seconds
+from alignzoo.system.signals import EXIT_CODE, SIGNALS, Preempted, catch_signals, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -21,18 +21,18 @@ from alignzoo.system.signals import EXIT_CODE, SIGNALS, Preempted, listening, se
     [("3h55m", 14_100), ("45m", 2_700), ("1d12h", 129_600), ("90s", 90), ("1d2h3m4s", 93_784), (None, None)],
 )
 def test_durations(text: str | None, expected: float | None) -> None:
-    assert seconds(text) == expected
+    assert parse_duration(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "3", "h", "3 h", "55m3h", "0m", "-1h", "1.5h", "3hours"])
 def test_no_durations(text: str) -> None:
-    with pytest.raises(UserError, match=r"train\.stop_before=.* is no duration: write 3h55m"):
-        seconds(text)
+    with pytest.raises(UserError, match=r"train\.stop_before=.* is not a duration: use e.g. 3h55m"):
+        parse_duration(text)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_is_noted_while_a_training_waits_for_it(number: signal.Signals) -> None:
-    with listening() as found:
+    with catch_signals() as found:
         found.waits = True
         os.kill(os.getpid(), number)
         assert found.signal == number
@@ -41,7 +41,7 @@ def test_a_signal_is_noted_while_a_training_waits_for_it(number: signal.Signals)
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_elsewhere_it_ends_the_program(number: signal.Signals) -> None:
-    with pytest.raises(Preempted) as ended, listening():
+    with pytest.raises(Preempted) as ended, catch_signals():
         os.kill(os.getpid(), number)
     assert ended.value.code == EXIT_CODE == 138
     assert number.name in ended.value.reason
@@ -50,9 +50,9 @@ def test_elsewhere_it_ends_the_program(number: signal.Signals) -> None:
 def test_the_second_one_ends_it_at_once() -> None:
     code = """
 import os, signal, time
-from alignzoo import notice
-notice.SAME = 0.1
-with notice.listening() as found:
+from alignzoo.system import signals
+signals.SAME = 0.1
+with signals.catch_signals() as found:
     found.waits = True
     os.kill(os.getpid(), signal.SIGUSR1)
     time.sleep(0.2)
@@ -68,9 +68,9 @@ with notice.listening() as found:
 
 def test_handlers_are_brought_back() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
-    with listening():
+    with catch_signals():
         assert [signal.getsignal(number) for number in SIGNALS] != before
-        with listening():
+        with catch_signals():
             pass
         assert [signal.getsignal(number) for number in SIGNALS] != before
     assert [signal.getsignal(number) for number in SIGNALS] == before
@@ -78,10 +78,10 @@ def test_handlers_are_brought_back() -> None:
 
 def test_another_thread_listens_to_nothing() -> None:
     """Python lets the main thread alone set handlers."""
-    heard: list[signals.Notice] = []
+    heard: list[signals.ReceivedSignal] = []
 
     def work() -> None:
-        with listening() as found:
+        with catch_signals() as found:
             heard.append(found)
 
     thread = threading.Thread(target=work)
@@ -92,7 +92,7 @@ def test_another_thread_listens_to_nothing() -> None:
 
 def test_a_forked_process_ends_as_it_always_did() -> None:
     """Pools and data loaders end their workers with SIGTERM."""
-    with listening() as found:
+    with catch_signals() as found:
         found.waits = True
         ready, told = os.pipe()
         child = os.fork()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from transformers import TrainerControl
 
-from alignzoo.system.signals import Notice
+from alignzoo.system.signals import ReceivedSignal
 from alignzoo.train.stop import CARE, Preempt
 
 
@@ -27,7 +27,7 @@ from alignzoo.train.stop import CARE, Preempt
 def test_the_next_step_and_the_save_must_fit(left: float | None, step: float, save: float, stops: bool) -> None:
     deadline = None if left is None else time.time() + left
     saving: Any = SimpleNamespace(room=lambda: save)
-    preempt = Preempt(Notice(), saving, deadline)
+    preempt = Preempt(ReceivedSignal(), saving, deadline)
     preempt.longest = step
     control = TrainerControl()
     preempt.on_step_begin(None, None, control)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from alignzoo.cli.chat.speaker import Sampling, Speaker, find, load, start_of
-from alignzoo.system.errors import UserError, complain
+from alignzoo.system.errors import UserError, print_error
 
 HELP = "/reset clears the conversation, Ctrl-C stops an answer, /quit or Ctrl-D ends."
 
@@ -108,7 +108,7 @@ def _answer(speakers: Sequence[Speaker], question: str, sampling: Sampling, term
         except UserError as error:
             if not terminal:
                 raise
-            complain(str(error))
+            print_error(str(error))
             continue
         if not whole:
             return

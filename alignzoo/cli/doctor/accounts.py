@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alignzoo.cli.doctor.check import Check, ok, warning
-from alignzoo.runs.trackers import logged_in
+from alignzoo.runs.trackers import is_logged_in
 
 SECTION = "accounts"
 
@@ -49,7 +49,7 @@ def _wandb() -> Iterator[Check]:
     mode = os.environ.get("WANDB_MODE")
     if mode:
         yield ok(SECTION, "wandb", f"WANDB_MODE={mode}")
-    elif logged_in():
+    elif is_logged_in():
         yield ok(SECTION, "wandb", "a key is there")
     else:
         yield ok(SECTION, "wandb", "not logged in: tracker=wandb writes offline; `wandb login` to send runs")

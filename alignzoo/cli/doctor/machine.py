@@ -63,7 +63,7 @@ def memory(root: Path = Path("/")) -> tuple[float | None, float | None]:
 
 def _disk() -> Iterator[Check]:
     places: dict[str, tuple[Callable[[], Path], str]] = {
-        "cache": (lambda: cache.folder("."), "ALIGNZOO_CACHE"),
+        "cache": (lambda: cache.make_folder("."), "ALIGNZOO_CACHE"),
         "runs": (Path.cwd, "hydra.run.dir"),
     }
     for name, (find, key) in places.items():

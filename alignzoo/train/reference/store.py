@@ -32,7 +32,7 @@ class LogProbs:
 
     def __init__(self, model: str) -> None:
         """``model``: names all but the sequence that a value depends on."""
-        self.folder = cache.folder("reference") / hashlib.sha256(model.encode()).hexdigest()[:32]
+        self.folder = cache.make_folder("reference") / hashlib.sha256(model.encode()).hexdigest()[:32]
         self.parts = [part for file in sorted(self.folder.glob("*.npz")) if (part := _read(file))]
 
     def values(self, keys: Keys) -> Values:

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 from processes import Started, lines
 
-from alignzoo.runs.checkpoint import newest
+from alignzoo.runs.checkpoint import find_newest
 from alignzoo.system.signals import EXIT_CODE
 
 ANYWHERE = ("kill", "SIGTERM", "SIGUSR1", "corrupt", "full disk", "second start")
@@ -141,7 +141,7 @@ class Faults:
 
     def corrupt(self, root: Path) -> bool:
         """Cut off, remove or change a file of the newest checkpoint; False if there is none."""
-        found, _ = newest(root)
+        found, _ = find_newest(root)
         if found is None:
             return False
         files = sorted(path for path in found.folder.rglob("*") if path.is_file() and path.stat().st_size)
@@ -155,7 +155,7 @@ class Faults:
             content = bytearray(file.read_bytes())
             content[place] ^= 0x55
             file.write_bytes(content)
-        after, skipped = newest(root)
+        after, skipped = find_newest(root)
         assert after is None or after.step < found.step, f"{how} {file.name} at {place} was not seen"
         assert skipped[0].startswith(f"{found.folder.name} is skipped: ")
         return True
