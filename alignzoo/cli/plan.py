@@ -162,15 +162,14 @@ def _here(device: str) -> bool:
 
 def _memory(device: str) -> float:
     """Return the bytes of this machine's device."""
-    import os
-
+    import psutil
     import torch
 
     if device == "cuda":
         if not torch.cuda.is_available():
             raise UserError("this machine has no GPU: say how much memory one has, --memory GIB.")
         return float(torch.cuda.get_device_properties(0).total_memory)
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return float(psutil.virtual_memory().total)
 
 
 def advice(survey: Survey) -> str:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from alignzoo.cli.doctor.check import Check, broken, ok, warning
 from alignzoo.system import cache
-from alignzoo.system.errors import UserError
 
 SECTION = "machine"
 GIB = 2**30
@@ -35,24 +34,20 @@ def check_machine() -> Iterator[Check]:
 
 
 def _memory() -> Iterator[Check]:
-    total, free = memory()
-    if total is None:
-        return
-    found = f"{total / GIB:.1f} GiB" + ("" if free is None else f", {free / GIB:.1f} GiB free")
-    if (total if free is None else free) < MEMORY:
+    total, free = read_memory()
+    found = f"{total / GIB:.1f} GiB, {free / GIB:.1f} GiB free"
+    if free < MEMORY:
         yield warning(SECTION, "memory", found, "use model=tiny or peft=lora, or close what else is running")
     else:
         yield ok(SECTION, "memory", found)
 
 
-def memory(root: Path = Path("/")) -> tuple[float | None, float | None]:
-    """Return total and free bytes of memory; a container's limit counts where it is lower. None: not known."""
-    try:
-        lines = (root / "proc/meminfo").read_text().splitlines()
-        sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
-        total, free = float(sizes["MemTotal"]), float(sizes["MemAvailable"])
-    except (OSError, KeyError, ValueError, IndexError):
-        return None, None
+def read_memory(root: Path = Path("/")) -> tuple[float, float]:
+    """Return total and free bytes of memory; a container's limit, below ``root``, counts where it is lower."""
+    import psutil
+
+    machine = psutil.virtual_memory()
+    total, free = float(machine.total), float(machine.available)
     try:
         limit = float((root / "sys/fs/cgroup/memory.max").read_text())
         used = float((root / "sys/fs/cgroup/memory.current").read_text())
@@ -63,15 +58,16 @@ def memory(root: Path = Path("/")) -> tuple[float | None, float | None]:
 
 def _disk() -> Iterator[Check]:
     places: dict[str, tuple[Callable[[], Path], str]] = {
-        "cache": (lambda: cache.make_folder("."), "ALIGNZOO_CACHE"),
+        "cache": (cache.root, "ALIGNZOO_CACHE"),
         "runs": (Path.cwd, "hydra.run.dir"),
     }
     for name, (find, key) in places.items():
         try:
-            folder = find()
-            writable, free = os.access(folder, os.W_OK), shutil.disk_usage(folder).free
-        except (UserError, OSError) as error:
-            yield broken(SECTION, name, str(error).partition(": set")[0], f"set {key} to a writable folder")
+            folder = find().absolute()
+            there = next(path for path in (folder, *folder.parents) if path.exists())  # a check makes no folder
+            writable, free = there.is_dir() and os.access(there, os.W_OK), shutil.disk_usage(there).free
+        except OSError as error:
+            yield broken(SECTION, name, str(error), f"set {key} to a writable folder")
             continue
         found = f"{folder.resolve()}, {free / GIB:.1f} GiB free"
         if not writable:

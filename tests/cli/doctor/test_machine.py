@@ -9,6 +9,7 @@ from collections import namedtuple
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from alignzoo.cli.doctor import device, machine
@@ -28,27 +29,24 @@ def test_this_machine_has_what_is_looked_at() -> None:
     assert {"python", "memory", "cache", "runs"} <= names
 
 
-def meminfo(root: Path, total: int, free: int) -> None:
-    (root / "proc").mkdir()
-    (root / "proc/meminfo").write_text(f"MemTotal: {total} kB\nMemFree: 1 kB\nMemAvailable: {free} kB\nHugePages: 0\n")
-
-
-def test_memory_is_the_systems_or_the_containers(tmp_path: Path) -> None:
-    assert machine.memory(tmp_path) == (None, None)
-    meminfo(tmp_path, 8_000, 6_000)
-    assert machine.memory(tmp_path) == (8_000 * 1024, 6_000 * 1024)
+def test_memory_is_the_systems_or_the_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    total, free = machine.read_memory(tmp_path)
+    assert 2**28 < free < total < 2**46
+    system = SimpleNamespace(total=8_000 * 1024, available=6_000 * 1024)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: system)
+    assert machine.read_memory(tmp_path) == (8_000 * 1024, 6_000 * 1024)
     (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
     (tmp_path / "sys/fs/cgroup/memory.max").write_text("max\n")
-    assert machine.memory(tmp_path) == (8_000 * 1024, 6_000 * 1024)
+    assert machine.read_memory(tmp_path) == (8_000 * 1024, 6_000 * 1024)
     (tmp_path / "sys/fs/cgroup/memory.max").write_text("1000000\n")
     (tmp_path / "sys/fs/cgroup/memory.current").write_text("400000\n")
-    assert machine.memory(tmp_path) == (1_000_000, 600_000)
+    assert machine.read_memory(tmp_path) == (1_000_000, 600_000)
 
 
 def test_little_memory_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "memory", lambda: (64 * 2**30, 2**30))
+    monkeypatch.setattr(machine, "read_memory", lambda: (64 * 2**30, 2**30))
     assert named("memory").verdict is Verdict.WARNING
-    monkeypatch.setattr(machine, "memory", lambda: (64 * 2**30, 32 * 2**30))
+    monkeypatch.setattr(machine, "read_memory", lambda: (64 * 2**30, 32 * 2**30))
     assert (named("memory").verdict, named("memory").found) == (Verdict.OK, "64.0 GiB, 32.0 GiB free")
 
 
@@ -67,6 +65,12 @@ def test_a_cache_that_cannot_be_made_is_broken(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("ALIGNZOO_CACHE", str(tmp_path / "file"))
     assert named("cache").verdict is Verdict.BROKEN
     assert named("cache").fix == "set ALIGNZOO_CACHE to a writable folder"
+
+
+def test_a_check_makes_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALIGNZOO_CACHE", str(tmp_path / "not" / "yet"))
+    assert named("cache").found.startswith(str(tmp_path / "not" / "yet"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_few_open_files_and_an_old_kernel_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
