@@ -70,6 +70,6 @@ def _write(report: dict[str, Any], file: Path) -> None:
 def _judge(name: str | None, settings: Sequence[str]) -> Judge | None:
     if not name:
         return None
-    from alignzoo.evaluate.judge import named_judge
+    from alignzoo.evaluate.judge import load_judge
 
-    return named_judge(name, settings)
+    return load_judge(name, settings)

@@ -40,14 +40,14 @@ def command(words: Sequence[str], save: bool, as_json: bool, explain: bool) -> i
 
 
 def _measured(word: str, overrides: Sequence[str], save: bool, silent: bool) -> dict[str, Any]:
-    from alignzoo.evaluate.metrics import told
-    from alignzoo.evaluate.targets import target
+    from alignzoo.evaluate.metrics import summarise
+    from alignzoo.evaluate.targets import resolve_target
 
-    named = target(word, overrides)
+    named = resolve_target(word, overrides)
     if save and (named.run is None or named.folder != named.run / "model"):
         raise UserError(f"--save: {word} is not a run folder; its numbers have no place.")
     lines, data = measure(named)
-    result = {**told(lines), "data": data}
+    result = {**summarise(lines), "data": data}
     if not silent:
         _print(word, result)
     if save and named.run is not None:
@@ -61,19 +61,19 @@ def measure(target: Target) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Return the target's lines of ``answers.jsonl``, and the hashes of the rows of its configuration."""
     from alignzoo.config.check import check
     from alignzoo.data.manifest import fingerprints
-    from alignzoo.evaluate.judge import configured_judge, judged
+    from alignzoo.evaluate.judge import build_configured_judge, judge_lines
     from alignzoo.models import start_model
     from alignzoo.train.inputs import prepare_run
 
     inputs = prepare_run(check(target.cfg))
     _warn_seen(target, inputs)
-    judge = configured_judge(target.cfg.judge)
+    judge = build_configured_judge(target.cfg.judge)
     yardstick = inputs.yardstick()
     start = inputs.load_model(inputs.against).to(inputs.checked.device)
     before = yardstick.measure_start(start, start_model.identity(inputs.against))
     model, adapted = _model(target, inputs)
     after = yardstick.measure(model, None if adapted and inputs.against == inputs.start else lambda: start)
-    return judged(yardstick.lines(before, after), judge), fingerprints(inputs.data.manifest)
+    return judge_lines(yardstick.make_lines(before, after), judge), fingerprints(inputs.data.manifest)
 
 
 def _model(target: Target, inputs: RunInputs) -> tuple[Any, bool]:

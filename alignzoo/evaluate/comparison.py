@@ -1,4 +1,4 @@
-"""What changed between the start model's answers and those of one or more runs, on the prompts that all answered."""
+"""Compares the completions of the start model and of one or more runs, on the prompts that all of them have."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alignzoo.evaluate.intervals import Estimate, bootstrap, paired, wilson
-from alignzoo.evaluate.style import AXES, Axis, words
-from alignzoo.evaluate.verdicts import Unfinished, win_rate
+from alignzoo.evaluate.intervals import Estimate, bootstrap, bootstrap_difference, wilson
+from alignzoo.evaluate.style import AXES, Axis, count_words
+from alignzoo.evaluate.verdicts import JudgeStopped, judge_pairs
 from alignzoo.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ Answer = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run's answers, by prompt id, and its result."""
+    """A finished run's completions, by prompt id, and its result."""
 
     folder: Path
     lines: dict[str, dict[str, Any]]
@@ -40,14 +40,14 @@ def read_run(folder: Path) -> Run:
     """Read a run folder.
 
     Raises:
-        UserError: it is no finished run with answers, or another version of alignzoo made it.
+        UserError: it is not a finished run with completions, or another version of alignzoo made it.
     """
     if not (folder / "result.json").is_file():
-        raise UserError(f"{folder} is no finished run: it has no result.json.")
+        raise UserError(f"{folder} is not a finished run: it has no result.json.")
     try:
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         rows = [json.loads(line) for line in (folder / "answers.jsonl").read_text(encoding="utf-8").splitlines()]
-        lines = {str(row["id"]): _checked(row) for row in rows}
+        lines = {str(row["id"]): _check_row(row) for row in rows}
     except FileNotFoundError:
         raise UserError(f"{folder} has no answers.jsonl: it was run with evaluate.enabled=false.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -57,21 +57,21 @@ def read_run(folder: Path) -> Run:
     return Run(folder, lines, result)
 
 
-def _checked(row: dict[str, Any]) -> dict[str, Any]:
+def _check_row(row: dict[str, Any]) -> dict[str, Any]:
     if "chosen_score" in row["after"]:
-        raise UserError("a reward model's run has scores and no answers: compare runs that trained a policy.")
+        raise UserError("a reward model's run has scores and no completions: compare runs that trained a policy.")
     for answer in (row["before"], row["after"]):
         if not isinstance(answer["text"], str):
-            raise TypeError(f"the answer to {row['id']} is no text")
+            raise TypeError(f"the answer to {row['id']} is not a text")
         float(answer["ended"])
     return {**row, "prompt": str(row["prompt"])}
 
 
 def compare(runs: Sequence[Run], judge: Judge | None = None) -> dict[str, Any]:
-    """Return what changed, as JSON has it.
+    """Return what changed, as JSON holds it.
 
     Keys: ``columns`` (the start model, then the runs), ``notes``, ``axes`` (values, changes since the start, and their
-    intervals), ``wins`` (one entry a comparison of the judge's), ``remarks`` (of the judge), and ``prompts``, the
+    intervals), ``wins`` (one entry per comparison by the judge), ``remarks`` (of the judge), and ``prompts``, the
     biggest change first.
 
     Raises:
@@ -84,15 +84,15 @@ def compare(runs: Sequence[Run], judge: Judge | None = None) -> dict[str, Any]:
         )
     columns = [[runs[0].lines[key]["before"] for key in ids], *([r.lines[key]["after"] for key in ids] for r in runs)]
     prompts = [runs[0].lines[key]["prompt"] for key in ids]
-    judged = _wins(judge, prompts, columns) if judge else []
-    rows = [_row(ids[i], prompts[i], [column[i] for column in columns]) for i in range(len(ids))]
+    judged = _judge_columns(judge, prompts, columns) if judge else []
+    rows = [_compare_prompt(ids[i], prompts[i], [column[i] for column in columns]) for i in range(len(ids))]
     for row, *verdicts in zip(rows, *(entry.pop("verdicts") for entry in judged), strict=True):
         row["verdicts"] = verdicts
     return {
-        "columns": _columns(runs),
+        "columns": _describe_columns(runs),
         "count": len(ids),
-        "notes": _notes(runs, ids),
-        "axes": [_axis(key, axis, columns) for key, axis in AXES.items()],
+        "notes": _find_caveats(runs, ids),
+        "axes": [_compare_axis(key, axis, columns) for key, axis in AXES.items()],
         "judge": judge.identity() if judge else None,
         "wins": judged,
         "remarks": dict(judge.remarks) if judge else {},
@@ -100,41 +100,43 @@ def compare(runs: Sequence[Run], judge: Judge | None = None) -> dict[str, Any]:
     }
 
 
-def _columns(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    told = [{"name": START, "method": "", "objective": None, "folder": None}]
+def _describe_columns(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    columns = [{"name": START, "method": "", "objective": None, "folder": None}]
     for letter, run in zip(LETTERS, runs, strict=False):
         method, objective = str(run.result.get("method", "")), run.result.get("objective")
-        told.append({"name": letter, "method": method, "objective": objective, "folder": str(run.folder)})
-    return told
+        columns.append({"name": letter, "method": method, "objective": objective, "folder": str(run.folder)})
+    return columns
 
 
-def _notes(runs: Sequence[Run], ids: Sequence[str]) -> list[str]:
+def _find_caveats(runs: Sequence[Run], ids: Sequence[str]) -> list[str]:
     """Say what keeps the runs from being a fair comparison."""
     first, found = runs[0], []
     for letter, run in zip(LETTERS[1:], runs[1:], strict=False):
         data, others = first.result.get("data") or {}, run.result.get("data") or {}
-        for part, told in (("train", "trained on other rows or tokens"), ("heldout", "held out other rows or tokens")):
+        for part, how in (("train", "trained on other rows or tokens"), ("heldout", "held out other rows or tokens")):
             if data.get(part) != others.get(part):
-                found.append(f"{letter} {told} than A: python -m alignzoo manifest names them.")
+                found.append(f"{letter} {how} than A: python -m alignzoo manifest names them.")
         different = sum(first.lines[key]["before"]["text"] != run.lines[key]["before"]["text"] for key in ids)
         if different:
-            found.append(f"{letter} began from other answers than A on {different} prompts: the start shown is A's.")
+            found.append(
+                f"{letter} began from other completions than A on {different} prompts: the start shown is A's."
+            )
     longest = max(len(run.lines) for run in runs)
     if len(ids) < longest:
         found.append(f"Only the {len(ids)} prompts that all runs answered are compared, of up to {longest}.")
     return found
 
 
-def _axis(key: str, axis: Axis, columns: Sequence[Sequence[Answer]]) -> dict[str, Any]:
-    counted = [_counted(axis, column) for column in columns]
+def _compare_axis(key: str, axis: Axis, columns: Sequence[Sequence[Answer]]) -> dict[str, Any]:
+    counted = [_count(axis, column) for column in columns]
     values = [_estimate(axis, *pair) for pair in counted]
-    changes = [None, *(_told(paired(pair, counted[0])) for pair in counted[1:])]
-    told: dict[str, Any] = {"key": key, "group": axis.group, "label": axis.label, "form": axis.form}
-    told |= {"share": "%" in axis.form, "whole": axis.is_share}
-    return told | {"values": [_told(value) for value in values], "changes": changes}
+    changes = [None, *(_to_json(bootstrap_difference(pair, counted[0])) for pair in counted[1:])]
+    entry: dict[str, Any] = {"key": key, "group": axis.group, "label": axis.label, "form": axis.form}
+    entry |= {"share": "%" in axis.form, "whole": axis.is_share}
+    return entry | {"values": [_to_json(value) for value in values], "changes": changes}
 
 
-def _counted(axis: Axis, column: Sequence[Answer]) -> tuple[Any, Any]:
+def _count(axis: Axis, column: Sequence[Answer]) -> tuple[Any, Any]:
     top = np.array([axis.count(answer[axis.of]) for answer in column], float)
     return top, np.array([axis.over(answer["text"]) for answer in column], float) if axis.over else np.ones_like(top)
 
@@ -145,11 +147,11 @@ def _estimate(axis: Axis, top: Any, below: Any) -> Estimate:
     return bootstrap(top, below)
 
 
-def _told(found: Estimate) -> dict[str, Any] | None:
+def _to_json(found: Estimate) -> dict[str, Any] | None:
     return None if math.isnan(found.value) else {**asdict(found), "sure": not found.is_zero}
 
 
-def _wins(judge: Judge, prompts: list[str], columns: Sequence[Sequence[Answer]]) -> list[dict[str, Any]]:
+def _judge_columns(judge: Judge, prompts: list[str], columns: Sequence[Sequence[Answer]]) -> list[dict[str, Any]]:
     """Judge every run against the start model, and two runs against each other."""
     pairs = [(place, 0) for place in range(1, len(columns))] + ([(1, 2)] if len(columns) == 3 else [])
     names = [START, *LETTERS]
@@ -158,8 +160,8 @@ def _wins(judge: Judge, prompts: list[str], columns: Sequence[Sequence[Answer]])
         verdicts: Sequence[float | None]
         stopped = None
         try:
-            verdicts = win_rate(judge, prompts, *([a["text"] for a in columns[place]] for place in (one, other)))
-        except Unfinished as error:
+            verdicts = judge_pairs(judge, prompts, *([a["text"] for a in columns[place]] for place in (one, other)))
+        except JudgeStopped as error:
             verdicts, stopped = error.verdicts, str(error)
         found.append({"of": names[one], "against": names[other], "verdicts": verdicts, **_tally(verdicts)})
         if stopped:
@@ -176,27 +178,27 @@ def _tally(verdicts: Sequence[float | None]) -> dict[str, Any]:
     return {"value": value, "low": low, "high": high, "sure": not low <= 0.5 <= high, "judged": len(known), **counts}
 
 
-def _row(key: str, prompt: str, answers: Sequence[Answer]) -> dict[str, Any]:
-    """Return a prompt with its answers, and how much the last differs: of one run from the start, of two from A."""
+def _compare_prompt(key: str, prompt: str, answers: Sequence[Answer]) -> dict[str, Any]:
+    """Return a prompt with its completions and how much the last one differs: from the start, or of two runs from A."""
     texts = [answer["text"] for answer in answers]
     compared = len(texts) - 2, len(texts) - 1
-    changes = [difference(texts[0], text) for text in texts[1:]]
+    changes = [diff_words(texts[0], text) for text in texts[1:]]
     shown = [[(text, False)] for text in texts]
     change = max(found[2] for found in changes)
     if len(texts) <= 3:
-        left, right, change = difference(*(texts[place] for place in compared))
+        left, right, change = diff_words(*(texts[place] for place in compared))
         shown[compared[0]], shown[compared[1]] = left, right
-    told = [
-        {"text": a["text"], "pieces": pieces, "words": int(words(a["text"])), "ended": bool(a["ended"])}
+    shown_answers = [
+        {"text": a["text"], "pieces": pieces, "words": count_words(a["text"]), "ended": bool(a["ended"])}
         for a, pieces in zip(answers, shown, strict=True)
     ]
-    return {"id": key, "prompt": prompt, "change": round(change, 4), "answers": told, "verdicts": []}
+    return {"id": key, "prompt": prompt, "change": round(change, 4), "answers": shown_answers, "verdicts": []}
 
 
 Pieces = list[tuple[str, bool]]
 
 
-def difference(a: str, b: str) -> tuple[Pieces, Pieces, float]:
+def diff_words(a: str, b: str) -> tuple[Pieces, Pieces, float]:
     """Return both texts as (piece, whether the other text lacks it), and the share of words that differ.
 
     The share is 1 minus difflib's ratio over words: 0 for equal texts, 1 for texts without a common word in order.

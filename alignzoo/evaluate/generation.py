@@ -1,4 +1,4 @@
-"""Generates answers together, greedy and sampled ones side by side."""
+"""Generates the completions of a batch of prompts, greedy and sampled ones side by side."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Tokens after which answers that have ended leave the batch: leaving costs little, but not nothing.
+#: Tokens after which completions that have ended leave the batch: leaving costs little, but not nothing.
 STRETCH = 8
 
 
@@ -16,65 +16,66 @@ def generate(
     model: Any,
     tokenizer: Any,
     prompts: list[list[int]],
-    stops: Sequence[int],
+    eos_ids: Sequence[int],
     limit: int,
-    ways: Sequence[bool] = (False,),
+    sampled: Sequence[bool] = (False,),
 ) -> list[list[int]]:
-    """Return new token ids for each prompt (token ids): ``limit``, or up to a stop token, which is the last of them.
+    """Return new token ids for each prompt (token ids): ``limit``, or up to the first EOS, which is the last of them.
 
-    The prompts are answered together, and answers that have ended leave the batch: a long one does not hold them up.
+    Completions that have ended leave the batch: a long one does not hold the others up.
 
     Args:
-        ways: an answer a prompt for each, sampled at temperature 1 where true, else greedy; all of the first way first.
+        sampled: for each entry one completion per prompt, sampled at temperature 1 where true, else greedy; those of
+            the first entry come first.
     """
     import torch
     from torch.nn import functional
 
     batch = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
-    copies = torch.arange(len(prompts), device=model.device).repeat(len(ways))
-    greedy = ~torch.tensor(ways, device=model.device).repeat_interleave(len(prompts))
-    ends = stops, tokenizer.pad_token_id
-    cache = _read(model, batch, copies, ends) if len(ways) > 1 else None
+    copies = torch.arange(len(prompts), device=model.device).repeat(len(sampled))
+    greedy = ~torch.tensor(sampled, device=model.device).repeat_interleave(len(prompts))
+    ends = eos_ids, tokenizer.pad_token_id
+    cache = _prefill(model, batch, copies, ends) if len(sampled) > 1 else None
     ids, mask = batch["input_ids"][copies], batch["attention_mask"][copies]
     width, rows = ids.shape[1], list(range(len(copies)))
-    answers: list[list[int]] = [[] for _ in rows]
+    completions: list[list[int]] = [[] for _ in rows]
     while rows and ids.shape[1] < width + limit:
         more = min(STRETCH, width + limit - ids.shape[1])
-        ids, cache = _continued(model, ids, mask, cache, more, ends, greedy[rows])
+        ids, cache = _extend(model, ids, mask, cache, more, ends, greedy[rows])
         for row, new in zip(rows, ids[:, width:].tolist(), strict=True):
-            answers[row] = _until_stop(new, stops)
-        going = [place for place, row in enumerate(rows) if answers[row][-1] not in stops]
-        rows, ids = [rows[place] for place in going], ids[going]
-        mask = functional.pad(mask[going], (0, ids.shape[1] - mask.shape[1]), value=1)
-        if cache is not None:
-            cache.reorder_cache(torch.tensor(going, dtype=torch.long, device=ids.device))  # for beams; here rows leave
-    return answers
+            completions[row] = _cut_behind_eos(new, eos_ids)
+        open_rows = [place for place, row in enumerate(rows) if completions[row][-1] not in eos_ids]
+        rows, ids = [rows[place] for place in open_rows], ids[open_rows]
+        mask = functional.pad(mask[open_rows], (0, ids.shape[1] - mask.shape[1]), value=1)
+        if cache is not None:  # made to reorder beams; here rows leave
+            cache.reorder_cache(torch.tensor(open_rows, dtype=torch.long, device=ids.device))
+    return completions
 
 
-def _read(model: Any, batch: Any, copies: Tensor, ends: tuple[Sequence[int], int]) -> Any:
+def _prefill(model: Any, batch: Any, copies: Tensor, ends: tuple[Sequence[int], int]) -> Any:
     """Return the cache of all of the prompts but their last token, read once and then copied; None if there is none."""
     ids, mask = batch["input_ids"][:, :-1], batch["attention_mask"][:, :-1]
     if not ids.shape[1] or not bool(mask.any(-1).all()):
         return None
-    _, cache = _continued(model, ids, mask, None, 1, ends, greedy=ids.new_ones(len(ids)).bool())
+    _, cache = _extend(model, ids, mask, None, 1, ends, greedy=ids.new_ones(len(ids)).bool())
     if cache is not None:
         cache.reorder_cache(copies)
     return cache
 
 
-def _continued(
+def _extend(
     model: Any, ids: Tensor, mask: Tensor, cache: Any, more: int, ends: tuple[Sequence[int], int], greedy: Tensor
 ) -> tuple[Tensor, Any]:
-    """Return the rows with up to ``more`` new tokens, and the cache that the next call goes on from, if any."""
+    """Return the rows with up to ``more`` new tokens, and the cache for the next call, if there is one."""
     import torch
 
-    sampled = (~greedy).nonzero()[:, 0]
+    sampled_rows = (~greedy).nonzero()[:, 0]
 
-    def drawn(ids: Tensor, scores: Tensor) -> Tensor:
+    def draw(ids: Tensor, scores: Tensor) -> Tensor:
         """Make the token that is drawn for each sampled row the best one."""
-        bounds = scores[sampled].softmax(-1).cumsum(-1)
+        bounds = scores[sampled_rows].softmax(-1).cumsum(-1)
         tokens = torch.searchsorted(bounds, torch.rand_like(bounds[:, :1]) * bounds[:, -1:], right=True)
-        return scores.index_put((sampled, tokens[:, 0]), scores.new_tensor(torch.inf))
+        return scores.index_put((sampled_rows, tokens[:, 0]), scores.new_tensor(torch.inf))
 
     with torch.inference_mode():
         output = model.generate(
@@ -85,7 +86,7 @@ def _continued(
             temperature=None,
             top_p=None,
             top_k=None,
-            logits_processor=[drawn] if len(sampled) else [],
+            logits_processor=[draw] if len(sampled_rows) else [],
             repetition_penalty=1.0,
             synced_gpus=False,  # each process has a whole model, and batches of its own
             use_cache=True,
@@ -97,7 +98,7 @@ def _continued(
     return output.sequences, getattr(output, "past_key_values", None)
 
 
-def _until_stop(answer: list[int], stops: Sequence[int]) -> list[int]:
-    """Cut behind the first stop token."""
-    end = next((place for place, token in enumerate(answer) if token in stops), len(answer))
-    return answer[: end + 1]
+def _cut_behind_eos(ids: list[int], eos_ids: Sequence[int]) -> list[int]:
+    """Cut behind the first EOS."""
+    end = next((place for place, token in enumerate(ids) if token in eos_ids), len(ids))
+    return ids[: end + 1]

@@ -1,4 +1,4 @@
-"""How sure a number is: 95 % intervals over prompts, and differences between two runs on the prompts they share."""
+"""Estimates 95 % intervals over prompts, also of differences between two runs on the prompts they share."""
 
 from __future__ import annotations
 
@@ -51,22 +51,22 @@ def bootstrap(numerators: Sequence[float] | Column, denominators: Sequence[float
     return _estimate(np.stack([top, below], 1), _ratio)
 
 
-def paired(a: tuple[Column, Column], b: tuple[Column, Column]) -> Estimate:
+def bootstrap_difference(a: tuple[Column, Column], b: tuple[Column, Column]) -> Estimate:
     """Return ratio a minus ratio b, each (numerators, denominators) over the same prompts, resampled together."""
     return _estimate(np.stack([*a, *b], 1).astype(float), lambda sums: _ratio(sums[:, :2]) - _ratio(sums[:, 2:]))
 
 
-def median(values: Sequence[float] | Column, less: Sequence[float] | Column | None = None) -> Estimate:
+def bootstrap_median(values: Sequence[float] | Column, less: Sequence[float] | Column | None = None) -> Estimate:
     """Return the median, or the difference between the medians of two runs on the same prompts."""
     columns = np.asarray(values, float)[:, None] if less is None else np.stack([values, less], 1).astype(float)
     drawn = np.random.default_rng(0).integers(len(columns), size=(RESAMPLES, len(columns)))
 
-    def told(found: Column) -> Column:
+    def take_medians(found: Column) -> Column:
         middle: Column = np.median(found, axis=-2)
         return middle[..., 0] - (0 if less is None else middle[..., 1])
 
-    low, high = np.quantile(told(columns[drawn]), _ENDS)
-    return Estimate(float(told(columns)), float(low), float(high))
+    low, high = np.quantile(take_medians(columns[drawn]), _ENDS)
+    return Estimate(float(take_medians(columns)), float(low), float(high))
 
 
 _ENDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
@@ -78,17 +78,17 @@ def _ratio(sums: Column) -> Column:
     return ratio
 
 
-def _estimate(columns: Column, told: Callable[[Column], Column]) -> Estimate:
-    """Estimate ``told`` of the columns' sums, and its interval from resampled rows."""
-    value = float(told(columns.sum(0)[None])[0])
+def _estimate(columns: Column, statistic: Callable[[Column], Column]) -> Estimate:
+    """Estimate ``statistic`` of the columns' sums, and its interval from resampled rows."""
+    value = float(statistic(columns.sum(0)[None])[0])
     if math.isnan(value):
         return Estimate(value, value, value)
-    low, high = np.nanquantile(told(_draws(len(columns)) @ columns), _ENDS)
+    low, high = np.nanquantile(statistic(_draw_prompts(len(columns)) @ columns), _ENDS)
     return Estimate(value, float(low), float(high))
 
 
 @functools.lru_cache(maxsize=8)
-def _draws(count: int) -> Column:
+def _draw_prompts(count: int) -> Column:
     """Return how often each prompt is drawn in each resample: the same for every number and run."""
     drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
     return drawn.astype(np.float32)

@@ -1,4 +1,4 @@
-"""The judge that a configuration names, made from its keys."""
+"""Builds the judge that a configuration names, and asks it about a run's completions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def build_judge(group: Mapping[str, Any]) -> Judge:
     """Return the judge of the group ``judge``: its ``name``, and the other keys for its constructor.
 
     Raises:
-        UserError: no plugin adds it, or it does not take one of the keys.
+        UserError: no plugin adds it, or it does not take one of its keys.
     """
     name = str(group["name"])
     judge_class = registry().judge(name)
@@ -31,16 +31,16 @@ def build_judge(group: Mapping[str, Any]) -> Judge:
         raise UserError(f"judge={name}: {explain_arguments(error, judge_class)}") from None
 
 
-def named_judge(name: str, overrides: Sequence[str]) -> Judge:
+def load_judge(name: str, overrides: Sequence[str]) -> Judge:
     """Return the judge of ``conf/judge/<name>.yaml``, with overrides such as ``judge.least=5``.
 
     Raises:
         UserError: as :func:`build_judge`, or the YAML is not there or lacks a value.
     """
-    return build_judge(_group(name, overrides))
+    return build_judge(_compose_group(name, overrides))
 
 
-def _group(name: str, overrides: Sequence[str]) -> dict[str, Any]:
+def _compose_group(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     from hydra.errors import HydraException, MissingConfigException
     from omegaconf import OmegaConf
 
@@ -62,7 +62,7 @@ def _group(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     return group
 
 
-def configured_judge(cfg: DictConfig) -> Judge | None:
+def build_configured_judge(cfg: DictConfig) -> Judge | None:
     """Return the judge of the group ``judge``, or None where none is chosen.
 
     Raises:
@@ -73,12 +73,12 @@ def configured_judge(cfg: DictConfig) -> Judge | None:
     return None if cfg.name == "none" else build_judge(to_plain(cfg))
 
 
-def judged(lines: list[dict[str, Any]], judge: Judge | None) -> list[dict[str, Any]]:
-    """Return the lines of ``answers.jsonl`` with what the judge says of each greedy answer, beside the start model's.
+def judge_lines(lines: list[dict[str, Any]], judge: Judge | None) -> list[dict[str, Any]]:
+    """Return the lines of ``answers.jsonl`` with a verdict on each greedy completion against the start model's.
 
-    A judge that cannot go on costs no run its result: what it did not judge stays open, and is told.
+    A judge that stops costs no run its result: a warning says so, and what it did not judge has no verdict.
     """
-    from alignzoo.evaluate.verdicts import Unfinished, win_rate
+    from alignzoo.evaluate.verdicts import JudgeStopped, judge_pairs
 
     if judge is None or not lines:
         return lines
@@ -86,8 +86,8 @@ def judged(lines: list[dict[str, Any]], judge: Judge | None) -> list[dict[str, A
     after, before = ([line[side]["text"] for line in lines] for side in ("after", "before"))
     verdicts: Sequence[float | None]
     try:
-        verdicts = win_rate(judge, prompts, after, before)
-    except Unfinished as error:
+        verdicts = judge_pairs(judge, prompts, after, before)
+    except JudgeStopped as error:
         log.warning("%s", error)
         verdicts = error.verdicts
     rows = zip(lines, verdicts, strict=True)

@@ -1,4 +1,4 @@
-"""The yardstick of reward models: how they score the held-out pairs. It needs no generation, and there is no KL."""
+"""Measures how a reward model scores the held-out pairs; it generates nothing, so there is no KL."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.evaluate.likelihood import padded
-from alignzoo.evaluate.yardstick import evaluating
+from alignzoo.evaluate.likelihood import pad_pairs
+from alignzoo.evaluate.yardstick import evaluation_mode
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Scored:
+class PairScores:
     """A reward model's scores of one held-out pair, in its own unit."""
 
     chosen_score: float
@@ -41,23 +41,23 @@ class RewardYardstick:
         """The run's number for sweeps and leaderboards, whatever ``evaluate.objective`` says of policies."""
         return "reward_accuracy"
 
-    def measure_start(self, model: Any, identity: str) -> list[Scored]:
-        """Score the pairs before the training; unlike a policy's, this is not kept: its output is random."""
+    def measure_start(self, model: Any, identity: str) -> list[PairScores]:
+        """Score the pairs before the training; unlike a policy's, this is not cached: its output is random."""
         return self.measure(model, None)
 
-    def measure(self, model: Any, start: Callable[[], Any] | None) -> list[Scored]:
+    def measure(self, model: Any, start: Callable[[], Any] | None) -> list[PairScores]:
         """Score the pairs; the model is left in the mode it came in, and ``start`` is not needed."""
-        with evaluating(model):
-            chosen, rejected = (self._scores(model, column) for column in ("chosen_ids", "rejected_ids"))
-        return [Scored(*pair) for pair in zip(chosen, rejected, strict=True)]
+        with evaluation_mode(model):
+            chosen, rejected = (self._score(model, column) for column in ("chosen_ids", "rejected_ids"))
+        return [PairScores(*pair) for pair in zip(chosen, rejected, strict=True)]
 
-    def lines(self, before: Sequence[Scored], after: Sequence[Scored]) -> list[dict[str, Any]]:
-        """Return one line a held-out prompt, as ``answers.jsonl`` holds them."""
+    def make_lines(self, before: Sequence[PairScores], after: Sequence[PairScores]) -> list[dict[str, Any]]:
+        """Return one line per held-out prompt, as ``answers.jsonl`` holds them."""
         prompts = [json.loads(prompt)[-1]["content"] for prompt in self.rows["prompt"]]
         rows = zip(self.rows["id"], prompts, before, after, strict=True)
         return [{"id": i, "prompt": prompt, "before": asdict(b), "after": asdict(a)} for i, prompt, b, a in rows]
 
-    def _scores(self, model: Any, column: str) -> list[float]:
+    def _score(self, model: Any, column: str) -> list[float]:
         """Score each prompt with its answer in ``column``; those of like length go through the model together."""
         import torch
 
@@ -66,7 +66,7 @@ class RewardYardstick:
         scores = [0.0] * len(pairs)
         for start in range(0, len(order), self.cfg.batch_size):
             places = order[start : start + self.cfg.batch_size]
-            ids, mask, _ = padded([pairs[i] for i in places], self.pad, model.device)
+            ids, mask, _ = pad_pairs([pairs[i] for i in places], self.pad, model.device)
             with torch.inference_mode():
                 found = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, 0]
             for place, score in zip(places, found.float().tolist(), strict=True):

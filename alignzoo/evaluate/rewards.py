@@ -1,4 +1,4 @@
-"""Rewards as TRL calls them: with names of their own, checked for count and finiteness."""
+"""Builds the configured rewards as TRL calls them, and checks the number and finiteness of their scores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from alignzoo.system.errors import UserError, explain_arguments
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from alignzoo.evaluate.yardstick import Seen
+    from alignzoo.evaluate.yardstick import RowMeasurement
     from alignzoo.plugin.method import Method
     from alignzoo.plugin.reward import Reward
 
@@ -24,26 +24,26 @@ RewardFunction = Callable[..., list[float]]
 
 
 class Rewards(NamedTuple):
-    """The group ``reward``, as TRL calls its functions, and their weights."""
+    """The functions of the group ``reward``, as TRL calls them, and their weights."""
 
     functions: list[RewardFunction]
     weights: list[float]
     stops: list[int]
 
-    def score(self, rows: Dataset, seen: Sequence[Seen]) -> list[float]:
-        """Return the weighted sum of the rewards of each held-out row's greedy answer."""
+    def score(self, rows: Dataset, measured: Sequence[RowMeasurement]) -> list[float]:
+        """Return the weighted sum of the rewards of each held-out row's greedy completion."""
         prompts = [json.loads(prompt) for prompt in rows["prompt"]]
-        ids = [[self.stops[0]] if answer.ended else [] for answer in seen]
+        ids = [[self.stops[0]] if answer.ended else [] for answer in measured]
         extras = [json.loads(extra) for extra in rows["extra"]]
         columns = {name: [extra.get(name) for extra in extras] for name in (extras[0] if extras else {})}
-        totals = [0.0] * len(seen)
+        totals = [0.0] * len(measured)
         for function, weight in zip(self.functions, self.weights, strict=True):
-            scores = function(prompts, [answer.text for answer in seen], ids, **columns)
+            scores = function(prompts, [answer.text for answer in measured], ids, **columns)
             totals = [total + weight * score for total, score in zip(totals, scores, strict=True)]
         return totals
 
 
-def configured_rewards(
+def build_configured_rewards(
     cfg: DictConfig, method: type[Method], rows: Dataset, heldout: Dataset, stops: list[int]
 ) -> Rewards:
     """Return the run's rewards; none where the method does not learn from them and the held-out rows lack a column.
@@ -65,7 +65,7 @@ def build_rewards(cfg: DictConfig, columns: set[str], stops: list[int]) -> Rewar
     Args:
         cfg: the group ``reward``: name -> weight and the reward's own keyword arguments.
         columns: the dataset's columns.
-        stops: token ids that end an answer.
+        stops: token ids of EOS.
 
     Raises:
         UserError: a reward needs a column that the dataset lacks, or does not take one of its keys.
@@ -85,28 +85,28 @@ def build_rewards(cfg: DictConfig, columns: set[str], stops: list[int]) -> Rewar
             reward = reward_class(**arguments)
         except TypeError as error:
             raise UserError(f"reward.{name}: {explain_arguments(error, reward_class)}") from None
-        functions.append(as_function(reward, stops))
+        functions.append(wrap_reward(reward, stops))
     return Rewards(functions, weights, stops)
 
 
-def as_function(reward: Reward, stops: list[int]) -> RewardFunction:
-    """Wrap ``reward`` in a function that has its name, since TRL names metrics after functions."""
+def wrap_reward(reward: Reward, stops: list[int]) -> RewardFunction:
+    """Return ``reward`` as a function of its name, since TRL names metrics after functions."""
 
     ends = set(stops)
 
     def function(
         prompts: list[Any], completions: list[Any], completion_ids: list[list[int]], **columns: Any
     ) -> list[float]:
-        answers = [_last_text(completion) for completion in completions]
-        columns["ended"] = [not ends.isdisjoint(ids) for ids in completion_ids]  # some trainers pad behind the stop
-        columns["whole_prompts"] = [_whole(prompt) for prompt in prompts]
-        scores = reward([_last_text(prompt) for prompt in prompts], answers, **columns)
-        if len(scores) != len(answers):
-            raise UserError(f"reward={reward.name} returned {len(scores)} scores for {len(answers)} answers.")
-        for score, answer in zip(scores, answers, strict=True):
+        texts = [_read_last_text(completion) for completion in completions]
+        columns["ended"] = [not ends.isdisjoint(ids) for ids in completion_ids]  # some trainers pad behind EOS
+        columns["whole_prompts"] = [_whole_prompt(prompt) for prompt in prompts]
+        scores = reward([_read_last_text(prompt) for prompt in prompts], texts, **columns)
+        if len(scores) != len(texts):
+            raise UserError(f"reward={reward.name} returned {len(scores)} scores for {len(texts)} completions.")
+        for score, text in zip(scores, texts, strict=True):
             if not math.isfinite(score):
                 raise UserError(
-                    f"reward={reward.name} returned {score} for the answer {answer[:60]!r}; it must be finite."
+                    f"reward={reward.name} returned {score} for the completion {text[:60]!r}; it must be finite."
                 )
         return scores
 
@@ -115,11 +115,11 @@ def as_function(reward: Reward, stops: list[int]) -> RewardFunction:
     return function
 
 
-def _whole(prompt: Any) -> Any:
+def _whole_prompt(prompt: Any) -> Any:
     """Return a prompt's messages, or its text where it is a plain one."""
     return prompt if isinstance(prompt, str) or prompt[0]["role"] != "text" else str(prompt[0]["content"])
 
 
-def _last_text(turns: Any) -> str:
+def _read_last_text(turns: Any) -> str:
     """Return a plain text, or the last message's."""
     return turns if isinstance(turns, str) else str(turns[-1]["content"])

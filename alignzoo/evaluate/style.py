@@ -26,29 +26,29 @@ _CODE = re.compile(r"^[ \t]*```|`[^`\n]+`", re.MULTILINE)
 _SENTENCE_END = re.compile(r"[.!?\u2026\u3002\uff01\uff1f][\"'\u201d\u2019\u00bb)\]*_]*$")
 
 
-def words(text: str) -> int:
+def count_words(text: str) -> int:
     """Count the words between blanks."""
     return len(text.split())
 
 
-def trigrams(text: str) -> tuple[int, int]:
+def count_trigrams(text: str) -> tuple[int, int]:
     """Count the distinct word 3-grams and all of them; words are what stands between blanks, their case kept."""
     found = text.split()
     every = list(zip(found, found[1:], found[2:], strict=False))
     return len(set(every)), len(every)
 
 
-def finishes(text: str) -> float:
+def ends_in_sentence(text: str) -> float:
     """Return 1 where the text ends in a sentence's punctuation, closing quotes and brackets aside."""
     return float(_SENTENCE_END.search(text.rstrip()) is not None)
 
 
-def refusal(text: str) -> float:
+def is_refusal(text: str) -> float:
     """Return 1 where the text begins as a refusal does ("I'm sorry", "As an AI")."""
     return float(refuses(text))
 
 
-def hedges(text: str) -> float:
+def count_hedges(text: str) -> float:
     """Count the hedges ("it depends", "may", "might", "generally")."""
     return len(HEDGES.findall(text))
 
@@ -78,15 +78,15 @@ def has_code(text: str) -> float:
     return float(_CODE.search(text) is not None)
 
 
-def repeated_trigrams(text: str) -> float:
+def count_repeated_trigrams(text: str) -> float:
     """Count the word 3-grams that stood in the text before."""
-    distinct, every = trigrams(text)
+    distinct, every = count_trigrams(text)
     return every - distinct
 
 
-def hundreds(text: str) -> float:
+def count_hundreds_of_words(text: str) -> float:
     """Count the words, in hundreds."""
-    return words(text) / 100
+    return count_words(text) / 100
 
 
 @dataclass(frozen=True)
@@ -111,16 +111,16 @@ class Axis:
 
 
 AXES = {
-    "words": Axis("length", "words per completion", "{:.0f}", words),
+    "words": Axis("length", "words per completion", "{:.0f}", count_words),
     "ended": Axis("ending", "end with EOS", "{:.0%}", float, of="ended"),
-    "finishes": Axis("ending", "end in a whole sentence", "{:.0%}", finishes),
-    "refusals": Axis("refusal style", "begin as a refusal", "{:.0%}", refusal),
-    "hedges": Axis("hedging", "hedges per 100 words", "{:.1f}", hedges, hundreds),
+    "finishes": Axis("ending", "end in a whole sentence", "{:.0%}", ends_in_sentence),
+    "refusals": Axis("refusal style", "begin as a refusal", "{:.0%}", is_refusal),
+    "hedges": Axis("hedging", "hedges per 100 words", "{:.1f}", count_hedges, count_hundreds_of_words),
     "lists": Axis("formatting", "with a list", "{:.0%}", has_list),
     "headings": Axis("formatting", "with a heading", "{:.0%}", has_heading),
     "bold": Axis("formatting", "with bold", "{:.0%}", has_bold),
     "code": Axis("formatting", "with code", "{:.0%}", has_code),
     "repetition": Axis(
-        "repetition", "repeated word 3-grams", "{:.0%}", repeated_trigrams, lambda text: trigrams(text)[1]
+        "repetition", "repeated word 3-grams", "{:.0%}", count_repeated_trigrams, lambda text: count_trigrams(text)[1]
     ),
 }

@@ -1,4 +1,4 @@
-"""What can be measured: a run, a checkpoint, the folder of a model, or a hub id; and the configuration for it."""
+"""Resolves what `evaluate` and `chat` are given: a run, a checkpoint, a model's folder or a hub id."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from alignzoo.system.hub import is_local_path
 
 @dataclass(frozen=True)
 class Target:
-    """One thing to measure."""
+    """A model to measure and the configuration for it."""
 
     name: str
     cfg: DictConfig
@@ -29,7 +29,7 @@ class Target:
     """The run folder that it belongs to, or None."""
 
 
-def target(word: str, overrides: Sequence[str]) -> Target:
+def resolve_target(word: str, overrides: Sequence[str]) -> Target:
     """Return what ``word`` names; a run brings its configuration, anything else takes that of ``overrides``.
 
     Raises:
@@ -44,11 +44,11 @@ def target(word: str, overrides: Sequence[str]) -> Target:
     model = path / "model" if (path / CONFIG).is_file() else path
     if not any((model / name).is_file() for name in ("config.json", "adapter_config.json")):
         raise UserError(f"{word} holds no trained model: name a run that has finished, or a model's folder.")
-    cfg = compose(overrides) if run is None else run_config(run, overrides)
+    cfg = compose(overrides) if run is None else load_run_config(run, overrides)
     return Target(word, cfg, model.resolve(), run)
 
 
-def run_config(run: Path, overrides: Sequence[str]) -> DictConfig:
+def load_run_config(run: Path, overrides: Sequence[str]) -> DictConfig:
     """Return the configuration of a run, with values of ``overrides`` in place of its own."""
     cfg = Run(run).load_config()
     OmegaConf.set_struct(cfg, True)

@@ -1,4 +1,4 @@
-"""A judge's verdicts, kept on disk as they come: what was judged once is not judged, or paid for, again."""
+"""Asks a judge for verdicts and caches them as they come, so that no pair is judged, or paid for, twice."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ VERDICTS = (0.0, 0.5, 1.0)
 Row = tuple[str, str, str]
 
 
-class Unfinished(UserError):
-    """The judge stopped midway; ``verdicts`` has what is known so far, None for the rest."""
+class JudgeStopped(UserError):
+    """The judge stopped midway; ``verdicts`` has the verdicts so far, None for the rest."""
 
     def __init__(self, text: str, verdicts: list[float | None]) -> None:
         super().__init__(text)
         self.verdicts = verdicts
 
 
-def win_rate(judge: Judge, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> list[float]:
+def judge_pairs(judge: Judge, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> list[float]:
     """Return one verdict a prompt: 1.0 where A wins, 0.0 where B wins, 0.5 for a tie; their mean is A's win rate.
 
     The judge is asked only for pairs that it has not judged before; two equal answers are a tie, and not asked for.
 
     Raises:
-        Unfinished: the judge could not go on, or returned what is no verdict.
+        JudgeStopped: the judge could not go on, or returned something that is not a verdict.
     """
     rows = list(zip(prompts, a, b, strict=True))
     keys = [_hash(row) for row in rows]
@@ -44,13 +44,15 @@ def win_rate(judge: Judge, prompts: Sequence[str], a: Sequence[str], b: Sequence
     asked = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}
     judge.total = len(asked)
     try:
-        for verdicts in _judged(judge, asked):
+        for verdicts in _ask_judge(judge, asked):
             _append(file, verdicts)
             known |= verdicts
     except UserError as error:
         found = [known.get(key) for key in keys]
-        kept = f"{sum(v is not None for v in found)} of {len(rows)} verdicts are kept; the same command goes on there."
-        raise Unfinished(f"{' '.join(str(error).splitlines())}\n{kept}", found) from error
+        kept = (
+            f"{sum(v is not None for v in found)} of {len(rows)} verdicts are cached; the same command resumes there."
+        )
+        raise JudgeStopped(f"{' '.join(str(error).splitlines())}\n{kept}", found) from error
     return [known[key] for key in keys]
 
 
@@ -64,7 +66,7 @@ def _hash(content: Any) -> str:
 
 
 def _read(file: Path) -> dict[str, float]:
-    """Return the verdicts by key; a line that a killed process left torn is passed over."""
+    """Return the verdicts by key; a line that a killed process left torn is skipped."""
     known: dict[str, float] = {}
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []
     for line in lines:
@@ -86,24 +88,24 @@ def _append(file: Path, verdicts: dict[str, float]) -> None:
         stream.write(text.encode())
 
 
-def _judged(judge: Judge, rows: dict[str, Row]) -> Iterator[dict[str, float]]:
+def _ask_judge(judge: Judge, rows: dict[str, Row]) -> Iterator[dict[str, float]]:
     """Yield verdicts as they come, by key."""
     keys = list(rows)
     parts = [keys[start : start + judge.batch_size] for start in range(0, len(keys), judge.batch_size)]
 
     def ask(part: list[str]) -> dict[str, float]:
-        return dict(zip(part, _checked(judge, [rows[key] for key in part]), strict=True))
+        return dict(zip(part, _check_verdicts(judge, [rows[key] for key in part]), strict=True))
 
     if judge.at_once == 1:
         yield from map(ask, parts)
     else:
-        yield from _in_threads(ask, parts, judge.at_once)
+        yield from _ask_in_threads(ask, parts, judge.at_once)
 
 
-def _in_threads(
+def _ask_in_threads(
     ask: Callable[[list[str]], dict[str, float]], parts: list[list[str]], at_once: int
 ) -> Iterator[dict[str, float]]:
-    """Ask side by side. After a failure no further call begins, but those under way are waited for and kept."""
+    """Ask side by side. After a failure no further call begins, but those under way are waited for and cached."""
     stop = threading.Event()
     failed: BaseException | None = None
 
@@ -129,7 +131,7 @@ def _in_threads(
         raise failed
 
 
-def _checked(judge: Judge, rows: list[Row]) -> list[float]:
+def _check_verdicts(judge: Judge, rows: list[Row]) -> list[float]:
     prompts, a, b = (list(column) for column in zip(*rows, strict=True))
     verdicts = judge(prompts, a, b)
     if len(verdicts) != len(rows):

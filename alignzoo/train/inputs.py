@@ -14,7 +14,7 @@ from alignzoo.data.prepare import Prepared, prepare
 from alignzoo.data.sources import heldout_source, training_sources
 from alignzoo.data.tokenise import Tokeniser
 from alignzoo.evaluate.reward_yardstick import RewardYardstick
-from alignzoo.evaluate.rewards import Rewards, configured_rewards
+from alignzoo.evaluate.rewards import Rewards, build_configured_rewards
 from alignzoo.evaluate.yardstick import Yardstick
 from alignzoo.models import load, reward_model, start_model
 from alignzoo.plan.updates import Plan, make_plan, mean_length
@@ -96,9 +96,9 @@ class RunInputs:
         """The group ``reward``, for training and measuring.
 
         Raises:
-            UserError: as :func:`alignzoo.evaluate.rewards.configured_rewards`.
+            UserError: as :func:`alignzoo.evaluate.rewards.build_configured_rewards`.
         """
-        return configured_rewards(self.cfg, self.method, self.rows, self.data.heldout, self.eos_ids)
+        return build_configured_rewards(self.cfg, self.method, self.rows, self.data.heldout, self.eos_ids)
 
     def trl_config(self, folder: Path) -> Any:
         """Return the method's TRL config for a run in ``folder``."""

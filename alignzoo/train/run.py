@@ -9,8 +9,8 @@ import transformers
 
 from alignzoo.data.findings import findings
 from alignzoo.data.manifest import fingerprints
-from alignzoo.evaluate.judge import configured_judge, judged
-from alignzoo.evaluate.metrics import told
+from alignzoo.evaluate.judge import build_configured_judge, judge_lines
+from alignzoo.evaluate.metrics import summarise
 from alignzoo.models import start_model
 from alignzoo.models.shared_prefix.patch import share_prefixes, sharing_ends
 from alignzoo.plan.footprint import planned_peak
@@ -56,7 +56,7 @@ def train(
     record.write_manifest(inputs.data.manifest)
     found = findings(checked.cfg, inputs.data, stops=False, most=INSPECTED)
     print_plan(inputs.data, checked.method.data, inputs.plan, found)
-    judge = configured_judge(checked.cfg.judge)
+    judge = build_configured_judge(checked.cfg.judge)
     args = inputs.trl_config(record.folder)  # before a weight is loaded: TRL may refuse it
 
     planned_memory = planned_peak(checked, inputs.start, inputs.data, inputs.rows)
@@ -75,9 +75,9 @@ def train(
     if ranks.rank() != 0:  # the main process alone judges, and writes the result
         return {}
     with ranks.work_alone():
-        lines = judged(yardstick.lines(before, after), judge)
+        lines = judge_lines(yardstick.make_lines(before, after), judge)
     cost = {**_cost(inputs, trainer, saving, training, measuring, started), "planned_memory_bytes": planned_memory}
-    result = {**_begun_with(inputs, yardstick.objective, data), **told(lines), "cost": cost}
+    result = {**_begun_with(inputs, yardstick.objective, data), **summarise(lines), "cost": cost}
     _write(result, lines, checked, record)
     tracker.summary({**result["after"], **cost})
     print_answers(lines, checked.cfg.evaluate.shown)

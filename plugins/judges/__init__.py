@@ -46,16 +46,18 @@ class Rule(Judge):
 
     def _score(self, answer: str) -> float:
         """Return minus the number of words; minus infinity for an incomplete answer."""
-        from alignzoo.evaluate.style import words
+        from alignzoo.evaluate.style import count_words
 
-        return -float(words(answer)) if self.is_complete(answer) else -1e9
+        return -float(count_words(answer)) if self.is_complete(answer) else -1e9
 
     def is_complete(self, answer: str) -> bool:
         """Tell whether an answer is complete by the rule above."""
-        from alignzoo.evaluate.style import finishes, trigrams, words
+        from alignzoo.evaluate.style import count_trigrams, count_words, ends_in_sentence
 
-        distinct, every = trigrams(answer.casefold())
-        return words(answer) >= self.least and bool(finishes(answer)) and distinct >= self.distinct * every
+        distinct, every = count_trigrams(answer.casefold())
+        return (
+            count_words(answer) >= self.least and bool(ends_in_sentence(answer)) and distinct >= self.distinct * every
+        )
 
 
 class RewardModel(Judge):

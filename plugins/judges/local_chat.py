@@ -33,11 +33,14 @@ class LocalChat:
 
     def ask(self, texts: Sequence[str]) -> list[str]:
         """Return one answer a text; all go through the model at once."""
-        from alignzoo.evaluate.answers import answer
+        from alignzoo.evaluate.completions import generate_greedy
 
         chats = [self._prompt(text) for text in texts]
         ids = self.tokenizer(chats, add_special_tokens=False).input_ids  # the template writes its own special tokens
-        return [found.text for found in answer(self.model, self.tokenizer, ids, self._stops(), self.limit, len(ids))]
+        return [
+            found.text
+            for found in generate_greedy(self.model, self.tokenizer, ids, self._stops(), self.limit, len(ids))
+        ]
 
     def _prompt(self, text: str) -> str:
         messages = [{"role": "user", "content": text}]

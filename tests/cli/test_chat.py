@@ -21,7 +21,7 @@ from inprocess import Outcome, call
 from inprocess import run as run_in_process
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from alignzoo.evaluate.answers import answer
+from alignzoo.evaluate.completions import generate_greedy
 from alignzoo.models.tiny import make_tiny
 
 if sys.platform == "win32":
@@ -67,7 +67,7 @@ def expected(folder: Path, *turns: str, system: str | None = None, template: boo
         tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) if template else turns[-1]
     )
     ids = tokenizer(text, add_special_tokens=False).input_ids
-    (found,) = answer(model, tokenizer, [ids], [tokenizer.eos_token_id], 12, 1)
+    (found,) = generate_greedy(model, tokenizer, [ids], [tokenizer.eos_token_id], 12, 1)
     return found.text
 
 
@@ -145,7 +145,7 @@ def adapted(base: Path, adapter: Path) -> str:
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": SALT}], tokenize=False, add_generation_prompt=True
     )
-    (found,) = answer(model, tokenizer, [tokenizer(text).input_ids], [tokenizer.eos_token_id], 12, 1)
+    (found,) = generate_greedy(model, tokenizer, [tokenizer(text).input_ids], [tokenizer.eos_token_id], 12, 1)
     return found.text
 
 

@@ -94,7 +94,7 @@ def test_runs_on_other_rows_are_named(tmp_path: Path, compared: Compared) -> Non
     runs = make_run(tmp_path / "a", [SHORT]), make_run(tmp_path / "b", [SHORT], "ipo", start=OTHER, train="u")
     assert compared(*runs)["notes"] == [
         "B trained on other rows or tokens than A: python -m alignzoo manifest names them.",
-        "B began from other answers than A on 1 prompts: the start shown is A's.",
+        "B began from other completions than A on 1 prompts: the start shown is A's.",
     ]
 
 
@@ -119,8 +119,8 @@ def test_a_person_who_stops_keeps_what_was_judged(
     assert run_command(["compare", str(run), "--judge", "person", "--html", str(tmp_path / "page.html")]) == 1
     out = capsys.readouterr().out
     assert "A beats start on 50%" in out
-    assert "1 of 3 verdicts are kept" in out
-    assert "1 of 3 verdicts are kept" in (tmp_path / "page.html").read_text()
+    assert "1 of 3 verdicts are cached" in out
+    assert "1 of 3 verdicts are cached" in (tmp_path / "page.html").read_text()
 
 
 def test_the_terminal_prints_texts_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,8 +138,8 @@ def test_the_terminal_prints_texts_as_they_are(tmp_path: Path, capsys: pytest.Ca
 def test_a_folder_that_cannot_be_compared(tmp_path: Path, kind: str) -> None:
     a, b = make_run(tmp_path / "a", [SHORT]), make_run(tmp_path / "b", [SHORT])
     told = {
-        "nothing": "is no finished run",
-        "no result": "is no finished run: it has no result.json",
+        "nothing": "is not a finished run",
+        "no result": "is not a finished run: it has no result.json",
         "no answers": "has no answers.jsonl",
         "torn": "cannot be read",
         "old": "cannot be read: KeyError",

@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 from statsmodels.stats.proportion import proportion_confint
 
-from alignzoo.evaluate.intervals import Estimate, bootstrap, median, paired, wilson
+from alignzoo.evaluate.intervals import Estimate, bootstrap, bootstrap_difference, bootstrap_median, wilson
 
 
 @pytest.mark.parametrize(("successes", "count"), [(0, 1), (1, 1), (0, 48), (48, 48), (24, 48), (3, 7), (45.5, 48)])
@@ -54,7 +54,7 @@ def test_a_ratio_is_scipys() -> None:
 
 
 def test_a_median_is_scipys() -> None:
-    found = median(sample(61))
+    found = bootstrap_median(sample(61))
     assert found.value == np.median(sample(61))
     assert close(found, scipys((sample(61),), np.median))
 
@@ -64,7 +64,7 @@ def test_a_paired_difference_is_scipys() -> None:
     first = sample()
     second = first + np.random.default_rng(3).normal(0.5, 0.5, 60)
     ones = np.ones(60)
-    found = paired((second, ones), (first, ones))
+    found = bootstrap_difference((second, ones), (first, ones))
     assert found.value == pytest.approx((second - first).mean())
     assert close(found, scipys((second - first,), np.mean))
     assert not found.is_zero
@@ -73,19 +73,19 @@ def test_a_paired_difference_is_scipys() -> None:
 
 def test_equal_runs_differ_by_nothing() -> None:
     columns = sample(), sample() + 1
-    assert paired(columns, columns) == Estimate(0, 0, 0)
-    assert median(sample(), sample()) == Estimate(0, 0, 0)
-    assert paired(columns, columns).is_zero
+    assert bootstrap_difference(columns, columns) == Estimate(0, 0, 0)
+    assert bootstrap_median(sample(), sample()) == Estimate(0, 0, 0)
+    assert bootstrap_difference(columns, columns).is_zero
 
 
 def test_a_shift_of_the_median_is_found() -> None:
-    found = median(sample() + 2, sample())
+    found = bootstrap_median(sample() + 2, sample())
     assert (found.value, found.low, found.high) == pytest.approx((2, 2, 2))
 
 
 def test_nothing_over_nothing_is_no_number() -> None:
     assert all(map(math.isnan, astuple(bootstrap([0, 0], [0, 0]))))
-    assert math.isnan(paired((np.zeros(2), np.zeros(2)), (np.ones(2), np.ones(2))).value)
+    assert math.isnan(bootstrap_difference((np.zeros(2), np.zeros(2)), (np.ones(2), np.ones(2))).value)
 
 
 def test_the_same_numbers_have_the_same_interval() -> None:

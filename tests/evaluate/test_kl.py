@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from alignzoo.evaluate.answers import answer_and_sample
-from alignzoo.evaluate.kl import own_sample_kl
+from alignzoo.evaluate.completions import generate_greedy_and_sampled
+from alignzoo.evaluate.kl import estimate_kl
 
 PROMPTS = [[5, 6, 7], [8], [9, 10], [11, 12, 13, 14]]
 
@@ -37,12 +37,12 @@ def moved(loaded: tuple[Any, Any]) -> Any:
 
 
 def sample(model: Any, tokenizer: Any) -> list[tuple[list[int], list[int]]]:
-    answered = answer_and_sample(model, tokenizer, PROMPTS, [2], 12, 4)
+    answered = generate_greedy_and_sampled(model, tokenizer, PROMPTS, [2], 12, 4)
     return [(prompt, ids) for prompt, (_, ids) in zip(PROMPTS, answered, strict=True)]
 
 
 def kl(model: Any, start: Any, tokenizer: Any, size: int = 4) -> list[tuple[float, int]]:
-    return own_sample_kl(model, start, sample(model, tokenizer), size, tokenizer.pad_token_id)
+    return estimate_kl(model, start, sample(model, tokenizer), size, tokenizer.pad_token_id)
 
 
 def test_a_model_is_no_distance_from_itself(loaded: tuple[Any, Any]) -> None:

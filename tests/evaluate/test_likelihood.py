@@ -46,46 +46,46 @@ def by_hand(model: Any, prompt: list[int], answer: list[int]) -> float:
 
 
 def test_sums_are_those_worked_out_token_by_token(model: Any) -> None:
-    from alignzoo.evaluate.likelihood import answer_logprobs
+    from alignzoo.evaluate.likelihood import compute_logprobs
 
-    found = answer_logprobs(model, PAIRS, batch_size=4, pad=0)
+    found = compute_logprobs(model, PAIRS, batch_size=4, pad=0)
     assert found == pytest.approx([by_hand(model, *pair) for pair in PAIRS], abs=1e-4)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
 def test_the_batch_size_changes_nothing(model: Any, size: int) -> None:
-    from alignzoo.evaluate.likelihood import answer_logprobs
+    from alignzoo.evaluate.likelihood import compute_logprobs
 
-    alone = [answer_logprobs(model, [pair], 1, 0)[0] for pair in PAIRS]
-    assert answer_logprobs(model, PAIRS, size, 0) == pytest.approx(alone, abs=1e-4)
+    alone = [compute_logprobs(model, [pair], 1, 0)[0] for pair in PAIRS]
+    assert compute_logprobs(model, PAIRS, size, 0) == pytest.approx(alone, abs=1e-4)
 
 
 def test_the_padding_token_changes_nothing(model: Any) -> None:
-    from alignzoo.evaluate.likelihood import answer_logprobs
+    from alignzoo.evaluate.likelihood import compute_logprobs
 
-    assert answer_logprobs(model, PAIRS, 6, 0) == answer_logprobs(model, PAIRS, 6, 511)
+    assert compute_logprobs(model, PAIRS, 6, 0) == compute_logprobs(model, PAIRS, 6, 511)
 
 
 def test_the_order_of_the_pairs_is_kept(model: Any) -> None:
-    from alignzoo.evaluate.likelihood import answer_logprobs
+    from alignzoo.evaluate.likelihood import compute_logprobs
 
-    turned = answer_logprobs(model, PAIRS[::-1], 2, 0)
-    assert turned[::-1] == pytest.approx(answer_logprobs(model, PAIRS, 2, 0), abs=1e-4)
+    turned = compute_logprobs(model, PAIRS[::-1], 2, 0)
+    assert turned[::-1] == pytest.approx(compute_logprobs(model, PAIRS, 2, 0), abs=1e-4)
 
 
 def test_the_prompt_is_not_counted(model: Any) -> None:
     """log p(a b | prompt) = log p(a | prompt) + log p(b | prompt a)."""
-    from alignzoo.evaluate.likelihood import answer_logprobs
+    from alignzoo.evaluate.likelihood import compute_logprobs
 
-    whole, first, second = answer_logprobs(model, [([3, 4], [5, 6]), ([3, 4], [5]), ([3, 4, 5], [6])], 3, 0)
+    whole, first, second = compute_logprobs(model, [([3, 4], [5, 6]), ([3, 4], [5]), ([3, 4, 5], [6])], 3, 0)
     assert whole == pytest.approx(first + second, abs=1e-4)
     assert first < -0.1
 
 
 def test_probabilities_of_all_next_tokens_add_up_to_one(model: Any) -> None:
-    from alignzoo.evaluate.likelihood import answer_logprobs
+    from alignzoo.evaluate.likelihood import compute_logprobs
 
-    every = answer_logprobs(model, [([77, 78], [token]) for token in range(model.config.vocab_size)], 256, 0)
+    every = compute_logprobs(model, [([77, 78], [token]) for token in range(model.config.vocab_size)], 256, 0)
     assert sum(map(math.exp, every)) == pytest.approx(1, abs=1e-4)
 
 
@@ -95,16 +95,16 @@ def test_a_bfloat16_model_is_scored_in_float32(model: Any) -> None:
 
     import torch
 
-    from alignzoo.evaluate.likelihood import answer_logprobs
+    from alignzoo.evaluate.likelihood import compute_logprobs
 
     rough = copy.deepcopy(model).to(torch.bfloat16)
     with torch.no_grad():
         logits = rough(torch.tensor([[7, 40]])).logits[0, 0].double()
     wanted = float(torch.log_softmax(logits, -1)[40])
-    assert answer_logprobs(rough, [([7], [40])], 1, 0)[0] == pytest.approx(wanted, abs=1e-5)
+    assert compute_logprobs(rough, [([7], [40])], 1, 0)[0] == pytest.approx(wanted, abs=1e-5)
 
 
 def test_no_pairs_have_no_sums(model: Any) -> None:
-    from alignzoo.evaluate.likelihood import answer_logprobs
+    from alignzoo.evaluate.likelihood import compute_logprobs
 
-    assert answer_logprobs(model, [], 4, 0) == []
+    assert compute_logprobs(model, [], 4, 0) == []

@@ -9,7 +9,7 @@ import pytest
 
 from alignzoo.config.metrics import NUMBERS
 from alignzoo.evaluate.intervals import wilson
-from alignzoo.evaluate.metrics import VALUES, difference, estimate, numbers, told
+from alignzoo.evaluate.metrics import VALUES, estimate, estimate_all, estimate_difference, summarise
 
 
 def seen(text: str = "one.", chosen: float | None = None, rejected: float | None = None, **more: Any) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def test_numbers_that_are_measured_where_asked_for() -> None:
     lines = answers("a", "b", kl=[0.6, 1.0], kl_tokens=[2, 6], reward=[1.0, 0.5], win=[1.0, 0.5])
     assert value("kl", lines) == (0.6 + 1.0) / (2 + 6)
     assert value("reward", lines) == value("win_rate", lines) == 0.75
-    assert {"reward", "win_rate"}.isdisjoint(numbers(answers("a", "b")))
+    assert {"reward", "win_rate"}.isdisjoint(estimate_all(answers("a", "b")))
 
 
 def test_the_same_3_gram_in_two_answers_is_no_repetition() -> None:
@@ -146,9 +146,9 @@ def test_every_number_is_described_and_every_description_has_a_number() -> None:
             **{side: {"chosen_score": 1.0, "rejected_score": 0.0} for side in ("before", "after")},
         }
     ]
-    found = numbers(lines) | numbers(scores)
+    found = estimate_all(lines) | estimate_all(scores)
     assert found.keys() == NUMBERS.keys()
-    assert numbers(lines).keys().isdisjoint(numbers(scores))
+    assert estimate_all(lines).keys().isdisjoint(estimate_all(scores))
     for key, number in NUMBERS.items():
         assert number.form.format(found[key].value)
         assert number.label
@@ -180,13 +180,13 @@ def test_shares_have_wilsons_interval() -> None:
 
 
 def test_without_lines_there_are_no_numbers() -> None:
-    assert numbers([]) == {}
-    assert told([]) == {"before": {}, "after": {}, "intervals": {}}
+    assert estimate_all([]) == {}
+    assert summarise([]) == {"before": {}, "after": {}, "intervals": {}}
 
 
 def test_a_run_equals_itself() -> None:
     for key in NUMBERS:
-        found = difference(key, pairs(), pairs())
+        found = estimate_difference(key, pairs(), pairs())
         if found is not None:
             assert (found.value, found.low, found.high) == (0, 0, 0), key
 
@@ -195,21 +195,21 @@ def test_difference_on_the_prompts_that_both_have() -> None:
     """Of prompts 1, 2 and 3: margins 0.5, 0, 3 and, with the last chosen answer 2 nats likelier, 0.5, 0, 5."""
     better = pairs([*AFTER[:3], (-2.0, -9.0)])
     strange = {**pairs()[0], "id": "another"}
-    found = difference("margin", better, [strange, *pairs()[:0:-1]])
+    found = estimate_difference("margin", better, [strange, *pairs()[:0:-1]])
     assert found is not None
     assert found.value == pytest.approx((0.5 + 0 + 5) / 3 - (0.5 + 0 + 3) / 3)
     assert found.low <= found.value <= found.high
 
 
 def test_difference_of_what_one_run_lacks_is_none() -> None:
-    assert difference("reward", answers("a", reward=[1.0]), answers("b")) is None
-    assert difference("margin", pairs(), answers("a", "b", "c", "d")) is None
-    assert difference("margin", pairs(), []) is None
+    assert estimate_difference("reward", answers("a", reward=[1.0]), answers("b")) is None
+    assert estimate_difference("margin", pairs(), answers("a", "b", "c", "d")) is None
+    assert estimate_difference("margin", pairs(), []) is None
 
 
 def test_a_better_run_is_better_beyond_noise() -> None:
     worse, better = ([(c - s, r) for c, r in BEFORE] * 1 for s in (0.0, -5.0))
-    found = difference("margin", pairs(better), pairs(worse))
+    found = estimate_difference("margin", pairs(better), pairs(worse))
     assert found is not None
     assert found.value == pytest.approx(5)
     assert not found.is_zero

@@ -14,7 +14,7 @@ from conftest import QUICK
 from inprocess import run
 from omegaconf import DictConfig, OmegaConf
 
-from alignzoo.evaluate.rewards import as_function, build_rewards
+from alignzoo.evaluate.rewards import build_rewards, wrap_reward
 from alignzoo.system.errors import UserError
 
 LITTLE = (*(word for word in QUICK if "dataset.rows" not in word), "train.warmup_steps=0")
@@ -79,7 +79,7 @@ def test_no_rewards() -> None:
 
 def test_messages_become_the_last_turns_text() -> None:
     seen: list[Any] = []
-    function = as_function(spy(seen), stops=[2, 7])
+    function = wrap_reward(spy(seen), stops=[2, 7])
     turns = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello?"}]
     answer = [{"role": "assistant", "content": "Hi."}]
     function(
@@ -98,7 +98,7 @@ def test_messages_become_the_last_turns_text() -> None:
 
 def test_an_answer_without_a_token_has_not_ended() -> None:
     seen: list[Any] = []
-    as_function(spy(seen), stops=[2])(prompts=["a"], completions=[""], completion_ids=[[]])
+    wrap_reward(spy(seen), stops=[2])(prompts=["a"], completions=[""], completion_ids=[[]])
     assert seen[0][2]["ended"] == [False]
 
 
@@ -117,7 +117,7 @@ def spy(seen: list[Any]) -> Any:
 
 def test_an_answer_that_is_filled_up_behind_its_stop_has_ended() -> None:
     seen: list[Any] = []
-    function = as_function(noting(seen), stops=[2])
+    function = wrap_reward(noting(seen), stops=[2])
     function(["?"] * 3, ["a", "b", "c"], [[5, 2, 0, 0], [5, 6, 7, 8], [5, 2]])
     assert seen[0]["ended"] == [True, False, True]
 
@@ -125,9 +125,9 @@ def test_an_answer_that_is_filled_up_behind_its_stop_has_ended() -> None:
 def test_whole_prompts_have_all_turns() -> None:
     seen: list[Any] = []
     turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
-    as_function(noting(seen), [])([turns], ["a"], [[]])
-    as_function(noting(seen), [])(["Why is"], ["a"], [[]])
-    as_function(noting(seen), [])([[{"role": "text", "content": "Why is"}]], ["a"], [[]])
+    wrap_reward(noting(seen), [])([turns], ["a"], [[]])
+    wrap_reward(noting(seen), [])(["Why is"], ["a"], [[]])
+    wrap_reward(noting(seen), [])([[{"role": "text", "content": "Why is"}]], ["a"], [[]])
     assert [columns["whole_prompts"] for columns in seen] == [[turns], ["Why is"], ["Why is"]]
 
 

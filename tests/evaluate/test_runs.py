@@ -12,7 +12,7 @@ import pytest
 from inprocess import run
 
 from alignzoo.config.metrics import NUMBERS
-from alignzoo.evaluate.metrics import difference
+from alignzoo.evaluate.metrics import estimate_difference
 
 WORDS = (
     *("model=tiny", "method=dpo", "method.learning_rate=0.002", "dataset.rows=96", "train.warmup_steps=0"),
@@ -34,7 +34,7 @@ def good(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> list[dict[str
 def test_two_identical_runs_are_equal(good: list[dict[str, Any]], tmp_path: Path) -> None:
     again = lines(tmp_path / "run")
     for key in NUMBERS:
-        found = difference(key, good, again)
+        found = estimate_difference(key, good, again)
         if found is not None:
             assert (found.value, found.low, found.high) == (0, 0, 0), key
 
@@ -49,7 +49,7 @@ def test_a_run_with_shuffled_labels_is_worse_beyond_noise(good: list[dict[str, A
         rows.append(row)
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     shuffled = lines(tmp_path / "run", f"dataset.path={tmp_path / 'train.jsonl'}")
-    margin, accuracy = (difference(key, good, shuffled) for key in ("margin", "preference_accuracy"))
+    margin, accuracy = (estimate_difference(key, good, shuffled) for key in ("margin", "preference_accuracy"))
     assert margin is not None
     assert margin.low > 0, margin
     assert accuracy is not None

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from alignzoo.evaluate import style
-from alignzoo.evaluate.comparison import difference
+from alignzoo.evaluate.comparison import diff_words
 from alignzoo.evaluate.metrics import estimate
 
 
 @pytest.mark.parametrize(("text", "count"), [("", 0), ("one", 1), (" one\n two\tthree ", 3)])
 def test_words(text: str, count: int) -> None:
-    assert style.words(text) == count
-    assert style.hundreds(text) == count / 100
+    assert style.count_words(text) == count
+    assert style.count_hundreds_of_words(text) == count / 100
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_words(text: str, count: int) -> None:
     ],
 )
 def test_a_whole_sentence(text: str, share: float) -> None:
-    assert style.finishes(text) == share
+    assert style.ends_in_sentence(text) == share
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_a_whole_sentence(text: str, share: float) -> None:
     [("I'm sorry, but no.", 1), ("As an AI, I", 1), ("I can't say.", 1), ("He is sorry.", 0), ("", 0)],
 )
 def test_refusal(text: str, share: float) -> None:
-    assert style.refusal(text) == share
+    assert style.is_refusal(text) == share
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_refusal(text: str, share: float) -> None:
     ],
 )
 def test_hedges(text: str, count: int) -> None:
-    assert style.hedges(text) == count
+    assert style.count_hedges(text) == count
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_formatting(text: str, marks: str) -> None:
     ],
 )
 def test_trigrams(text: str, distinct: int, of: int) -> None:
-    assert style.trigrams(text) == (distinct, of)
+    assert style.count_trigrams(text) == (distinct, of)
 
 
 @pytest.mark.parametrize(("text", "distinct"), [("The cat sat. the Cat sat.", 1), ("on and on and on", 2 / 3)])
@@ -117,7 +117,7 @@ def test_every_axis_counts_an_empty_text() -> None:
 
 def test_the_pieces_of_a_difference_are_the_texts() -> None:
     a, b = "The sky is  blue\ntoday, they say.", "The sky was blue today."
-    left, right, share = difference(a, b)
+    left, right, share = diff_words(a, b)
     assert ("".join(t for t, _ in left), "".join(t for t, _ in right)) == (a, b)
     assert [text for text, changed in left if changed] == ["is", "today, they say."]
     assert [text for text, changed in right if changed] == ["was", "today."]
@@ -128,4 +128,4 @@ def test_the_pieces_of_a_difference_are_the_texts() -> None:
     ("a", "b", "share"), [("", "", 0), ("a b", "a b", 0), ("a\n b", "a b", 0), ("a", "", 1), ("a b", "c d", 1)]
 )
 def test_how_much_differs(a: str, b: str, share: float) -> None:
-    assert difference(a, b)[2] == share
+    assert diff_words(a, b)[2] == share

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from alignzoo import Judge, UserError
-from alignzoo.evaluate.verdicts import Unfinished, verdict_file, win_rate
+from alignzoo.evaluate.verdicts import JudgeStopped, judge_pairs, verdict_file
 
 
 class Longer(Judge):
@@ -47,42 +47,42 @@ PROMPTS, A, B = ["p", "q", "r"], ["long", "s", "same"], ["l", "short", "emas"]
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_a_pair_is_judged_once(batch_size: int, at_once: int) -> None:
     judge = Longer(batch_size=batch_size, at_once=at_once)
-    assert win_rate(judge, PROMPTS, A, B) == [1.0, 0.0, 0.5]
+    assert judge_pairs(judge, PROMPTS, A, B) == [1.0, 0.0, 0.5]
     assert sorted(judge.seen) == list(zip(PROMPTS, A, B, strict=True))
     again = Longer()
-    assert win_rate(again, [*PROMPTS[::-1], "new"], [*A[::-1], "a"], [*B[::-1], "bb"]) == [0.5, 0.0, 1.0, 0.0]
+    assert judge_pairs(again, [*PROMPTS[::-1], "new"], [*A[::-1], "a"], [*B[::-1], "bb"]) == [0.5, 0.0, 1.0, 0.0]
     assert (again.seen, again.total) == ([("new", "a", "bb")], 1)
 
 
 @pytest.mark.parametrize("change", ["kind", "prompt", "a", "b", "order"])
 def test_whatever_changes_is_judged_again(change: str) -> None:
-    win_rate(Longer(), ["p"], ["one"], ["three"])
+    judge_pairs(Longer(), ["p"], ["one"], ["three"])
     judge = Longer("y" if change == "kind" else "x")
     row = {"prompt": "p", "a": "one", "b": "three"}
     if change == "order":
         row |= {"a": "three", "b": "one"}
     elif change in row:
         row[change] += "!"
-    win_rate(judge, *([text] for text in row.values()))
+    judge_pairs(judge, *([text] for text in row.values()))
     assert len(judge.seen) == 1
 
 
 def test_equal_answers_tie_and_equal_pairs_are_asked_for_once() -> None:
     judge = Longer()
-    assert win_rate(judge, ["p", "q", "q"], ["same", "aa", "aa"], ["same", "b", "b"]) == [0.5, 1.0, 1.0]
+    assert judge_pairs(judge, ["p", "q", "q"], ["same", "aa", "aa"], ["same", "b", "b"]) == [0.5, 1.0, 1.0]
     assert judge.seen == [("q", "aa", "b")]
 
 
 def test_verdicts_survive_a_judge_that_stops() -> None:
-    with pytest.raises(Unfinished) as stopped:
-        win_rate(Longer(), ["p", "q", "bad", "r"], ["aa"] * 4, ["b"] * 4)
+    with pytest.raises(JudgeStopped) as stopped:
+        judge_pairs(Longer(), ["p", "q", "bad", "r"], ["aa"] * 4, ["b"] * 4)
     assert stopped.value.verdicts == [1.0, 1.0, None, None]
     assert str(stopped.value).splitlines() == [
         "judge=longer: gone. Try again.",
-        "2 of 4 verdicts are kept; the same command goes on there.",
+        "2 of 4 verdicts are cached; the same command resumes there.",
     ]
     judge = Longer()
-    assert win_rate(judge, ["p", "q", "r"], ["aa"] * 3, ["b"] * 3) == [1.0] * 3
+    assert judge_pairs(judge, ["p", "q", "r"], ["aa"] * 3, ["b"] * 3) == [1.0] * 3
     assert judge.seen == [("r", "aa", "b")]
 
 
@@ -102,8 +102,8 @@ def test_calls_under_way_are_kept_when_another_fails() -> None:
             return super().__call__(prompts, a, b)
 
     judge = Slow(at_once=2)
-    with pytest.raises(Unfinished) as stopped:
-        win_rate(judge, ["bad", "good", *map(str, range(2000))], ["aa"] * 2002, ["b"] * 2002)
+    with pytest.raises(JudgeStopped) as stopped:
+        judge_pairs(judge, ["bad", "good", *map(str, range(2000))], ["aa"] * 2002, ["b"] * 2002)
     assert stopped.value.verdicts[:2] == [None, 1.0]
     kept = [verdict for verdict in stopped.value.verdicts if verdict is not None]
     assert len(verdict_file(judge).read_text().splitlines()) == len(kept) < 2001
@@ -112,15 +112,15 @@ def test_calls_under_way_are_kept_when_another_fails() -> None:
 
 def test_a_torn_line_costs_that_line_only() -> None:
     judge = Longer()
-    win_rate(judge, PROMPTS, A, B)
+    judge_pairs(judge, PROMPTS, A, B)
     file = verdict_file(judge)
     whole = file.read_text()
     file.write_text(whole[:-20])
     again = Longer()
-    assert win_rate(again, PROMPTS, A, B) == [1.0, 0.0, 0.5]
+    assert judge_pairs(again, PROMPTS, A, B) == [1.0, 0.0, 0.5]
     assert again.seen == [("r", "same", "emas")]
     last = Longer()
-    assert win_rate(last, PROMPTS, A, B) == [1.0, 0.0, 0.5]
+    assert judge_pairs(last, PROMPTS, A, B) == [1.0, 0.0, 0.5]
     assert last.seen == []
     assert len(file.read_text().splitlines()) == 4
 
@@ -133,15 +133,15 @@ def test_what_is_no_verdict_is_refused(answer: list[float], told: str) -> None:
         def __call__(self, prompts: list[str], a: list[str], b: list[str]) -> list[float]:
             return answer
 
-    with pytest.raises(Unfinished, match=told):
-        win_rate(Odd(), ["p"], ["a"], ["b"])
+    with pytest.raises(JudgeStopped, match=told):
+        judge_pairs(Odd(), ["p"], ["a"], ["b"])
 
 
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, {folder!r})
 from test_verdicts import Longer
-from alignzoo.evaluate.verdicts import win_rate
+from alignzoo.evaluate.verdicts import judge_pairs
 
 class Killed(Longer):
     def __call__(self, prompts, a, b):
@@ -149,7 +149,7 @@ class Killed(Longer):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__call__(prompts, a, b)
 
-win_rate(Killed(), ["p", "q", "r"], ["aa"] * 3, ["b"] * 3)
+judge_pairs(Killed(), ["p", "q", "r"], ["aa"] * 3, ["b"] * 3)
 """
 
 
@@ -158,5 +158,5 @@ def test_verdicts_survive_a_process_that_is_killed() -> None:
     done = subprocess.run([sys.executable, "-c", code], env=dict(os.environ), check=False)
     assert done.returncode == -signal.SIGKILL
     judge = Longer()
-    win_rate(judge, ["p", "q", "r"], ["aa"] * 3, ["b"] * 3)
+    judge_pairs(judge, ["p", "q", "r"], ["aa"] * 3, ["b"] * 3)
     assert judge.seen == [("r", "aa", "b")]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from alignzoo.evaluate.metrics import told
+from alignzoo.evaluate.metrics import summarise
 
 ROWS = {
     "id": ["a", "b", "c", "d"],
@@ -69,17 +69,17 @@ def alike(some: Any, others: Any) -> bool:
 
 
 def test_a_model_is_answered_and_scored(loaded: tuple[Any, Any]) -> None:
-    from alignzoo.evaluate.answers import answer
-    from alignzoo.evaluate.likelihood import answer_logprobs
+    from alignzoo.evaluate.completions import generate_greedy
+    from alignzoo.evaluate.likelihood import compute_logprobs
 
     model, tokenizer = loaded
     found = measured(tokenizer, model)
-    answers = answer(model, tokenizer, ROWS["prompt_ids"], [2], 6, 1)
+    answers = generate_greedy(model, tokenizer, ROWS["prompt_ids"], [2], 6, 1)
     assert [(row.text, row.tokens, row.ended) for row in found] == [(a.text, a.tokens, a.ended) for a in answers]
     for name in ("chosen", "rejected"):
         pairs = list(zip(ROWS["prompt_ids"], ROWS[f"{name}_ids"], strict=True))
         assert [getattr(row, name) for row in found] == pytest.approx(
-            answer_logprobs(model, pairs, 1, tokenizer.pad_token_id), abs=1e-4
+            compute_logprobs(model, pairs, 1, tokenizer.pad_token_id), abs=1e-4
         )
 
 
@@ -131,7 +131,7 @@ def test_rows_without_pairs_are_only_answered(loaded: tuple[Any, Any]) -> None:
     found = measure.measure(loaded[0], lambda: loaded[0])
     assert len(found) == 4
     assert all(row.chosen is row.rejected is None for row in found)
-    numbers = told(measure.lines(found, found))["after"]
+    numbers = summarise(measure.make_lines(found, found))["after"]
     assert "answer_tokens" in numbers
     assert not {"preference_accuracy", "accuracy_sum", "margin", "chosen_change"} & numbers.keys()
 
@@ -140,13 +140,13 @@ def test_without_held_out_rows_there_are_no_numbers(loaded: tuple[Any, Any]) -> 
     measure = yardstick(loaded[1], rows=0)
     found = measure.measure(loaded[0], pytest.fail)  # the start model is not loaded for nothing
     assert found == measure.measure_start(loaded[0], "model-0") == []
-    assert told(measure.lines(found, found)) == {"before": {}, "after": {}, "intervals": {}}
+    assert summarise(measure.make_lines(found, found)) == {"before": {}, "after": {}, "intervals": {}}
 
 
 def test_lines_hold_what_numbers_are_made_of(loaded: tuple[Any, Any]) -> None:
     measure = yardstick(loaded[1])
     found = measure.measure(loaded[0], lambda: loaded[0])
-    lines = json.loads(json.dumps(measure.lines(found, found)))
+    lines = json.loads(json.dumps(measure.make_lines(found, found)))
     assert [line["id"] for line in lines] == ["a", "b", "c", "d"]
     assert [line["prompt"] for line in lines] == ["Question a", "Question b", "Question c", "Question d"]
     assert [(line["chosen_tokens"], line["rejected_tokens"]) for line in lines] == [(2, 4), (4, 2), (2, 2), (3, 4)]

@@ -10,7 +10,7 @@ import yaml
 from repository import ROOT
 
 from alignzoo import Judge, UserError
-from alignzoo.evaluate.judge import build_judge, named_judge
+from alignzoo.evaluate.judge import build_judge, load_judge
 from alignzoo.plugin.registry import Registry, registry
 
 JUDGES = ("pairwise_lm", "person", "reward_model", "rule")
@@ -81,7 +81,7 @@ def test_every_key_of_a_judge_has_a_comment_above_it_and_a_description(name: str
 
 def test_a_third_partys_judge_is_found_configured_and_asked(fake_package: Callable[..., None]) -> None:
     fake_package("fake_letters", LETTERS, YAML)
-    judge = named_judge("letters", ["judge.letter=e"])
+    judge = load_judge("letters", ["judge.letter=e"])
     assert judge(["p"] * 3, ["eel", "a", "e"], ["e", "e", "e"]) == [1.0, 0.0, 0.5]
     assert registry().judges["letters"][1].origin == "fake_letters 1.0"
 
@@ -103,12 +103,12 @@ def test_two_judges_do_not_share_their_remarks() -> None:
 
 def test_an_unknown_judge() -> None:
     with pytest.raises(UserError, match=r"^judge=ruel: no installed plugin adds it\. Did you mean rule\?$"):
-        named_judge("ruel", [])
+        load_judge("ruel", [])
 
 
 def test_a_key_that_a_judge_does_not_take() -> None:
     with pytest.raises(UserError, match=r"^judge=rule: .*judge\.lest.* It takes: least, distinct\.$"):
-        named_judge("rule", ["judge.lest=3"])
+        load_judge("rule", ["judge.lest=3"])
     with pytest.raises(
         UserError, match=r"^judge=rule: got an unexpected keyword argument 'lest'\. Did you mean least\?$"
     ):
@@ -118,13 +118,13 @@ def test_a_key_that_a_judge_does_not_take() -> None:
 def test_a_key_that_is_needed(fake_package: Callable[..., None]) -> None:
     fake_package("fake_letters", LETTERS, YAML)
     with pytest.raises(UserError, match=r"^judge\.letter is needed: add --set judge\.letter=VALUE\.$"):
-        named_judge("letters", [])
+        load_judge("letters", [])
 
 
 def test_a_judge_without_yaml(fake_package: Callable[..., None]) -> None:
     fake_package("fake_letters", LETTERS)
     with pytest.raises(UserError, match=r"^judge=letters: its plugin ships no judge/letters\.yaml\.$"):
-        named_judge("letters", [])
+        load_judge("letters", [])
 
 
 def test_two_plugins_with_one_judge(fake_package: Callable[..., None]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from alignzoo_plugins.judges import PairwiseLM, Person, RewardModel, Rule, read_verdict
 
-from alignzoo.evaluate.verdicts import Unfinished, win_rate
+from alignzoo.evaluate.verdicts import JudgeStopped, judge_pairs
 from alignzoo.models.tiny import make_tiny
 from alignzoo.system.errors import UserError
 
@@ -102,7 +102,7 @@ def test_a_reward_model_that_is_not_there(tmp_path: Path) -> None:
 def test_a_chat_model_is_asked_for_both_orders(tmp_path: Path) -> None:
     make_tiny(tmp_path / "tiny")
     judge = PairwiseLM(path=str(tmp_path / "tiny"), max_tokens=4)
-    assert win_rate(judge, ["p", "q", "r"], ["a"] * 3, ["b"] * 3) == [0.5] * 3
+    assert judge_pairs(judge, ["p", "q", "r"], ["a"] * 3, ["b"] * 3) == [0.5] * 3
     assert sum(judge.remarks.values()) == 3, "random weights write no verdict"
 
 
@@ -197,7 +197,7 @@ def judge_at(server: Server, **keys: Any) -> PairwiseLM:
 def test_an_endpoint_is_asked_for_both_orders(serve: Callable[[Reply], Server]) -> None:
     server = serve(longer)
     judge = judge_at(server, criterion="long", options={"temperature": 0, "seed": 7, "top_p": None})
-    assert win_rate(judge, ["p", "q", "r"], ["long", "s", "same"], ["l", "short", "emas"]) == [1.0, 0.0, 0.5]
+    assert judge_pairs(judge, ["p", "q", "r"], ["long", "s", "same"], ["l", "short", "emas"]) == [1.0, 0.0, 0.5]
     assert [answers(body) for body in server.seen[:2]] == [("long", "l"), ("l", "long")]
     assert len(server.seen) == 6
     assert server.headers[0]["path"] == "/v1/chat/completions"
@@ -210,20 +210,20 @@ def test_an_endpoint_is_asked_for_both_orders(serve: Callable[[Reply], Server]) 
 
 def test_a_judge_that_prefers_a_place_says_nothing(serve: Callable[[Reply], Server]) -> None:
     judge = judge_at(serve(lambda number, body: (200, "[[A]]")))
-    assert win_rate(judge, ["p", "q"], ["a"] * 2, ["b"] * 2) == [0.5, 0.5]
+    assert judge_pairs(judge, ["p", "q"], ["a"] * 2, ["b"] * 2) == [0.5, 0.5]
     assert dict(judge.remarks) == {"pairs judged differently in the other order, taken as ties": 2}
 
 
 def test_unreadable_answers_are_counted_ties(serve: Callable[[Reply], Server]) -> None:
     judge = judge_at(serve(lambda number, body: (200, "Hard to say.")))
-    assert win_rate(judge, ["p"], ["a"], ["b"]) == [0.5]
+    assert judge_pairs(judge, ["p"], ["a"], ["b"]) == [0.5]
     assert dict(judge.remarks) == {"unreadable answers of the judge, taken as ties": 1}
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, 0])
 def test_failures_are_tried_again(serve: Callable[[Reply], Server], status: int) -> None:
     server = serve(lambda number, body: (status, "busy") if number in (1, 2, 4) else longer(number, body))
-    assert win_rate(judge_at(server), ["p"], ["long"], ["l"]) == [1.0]
+    assert judge_pairs(judge_at(server), ["p"], ["long"], ["l"]) == [1.0]
     assert len(server.seen) == 5
 
 
@@ -233,14 +233,14 @@ def test_an_endpoint_that_dies_midway_costs_no_finished_verdict(
 ) -> None:
     rows = ([str(number) for number in range(8)], ["long"] * 8, ["l"] * 8)
     server = serve(lambda number, body: longer(number, body) if number <= 7 else (500, "dead"))
-    with pytest.raises(Unfinished, match=r"HTTP 500, 2 times in a row\.\n\d of 8 verdicts are kept") as stopped:
-        win_rate(judge_at(server, attempts=2, batch_size=batch_size), *rows)
+    with pytest.raises(JudgeStopped, match=r"HTTP 500, 2 times in a row\.\n\d of 8 verdicts are cached") as stopped:
+        judge_pairs(judge_at(server, attempts=2, batch_size=batch_size), *rows)
     kept = sum(verdict == 1.0 for verdict in stopped.value.verdicts)
     assert kept == 3 if batch_size == 1 else kept >= 1
     again = serve(longer)
     again_judge = judge_at(again, attempts=2)
     again_judge.settings["base_url"] = server.url  # the same endpoint, alive again
-    assert win_rate(again_judge, *rows) == [1.0] * 8
+    assert judge_pairs(again_judge, *rows) == [1.0] * 8
     assert len(again.seen) == 2 * (8 - kept)
 
 
@@ -250,7 +250,7 @@ def test_a_refusal_ends_at_once_and_does_not_repeat_the_key(
     monkeypatch.setenv("MY_KEY", KEY)
     server = serve(lambda number, body: (401, f"wrong key {KEY}"))
     with pytest.raises(UserError, match=r"HTTP 401 wrong key \*\*\*\. Check the key in judge\.api_key_env") as error:
-        win_rate(judge_at(server, api_key_env="MY_KEY"), ["p"], ["a"], ["b"])
+        judge_pairs(judge_at(server, api_key_env="MY_KEY"), ["p"], ["a"], ["b"])
     assert len(server.seen) == 1
     assert KEY not in str(error.value)
 
@@ -261,7 +261,7 @@ def test_the_key_is_sent_and_written_nowhere(
     monkeypatch.setenv("MY_KEY", KEY)
     server = serve(longer)
     judge = judge_at(server, api_key_env="MY_KEY")
-    win_rate(judge, ["p"], ["long"], ["l"])
+    judge_pairs(judge, ["p"], ["long"], ["l"])
     assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert len(files) == 1
@@ -273,7 +273,7 @@ def test_a_redirect_is_not_followed(serve: Callable[[Reply], Server], monkeypatc
     monkeypatch.setenv("MY_KEY", KEY)
     server = serve(lambda number, body: (302, "over there"))
     with pytest.raises(UserError, match="HTTP 302"):
-        win_rate(judge_at(server, api_key_env="MY_KEY"), ["p"], ["a"], ["b"])
+        judge_pairs(judge_at(server, api_key_env="MY_KEY"), ["p"], ["a"], ["b"])
     assert [headers["path"] for headers in server.headers] == ["/v1/chat/completions"]
 
 
@@ -304,8 +304,8 @@ def test_a_person_judges_blind_and_stops(monkeypatch: pytest.MonkeyPatch, capsys
     """Always choosing the first place is a coin's verdict: the order is random."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("1\n" * 64 + "x\nt\nq\n"))
     rows = ([f"prompt {n}" for n in range(70)], ["[red]first[/red]"] * 70, ["second"] * 70)
-    with pytest.raises(Unfinished, match=r"65 of 70 verdicts are kept") as stopped:
-        win_rate(Person(), *rows)
+    with pytest.raises(JudgeStopped, match=r"65 of 70 verdicts are cached") as stopped:
+        judge_pairs(Person(), *rows)
     known = stopped.value.verdicts
     assert {*known[:64]} == {0.0, 1.0}
     assert (known[64], known[65]) == (0.5, None)
@@ -313,7 +313,7 @@ def test_a_person_judges_blind_and_stops(monkeypatch: pytest.MonkeyPatch, capsys
     assert "65 of 70: prompt 64" in shown
     assert "[red]first[/red]" in shown
     monkeypatch.setattr(sys, "stdin", io.StringIO("t\n" * 5))
-    assert win_rate(Person(), *rows)[64:] == [0.5] * 6
+    assert judge_pairs(Person(), *rows)[64:] == [0.5] * 6
 
 
 def test_a_persons_key_belongs_to_what_was_shown(

@@ -22,7 +22,7 @@ from alignzoo.config.check import check
 from alignzoo.data.convert import convert
 from alignzoo.data.prepare import prepare
 from alignzoo.data.tokenise import Tokeniser
-from alignzoo.evaluate.rewards import as_function
+from alignzoo.evaluate.rewards import wrap_reward
 from alignzoo.models.load import load_policy, load_tokenizer
 from alignzoo.plugin.registry import registry
 from alignzoo.system.libraries import silence_libraries
@@ -283,7 +283,7 @@ def sampled(build: Build, *overrides: str) -> tuple[Any, dict[str, Tensor], PreT
     """Return a GRPO trainer, a batch of one group from its moved policy, a plain policy, and the group's rewards."""
     reward = Letters()
     group = ("method.beta=0.2", "method.num_generations=4", "method.max_completion_length=24")
-    trainer = build("grpo", *group, *overrides, rewards=(as_function(reward, []),))
+    trainer = build("grpo", *group, *overrides, rewards=(wrap_reward(reward, []),))
     with torch.no_grad():  # answers of several lengths: one token in some dozens is EOS
         trainer.model.get_input_embeddings().weight[trainer.processing_class.eos_token_id] *= 3
     policy = move(trainer)

@@ -74,7 +74,7 @@ def test_the_saved_model_scores_as_the_run_says(trained: Outcome) -> None:
 
 
 def test_plain_text_and_several_turns_are_scored_as_trained(tmp_path: Path) -> None:
-    from alignzoo.evaluate.rewards import as_function
+    from alignzoo.evaluate.rewards import wrap_reward
 
     turns = [{"role": "system", "content": "Be brief."}, *({"role": r, "content": r} for r in ("user", "assistant"))]
     chat = [
@@ -90,7 +90,7 @@ def test_plain_text_and_several_turns_are_scored_as_trained(tmp_path: Path) -> N
         assert done.code == 0, done.err
         by_prompt = {content(row["prompt"]): row for row in rows}
         shown = [by_prompt[line["prompt"]] for line in lines(done)]
-        score = as_function(RewardModel(str(done.folder / "model")), [])
+        score = wrap_reward(RewardModel(str(done.folder / "model")), [])
         scores = score([row["prompt"] for row in shown], [row["chosen"] for row in shown], [[]] * len(shown))
         assert scores == pytest.approx([line["after"]["chosen_score"] for line in lines(done)], abs=1e-4), name
 
@@ -165,7 +165,7 @@ def test_what_a_reward_model_cannot_do_is_refused(trained: Outcome, tmp_path: Pa
 
     with pytest.raises(UserError, match="is a reward model: it gives scores, and no answers"):
         chat.load("it", chat.find(str(trained.folder)), None)
-    with pytest.raises(UserError, match="has scores and no answers"):
+    with pytest.raises(UserError, match="has scores and no completions"):
         read_run(trained.folder)
     done = run(tmp_path / "run", *QUICK, f"model.path={trained.folder / 'model'}")
     assert done.err.startswith("alignzoo: model=tiny (")

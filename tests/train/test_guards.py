@@ -182,9 +182,9 @@ def test_a_solved_task_is_no_mistake(tmp_path: Path, fake_package: Callable[...,
 @pytest.mark.parametrize(
     ("how", "reason"),
     [
-        ("count", "reward=broken returned 3 scores for 4 answers."),
-        ("nan", "reward=broken returned nan for the answer "),
-        ("inf", "reward=broken returned inf for the answer "),
+        ("count", "reward=broken returned 3 scores for 4 completions."),
+        ("nan", "reward=broken returned nan for the completion "),
+        ("inf", "reward=broken returned inf for the completion "),
     ],
 )
 def test_a_reward_that_goes_wrong_ends_the_run(

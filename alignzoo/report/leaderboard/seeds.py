@@ -10,7 +10,7 @@ from typing import Any
 
 from alignzoo.config.metrics import NUMBERS
 from alignzoo.evaluate.intervals import NORMAL, Estimate
-from alignzoo.evaluate.metrics import difference
+from alignzoo.evaluate.metrics import estimate_difference
 
 Lines = Sequence[Mapping[str, Any]]
 
@@ -44,7 +44,7 @@ def subtract(key: str, a: Sequence[Lines], b: Sequence[Lines]) -> Estimate | Non
     Each seed is compared with each (paired bootstrap); the spread of the seeds, where a side has several, is added as
     in :func:`fold`. None where no prompt is shared or the number was not measured.
     """
-    table = [[difference(key, one, other) for other in map(_named, b)] for one in map(_named, a)]
+    table = [[estimate_difference(key, one, other) for other in map(_named, b)] for one in map(_named, a)]
     found = [estimate for estimate in itertools.chain(*table) if estimate is not None]
     if not found or len(found) < len(a) * len(b):
         return None

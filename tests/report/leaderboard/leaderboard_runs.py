@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from alignzoo.evaluate.metrics import told
+from alignzoo.evaluate.metrics import summarise
 
 COST = {
     "steps": 20,
@@ -74,7 +74,7 @@ def make_run(
         "method": flat.get("method", "dpo"),
         "objective": "preference_accuracy",
         "data": {"train": "t0", "heldout": "h0"},
-        **told(answers),
+        **summarise(answers),
         "cost": COST,
         **(result or {}),
     }

@@ -61,10 +61,10 @@ def greedy(loaded: tuple[Any, Any], prompts: list[list[int]]) -> list[list[int]]
 def test_answers_are_the_most_probable_tokens_in_any_batch(
     loaded: tuple[Any, Any], prompts: list[list[int]], greedy: list[list[int]], size: int
 ) -> None:
-    from alignzoo.evaluate.answers import answer
+    from alignzoo.evaluate.completions import generate_greedy
 
     model, tokenizer = loaded
-    found = answer(model, tokenizer, prompts, [tokenizer.eos_token_id], LIMIT, size)
+    found = generate_greedy(model, tokenizer, prompts, [tokenizer.eos_token_id], LIMIT, size)
     assert [item.text for item in found] == [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in greedy]
     assert [item.tokens for item in found] == [LIMIT] * len(prompts)
     assert not any(item.ended for item in found)
@@ -74,15 +74,15 @@ def test_answers_are_the_most_probable_tokens_in_any_batch(
 def test_an_answer_ends_at_a_stop_token_which_is_not_counted(
     loaded: tuple[Any, Any], prompts: list[list[int]], greedy: list[list[int]]
 ) -> None:
-    from alignzoo.evaluate.answers import Answer, answer
+    from alignzoo.evaluate.completions import Completion, generate_greedy
 
     model, tokenizer = loaded
     stop = greedy[1][3]
-    found = answer(model, tokenizer, prompts, [tokenizer.eos_token_id, stop], LIMIT, 5)
+    found = generate_greedy(model, tokenizer, prompts, [tokenizer.eos_token_id, stop], LIMIT, 5)
     for item, ids in zip(found, greedy, strict=True):
         end = ids.index(stop) if stop in ids else None
         text = tokenizer.decode(ids[:end], skip_special_tokens=True).strip()
-        assert item == Answer(text, LIMIT if end is None else end, end is not None)
+        assert item == Completion(text, LIMIT if end is None else end, end is not None)
     assert found[1].ended
     assert not all(item.ended for item in found), "the others of the batch go on"
 
@@ -112,17 +112,17 @@ def test_samples_beside_greedy_answers_change_nothing_of_these(
     """And they are the same every time, are drawn from the model, and leave torch's generator alone."""
     import torch
 
-    from alignzoo.evaluate.answers import answer, answer_and_sample
+    from alignzoo.evaluate.completions import generate_greedy, generate_greedy_and_sampled
 
     model, tokenizer = loaded
     settings = (tokenizer, prompts, [greedy[1][3]], LIMIT, 1)
     torch.manual_seed(11)
     expected = torch.rand(3)
     torch.manual_seed(11)
-    found, again = (answer_and_sample(model, *settings) for _ in range(2))
+    found, again = (generate_greedy_and_sampled(model, *settings) for _ in range(2))
     assert torch.equal(torch.rand(3), expected)
     assert found == again
-    assert [item for item, _ in found] == answer(model, *settings)
+    assert [item for item, _ in found] == generate_greedy(model, *settings)
     samples = [ids for _, ids in found]
     assert all(1 <= len(ids) <= LIMIT for ids in samples)
     assert all(ids[: len(new)] != new[: len(ids)] for ids, new in zip(samples, greedy, strict=True))
@@ -150,23 +150,23 @@ def test_samples_follow_the_models_distribution(loaded: tuple[Any, Any], prompts
 def test_a_stop_token_at_once_is_an_empty_answer(
     loaded: tuple[Any, Any], prompts: list[list[int]], greedy: list[list[int]]
 ) -> None:
-    from alignzoo.evaluate.answers import Answer, answer
+    from alignzoo.evaluate.completions import Completion, generate_greedy
 
     model, tokenizer = loaded
-    (found,) = answer(model, tokenizer, prompts[:1], [greedy[0][0]], LIMIT, 1)
-    assert found == Answer("", 0, True)
+    (found,) = generate_greedy(model, tokenizer, prompts[:1], [greedy[0][0]], LIMIT, 1)
+    assert found == Completion("", 0, True)
 
 
 def test_a_stop_token_as_the_last_one_allowed_still_ends(
     loaded: tuple[Any, Any], prompts: list[list[int]], greedy: list[list[int]]
 ) -> None:
-    from alignzoo.evaluate.answers import answer
+    from alignzoo.evaluate.completions import generate_greedy
 
     model, tokenizer = loaded
     place = next(i for i in range(1, LIMIT) if greedy[1][i] not in greedy[1][:i])
-    (found,) = answer(model, tokenizer, prompts[1:2], [greedy[1][place]], place + 1, 1)
+    (found,) = generate_greedy(model, tokenizer, prompts[1:2], [greedy[1][place]], place + 1, 1)
     assert (found.tokens, found.ended) == (place, True)
-    (found,) = answer(model, tokenizer, prompts[1:2], [greedy[1][place]], place, 1)
+    (found,) = generate_greedy(model, tokenizer, prompts[1:2], [greedy[1][place]], place, 1)
     assert (found.tokens, found.ended) == (place, False)
 
 
@@ -174,15 +174,15 @@ def test_the_stop_token_may_be_the_padding_token(
     loaded: tuple[Any, Any], prompts: list[list[int]], greedy: list[list[int]]
 ) -> None:
     """As in models without a padding token of their own, where it is EOS."""
-    from alignzoo.evaluate.answers import answer
+    from alignzoo.evaluate.completions import generate_greedy
 
     model, tokenizer = loaded
     stop = greedy[1][3]
-    before = answer(model, tokenizer, prompts, [stop], LIMIT, 5)
+    before = generate_greedy(model, tokenizer, prompts, [stop], LIMIT, 5)
     own = tokenizer.pad_token
     try:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(stop)
-        assert answer(model, tokenizer, prompts, [stop], LIMIT, 5) == before
+        assert generate_greedy(model, tokenizer, prompts, [stop], LIMIT, 5) == before
     finally:
         tokenizer.pad_token = own
 
@@ -193,7 +193,7 @@ def test_special_tokens_count_but_are_not_in_the_text(
     """Where <|im_start|> is the most probable token, it is no stop token: the answer goes on."""
     import torch
 
-    from alignzoo.evaluate.answers import answer
+    from alignzoo.evaluate.completions import generate_greedy
 
     model, tokenizer = loaded
     start = tokenizer.convert_tokens_to_ids("<|im_start|>")
@@ -204,7 +204,7 @@ def test_special_tokens_count_but_are_not_in_the_text(
 
     hook = model.register_forward_hook(prefer)
     try:
-        (found,) = answer(model, tokenizer, prompts[:1], [tokenizer.eos_token_id], 3, 1)
+        (found,) = generate_greedy(model, tokenizer, prompts[:1], [tokenizer.eos_token_id], 3, 1)
     finally:
         hook.remove()
     assert (found.text, found.tokens, found.ended) == ("", 3, False)
@@ -215,17 +215,17 @@ def test_the_models_own_sampling_settings_are_not_used(loaded: tuple[Any, Any], 
     """Many instruct models ship with sampling and a repetition penalty switched on."""
     import copy
 
-    from alignzoo.evaluate.answers import answer
+    from alignzoo.evaluate.completions import generate_greedy
 
     model, tokenizer = loaded
-    wanted = answer(model, tokenizer, prompts, [tokenizer.eos_token_id], LIMIT, 5)
+    wanted = generate_greedy(model, tokenizer, prompts, [tokenizer.eos_token_id], LIMIT, 5)
     other = copy.deepcopy(model)
     other.generation_config.update(do_sample=True, temperature=3.0, top_k=50, top_p=0.9, repetition_penalty=5.0)
     other.generation_config.eos_token_id = list(range(500))
-    assert answer(other, tokenizer, prompts, [tokenizer.eos_token_id], LIMIT, 5) == wanted
+    assert generate_greedy(other, tokenizer, prompts, [tokenizer.eos_token_id], LIMIT, 5) == wanted
 
 
 def test_no_prompts_have_no_answers(loaded: tuple[Any, Any]) -> None:
-    from alignzoo.evaluate.answers import answer
+    from alignzoo.evaluate.completions import generate_greedy
 
-    assert answer(*loaded, [], [2], LIMIT, 4) == []
+    assert generate_greedy(*loaded, [], [2], LIMIT, 4) == []

@@ -1,0 +1,96 @@
+"""Generates a model's greedy completions of held-out prompts, and sampled ones beside them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from alignzoo.evaluate.generation import generate
+from alignzoo.system import ranks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+R = TypeVar("R")
+
+#: Rows generated at once for each that is scored at once: generation keeps one position's logits, a score all.
+GENERATED_PER_SCORED = 4
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One completion: its text, its length in tokens (without EOS), and whether it ended with EOS."""
+
+    text: str
+    tokens: int
+    ended: bool
+
+
+def generate_greedy(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[list[int]],
+    eos_ids: Sequence[int],
+    max_new_tokens: int,
+    batch_size: int,
+) -> list[Completion]:
+    """Return the greedy completion of each prompt (token ids), in order; prompts of like length go together."""
+
+    def generate_batch(chosen: list[int]) -> list[Completion]:
+        new = generate(model, tokenizer, [prompts[i] for i in chosen], eos_ids, max_new_tokens)
+        return [_decode(ids, tokenizer, eos_ids) for ids in new]
+
+    return map_in_batches(generate_batch, _order_by_length(prompts), GENERATED_PER_SCORED * batch_size)
+
+
+def generate_greedy_and_sampled(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[list[int]],
+    eos_ids: Sequence[int],
+    max_new_tokens: int,
+    batch_size: int,
+) -> list[tuple[Completion, list[int]]]:
+    """Return each prompt's greedy completion, and the token ids of one sampled at temperature 1, its EOS too.
+
+    Samples are the same whenever the same model is asked, and leave torch's generators as they were. Both kinds are
+    generated together: prompts are read once, and the longest completions, a pass for each token, cost once.
+    """
+
+    def generate_batch(chosen: list[int]) -> list[tuple[Completion, list[int]]]:
+        batch, half = [prompts[i] for i in chosen], len(chosen)
+        with _fixed_seed(chosen[0]):
+            new = generate(model, tokenizer, batch, eos_ids, max_new_tokens, sampled=(False, True))
+        return [(_decode(ids, tokenizer, eos_ids), sample) for ids, sample in zip(new[:half], new[half:], strict=True)]
+
+    return map_in_batches(generate_batch, _order_by_length(prompts), GENERATED_PER_SCORED * batch_size)
+
+
+def _order_by_length(prompts: Sequence[list[int]]) -> list[int]:
+    return sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+
+
+@contextmanager
+def _fixed_seed(seed: int) -> Iterator[None]:
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def map_in_batches(work: Callable[[list[int]], list[R]], order: Sequence[int], size: int) -> list[R]:
+    """Return one result for each index, by index; ``work`` takes up to ``size`` of them, in ``order``."""
+    batches = [list(order[first : first + size]) for first in range(0, len(order), size)]
+    found = zip(order, itertools.chain.from_iterable(ranks.share_work(work, batches)), strict=True)
+    return [result for _, result in sorted(found, key=lambda pair: pair[0])]
+
+
+def _decode(ids: list[int], tokenizer: Any, eos_ids: Sequence[int]) -> Completion:
+    ended = ids[-1] in eos_ids
+    kept = ids[:-1] if ended else ids
+    return Completion(tokenizer.decode(kept, skip_special_tokens=True).strip(), len(kept), ended)
