@@ -289,6 +289,14 @@ def test_how_much_repetition_is_a_collapse(board: Board, again: int, repeats: bo
     assert (board(("method=dpo", lines(pairs(48), text=text))).rows[0].collapsed is not None) is repeats
 
 
+def test_a_collapsed_setting_is_not_a_rival(board: Board) -> None:
+    """It is within noise of the best, and keeps it from winning only if its completions are whole."""
+    runs = [("method=dpo", lines(pairs(41))), ("method=kto", lines(pairs(4)))]
+    found = board(*runs, ("method=ipo", lines(pairs(40), ended=False)))
+    assert [(row.name, row.noise) for row in found.rows] == [("dpo", None), ("ipo", True), ("kto", False)]
+    assert found.verdict.startswith("dpo wins: preference accuracy 85% (")
+
+
 def test_where_all_collapsed_the_first_is_shown_with_the_warning(board: Board) -> None:
     found = board(*((f"method={m}", lines(pairs(48), ended=False)) for m in ("dpo", "ipo")))
     assert found.rows[0].best
