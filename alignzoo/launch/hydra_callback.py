@@ -58,7 +58,7 @@ def _track(board: Leaderboard, folder: Path) -> None:
     """Send the board to Weights & Biases, as a run of the sweep's group, where its members were sent there."""
     from omegaconf import OmegaConf
 
-    from alignzoo.report.leaderboard.table import wandb_table
+    from alignzoo.report.leaderboard.table import make_wandb_table
     from alignzoo.runs.trackers import start_tracker
 
     sent = [run for run in board.runs if run.config.get("tracker.name") == "wandb"]
@@ -66,7 +66,7 @@ def _track(board: Leaderboard, folder: Path) -> None:
         with start_tracker(
             OmegaConf.create({"tracker": sent[0].load_config().tracker}), folder, folder.name
         ) as tracker:
-            tracker.table("leaderboard", wandb_table(board))
+            tracker.table("leaderboard", make_wandb_table(board))
 
 
 def _prepare_ray(config: Any) -> None:

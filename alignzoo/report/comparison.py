@@ -1,4 +1,4 @@
-"""What changed between answers, on the terminal and as one HTML page that opens without a network."""
+"""Shows a comparison of completions, on the terminal and as one HTML page."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ def print_comparison(report: Report, rows: int) -> None:
     """Print what changed along each axis, what the judge says, and the first ``rows`` prompts with their answers."""
     console = Console(highlight=False)
     for column in report["columns"][1:]:
-        console.print(Text.assemble((name(column), "bold"), f"  {column['folder']}"))
+        console.print(Text.assemble((name_column(column), "bold"), f"  {column['folder']}"))
     for note in report["notes"]:
         console.print(Text(f"note: {note}", "yellow"))
-    console.print("", _axes(report), "")
-    for line in judged(report):
+    console.print("", _make_axes_table(report), "")
+    for line in describe_wins(report):
         console.print(Text(line))
     shown = report["prompts"][:rows]
     if shown:
-        console.print(_answers(report, shown))
+        console.print(_make_answers_table(report, shown))
     if len(shown) < report["count"]:
         console.print(Text(f"{len(shown)} of {report['count']} prompts, the biggest change first", "dim"))
 
 
-def name(column: Report) -> str:
+def name_column(column: Report) -> str:
     """Return a column's heading: its letter, and its method where it has one."""
     return f"{column['name']} {column['method']}".strip()
 
 
-def value(axis: Report, found: Report | None) -> str:
+def format_value(axis: Report, found: Report | None) -> str:
     """Return a value as its axis is written; a dash where nothing could be counted."""
     return "-" if found is None else str(axis["form"].format(found["value"]))
 
 
-def change(axis: Report, found: Report | None) -> str:
+def format_change(axis: Report, found: Report | None) -> str:
     """Return a signed change; of shares in points."""
     if found is None:
         return "-"
@@ -52,36 +52,36 @@ def change(axis: Report, found: Report | None) -> str:
     return str(axis["form"].replace("{:", "{:+").format(found["value"]))
 
 
-def interval(axis: Report, found: Report | None) -> str:
+def format_interval(axis: Report, found: Report | None) -> str:
     """Return the ends of a value's interval."""
     return "" if found is None else f"{axis['form'].format(found['low'])} to {axis['form'].format(found['high'])}"
 
 
-def _axes(report: Report) -> Table:
-    names = [name(column) for column in report["columns"]]
+def _make_axes_table(report: Report) -> Table:
+    names = [name_column(column) for column in report["columns"]]
     title = f"{report['count']} prompts"
     table = plain_table(title, "", *names)
     group = ""
     for axis in report["axes"]:
-        cells = [_cell(axis, *pair) for pair in zip(axis["values"], axis["changes"], strict=True)]
+        cells = [_make_cell(axis, *pair) for pair in zip(axis["values"], axis["changes"], strict=True)]
         table.add_row(Text("" if axis["group"] == group else axis["group"], "dim"), axis["label"], *cells)
         group = axis["group"]
-    table.caption = Text("95 % intervals over prompts; a change in bold is none by chance alone", "dim")
+    table.caption = Text("95 % intervals over prompts; a change in bold is more than chance", "dim")
     table.caption_justify = "left"
     return table
 
 
-def _cell(axis: Report, found: Report | None, changed: Report | None) -> Text:
-    cell = Text(value(axis, found))
+def _make_cell(axis: Report, found: Report | None, changed: Report | None) -> Text:
+    cell = Text(format_value(axis, found))
     if found and changed is None:
-        cell.append(f"  ({interval(axis, found)})", "dim")
+        cell.append(f"  ({format_interval(axis, found)})", "dim")
     if changed and changed["value"]:
-        cell.append(f"  {change(axis, changed)}", "bold" if changed["sure"] else "dim")
+        cell.append(f"  {format_change(axis, changed)}", "bold" if changed["sure"] else "dim")
     return cell
 
 
-def judged(report: Report) -> Iterator[str]:
-    """Yield the judge's win rates in words, what stopped it, and what it remarked."""
+def describe_wins(report: Report) -> Iterator[str]:
+    """Yield the judge's win rates, why it stopped, and its remarks, as sentences."""
     for entry in report["wins"]:
         if entry["value"] is not None:
             sure = "" if entry["sure"] else ", which may be chance"
@@ -92,23 +92,23 @@ def judged(report: Report) -> Iterator[str]:
             )
         if "stopped" in entry:
             yield entry["stopped"]
-    for told, count in report["remarks"].items():
-        yield f"judge {report['judge']['judge']}: {count} {told}"
+    for remark, count in report["remarks"].items():
+        yield f"judge {report['judge']['judge']}: {count} {remark}"
 
 
-def _answers(report: Report, rows: list[Report]) -> Table:
-    table = Table("prompt", *(name(column) for column in report["columns"]), show_lines=True)
+def _make_answers_table(report: Report, rows: list[Report]) -> Table:
+    table = Table("prompt", *(name_column(column) for column in report["columns"]), show_lines=True)
     for place, column in enumerate(table.columns):
         column.overflow, column.ratio = "fold", 3 if place else 2  # a word wider than its column is broken, not cut
     for row in rows:
         prompt = Text(row["prompt"])
-        for verdict in verdicts(report, row):
+        for verdict in describe_verdicts(report, row):
             prompt.append(f"\n{verdict}", "dim")
-        table.add_row(prompt, *(_answer(answer) for answer in row["answers"]))
+        table.add_row(prompt, *(_format_answer(answer) for answer in row["answers"]))
     return table
 
 
-def _answer(answer: Report) -> Text:
+def _format_answer(answer: Report) -> Text:
     text = Text.assemble(*((piece, "bold" if changed else "") for piece, changed in answer["pieces"]))
     if not answer["text"]:
         text.append("(empty)", "dim")
@@ -116,12 +116,12 @@ def _answer(answer: Report) -> Text:
     return text
 
 
-def verdicts(report: Report, row: Report) -> Iterator[str]:
+def describe_verdicts(report: Report, row: Report) -> Iterator[str]:
     """Yield the judge's verdicts on one prompt in words."""
     for entry, verdict in zip(report["wins"], row["verdicts"], strict=True):
         if verdict is not None:
-            told = {1.0: "beats", 0.0: "loses to", 0.5: "ties with"}[verdict]
-            yield f"{entry['of']} {told} {entry['against']}"
+            verb = {1.0: "beats", 0.0: "loses to", 0.5: "ties with"}[verdict]
+            yield f"{entry['of']} {verb} {entry['against']}"
 
 
 def write_comparison(report: Report, file: Path) -> None:
@@ -132,11 +132,11 @@ def write_comparison(report: Report, file: Path) -> None:
         report=report,
         scale=_scale,
         percent="{:.0%}".format,
-        name=name,
-        value=value,
-        change=change,
-        interval=interval,
-        verdicts=verdicts,
+        name=name_column,
+        value=format_value,
+        change=format_change,
+        interval=format_interval,
+        verdicts=describe_verdicts,
     )
 
 

@@ -1,4 +1,4 @@
-"""The report on a dataset, on the terminal and as one HTML page that opens without a network."""
+"""Shows the report on a dataset, on the terminal and as one HTML page."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from alignzoo.system.tables import plain_table
 
 STYLE = {"error": "bold red", "warning": "yellow", "note": "dim"}
 VERDICTS = {
-    "fine": "nothing stands against training on it",
+    "fine": "it can be trained on",
     "warnings": "it can be trained on; read the warnings first",
-    "errors": "a training would stop: mend the errors, or set dataset.bad_rows=drop",
+    "errors": "a training would stop: fix the errors, or set dataset.bad_rows=drop",
 }
 
 
@@ -25,15 +25,15 @@ def print_report(report: Mapping[str, Any]) -> None:
     """Print counts, lengths, findings, examples and the verdict."""
     console = Console(highlight=False, soft_wrap=True)
     counts = ", ".join(f"{count:,} {what}" for what, count in report["rows"].items())
-    told_for = f" for method={report['method']} model={report['model']}"
-    console.print(Text.assemble((report["dataset"], "bold"), told_for))
+    checked_for = f" for method={report['method']} model={report['model']}"
+    console.print(Text.assemble((report["dataset"], "bold"), checked_for))
     console.print(Text(f"layout: {report['layout']}\nrows:   {counts}"))
     for reason, count in report["reasons"].items():
         console.print(Text(f"        left out {count:,}: {reason}"))
     if report["conversion"]:
         console.print(Text(f"means:  {report['conversion']}"))
     console.print(Text(f"plan:   {report['plan']}\n"))
-    console.print(_lengths(report["quantiles"]), "")
+    console.print(_make_lengths_table(report["quantiles"]), "")
     for finding in report["findings"]:
         console.print(Text(f"{finding['level']}: {_describe(finding)}", style=STYLE[finding["level"]]))
     for example in report["examples"]:
@@ -49,7 +49,7 @@ def _describe(finding: Mapping[str, Any]) -> str:
     return f"{finding['text']}{rows}"
 
 
-def _lengths(quantiles: Mapping[str, Mapping[str, int]]) -> Table:
+def _make_lengths_table(quantiles: Mapping[str, Mapping[str, int]]) -> Table:
     shares = next((list(found) for found in quantiles.values() if found), [])
     table = plain_table("tokens", *shares)
     for name, found in quantiles.items():
@@ -73,6 +73,6 @@ def _draw_histogram(values: Sequence[int], name: str) -> str:
     FigureCanvasSVG(figure)
     axes = figure.add_subplot()
     axes.hist(values, bins=min(40, max(5, len(set(values)))), color="#4c78a8")
-    axes.set(xlabel=f"{name}, tokens", ylabel="rows")
+    axes.set(xlabel=f"{name} (tokens)", ylabel="rows")
     axes.spines[["top", "right"]].set_visible(False)
     return svg_element(figure)

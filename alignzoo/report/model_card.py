@@ -1,4 +1,4 @@
-"""The model card beside the weights."""
+"""Writes the model card beside the weights."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def write_card(folder: Path, cfg: DictConfig, method: type[Method], result: Mapp
         f"- start model: `{start}`",
         f"- data: `{cfg.dataset.path}`, {result['rows'].get('train', 0)} rows trained on",
         f"- learning rate {cfg.method.get('learning_rate')}, beta {cfg.method.get('beta')}, "
-        f"{result['cost']['steps']} updates of {cfg.train.global_batch_size} rows, adapter: {cfg.peft.name}, "
+        f"{result['cost']['steps']} steps of {cfg.train.global_batch_size} rows, adapter: {cfg.peft.name}, "
         f"seed {cfg.seed}",
         f"- made with alignzoo {importlib.metadata.version('alignzoo')} and trl {importlib.metadata.version('trl')}",
         "",
-        *_table(result),
+        *_make_table(result),
     ]
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _table(result: Mapping[str, Any]) -> list[str]:
+def _make_table(result: Mapping[str, Any]) -> list[str]:
     before, after = result["before"], result["after"]
     if not after:
         return []

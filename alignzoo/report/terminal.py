@@ -1,4 +1,4 @@
-"""What a finished run says on the terminal."""
+"""Prints a run on the terminal: its plan, its completions, its numbers."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 @on_main
 def print_plan(data: Prepared, wanted: DataFormat, plan: Plan, found: Sequence[Finding]) -> None:
-    """Print how the data was read, what was found in it, what the conversion means, and what will be trained on."""
+    """Print the data's layout, its rows, its findings, what the conversion means, and the plan."""
     counts = data.manifest["decision"].value_counts()
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(f"data: {data.layout}")
     left_out = "".join(f"; left out {count:,}: {reason}" for reason, count in reasons(data.manifest).items())
-    told = f"rows: {counts.get('train', 0):,} to train on, {counts.get('heldout', 0):,} held out{left_out}"
-    console.print(told)
+    line = f"rows: {counts.get('train', 0):,} to train on, {counts.get('heldout', 0):,} held out{left_out}"
+    console.print(line)
     if (data.kind, wanted) in MEANING:
         console.print(f"conversion: {MEANING[data.kind, wanted]}")
     for finding in found:
@@ -41,7 +41,7 @@ def print_plan(data: Prepared, wanted: DataFormat, plan: Plan, found: Sequence[F
 
 
 def print_answers(answers: Sequence[Mapping[str, Any]], shown: int) -> None:
-    """Print the first ``shown`` held-out prompts, each with its answer before and after, side by side."""
+    """Print the first ``shown`` held-out prompts with their completions before and after, side by side."""
     if not answers or not shown or "text" not in answers[0]["after"]:  # a reward model has none
         return
     console = Console()
@@ -52,24 +52,24 @@ def print_answers(answers: Sequence[Mapping[str, Any]], shown: int) -> None:
         column.overflow = "fold"  # a word wider than its column is broken, not cut
     table.columns[0].ratio, table.columns[1].ratio, table.columns[2].ratio = 2, 5, 4
     for row in answers[:shown]:
-        table.add_row(Text(row["prompt"]), _cell(row["before"]), _cell(row["after"]))
+        table.add_row(Text(row["prompt"]), _make_cell(row["before"]), _make_cell(row["after"]))
     console.print(table)
 
 
-def _cell(answer: Mapping[str, Any]) -> Text:
+def _make_cell(answer: Mapping[str, Any]) -> Text:
     text = Text(answer["text"] or "(empty)")
     text.append(f"\n[{answer['tokens']} tokens{'' if answer['ended'] else ', cut off'}]", style="dim")
     return text
 
 
 def print_result(result: Mapping[str, Any], folder: Path) -> None:
-    """Print the yardstick's numbers before and after, what the run cost, and where it lies."""
+    """Print the yardstick's numbers before and after, the run's cost, and its folder."""
     console = Console(highlight=False, markup=False)
     print_numbers(result)
     cost = result["cost"]
     planned = cost.get("planned_memory_bytes")
     console.print(
-        f"{cost['steps']} updates in {cost['train_seconds']:.0f} s, {cost['total_seconds']:.0f} s with everything; "
+        f"{cost['steps']} steps in {cost['train_seconds']:.0f} s, {cost['total_seconds']:.0f} s with everything; "
         f"peak memory {cost['peak_memory_bytes'] / 1e9:.1f} GB"
         + (f", planned {planned / 1e9:.1f} GB" if planned else "")
     )

@@ -1,4 +1,4 @@
-"""Training curves as pictures."""
+"""Draws the training curves as PNG files."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ def draw_curves(history: Sequence[Mapping[str, Any]], folder: Path, title: str) 
     """Write a PNG for each of :data:`CURVES` that ``history`` (lines of metrics.jsonl) has, and return their paths."""
     drawn = []
     for metric, (name, label) in CURVES.items():
-        points = [(line["step"], line[metric]) for line in history if _number(line.get(metric)) and "step" in line]
+        points = [(line["step"], line[metric]) for line in history if is_number(line.get(metric)) and "step" in line]
         if points:
             folder.mkdir(parents=True, exist_ok=True)
             drawn.append(_draw(points, folder / f"{name}.png", title, label))
     return drawn
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+def is_number(value: Any) -> bool:
+    """Tell whether a logged value is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _draw(points: Sequence[tuple[int, float]], file: Path, title: str, label: str) -> Path:
@@ -44,16 +45,16 @@ def _draw(points: Sequence[tuple[int, float]], file: Path, title: str, label: st
     many = len(points) > 20
     axes.plot(steps, values, color="#9ecae1" if many else "#1f77b4", marker="" if many else "o", markersize=3)
     if many:
-        axes.plot(steps, smoothed(values), color="#1f77b4")
+        axes.plot(steps, smooth(values), color="#1f77b4")
     axes.set_title(title, parse_math=False)
-    axes.set(xlabel="update", ylabel=label)
+    axes.set(xlabel="step", ylabel=label)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(file)
     return file
 
 
-def smoothed(values: Sequence[float], weight: float = 0.85) -> list[float]:
+def smooth(values: Sequence[float], weight: float = 0.85) -> list[float]:
     """Return the exponential moving average, corrected for its start."""
     average, smoothed = 0.0, []
     for count, value in enumerate(values, 1):

@@ -113,14 +113,14 @@ def test_the_numbers_before_and_after(printed: Printed) -> None:
         ["completions that end with EOS", "25%", "100%", "93% to 100%"],
     ]
     assert out.splitlines()[6:] == [
-        "40 updates in 175 s, 234 s with everything; peak memory 4.7 GB",
+        "40 steps in 175 s, 234 s with everything; peak memory 4.7 GB",
         "run folder: outputs/run",
     ]
 
 
 def test_without_numbers_only_the_cost_is_told(printed: Printed) -> None:
     out = printed(print_result, {"before": {}, "after": {}, "cost": COST}, Path("outputs/run"))
-    assert out.splitlines()[0].startswith("40 updates in 175 s")
+    assert out.splitlines()[0].startswith("40 steps in 175 s")
     assert len(out.splitlines()) == 2
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from alignzoo.report.training_curves import CURVES, draw_curves, smoothed
+from alignzoo.report.training_curves import CURVES, draw_curves, smooth
 
 
 def history(**metrics: list[Any]) -> list[dict[str, Any]]:
@@ -86,12 +86,12 @@ def colours(file: Path) -> set[tuple[int, ...]]:
 
 
 def test_the_average_is_corrected_for_its_start() -> None:
-    assert smoothed([2.0, 2.0, 2.0]) == pytest.approx([2.0, 2.0, 2.0])
-    first, second, third = smoothed([1.0, 3.0, 0.0], weight=0.5)
+    assert smooth([2.0, 2.0, 2.0]) == pytest.approx([2.0, 2.0, 2.0])
+    first, second, third = smooth([1.0, 3.0, 0.0], weight=0.5)
     assert first == 1.0
     assert second == pytest.approx((0.25 * 1 + 0.5 * 3) / 0.75)
     assert third == pytest.approx((0.125 * 1 + 0.25 * 3 + 0.5 * 0) / 0.875)
-    assert smoothed([]) == []
+    assert smooth([]) == []
 
 
 def test_pictures_are_the_same_every_time(tmp_path: Path) -> None:

@@ -282,7 +282,7 @@ def test_model_card_says_what_was_done(sweep: Sweep, method: str) -> None:
     assert f"# tiny, aligned with {method} on concise" in body
     assert "8 rows trained on" in body
     assert "learning rate 0.001" in body
-    assert f"{STEPS[method]} updates of 4 rows" in body
+    assert f"{STEPS[method]} steps of 4 rows" in body
     assert f"trl {importlib.metadata.version('trl')}" in body
     after = read(sweep.member(method) / "result.json")["after"]
     assert f"| margin (nats) | +0.00 | {after['margin']:+.2f} |" in body
@@ -306,7 +306,7 @@ def test_terminal_shows_progress_answers_and_numbers(sweep: Sweep, method: str) 
     assert re.search(
         rf"completion length \(tokens\) +{before['answer_tokens']:.1f} +{after['answer_tokens']:.1f}", part
     )
-    assert f"{steps} updates in " in part
+    assert f"{steps} steps in " in part
     assert "run folder: " in part
     assert f"-{method}-tiny-concise" in part
 

@@ -1,4 +1,4 @@
-"""A sweep, or any runs, compared: one row for each method and setting, and what may be said of the differences."""
+"""Compares the runs of a sweep, or any runs: one row for each method and setting, with its difference to the best."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 from alignzoo.config.metrics import NUMBERS
 from alignzoo.report.leaderboard.rows import Row, label_runs, make_rows
-from alignzoo.report.leaderboard.same_data import mark_data
+from alignzoo.report.leaderboard.same_data import mark_other_data
 from alignzoo.report.leaderboard.seeds import subtract
-from alignzoo.report.leaderboard.verdict import tell_verdict
+from alignzoo.report.leaderboard.verdict import write_verdict
 from alignzoo.runs.folder import Run, read_runs
 from alignzoo.system.errors import UserError, did_you_mean
 
@@ -46,7 +46,7 @@ class Leaderboard:
     """In one or two sentences: what won, or that nothing did."""
 
     notes: Sequence[str]
-    """What stands against the comparison."""
+    """What makes the comparison unfair."""
 
     runs: Sequence[Run]
     """All of them, for their curves."""
@@ -63,18 +63,18 @@ def read_leaderboard(folders: Sequence[Path], by: str | None = None) -> Leaderbo
     runs = read_runs(folders)
     finished = [run for run in runs if run.result is not None]
     rows = make_rows(finished, label_runs(runs, seeds=False))
-    chosen, notes = _chosen(by, rows, finished)
-    rows, more = mark_data(_compared(_sorted(rows, chosen), chosen))
-    return Leaderboard(chosen, rows, _failed(runs), tell_verdict(rows, chosen), [*notes, *more], runs)
+    chosen, notes = _choose_number(by, rows, finished)
+    rows, more = mark_other_data(_compare_to_best(_sort(rows, chosen), chosen))
+    return Leaderboard(chosen, rows, _list_failed(runs), write_verdict(rows, chosen), [*notes, *more], runs)
 
 
-def _failed(runs: Sequence[Run]) -> list[Failed]:
+def _list_failed(runs: Sequence[Run]) -> list[Failed]:
     labels = label_runs(runs, seeds=True)
     return [Failed(run.method, labels[run], run.folder, run.reason) for run in runs if run.result is None]
 
 
-def _chosen(by: str | None, rows: Sequence[Row], runs: Sequence[Run]) -> tuple[str, list[str]]:
-    """Return the number to sort by, and what is to be said of that choice."""
+def _choose_number(by: str | None, rows: Sequence[Row], runs: Sequence[Run]) -> tuple[str, list[str]]:
+    """Return the number to sort by, and notes on that choice."""
     measured = [key for key in NUMBERS if any(key in row.numbers for row in rows)]
     if by is not None:
         if measured and by not in measured:
@@ -87,7 +87,7 @@ def _chosen(by: str | None, rows: Sequence[Row], runs: Sequence[Run]) -> tuple[s
     return chosen, [f"The runs have different objectives ({', '.join(wanted)}); sorted by {chosen}."] if several else []
 
 
-def _sorted(rows: Sequence[Row], by: str) -> list[Row]:
+def _sort(rows: Sequence[Row], by: str) -> list[Row]:
     sign = 1 if NUMBERS[by].better == "low" else -1
 
     def place(row: Row) -> tuple[bool, float]:
@@ -96,7 +96,7 @@ def _sorted(rows: Sequence[Row], by: str) -> list[Row]:
     return sorted(rows, key=place)
 
 
-def _compared(rows: Sequence[Row], by: str) -> list[Row]:
+def _compare_to_best(rows: Sequence[Row], by: str) -> list[Row]:
     """Mark the best setting that has not collapsed, and give the others their difference to it."""
     measured = [row for row in rows if by in row.numbers]
     best = next((row for row in measured if not row.collapsed), measured[0] if measured else None)

@@ -1,4 +1,4 @@
-"""Whether a run that scores well has fallen apart."""
+"""Finds settings whose completions collapsed, however well they score."""
 
 from __future__ import annotations
 
@@ -15,48 +15,49 @@ FAR = 1.0  #: KL to the start model (nats/token)
 
 @dataclass(frozen=True)
 class Collapse:
-    """What speaks against a setting, in words."""
+    """Why a setting counts as collapsed."""
 
     brief: str
-    """As a sentence has it: ``collapsed: answers are cut off``."""
+    """As part of a sentence: ``collapsed: answers are cut off``."""
 
     full: str
     """With the numbers."""
 
 
-def collapse(results: Sequence[Mapping[str, Any]]) -> Collapse | None:
-    """Return what became of a setting's answers, from the results of its seeds; None where nothing speaks against it.
+def find_collapse(results: Sequence[Mapping[str, Any]]) -> Collapse | None:
+    """Return how a setting collapsed, from the results of its seeds, or None.
 
     One collapsed seed is enough: the mean over seeds would hide it.
     """
-    found = [(result, told) for result in results if (told := symptoms(result))]
+    found = [(result, symptoms) for result in results if (symptoms := find_symptoms(result))]
     if not found:
         return None
-    result, told = found[0]
+    result, symptoms = found[0]
     accuracy = result["after"].get("preference_accuracy", 0.0)
     perfect = f"preference accuracy is {accuracy:.0%}, but " if accuracy >= PERFECT else ""
     some = f" ({len(found)} of {len(results)} seeds)" if len(found) < len(results) else ""
-    brief = f"collapsed: {', '.join(told)}{some}"
-    return Collapse(brief, f"collapsed: {perfect}{', '.join(f'{what} ({how})' for what, how in told.items())}{some}")
+    brief = f"collapsed: {', '.join(symptoms)}{some}"
+    numbers = ", ".join(f"{what} ({how})" for what, how in symptoms.items())
+    return Collapse(brief, f"collapsed: {perfect}{numbers}{some}")
 
 
-def symptoms(result: Mapping[str, Any]) -> dict[str, str]:
-    """Return what became of the answers since the start model -> the numbers that say so."""
+def find_symptoms(result: Mapping[str, Any]) -> dict[str, str]:
+    """Return what got worse since the start model, each with its numbers."""
     before, after = result.get("before", {}), result.get("after", {})
 
     def rise(key: str) -> float:
         return float(after[key] - before[key]) if key in before and key in after else 0.0
 
-    def told(key: str) -> str:
+    def compare(key: str) -> str:
         return f"{before[key]:.0%} to {after[key]:.0%}"
 
     found = {}
     if rise("empty") > RISE_OF_EMPTY:
-        found["answers are empty"] = told("empty")
+        found["answers are empty"] = compare("empty")
     if rise("ended") < -FALL_OF_ENDED:
-        found["answers are cut off"] = f"those that end with EOS: {told('ended')}"
+        found["answers are cut off"] = f"those that end with EOS: {compare('ended')}"
     if rise("distinct_3") < -FALL_OF_DISTINCT:
-        found["answers repeat themselves"] = f"distinct word 3-grams: {told('distinct_3')}"
+        found["answers repeat themselves"] = f"distinct word 3-grams: {compare('distinct_3')}"
     if after.get("kl", 0.0) > FAR:
         found["the model is far from its start"] = f"KL {after['kl']:.1f} nats/token"
     return found

@@ -1,4 +1,4 @@
-"""Training curves of all members in one plot, and the small ones beside what is said of them."""
+"""Draws the training curves of all runs in one plot, and the small plots beside the readings."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from alignzoo.report.leaderboard import draw
 from alignzoo.report.leaderboard.board import Leaderboard
-from alignzoo.report.leaderboard.reading import Reading, curve
-from alignzoo.report.training_curves import smoothed
+from alignzoo.report.leaderboard.reading import Reading, read_curve
+from alignzoo.report.training_curves import smooth
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Metric -> name of the file, title, and what to know before comparing.
 CURVES = {
-    "loss": ("loss", "loss", "Each method's own: compare the shapes, not the heights."),
+    "loss": ("loss", "loss", "Each method has its own loss: compare the shapes, not the heights."),
     "rewards/margins": (
         "margin",
         "reward margin",
@@ -23,20 +23,20 @@ CURVES = {
     ),
     "rewards/accuracies": ("accuracy", "reward accuracy", "On the batches of the training, not on held-out rows."),
 }
-LONG = 12  #: points from which on a curve is smoothed
+LONG = 12  #: points from which a curve is smoothed
 
 
-def curve_figures(board: Leaderboard, palette: draw.Palette) -> Iterator[tuple[str, str, str, Figure]]:
-    """Yield name, title, caption and figure of each training curve that a member logged."""
+def make_curve_figures(board: Leaderboard, palette: draw.Palette) -> Iterator[tuple[str, str, str, Figure]]:
+    """Yield name, title, caption and figure of each training curve that a run logged."""
     for metric, (name, title, caption) in CURVES.items():
-        members = [(run.method, points) for run in board.runs if len(points := curve(run.history, metric)) > 1]
+        members = [(run.method, points) for run in board.runs if len(points := read_curve(run.history, metric)) > 1]
         if members:
-            told = f"{caption} Smoothed; one line a run." if _any_long(members) else caption
+            text = f"{caption} Smoothed; one line per run." if _any_long(members) else caption
             yield (
                 f"curve-{name}",
                 f"{title} while training",
-                told,
-                _overlaid(members, title, palette, name == "accuracy"),
+                text,
+                _overlay(members, title, palette, name == "accuracy"),
             )
 
 
@@ -47,15 +47,15 @@ def _any_long(members: Sequence[Member]) -> bool:
     return any(len(points) >= LONG for _, points in members)
 
 
-def _overlaid(members: Sequence[Member], title: str, palette: draw.Palette, share: bool) -> Figure:
+def _overlay(members: Sequence[Member], title: str, palette: draw.Palette, share: bool) -> Figure:
     figure, axes = draw.new_figure()
-    draw.name_axes(axes, "update", title)
+    draw.name_axes(axes, "step", title)
     if share:
         draw.scale_y(axes, "{:.0%}")
     ends: dict[str, list[tuple[float, float]]] = {}
     for method, points in members:
         steps, values = zip(*points, strict=True)
-        shown = smoothed(values) if len(values) >= LONG else values
+        shown = smooth(values) if len(values) >= LONG else values
         axes.plot(steps, shown, color=palette.colour(method), linewidth=1.6, alpha=0.9 if len(members) < 12 else 0.6)
         ends.setdefault(method, []).append((steps[-1], shown[-1]))
     furthest = {method: max(found) for method, found in ends.items()}
@@ -63,17 +63,17 @@ def _overlaid(members: Sequence[Member], title: str, palette: draw.Palette, shar
     return figure
 
 
-def reading_figure(members: Sequence[tuple[str, Reading]], palette: draw.Palette) -> Figure:
+def draw_reading(members: Sequence[tuple[str, Reading]], palette: draw.Palette) -> Figure:
     """Return the small plot beside a reading: the curves of the runs in which it happened."""
     figure, axes = draw.new_figure(3.6, 2.3)
     first = members[0][1]
-    draw.name_axes(axes, "update" if first.logged else "", first.label)
+    draw.name_axes(axes, "step" if first.logged else "", first.label)
     for method, reading in members:
         steps, values = zip(*reading.points, strict=True)
         many = len(values) >= LONG
         axes.plot(
             steps,
-            smoothed(values) if many else values,
+            smooth(values) if many else values,
             color=palette.colour(method),
             linewidth=1.6,
             marker="" if many else palette.marker(method),

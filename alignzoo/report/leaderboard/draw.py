@@ -1,4 +1,4 @@
-"""How the leaderboard's plots look: colours for both schemes, markers, labels beside what they name."""
+"""Sets the look of the leaderboard's plots: colours for both schemes, markers, labels beside what they name."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def name_axes(axes: Axes, x: str, y: str) -> None:
     axes.set_title(y, color=INK, fontsize=FONT, loc="left", pad=9, parse_math=False)
 
 
-def spans_much(values: Sequence[float]) -> bool:
-    """Whether a logarithmic axis shows ``values`` better: all above zero, the largest ten times the smallest."""
+def spans_a_decade(values: Sequence[float]) -> bool:
+    """Tell whether ``values`` are all above zero and the largest is ten times the smallest: for a logarithmic axis."""
     return bool(values) and min(values) > 0 and max(values) >= 9.99 * min(values)  # 0.5 / 0.05 is not quite 10
 
 
@@ -86,7 +86,7 @@ def scale_x(axes: Axes, values: Sequence[float], at_values: bool) -> None:
     """Make the x axis logarithmic where that shows more; ticks at the values themselves if asked for."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-    if spans_much(values):
+    if spans_a_decade(values):
         axes.set_xscale("log")
         low, high = math.log10(min(values)), math.log10(max(values))
         pad = 0.08 * (high - low)
@@ -118,7 +118,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> Non
         at = axes.transData.transform((x, y))[1]
         placed = max(at, placed + height)
         shift = (placed - at) * 72 / figure.dpi
-        _write(axes, text, (x, y), (7, shift), colour, ha="left")
+        _annotate(axes, text, (x, y), (7, shift), colour, ha="left")
 
 
 def label_points(axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
@@ -126,10 +126,10 @@ def label_points(axes: Axes, points: Sequence[tuple[float, float, str, str]]) ->
     figure = axes.figure
     figure.canvas.draw()
     frame = figure.bbox
-    taken = [_box(axes.transData.transform(point[:2]), 10) for point in points]
+    taken = [_make_box(axes.transData.transform(point[:2]), 10) for point in points]
     for x, y, text, colour in points:
         for shift, ha in SIDES:
-            written = _write(axes, text, (x, y), shift, colour, ha)
+            written = _annotate(axes, text, (x, y), shift, colour, ha)
             box = written.get_window_extent()
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
             if inside and not any(box.overlaps(other) for other in taken):
@@ -138,13 +138,13 @@ def label_points(axes: Axes, points: Sequence[tuple[float, float, str, str]]) ->
             written.remove()
 
 
-def _box(middle: Any, size: float) -> Any:
+def _make_box(middle: Any, size: float) -> Any:
     from matplotlib.transforms import Bbox
 
     return Bbox.from_bounds(middle[0] - size / 2, middle[1] - size / 2, size, size)
 
 
-def _write(axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], colour: str, ha: str) -> Any:
+def _annotate(axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], colour: str, ha: str) -> Any:
     return axes.annotate(
         text,
         at,
@@ -165,7 +165,7 @@ def save_png(figure: Figure, file: Path) -> None:
     figure.savefig(file, facecolor="white")
 
 
-def svg(figure: Figure, name: str) -> str:
+def make_svg(figure: Figure, name: str) -> str:
     """Return the figure as an SVG element whose colours are the page's, and whose text is text.
 
     ``name`` keeps its ids apart from those of other figures on the page.

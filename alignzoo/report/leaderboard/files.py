@@ -8,7 +8,7 @@ from pathlib import Path
 from alignzoo.report.leaderboard.board import Leaderboard, read_leaderboard
 from alignzoo.report.leaderboard.page import write_page
 from alignzoo.report.leaderboard.plots import draw_plots
-from alignzoo.report.leaderboard.table import frame
+from alignzoo.report.leaderboard.table import make_frame
 from alignzoo.system.errors import UserError
 
 
@@ -21,7 +21,7 @@ def write_leaderboard(folders: Sequence[Path], out: Path, by: str | None = None)
     board = read_leaderboard(folders, by)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        table = frame(board)
+        table = make_frame(board)
         table.to_csv(out / "leaderboard.csv", index=False)
         table.to_parquet(out / "leaderboard.parquet", index=False)
         write_page(board, draw_plots(board, out / "leaderboard"), out / "leaderboard.html")

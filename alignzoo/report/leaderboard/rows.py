@@ -1,9 +1,8 @@
-"""The rows of a leaderboard: one for each method and setting, its seeds folded."""
+"""Makes the rows of a leaderboard: one for each method and setting, its seeds folded."""
 
 from __future__ import annotations
 
 import json
-import math
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,11 +12,12 @@ from typing import Any
 from alignzoo.config.keys import MODEL_SOURCES, STAGE_INPUTS, key_of
 from alignzoo.config.metrics import NUMBERS
 from alignzoo.evaluate.intervals import Estimate
-from alignzoo.report.leaderboard.collapse import Collapse, collapse
+from alignzoo.report.leaderboard.collapse import Collapse, find_collapse
 from alignzoo.report.leaderboard.seeds import fold
+from alignzoo.report.training_curves import is_number
 from alignzoo.runs.folder import Run
 
-#: Keys of the configuration that change nothing about what is learnt or measured.
+#: Keys of the configuration that change neither training nor measurement.
 NO_SETTING = ("seed", "telemetry", "evaluate.shown", "tracker.", "hydra.")
 
 
@@ -58,7 +58,7 @@ class Row:
 
     @property
     def noise(self) -> bool | None:
-        """Whether the difference to the best may be noise; None where there is no difference to tell it from."""
+        """Whether the difference to the best may be noise; None where there is no difference."""
         return None if self.difference is None else self.difference.is_zero
 
     @property
@@ -73,11 +73,11 @@ def make_rows(runs: Sequence[Run], labels: Mapping[Run, str]) -> list[Row]:
     for run in runs:
         # A seed that ran twice says nothing about seeds: its second run is a setting of its own.
         again = sum(
-            run.seed == other.seed for (key, _), group in groups.items() if key == _identity(run) for other in group
+            run.seed == other.seed for (key, _), group in groups.items() if key == _identify(run) for other in group
         )
-        groups[_identity(run), again].append(run)
-    names = _told_apart(groups, labels)
-    return [_row(names[key], group) for key, group in groups.items()]
+        groups[_identify(run), again].append(run)
+    names = _make_unique(groups, labels)
+    return [_make_row(names[key], group) for key, group in groups.items()]
 
 
 def label_runs(runs: Sequence[Run], seeds: bool) -> dict[Run, str]:
@@ -89,18 +89,18 @@ def label_runs(runs: Sequence[Run], seeds: bool) -> dict[Run, str]:
         run: " ".join(
             word.lstrip("+").removeprefix("method.")
             for word in run.overrides
-            if word not in shared and not word.startswith(dropped) and not (run.is_stage and _is_handed(word))
+            if word not in shared and not word.startswith(dropped) and not (run.is_stage and _only_places_model(word))
         )
         for run in runs
     }
 
 
-def _is_handed(word: str) -> bool:
-    """Tell whether a word only says where the model of another stage lies, or where it does not come from."""
+def _only_places_model(word: str) -> bool:
+    """Tell whether a word only places the model of another stage."""
     return key_of(word) in STAGE_INPUTS or word in [f"model.{source}=null" for source in MODEL_SOURCES]
 
 
-def _identity(run: Run) -> str:
+def _identify(run: Run) -> str:
     """Return the same text for two runs that differ in nothing but the seed."""
     dropped = (*NO_SETTING, *STAGE_INPUTS) if run.is_stage else NO_SETTING
     settings: Any = {key: value for key, value in run.config.items() if not key.startswith(dropped)}
@@ -109,7 +109,7 @@ def _identity(run: Run) -> str:
     return json.dumps([run.method, settings], sort_keys=True, default=str)
 
 
-def _told_apart(
+def _make_unique(
     groups: Mapping[tuple[str, int], Sequence[Run]], labels: Mapping[Run, str]
 ) -> dict[tuple[str, int], str]:
     """Return each group's setting; where two would be called the same, their folders' names tell them apart."""
@@ -119,37 +119,33 @@ def _told_apart(
         called[group[0].method, names[key]].append(key)
     for keys in called.values():
         if len(keys) > 1:
-            names |= {key: f"{names[key]} ({_place(groups[key][0])})".strip() for key in keys}
+            names |= {key: f"{names[key]} ({_locate(groups[key][0])})".strip() for key in keys}
     return names
 
 
-def _place(run: Run) -> str:
+def _locate(run: Run) -> str:
     return f"{run.folder.resolve().parent.name}/{run.folder.resolve().name}"
 
 
-def _row(setting: str, runs: Sequence[Run]) -> Row:
+def _make_row(setting: str, runs: Sequence[Run]) -> Row:
     results = [run.result for run in runs if run.result is not None]
     measured = [key for key in NUMBERS if all(key in result["after"] for result in results)]
     return Row(
         method=runs[0].method,
         setting=setting,
         runs=tuple(runs),
-        numbers={key: fold(key, [_estimate(result, key) for result in results]) for key in measured},
+        numbers={key: fold(key, [_read_estimate(result, key) for result in results]) for key in measured},
         before={key: statistics.fmean(result["before"][key] for result in results) for key in measured},
-        cost=_cost([result.get("cost", {}) for result in results]),
-        collapsed=collapse(results),
+        cost=_average_cost([result.get("cost", {}) for result in results]),
+        collapsed=find_collapse(results),
     )
 
 
-def _estimate(result: Mapping[str, Any], key: str) -> Estimate:
+def _read_estimate(result: Mapping[str, Any], key: str) -> Estimate:
     return Estimate(result["after"][key], *result["intervals"][key])
 
 
-def _cost(costs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def _average_cost(costs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Return the mean over seeds of what all of them know."""
-    keys = [key for key in costs[0] if all(_known(cost.get(key)) for cost in costs)]
+    keys = [key for key in costs[0] if all(is_number(cost.get(key)) for cost in costs)]
     return {key: statistics.fmean(cost[key] for cost in costs) for key in keys}
-
-
-def _known(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)

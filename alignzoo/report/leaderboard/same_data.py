@@ -1,4 +1,4 @@
-"""Whether the settings of a leaderboard were trained and measured on the same rows."""
+"""Marks the settings of a leaderboard that were trained or measured on other rows than most."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from alignzoo.report.leaderboard.rows import Row
 WHAT = {"train": "training rows", "heldout": "held-out rows"}
 
 
-def mark_data(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+def mark_other_data(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     """Mark the rows whose data is not that of most, and say so."""
     others: dict[int, list[str]] = {place: [] for place in range(len(rows))}
     notes = []
     for split, agree in (("train", _same_training), ("heldout", _same_heldout)):
-        odd = _odd([_hashes(row, split) for row in rows], agree)
+        odd = _find_odd([_read_hashes(row, split) for row in rows], agree)
         for place in odd:
             others[place].append(WHAT[split])
         if odd:
@@ -30,11 +30,11 @@ def mark_data(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
 Hashes = dict[Any, Any]  #: seed -> hash of its manifest
 
 
-def _hashes(row: Row, split: str) -> Hashes:
+def _read_hashes(row: Row, split: str) -> Hashes:
     return {run.seed: (run.result or {}).get("data", {}).get(split) for run in row.runs}
 
 
-def _odd(hashes: Sequence[Hashes], agree: Callable[[Hashes, Hashes], bool]) -> list[int]:
+def _find_odd(hashes: Sequence[Hashes], agree: Callable[[Hashes, Hashes], bool]) -> list[int]:
     """Return the places that do not agree with the one that most agree with."""
     if not hashes:
         return []

@@ -1,4 +1,4 @@
-"""Seeds folded into one number, and the difference between two settings: how sure each is."""
+"""Folds seeds into one number and subtracts settings, with intervals for prompts and seeds."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def fold(key: str, seeds: Sequence[Estimate]) -> Estimate:
     seeds is Student's interval of their mean. Both are independent: the squares of their widths add up.
     """
     value = statistics.fmean(seed.value for seed in seeds)
-    return _limited(key, _around(value, seeds, _spread([[seed.value for seed in seeds]])))
+    return _limit(key, _widen(value, seeds, _seed_spread([[seed.value for seed in seeds]])))
 
 
 def subtract(key: str, a: Sequence[Lines], b: Sequence[Lines]) -> Estimate | None:
@@ -44,21 +44,23 @@ def subtract(key: str, a: Sequence[Lines], b: Sequence[Lines]) -> Estimate | Non
     Each seed is compared with each (paired bootstrap); the spread of the seeds, where a side has several, is added as
     in :func:`fold`. None where no prompt is shared or the number was not measured.
     """
-    table = [[estimate_difference(key, one, other) for other in map(_named, b)] for one in map(_named, a)]
+    table = [
+        [estimate_difference(key, one, other) for other in map(_key_by_prompt, b)] for one in map(_key_by_prompt, a)
+    ]
     found = [estimate for estimate in itertools.chain(*table) if estimate is not None]
     if not found or len(found) < len(a) * len(b):
         return None
     rows = [[estimate.value for estimate in row if estimate] for row in table]
     sides = [[statistics.fmean(row) for row in rows], [statistics.fmean(row) for row in zip(*rows, strict=True)]]
-    return _around(statistics.fmean(estimate.value for estimate in found), found, _spread(sides))
+    return _widen(statistics.fmean(estimate.value for estimate in found), found, _seed_spread(sides))
 
 
-def _named(lines: Lines) -> Lines:
-    """Datasets number their rows alike: a prompt is shared only where its text is."""
+def _key_by_prompt(lines: Lines) -> Lines:
+    """Add the prompt's text to its id: datasets number their rows alike."""
     return [{**line, "id": (line["id"], line["prompt"])} for line in lines]
 
 
-def _spread(sides: Sequence[Sequence[float]]) -> float:
+def _seed_spread(sides: Sequence[Sequence[float]]) -> float:
     """Return half the width of the interval that comes from seeds; 0 where no side has two."""
     several = [side for side in sides if len(side) > 1]
     if not several:
@@ -67,13 +69,13 @@ def _spread(sides: Sequence[Sequence[float]]) -> float:
     return student(freedom) * math.sqrt(sum(statistics.variance(side) / len(side) for side in several))
 
 
-def _around(value: float, parts: Sequence[Estimate], spread: float) -> Estimate:
+def _widen(value: float, parts: Sequence[Estimate], spread: float) -> Estimate:
     below = statistics.fmean(part.value - part.low for part in parts)
     above = statistics.fmean(part.high - part.value for part in parts)
     return Estimate(value, value - math.hypot(below, spread), value + math.hypot(above, spread))
 
 
-def _limited(key: str, found: Estimate) -> Estimate:
+def _limit(key: str, found: Estimate) -> Estimate:
     if key != "distinct_3" and NUMBERS[key].kind != "share":
         return found
     return Estimate(found.value, max(0.0, found.low), min(1.0, found.high))

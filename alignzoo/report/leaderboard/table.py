@@ -1,4 +1,4 @@
-"""A leaderboard as a table: on the terminal, for files, and for a tracker."""
+"""Shows a leaderboard as a table: on the terminal, as a data frame for files, and for a tracker."""
 
 from __future__ import annotations
 
@@ -14,52 +14,52 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.text import Text
 
-#: Numbers beside the one that the board is sorted by: what a high one may have been bought with.
+#: Numbers beside the one that the board is sorted by: they show what it may have cost.
 BESIDE = ("kl", "answer_tokens", "ended", "distinct_3", "reward_accuracy")
 
 
-def columns_of(board: Leaderboard) -> list[str]:
-    """Return the numbers that tables show beside the board's own, as far as they were measured."""
+def choose_columns(board: Leaderboard) -> list[str]:
+    """Return the numbers that tables show beside the board's own, if they were measured."""
     return [key for key in BESIDE if key != board.by and any(key in row.numbers for row in board.rows)]
 
 
-def told_difference(row: Row, by: str) -> str:
-    """Return the difference to the best as a table says it: percentages differ by points."""
+def describe_difference(row: Row, by: str) -> str:
+    """Return the difference to the best as tables show it: percentages differ by points."""
     if row.difference is None:
         return "best" if row.best else "not comparable" if by in row.numbers else ""
     if row.equal:
         return "equal"
     form, value = NUMBERS[by].form, row.difference.value
-    told = (
+    text = (
         f"{100 * value:+.0f} points"
         if form.endswith("%}")
         else form.replace(":+", ":").replace(":", ":+").format(value)
     )
-    return f"{told}, within noise" if row.noise else told
+    return f"{text}, within noise" if row.noise else text
 
 
-def marks(row: Row) -> list[str]:
-    """Return what is to be known before a row is believed."""
+def list_warnings(row: Row) -> list[str]:
+    """Return what a reader must know before believing a row."""
     return [*([row.collapsed.full] if row.collapsed else []), *([f"other {row.other_data}"] if row.other_data else [])]
 
 
 def print_leaderboard(board: Leaderboard) -> None:
-    """Print the verdict, the table, what stands against it, and the runs without a result."""
+    """Print the table, its warnings, the runs without a result, and the verdict."""
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False)
     if board.rows:
-        table = plain_table(*_heads(board), collapse_padding=True)
+        table = plain_table(*_name_columns(board), collapse_padding=True)
         table.columns[0].overflow = "fold"  # a setting wider than its column is broken, not cut
         for column in table.columns[1:]:
             column.justify, column.no_wrap = "right", True
         for row in board.rows:
-            table.add_row(*_cells(row, board))
+            table.add_row(*_make_cells(row, board))
         console.print(table)
     for row in board.rows:
-        for mark in marks(row):
-            console.print(Text(f"{row.name}: {mark}", style="yellow"), soft_wrap=True)
+        for warning in list_warnings(row):
+            console.print(Text(f"{row.name}: {warning}", style="yellow"), soft_wrap=True)
     for note in board.notes:
         console.print(Text(note, style="yellow"), soft_wrap=True)
     for failed in board.failed:
@@ -69,43 +69,43 @@ def print_leaderboard(board: Leaderboard) -> None:
     console.print(Text(board.verdict, style="bold"), soft_wrap=True)
 
 
-def _heads(board: Leaderboard) -> list[str]:
-    shorts = [NUMBERS[key].short for key in columns_of(board)]
+def _name_columns(board: Leaderboard) -> list[str]:
+    shorts = [NUMBERS[key].short for key in choose_columns(board)]
     return ["setting", f"{NUMBERS[board.by].short} (95 %)", "to best", *shorts, "seconds"]
 
 
-def _cells(row: Row, board: Leaderboard) -> list[Text]:
+def _make_cells(row: Row, board: Leaderboard) -> list[Text]:
     from rich.text import Text
 
     found = row.numbers.get(board.by)
     form = NUMBERS[board.by].form
-    interval = told_interval(found, form) if found else ""
+    interval = format_interval(found, form) if found else ""
     if form.endswith("%}"):
         interval = interval.replace(" to ", "-")  # a share is never below zero
     value = f"{form.format(found.value)} ({interval})" if found else ""
     name = f"{row.name} x{row.seeds}" if row.seeds > 1 else row.name
-    difference = told_difference(row, board.by).replace(" points", "").replace(", within noise", " (noise)")
-    cells = [name, value, difference, *(told_number(row, key) for key in columns_of(board)), told_seconds(row)]
+    difference = describe_difference(row, board.by).replace(" points", "").replace(", within noise", " (noise)")
+    cells = [name, value, difference, *(format_number(row, key) for key in choose_columns(board)), format_seconds(row)]
     return [Text(cell, style="bold" if row.best else "") for cell in cells]
 
 
-def told_interval(found: Estimate, form: str) -> str:
+def format_interval(found: Estimate, form: str) -> str:
     """Return an interval's ends; the unit stands once."""
     low, high = form.format(found.low), form.format(found.high)
     return f"{low.removesuffix('%')} to {high}"
 
 
-def told_number(row: Row, key: str) -> str:
+def format_number(row: Row, key: str) -> str:
     """Return one of a row's numbers as tables show it, empty where it was not measured."""
     return NUMBERS[key].form.format(row.numbers[key].value) if key in row.numbers else ""
 
 
-def told_seconds(row: Row) -> str:
+def format_seconds(row: Row) -> str:
     """Return the seconds of training, empty where they are not known."""
     return f"{row.cost['train_seconds']:,.0f}" if "train_seconds" in row.cost else ""
 
 
-def frame(board: Leaderboard) -> pd.DataFrame:
+def make_frame(board: Leaderboard) -> pd.DataFrame:
     """Return the whole board, failed runs last: each number with ``_low`` and ``_high``, in its own unit.
 
     ``difference`` is of the board's number, to the best setting; ``within_noise`` is empty where there is none.
@@ -132,7 +132,7 @@ def _record(place: int, row: Row, board: Leaderboard) -> dict[str, Any]:
         "best": row.best,
         **dict(zip(ends, parts, strict=True)),
         "within_noise": row.noise,
-        "warning": "; ".join(marks(row)),
+        "warning": "; ".join(list_warnings(row)),
         **{f"{key}{end}": value for key, one in row.numbers.items() for end, value in _ends(one).items()},
         **row.cost,
         "folders": " ".join(str(run.folder) for run in row.runs),
@@ -144,13 +144,13 @@ def _ends(found: Estimate) -> dict[str, float]:
 
 
 def _failed_record(failed: Failed) -> dict[str, Any]:
-    told = {"status": "failed", "warning": failed.reason, "folders": str(failed.folder)}
-    return {"rank": None, "method": failed.method, "setting": failed.setting, "best": False, **told}
+    more = {"status": "failed", "warning": failed.reason, "folders": str(failed.folder)}
+    return {"rank": None, "method": failed.method, "setting": failed.setting, "best": False, **more}
 
 
-def wandb_table(board: Leaderboard) -> dict[str, Any]:
+def make_wandb_table(board: Leaderboard) -> dict[str, Any]:
     """Return ``columns`` and ``data`` of the board, as ``wandb.Table`` takes them."""
-    table = frame(board)
+    table = make_frame(board)
     data = [[None if _missing(value) else value for value in row] for row in table.astype(object).to_numpy().tolist()]
     return {"columns": list(table.columns), "data": data}
 

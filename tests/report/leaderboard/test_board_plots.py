@@ -11,8 +11,8 @@ from leaderboard_runs import lines, make_run, pairs
 
 from alignzoo.report.leaderboard import draw
 from alignzoo.report.leaderboard.board import Leaderboard, read_leaderboard
-from alignzoo.report.leaderboard.curves import curve_figures
-from alignzoo.report.leaderboard.plots import _unbeaten, figures, swept
+from alignzoo.report.leaderboard.curves import make_curve_figures
+from alignzoo.report.leaderboard.plots import _find_unbeaten, find_swept, make_figures
 
 
 def read(folder: Path, *runs: tuple[str, int, float]) -> Leaderboard:
@@ -26,7 +26,7 @@ def read(folder: Path, *runs: tuple[str, int, float]) -> Leaderboard:
 
 def drawn(board: Leaderboard) -> dict[str, Any]:
     palette = draw.Palette(run.method for run in board.runs)
-    found = (*figures(board, palette), *curve_figures(board, palette))
+    found = (*make_figures(board, palette), *make_curve_figures(board, palette))
     return {name: figure.axes[0] for name, _, _, figure in found}
 
 
@@ -59,28 +59,32 @@ def test_a_narrow_range_is_not_logarithmic(tmp_path: Path) -> None:
 def test_two_swept_parameters_are_two_plots_with_a_line_for_each_other_value(tmp_path: Path) -> None:
     runs = [(f"method=dpo method.beta={b} train.max_steps={s}", 30, 0.1) for b in (0.1, 0.5) for s in (5, 50)]
     board = read(tmp_path, *runs)
-    assert sorted(swept(board.rows)) == ["method.beta", "train.max_steps"]
+    assert sorted(find_swept(board.rows)) == ["method.beta", "train.max_steps"]
     axes = drawn(board)["by-method.beta"]
     assert texts(axes) == {"dpo train.max_steps=5", "dpo train.max_steps=50"}
 
 
 def test_what_differs_only_between_methods_was_not_swept(tmp_path: Path) -> None:
     board = read(tmp_path, ("method=dpo method.beta=0.1", 30, 0.1), ("method=ipo method.beta=0.5", 20, 0.1))
-    assert swept(board.rows) == []
+    assert find_swept(board.rows) == []
 
 
 def test_the_frontier_by_hand(tmp_path: Path) -> None:
     """dpo 0.5 has the least KL, 0.1 and 0.01 pay for more; ipo has more KL than dpo 0.1 and is worse."""
     board = read(tmp_path, *BETAS)
     points = [(row.numbers["kl"].value, row) for row in board.rows]
-    assert [row.name for _, row in _unbeaten(points, board.by)] == ["dpo beta=0.5", "dpo beta=0.1", "dpo beta=0.01"]
+    assert [row.name for _, row in _find_unbeaten(points, board.by)] == [
+        "dpo beta=0.5",
+        "dpo beta=0.1",
+        "dpo beta=0.01",
+    ]
     assert texts(drawn(board)["frontier"]) == {row.name for row in board.rows}
 
 
 def test_what_collapsed_is_hollow_and_not_on_the_frontier(tmp_path: Path) -> None:
     board = read(tmp_path, ("method=dpo", 48, 2.0), ("method=ipo", 40, 0.5))
     points = [(row.numbers["kl"].value, row) for row in board.rows]
-    assert [row.name for _, row in _unbeaten(points, board.by)] == ["ipo"]
+    assert [row.name for _, row in _find_unbeaten(points, board.by)] == ["ipo"]
     faces = [line.get_markerfacecolor() for line in drawn(board)["frontier"].lines if line.get_marker() in "os"]
     assert "none" in faces
     assert len(set(faces)) == 2
@@ -116,8 +120,8 @@ def test_a_figure_on_the_page_has_the_colours_of_the_page() -> None:
     figure, axes = draw.new_figure()
     axes.plot([0, 1], [0, 1], color=draw.LIGHT[2])
     draw.name_axes(axes, "cost_$5_or_$6 <b>", "Größe")
-    found = draw.svg(figure, "name")
+    found = draw.make_svg(figure, "name")
     assert "var(--c2)" in found
     assert not re.findall("|".join((*draw.LIGHT, draw.INK, draw.FAINT)), found)
     assert "cost_$5_or_$6 &lt;b&gt;" in found, "text is text, and not mathematics or markup"
-    assert draw.svg(figure, "name") == found
+    assert draw.make_svg(figure, "name") == found

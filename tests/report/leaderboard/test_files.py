@@ -15,10 +15,10 @@ from leaderboard_runs import lines, make_run, pairs, started
 
 from alignzoo.cli import run_command
 from alignzoo.report.leaderboard.board import read_leaderboard
-from alignzoo.report.leaderboard.draw import DARK, LIGHT, Palette, spans_much
+from alignzoo.report.leaderboard.draw import DARK, LIGHT, Palette, spans_a_decade
 from alignzoo.report.leaderboard.files import write_leaderboard
-from alignzoo.report.leaderboard.plots import swept
-from alignzoo.report.leaderboard.table import frame, print_leaderboard, wandb_table
+from alignzoo.report.leaderboard.plots import find_swept
+from alignzoo.report.leaderboard.table import make_frame, make_wandb_table, print_leaderboard
 from alignzoo.system.errors import UserError
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -53,7 +53,7 @@ def sweep(tmp_path: Path) -> Path:
 
 def test_csv_and_parquet_equal_the_table(sweep: Path, tmp_path: Path) -> None:
     board = write_leaderboard([sweep], tmp_path / "out", None)
-    table = frame(board)
+    table = make_frame(board)
     parquet = pd.read_parquet(tmp_path / "out" / "leaderboard.parquet")
     pd.testing.assert_frame_equal(parquet, table, check_dtype=False)
     csv = pd.read_csv(tmp_path / "out" / "leaderboard.csv", keep_default_na=False, na_values=[""])
@@ -103,10 +103,10 @@ def test_plots_of_what_was_swept(sweep: Path, tmp_path: Path) -> None:
     board = write_leaderboard([sweep], tmp_path / "out", None)
     drawn = {file.stem for file in (tmp_path / "out" / "leaderboard").glob("*.png")}
     assert drawn == {"by-method.beta", "frontier", "cost", "curve-loss", "curve-margin", "curve-accuracy"}
-    assert swept(board.rows) == ["method.beta"]
-    assert spans_much([0.01, 0.5])
-    assert not spans_much([0.1, 0.5])
-    assert not spans_much([0.0, 5.0])
+    assert find_swept(board.rows) == ["method.beta"]
+    assert spans_a_decade([0.01, 0.5])
+    assert not spans_a_decade([0.1, 0.5])
+    assert not spans_a_decade([0.0, 5.0])
 
 
 def test_methods_are_told_apart_by_colour_and_marker() -> None:
@@ -185,8 +185,8 @@ def table_of(dom: str) -> str:
 
 def test_a_tracker_gets_the_table(sweep: Path) -> None:
     board = read_leaderboard([sweep])
-    table = wandb_table(board)
-    assert table["columns"] == list(frame(board).columns)
+    table = make_wandb_table(board)
+    assert table["columns"] == list(make_frame(board).columns)
     assert len(table["data"]) == 5
     assert all(len(row) == len(table["columns"]) for row in table["data"])
     assert json.loads(json.dumps(table, allow_nan=False)) == table, "NaN and pandas' NA are None"

@@ -8,13 +8,13 @@ import pytest
 
 from alignzoo.report.leaderboard.reading import (
     Reading,
-    answers_changed_length,
     chosen_falls,
-    curve,
+    completions_changed_length,
+    find_readings,
     groups_alike,
     grpo_loss_near_zero,
     margins_without_accuracy,
-    read_curves,
+    read_curve,
     trend,
 )
 
@@ -112,7 +112,7 @@ def lengths(before: float, after: float) -> dict[str, Any]:
     ("after", "word"), [(50.0, "shorter"), (10.0, "shorter"), (150.0, "longer"), (400.0, "longer")]
 )
 def test_answers_of_another_length(after: float, word: str) -> None:
-    found = answers_changed_length([], lengths(100.0, after))
+    found = completions_changed_length([], lengths(100.0, after))
     assert found is not None
     assert found.question == f"Answers got {word} by half or more: is that wanted?"
     assert found.seen == f"100 to {after:.0f} tokens"
@@ -121,25 +121,25 @@ def test_answers_of_another_length(after: float, word: str) -> None:
 
 def test_the_length_has_a_curve_where_answers_are_sampled() -> None:
     lines = history(**{"completions__mean_length": [96.0, 20.0]})
-    found = answers_changed_length(lines, lengths(100.0, 20.0))
+    found = completions_changed_length(lines, lengths(100.0, 20.0))
     assert found is not None
     assert (found.label, found.points) == ("completions/mean_length", ((1, 96.0), (2, 20.0)))
 
 
 @pytest.mark.parametrize("result", [lengths(100.0, 51.0), lengths(100.0, 149.0), lengths(0.0, 5.0), {}])
 def test_answers_of_about_the_same_length(result: dict[str, Any]) -> None:
-    assert answers_changed_length([], result) is None
+    assert completions_changed_length([], result) is None
 
 
 def test_a_run_where_nothing_happened_has_nothing_said() -> None:
     good = history(loss=[0.7, 0.6], rewards__margins=[0.0, 0.5], rewards__accuracies=[0.5, 0.9])
-    assert read_curves(good, {**lengths(100.0, 90.0), "intervals": {}}) == []
-    assert read_curves([], {}) == []
+    assert find_readings(good, {**lengths(100.0, 90.0), "intervals": {}}) == []
+    assert find_readings([], {}) == []
 
 
 def test_all_that_happened_is_said() -> None:
     lines = history(loss=[0.0] * 6, reward=[0.5] * 6, reward_std=[0.1] * 6, frac_reward_zero_std=[0.9] * 6)
-    found = read_curves(lines, {**lengths(100.0, 20.0), "intervals": {}})
+    found = find_readings(lines, {**lengths(100.0, 20.0), "intervals": {}})
     assert all(isinstance(reading, Reading) for reading in found)
     assert len({reading.question for reading in found}) == 3
 
@@ -153,7 +153,7 @@ def test_curves_have_only_numbers() -> None:
         {"step": 4, "loss": float("nan")},
         {"step": 5, "loss": True},
     ]
-    assert curve(lines, "loss") == ((1, 0.5),)
+    assert read_curve(lines, "loss") == ((1, 0.5),)
 
 
 def test_a_trend_is_of_thirds() -> None:
