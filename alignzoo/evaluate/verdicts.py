@@ -30,7 +30,7 @@ class JudgeStopped(UserError):
 
 
 def judge_pairs(judge: Judge, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> list[float]:
-    """Return one verdict a prompt: 1.0 where A wins, 0.0 where B wins, 0.5 for a tie; their mean is A's win rate.
+    """Return one verdict per prompt: 1.0 where A wins, 0.0 where B wins, 0.5 for a tie; their mean is A's win rate.
 
     The judge is asked only for pairs that it has not judged before; two equal answers are a tie, and not asked for.
 

@@ -29,46 +29,46 @@ LONG = 12  #: points from which a curve is smoothed
 def make_curve_figures(board: Leaderboard, palette: draw.Palette) -> Iterator[tuple[str, str, str, Figure]]:
     """Yield name, title, caption and figure of each training curve that a run logged."""
     for metric, (name, title, caption) in CURVES.items():
-        members = [(run.method, points) for run in board.runs if len(points := read_curve(run.history, metric)) > 1]
-        if members:
-            text = f"{caption} Smoothed; one line per run." if _any_long(members) else caption
+        curves = [(run.method, points) for run in board.runs if len(points := read_curve(run.history, metric)) > 1]
+        if curves:
+            text = f"{caption} Smoothed; one line per run." if _any_long(curves) else caption
             yield (
                 f"curve-{name}",
                 f"{title} while training",
                 text,
-                _overlay(members, title, palette, name == "accuracy"),
+                _overlay(curves, title, palette, name == "accuracy"),
             )
 
 
-Member = tuple[str, Sequence[tuple[float, float]]]
+Curve = tuple[str, Sequence[tuple[float, float]]]
 
 
-def _any_long(members: Sequence[Member]) -> bool:
-    return any(len(points) >= LONG for _, points in members)
+def _any_long(curves: Sequence[Curve]) -> bool:
+    return any(len(points) >= LONG for _, points in curves)
 
 
-def _overlay(members: Sequence[Member], title: str, palette: draw.Palette, share: bool) -> Figure:
+def _overlay(curves: Sequence[Curve], title: str, palette: draw.Palette, share: bool) -> Figure:
     figure, axes = draw.new_figure()
     draw.name_axes(axes, "step", title)
     if share:
         draw.scale_y(axes, "{:.0%}")
     ends: dict[str, list[tuple[float, float]]] = {}
-    for method, points in members:
+    for method, points in curves:
         steps, values = zip(*points, strict=True)
         shown = smooth(values) if len(values) >= LONG else values
-        axes.plot(steps, shown, color=palette.colour(method), linewidth=1.6, alpha=0.9 if len(members) < 12 else 0.6)
+        axes.plot(steps, shown, color=palette.colour(method), linewidth=1.6, alpha=0.9 if len(curves) < 12 else 0.6)
         ends.setdefault(method, []).append((steps[-1], shown[-1]))
     furthest = {method: max(found) for method, found in ends.items()}
     draw.label_ends(axes, [(*furthest[method], method, palette.colour(method)) for method in furthest])
     return figure
 
 
-def draw_reading(members: Sequence[tuple[str, Reading]], palette: draw.Palette) -> Figure:
+def draw_reading(curves: Sequence[tuple[str, Reading]], palette: draw.Palette) -> Figure:
     """Return the small plot beside a reading: the curves of the runs in which it happened."""
     figure, axes = draw.new_figure(3.6, 2.3)
-    first = members[0][1]
+    first = curves[0][1]
     draw.name_axes(axes, "step" if first.logged else "", first.label)
-    for method, reading in members:
+    for method, reading in curves:
         steps, values = zip(*reading.points, strict=True)
         many = len(values) >= LONG
         axes.plot(
