@@ -63,12 +63,12 @@ def _overlay(curves: Sequence[Curve], title: str, palette: draw.Palette, share: 
     return figure
 
 
-def draw_reading(curves: Sequence[tuple[str, Reading]], palette: draw.Palette) -> Figure:
+def draw_reading(readings: Sequence[tuple[str, Reading]], palette: draw.Palette) -> Figure:
     """Return the small plot beside a reading: the curves of the runs in which it happened."""
     figure, axes = draw.new_figure(3.6, 2.3)
-    first = curves[0][1]
+    first = readings[0][1]
     draw.name_axes(axes, "step" if first.logged else "", first.label)
-    for method, reading in curves:
+    for method, reading in readings:
         steps, values = zip(*reading.points, strict=True)
         many = len(values) >= LONG
         axes.plot(
