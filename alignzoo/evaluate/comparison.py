@@ -16,6 +16,7 @@ import numpy as np
 from alignzoo.evaluate.intervals import Estimate, bootstrap, bootstrap_difference, wilson
 from alignzoo.evaluate.style import AXES, Axis, count_words
 from alignzoo.evaluate.verdicts import JudgeStopped, judge_pairs
+from alignzoo.runs.folder import Run
 from alignzoo.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ Answer = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Run:
+class ComparedRun:
     """A finished run's completions, by prompt id, and its result."""
 
     folder: Path
@@ -36,16 +37,17 @@ class Run:
     result: dict[str, Any]
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> ComparedRun:
     """Read a run folder.
 
     Raises:
         UserError: it is not a finished run with completions, or another version of alignzoo made it.
     """
-    if not (folder / "result.json").is_file():
+    run = Run(folder)
+    if not run.is_finished:
         raise UserError(f"{folder} is not a finished run: it has no result.json.")
     try:
-        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        result = run.read_result()
         rows = [json.loads(line) for line in (folder / "answers.jsonl").read_text(encoding="utf-8").splitlines()]
         lines = {str(row["id"]): _check_row(row) for row in rows}
     except FileNotFoundError:
@@ -54,7 +56,7 @@ def read_run(folder: Path) -> Run:
         raise UserError(f"{folder}/answers.jsonl or result.json cannot be read: {error!r}.") from None
     if not isinstance(result, dict):
         raise UserError(f"{folder}/result.json is not the result of a run.")
-    return Run(folder, lines, result)
+    return ComparedRun(folder, lines, result)
 
 
 def _check_row(row: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +69,7 @@ def _check_row(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "prompt": str(row["prompt"])}
 
 
-def compare(runs: Sequence[Run], judge: Judge | None = None) -> dict[str, Any]:
+def compare(runs: Sequence[ComparedRun], judge: Judge | None = None) -> dict[str, Any]:
     """Return what changed, as JSON holds it.
 
     Keys: ``columns`` (the start model, then the runs), ``notes``, ``axes`` (values, changes since the start, and their
@@ -100,7 +102,7 @@ def compare(runs: Sequence[Run], judge: Judge | None = None) -> dict[str, Any]:
     }
 
 
-def _describe_columns(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def _describe_columns(runs: Sequence[ComparedRun]) -> list[dict[str, Any]]:
     columns = [{"name": START, "method": "", "objective": None, "folder": None}]
     for letter, run in zip(LETTERS, runs, strict=False):
         method, objective = str(run.result.get("method", "")), run.result.get("objective")
@@ -108,7 +110,7 @@ def _describe_columns(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return columns
 
 
-def _find_caveats(runs: Sequence[Run], ids: Sequence[str]) -> list[str]:
+def _find_caveats(runs: Sequence[ComparedRun], ids: Sequence[str]) -> list[str]:
     """Say what keeps the runs from being a fair comparison."""
     first, found = runs[0], []
     for letter, run in zip(LETTERS[1:], runs[1:], strict=False):
