@@ -18,7 +18,7 @@ class Collapse:
     """Why a setting counts as collapsed."""
 
     brief: str
-    """As part of a sentence: ``collapsed: answers are cut off``."""
+    """As part of a sentence: ``collapsed: completions are cut off``."""
 
     full: str
     """With the numbers."""
@@ -53,11 +53,11 @@ def find_symptoms(result: Mapping[str, Any]) -> dict[str, str]:
 
     found = {}
     if rise("empty") > RISE_OF_EMPTY:
-        found["answers are empty"] = compare("empty")
+        found["completions are empty"] = compare("empty")
     if rise("ended") < -FALL_OF_ENDED:
-        found["answers are cut off"] = f"those that end with EOS: {compare('ended')}"
+        found["completions are cut off"] = f"those that end with EOS: {compare('ended')}"
     if rise("distinct_3") < -FALL_OF_DISTINCT:
-        found["answers repeat themselves"] = f"distinct word 3-grams: {compare('distinct_3')}"
+        found["completions repeat themselves"] = f"distinct word 3-grams: {compare('distinct_3')}"
     if after.get("kl", 0.0) > FAR:
         found["the model is far from its start"] = f"KL {after['kl']:.1f} nats/token"
     return found

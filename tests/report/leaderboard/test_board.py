@@ -239,9 +239,9 @@ def test_where_none_finished_there_is_no_winner(tmp_path: Path) -> None:
 
 
 COLLAPSES = {
-    "answers are empty": {"text": "", "tokens": 0},
-    "answers are cut off": {"ended": False},
-    "answers repeat themselves": {"text": "the rain " * 20},
+    "completions are empty": {"text": "", "tokens": 0},
+    "completions are cut off": {"ended": False},
+    "completions repeat themselves": {"text": "the rain " * 20},
     "the model is far from its start": {"kl": 11.0},
 }
 
@@ -267,8 +267,8 @@ def test_what_collapsed_is_never_the_winner_silently(board: Board, told: str) ->
 @pytest.mark.parametrize(
     ("told", "count", "after"),
     [
-        ("answers are empty", 5, {"text": ""}),  # 5 of 48 are more than a tenth
-        ("answers are cut off", 10, {"ended": False}),  # 10 of 48 are more than a fifth
+        ("completions are empty", 5, {"text": ""}),  # 5 of 48 are more than a tenth
+        ("completions are cut off", 10, {"ended": False}),  # 10 of 48 are more than a fifth
     ],
 )
 def test_how_many_answers_are_a_collapse(board: Board, told: str, count: int, after: dict[str, Any]) -> None:
@@ -301,7 +301,7 @@ def test_where_all_collapsed_the_first_is_shown_with_the_warning(board: Board) -
     found = board(*((f"method={m}", lines(pairs(48), ended=False)) for m in ("dpo", "ipo")))
     assert found.rows[0].best
     assert found.verdict.startswith("No winner: every setting collapsed. dpo has the highest")
-    assert found.verdict.endswith("collapsed: answers are cut off.")
+    assert found.verdict.endswith("collapsed: completions are cut off.")
 
 
 def test_one_collapsed_seed_is_enough(board: Board) -> None:
@@ -311,7 +311,7 @@ def test_one_collapsed_seed_is_enough(board: Board) -> None:
         ("method=ipo seed=0", lines(pairs(30))),
     )
     assert found.rows[0].collapsed is not None
-    assert found.rows[0].collapsed.brief == "collapsed: answers are cut off (1 of 2 seeds)"
+    assert found.rows[0].collapsed.brief == "collapsed: completions are cut off (1 of 2 seeds)"
 
 
 @pytest.mark.parametrize(

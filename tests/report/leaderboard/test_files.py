@@ -89,7 +89,7 @@ def test_the_terminal_has_every_row(
     assert [row[:3] for row in rows] == [[*row.name.split(), "x2"] for row in board.rows]
     assert "failed: kto beta=0.1 seed=0: out of memory <here>" in out
     assert out.strip().endswith(board.verdict)
-    assert "dpo beta=0.01: collapsed: preference accuracy is 100%, but answers are cut off" in out
+    assert "dpo beta=0.01: collapsed: preference accuracy is 100%, but completions are cut off" in out
 
 
 def test_settings_are_text_and_not_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
