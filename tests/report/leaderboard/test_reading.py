@@ -111,10 +111,10 @@ def lengths(before: float, after: float) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("after", "word"), [(50.0, "shorter"), (10.0, "shorter"), (150.0, "longer"), (400.0, "longer")]
 )
-def test_answers_of_another_length(after: float, word: str) -> None:
+def test_completions_of_another_length(after: float, word: str) -> None:
     found = completions_changed_length([], lengths(100.0, after))
     assert found is not None
-    assert found.question == f"Answers got {word} by half or more: is that wanted?"
+    assert found.question == f"Completions got {word} by half or more: is that wanted?"
     assert found.seen == f"100 to {after:.0f} tokens"
     assert (found.points, found.logged) == (((0, 100.0), (1, after)), False)
 
