@@ -51,7 +51,7 @@ class Measuring(Protocol):
     def measure(self, model: Any, start: Callable[[], Any] | None) -> list[Any]:
         """Measure the trained model; ``start`` loads the one to compare with."""
 
-    def lines(self, before: Sequence[Any], after: Sequence[Any]) -> list[dict[str, Any]]:
+    def make_lines(self, before: Sequence[Any], after: Sequence[Any]) -> list[dict[str, Any]]:
         """Return one line a held-out prompt, as ``answers.jsonl`` holds them."""
 
 
