@@ -89,11 +89,11 @@ class RewardModel(Reward):
     name = "model"
 
     def __init__(self, path: str, revision: str | None = None, batch_size: int = 8) -> None:
-        from alignzoo.models.reward_model import STOPS, load_classifier
+        from alignzoo.models.reward_model import EOS_KEY, load_classifier
 
         self.batch_size = batch_size
         self.scorer, self.tokenizer = load_classifier(path, revision)
-        self.stops: tuple[str, ...] = tuple(getattr(self.scorer.config, STOPS, ()))
+        self.stops: tuple[str, ...] = tuple(getattr(self.scorer.config, EOS_KEY, ()))
 
     def __call__(self, prompts: list[str], answers: list[str], **columns: list[Any]) -> list[float]:
         """Score prompt and answer as one conversation, or as plain text where the model has no chat template.

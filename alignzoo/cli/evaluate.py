@@ -100,7 +100,7 @@ def _warn_seen(target: Target, inputs: RunInputs) -> None:
 
     if target.run is None or not (target.run / manifest.FILE).is_file():
         return
-    count = manifest.trained_on(manifest.read(target.run), inputs.data.manifest)
+    count = manifest.count_trained_on(manifest.read(target.run), inputs.data.manifest)
     if count:
         import logging
 

@@ -1,4 +1,4 @@
-"""Canonical, tokenised rows as one Arrow file in the cache: read once, written in bounded memory, reused ever after."""
+"""Reads a source once, and caches its canonical, tokenised rows as an Arrow file, written in bounded memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.data.canonical import BadRow, writable
+from alignzoo.data.canonical import BadRow, check_encodable
 from alignzoo.data.recognise import SAMPLE, Layout, recognise
 from alignzoo.data.sources import Source
 from alignzoo.data.tokenise import ANSWERS, Piece, Tokeniser
@@ -30,7 +30,7 @@ VERSION = 4  #: raised whenever the same input gives other rows
 Numbered = list[tuple[int, dict[str, Any]]]
 
 
-def table(source: Source, tokeniser: Tokeniser, cfg: DictConfig) -> tuple[Dataset, Layout]:
+def load_table(source: Source, tokeniser: Tokeniser, cfg: DictConfig) -> tuple[Dataset, Layout]:
     """Return the source's rows, memory-mapped, and their layout; ``cfg`` is the group ``dataset``.
 
     Columns: ``row`` (its number in the source, from 1), ``id``, ``prompt`` and the answers as JSON messages,
@@ -74,37 +74,37 @@ def _write(file: Path, source: Source, layout: Layout, tokeniser: Tokeniser) -> 
         pa.OSFile(str(aside), "wb") as sink,
         pa.ipc.new_stream(sink, schema) as writer,
     ):
-        for records in _tokenised(source, layout, tokeniser):
+        for records in _tokenise_batches(source, layout, tokeniser):
             writer.write_batch(pa.RecordBatch.from_pylist(records, schema))
 
 
-def _tokenised(source: Source, layout: Layout, tokeniser: Tokeniser) -> Iterator[list[dict[str, Any]]]:
+def _tokenise_batches(source: Source, layout: Layout, tokeniser: Tokeniser) -> Iterator[list[dict[str, Any]]]:
     """Yield finished records batch by batch; one batch is tokenised, outside Python's lock, while the next is read."""
     with ThreadPoolExecutor(1) as pool:
         waiting = None
-        for records in _with_progress(_shaped(rows, layout) for rows in _batches(source)):
-            texts = _rendered(records, tokeniser)
-            coming = records, pool.submit(tokeniser.ids, texts)
+        for records in _show_progress(_shape_rows(rows, layout) for rows in _read_batches(source)):
+            texts = _render(records, tokeniser)
+            coming = records, pool.submit(tokeniser.tokenise, texts)
             if waiting:
-                yield _finished(*waiting)
+                yield _add_ids(*waiting)
             waiting = coming
         if waiting:
-            yield _finished(*waiting)
+            yield _add_ids(*waiting)
 
 
-def _batches(source: Source) -> Iterator[Numbered]:
+def _read_batches(source: Source) -> Iterator[Numbered]:
     numbered = enumerate(source.rows(), 1)
     while rows := list(itertools.islice(numbered, BATCH)):
         yield rows
 
 
-def _with_progress(batches: Iterator[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
+def _show_progress(batches: Iterator[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
     """Show how many rows were read, on a terminal and once there are many."""
     from rich.console import Console
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-    told, console = TextColumn("Reading and tokenising {task.completed:,} rows"), Console(stderr=True)
-    shown = Progress(told, TimeElapsedColumn(), transient=True, console=console)
+    counter, console = TextColumn("Reading and tokenising {task.completed:,} rows"), Console(stderr=True)
+    shown = Progress(counter, TimeElapsedColumn(), transient=True, console=console)
     task = shown.add_task("rows", total=None)
     try:
         for batch in batches:
@@ -117,7 +117,7 @@ def _with_progress(batches: Iterator[list[dict[str, Any]]]) -> Iterator[list[dic
             shown.stop()
 
 
-def _shaped(rows: Numbered, layout: Layout) -> list[dict[str, Any]]:
+def _shape_rows(rows: Numbered, layout: Layout) -> list[dict[str, Any]]:
     """Return records with canonical texts, or with the problem that keeps a row out."""
     records: list[dict[str, Any]] = []
     for number, row in rows:
@@ -125,7 +125,7 @@ def _shaped(rows: Numbered, layout: Layout) -> list[dict[str, Any]]:
         name = f"row-{number}" if given in (None, "") else str(given).encode(errors="replace").decode()
         base = {"row": number, "id": name}
         try:
-            extra = writable(json.dumps(layout.extra(row), ensure_ascii=False, default=str), "a further column")
+            extra = check_encodable(json.dumps(layout.extra(row), ensure_ascii=False, default=str), "a further column")
             shaped = list(layout.rows(row))
             names = [name] if len(shaped) == 1 else [f"{name}.{part}" for part in range(1, len(shaped) + 1)]
             records += [{**base, "id": n, "extra": extra, **one} for n, one in zip(names, shaped, strict=True)]
@@ -134,13 +134,13 @@ def _shaped(rows: Numbered, layout: Layout) -> list[dict[str, Any]]:
     return records
 
 
-def _rendered(records: list[dict[str, Any]], tokeniser: Tokeniser) -> list[list[Piece]]:
+def _render(records: list[dict[str, Any]], tokeniser: Tokeniser) -> list[list[Piece]]:
     """Return what is to be tokenised of the good records; one that the template refuses becomes a problem."""
     rendered = []
     for record in records:
         if "problem" not in record:
             try:
-                rendered += tokeniser.texts([record])
+                rendered += tokeniser.render([record])
             except BadRow as problem:
                 kept = {name: record[name] for name in ("row", "id")}
                 record.clear()
@@ -148,7 +148,7 @@ def _rendered(records: list[dict[str, Any]], tokeniser: Tokeniser) -> list[list[
     return rendered
 
 
-def _finished(records: list[dict[str, Any]], ids: Any) -> list[dict[str, Any]]:
+def _add_ids(records: list[dict[str, Any]], ids: Any) -> list[dict[str, Any]]:
     """Add token ids and hashes, and turn texts into JSON."""
     good = [record for record in records if "problem" not in record]
     for record, found in zip(good, ids.result(), strict=True):
@@ -157,9 +157,9 @@ def _finished(records: list[dict[str, Any]], ids: Any) -> list[dict[str, Any]]:
             record["problem"] = "the chat template writes the prompt differently when an answer follows"
         record |= found
         record |= {name: json.dumps(record[name], ensure_ascii=False) for name in ("prompt", *answers)}
-        record["prompt_key"] = _key(record["prompt"])
+        record["prompt_key"] = _hash_prompt(record["prompt"])
     return records
 
 
-def _key(prompt: str) -> int:
+def _hash_prompt(prompt: str) -> int:
     return int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8], "big", signed=True)

@@ -1,6 +1,7 @@
-"""The canonical row: ``prompt`` and, by kind, ``chosen`` and ``rejected``, or ``completion`` (labelled, scored).
+"""Brings rows into canonical shape: ``prompt``, with ``chosen`` and ``rejected`` or with a ``completion``.
 
-Each text is a list of messages ``{"role", "content"}``; plain text is one message with the role ``text``.
+A completion may have a ``label`` or a ``score``. Each text is a list of messages ``{"role", "content"}``; plain text
+is one message with the role ``text``.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ def canonical(raw: Mapping[str, Any], chat: bool) -> dict[str, Any]:
     """Return ``raw``, which has canonical names, in canonical shape; ``chat`` makes conversations of plain text.
 
     Raises:
-        BadRow: a null, an empty text, two equal answers, a label that is no label, unknown roles.
+        BadRow: a null, an empty text, two equal answers, a label that is neither true nor false, unknown roles.
     """
-    texts = {name: _messages(value, name) for name, value in raw.items() if name not in ("label", "score")}
+    texts = {name: _read_messages(value, name) for name, value in raw.items() if name not in ("label", "score")}
     if "messages" in texts:
         texts["prompt"], texts["completion"] = _split_last_answer(texts.pop("messages"))
     if "text" in texts:
         texts |= {"prompt": _text(""), "completion": texts.pop("text")}
-    shaped: dict[str, Any] = _with_prompt(texts, chat)
+    shaped: dict[str, Any] = _separate_prompt(texts, chat)
     _refuse_empty(shaped)
     if "chosen" in shaped and shaped["chosen"] == shaped["rejected"]:
         raise BadRow("chosen equals rejected")
     if "label" in raw:
-        shaped["label"] = _label(raw["label"])
+        shaped["label"] = _read_label(raw["label"])
     return {**shaped, **({"score": raw["score"]} if "score" in raw else {})}
 
 
@@ -43,56 +44,56 @@ def _text(text: str) -> Messages:
     return [{"role": "text", "content": text}]
 
 
-def _messages(value: Any, name: str) -> Messages:
+def _read_messages(value: Any, name: str) -> Messages:
     if value is None:
         raise BadRow(f"{name} is null")
     if isinstance(value, str):
-        return _text(writable(value, name))
+        return _text(check_encodable(value, name))
     if isinstance(value, Mapping):
         value = [value]
     if value == [] and name in ("chosen", "rejected", "completion"):
         raise BadRow(f"{name} is empty")
     if not isinstance(value, list):
         raise BadRow(f"{name} is {type(value).__name__}; it must be text or a list of messages")
-    return [_message(message, name) for message in value]
+    return [_read_message(message, name) for message in value]
 
 
-def _message(message: Any, name: str) -> dict[str, str]:
+def _read_message(message: Any, name: str) -> dict[str, str]:
     if not isinstance(message, Mapping) or "role" not in message or "content" not in message:
         raise BadRow(f"{name} holds a message without role and content")
     if not isinstance(message["role"], str) or message["role"] not in ROLES:
         raise BadRow(f"{name} has the role {message['role']!r}; known are {', '.join(sorted(ROLES))}")
     if not isinstance(message["content"], str):
-        raise BadRow(f"{name} has a message whose content is {'null' if message['content'] is None else 'no text'}")
-    return {"role": message["role"], "content": writable(message["content"], name)}
+        raise BadRow(f"{name} has a message whose content is {'null' if message['content'] is None else 'not text'}")
+    return {"role": message["role"], "content": check_encodable(message["content"], name)}
 
 
-def writable(text: str, name: str) -> str:
-    """Return ``text``; half a surrogate pair, which JSON lets through, cannot be written."""
+def check_encodable(text: str, name: str) -> str:
+    """Return ``text``, unless it holds half a surrogate pair: JSON lets it through, and UTF-8 cannot write it."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise BadRow(f"{name} holds half a surrogate pair, which is no character") from None
+        raise BadRow(f"{name} holds half a surrogate pair, which is not a character") from None
     return text
 
 
-def _label(value: Any) -> bool:
+def _read_label(value: Any) -> bool:
     if isinstance(value, bool) or (isinstance(value, int | float) and value in (0, 1)):
         return bool(value)
     raise BadRow(f"label is {'null' if value is None else repr(value)}; it must be true or false")
 
 
-def _with_prompt(texts: dict[str, Messages], chat: bool) -> dict[str, Messages]:
+def _separate_prompt(texts: dict[str, Messages], chat: bool) -> dict[str, Messages]:
     """Take an implicit prompt out of the answers, or a repeated explicit one."""
     answers = {name: text for name, text in texts.items() if name != "prompt"}
     prompt = texts.get("prompt")
     if prompt is None:
-        prompt = _common_start(*answers.values())
+        prompt = _find_common_start(*answers.values())
     if _mixes_text_and_messages(prompt, *answers.values()):
-        prompt, answers = _conversation(prompt, answers)
-    answers = _without_prompt(answers, prompt)
+        prompt, answers = _as_conversation(prompt, answers)
+    answers = _strip_prompt(answers, prompt)
     if chat:
-        prompt, answers = _conversation(prompt, answers)
+        prompt, answers = _as_conversation(prompt, answers)
     return {"prompt": prompt, **answers}
 
 
@@ -100,7 +101,7 @@ def _mixes_text_and_messages(*texts: Messages) -> bool:
     return {message["role"] != "text" for text in texts for message in text} == {True, False}
 
 
-def _conversation(prompt: Messages, answers: dict[str, Messages]) -> tuple[Messages, dict[str, Messages]]:
+def _as_conversation(prompt: Messages, answers: dict[str, Messages]) -> tuple[Messages, dict[str, Messages]]:
     """Make turns of user and assistant out of what is plain text."""
     return _as_role(prompt, "user"), {name: _as_role(text, "assistant") for name, text in answers.items()}
 
@@ -109,7 +110,7 @@ def _as_role(text: Messages, role: str) -> Messages:
     return [{**message, "role": role if message["role"] == "text" else message["role"]} for message in text]
 
 
-def _common_start(*answers: Messages) -> Messages:
+def _find_common_start(*answers: Messages) -> Messages:
     """Return the messages, or the text up to a word's end, with which all the answers begin."""
     first = answers[0]
     if len(answers) == 1:
@@ -117,13 +118,13 @@ def _common_start(*answers: Messages) -> Messages:
             raise BadRow("there is no prompt, and a single plain text does not show where one ends")
         return _split_last_answer(first)[0]
     if first and first[0]["role"] == "text":
-        return _text(_common_text([answer[0]["content"] for answer in answers]))
+        return _text(_find_common_text([answer[0]["content"] for answer in answers]))
     shortest = min(map(len, answers)) - 1  # at least the last turn is the answer
     turns = itertools.takewhile(lambda turns: all(t == turns[0] for t in turns), zip(*answers, strict=False))
     return [same[0] for same in itertools.islice(turns, shortest)]
 
 
-def _common_text(texts: list[str]) -> str:
+def _find_common_text(texts: list[str]) -> str:
     """As TRL's ``extract_prompt``: the common start, less a word that the texts end differently."""
     start = os.path.commonprefix(texts)  # noqa: RUF071 (characters are what is meant)
     marker = start.rfind("\n\nAssistant:")
@@ -132,7 +133,7 @@ def _common_text(texts: list[str]) -> str:
     return start[: start.rfind(" ") + 1].rstrip(" ")
 
 
-def _without_prompt(answers: dict[str, Messages], prompt: Messages) -> dict[str, Messages]:
+def _strip_prompt(answers: dict[str, Messages], prompt: Messages) -> dict[str, Messages]:
     """Return the answers without the prompt, if all of them begin with it; one alone may do so by chance."""
     count = len(prompt)
     if all(answer[:count] == prompt and len(answer) > count for answer in answers.values()):

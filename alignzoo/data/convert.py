@@ -29,7 +29,7 @@ _IMPOSSIBLE = {
     (Q, P): "it has prompts only, and no answers: try method=grpo",
     (Q, U): "it has prompts only, and no answers: try method=grpo",
     (Q, S): "it has prompts only, and no answers: try method=grpo",
-    (R, U): "a score is no label: add a `label` column, or try a method that learns from pairs",
+    (R, U): "a score is not a label: add a `label` column, or try a method that learns from pairs",
 }
 
 #: What a conversion changes in the meaning of the data.
@@ -63,14 +63,14 @@ def convert(rows: Dataset, kind: DataFormat, wanted: DataFormat, batch: int, see
     if (kind, wanted) in _IMPOSSIBLE:
         raise UserError(f"the dataset holds {kind} rows, the method needs {wanted} rows: {_IMPOSSIBLE[kind, wanted]}.")
     if wanted is P:
-        pairs = rows if kind is P else paired(rows, kind)
+        pairs = rows if kind is P else pair_completions(rows, kind)
         return pairs.select_columns(["id", "prompt_ids", "chosen_ids", "rejected_ids"])
     if wanted is U:
-        return _unpaired(rows, kind, batch, seed)
-    return _prompts(rows) if wanted is Q else _supervised(rows, kind)
+        return _to_unpaired(rows, kind, batch, seed)
+    return _to_prompts(rows) if wanted is Q else _to_supervised(rows, kind)
 
 
-def paired(rows: Dataset, kind: DataFormat) -> Dataset:
+def pair_completions(rows: Dataset, kind: DataFormat) -> Dataset:
     """Pair answers to the same prompt: good with bad by label, or the best with the worst by score.
 
     Raises:
@@ -78,7 +78,7 @@ def paired(rows: Dataset, kind: DataFormat) -> Dataset:
     """
     import datasets
 
-    chosen, rejected = _partition(rows, kind)
+    chosen, rejected = _choose_pairs(rows, kind)
     if not len(chosen):
         better = "a good and a bad answer" if kind is U else "two answers with different scores"
         raise UserError(f"the dataset holds {kind} rows, and no prompt has {better}: nothing can be paired.")
@@ -97,12 +97,12 @@ def with_pairs(rows: Dataset, kind: DataFormat) -> Dataset:
     if kind not in (U, R) or not len(rows):
         return rows
     try:
-        return paired(rows, kind)
+        return pair_completions(rows, kind)
     except UserError:
         return rows
 
 
-def _partition(rows: Dataset, kind: DataFormat) -> tuple[list[int], list[int]]:
+def _choose_pairs(rows: Dataset, kind: DataFormat) -> tuple[list[int], list[int]]:
     """Return the rows of chosen and of rejected answers, pair by pair."""
     column = "label" if kind is U else "score"
     frame = rows.select_columns(["prompt_key", column]).to_pandas()
@@ -119,32 +119,34 @@ def _partition(rows: Dataset, kind: DataFormat) -> tuple[list[int], list[int]]:
     return chosen, rejected
 
 
-def _answer(rows: Dataset, column: str, label: bool | None = None) -> Dataset:
+def _take_completions(rows: Dataset, column: str, label: bool | None = None) -> Dataset:
     part = rows.select_columns(["id", "prompt_key", "prompt_ids", column, *(["label"] if label is None else [])])
     part = part if column == "completion_ids" else part.rename_column(column, "completion_ids")
     return part if label is None else part.add_column("label", [label] * len(part))
 
 
-def _unpaired(rows: Dataset, kind: DataFormat, batch: int, seed: int) -> Dataset:
+def _to_unpaired(rows: Dataset, kind: DataFormat, batch: int, seed: int) -> Dataset:
     """Mix good and bad answers so that each block of ``batch`` holds both; pair each prompt with another's answer."""
     import datasets
 
     if kind is P:
-        rows = datasets.concatenate_datasets([_answer(rows, "chosen_ids", True), _answer(rows, "rejected_ids", False)])
+        rows = datasets.concatenate_datasets(
+            [_take_completions(rows, "chosen_ids", True), _take_completions(rows, "rejected_ids", False)]
+        )
     else:
-        rows = _answer(rows, "completion_ids")
+        rows = _take_completions(rows, "completion_ids")
     labels = np.array(rows["label"], dtype=bool)
     if labels.all() or not labels.any():
         raise UserError(f"all {len(labels)} answers are labelled {bool(labels[0])}: KTO needs good and bad ones.")
-    order = mixed(labels, seed)
-    partner = partners(np.array(rows["prompt_key"])[order], batch)
+    order = spread_labels(labels, seed)
+    partner = choose_kl_partners(np.array(rows["prompt_key"])[order], batch)
     rows = rows.select(order).flatten_indices()
     kl = rows.select(partner).select_columns(["completion_ids"]).rename_column("completion_ids", "KL_completion_ids")
     joined: Dataset = datasets.concatenate_datasets([rows.remove_columns("prompt_key"), kl.flatten_indices()], axis=1)
     return joined
 
 
-def mixed(labels: np.ndarray[Any, Any], seed: int) -> np.ndarray[Any, Any]:
+def spread_labels(labels: np.ndarray[Any, Any], seed: int) -> np.ndarray[Any, Any]:
     """Return an order in which both labels are shuffled and spread evenly: any stretch holds them in proportion."""
     generator = np.random.default_rng(seed)
     order, place = [], []
@@ -156,19 +158,19 @@ def mixed(labels: np.ndarray[Any, Any], seed: int) -> np.ndarray[Any, Any]:
     return merged
 
 
-def partners(prompts: np.ndarray[Any, Any], batch: int) -> np.ndarray[Any, Any]:
+def choose_kl_partners(prompts: np.ndarray[Any, Any], batch: int) -> np.ndarray[Any, Any]:
     """Return for each row the row before it in its block, round the corner, whose prompt differs (TRL's KL pairing)."""
     partner = np.empty(len(prompts), dtype=int)
     for start in range(0, len(prompts), batch):
         block = np.arange(start, min(start + batch, len(prompts)))
         for position, row in enumerate(block):
-            before = np.roll(block, -position)[::-1]  # the row before it first, itself last
-            other = before[prompts[before] != prompts[row]]
+            earlier = np.roll(block, -position)[::-1]  # the row before it first, itself last
+            other = earlier[prompts[earlier] != prompts[row]]
             partner[row] = other[0] if len(other) else (row - 1) % len(prompts)  # a block of one prompt: the row before
     return partner
 
 
-def _supervised(rows: Dataset, kind: DataFormat) -> Dataset:
+def _to_supervised(rows: Dataset, kind: DataFormat) -> Dataset:
     column = "chosen_ids" if kind is P else "completion_ids"
     if kind is U:
         rows = rows.select(np.flatnonzero(rows["label"]))
@@ -190,7 +192,7 @@ def _supervised(rows: Dataset, kind: DataFormat) -> Dataset:
     return converted
 
 
-def _prompts(rows: Dataset) -> Dataset:
+def _to_prompts(rows: Dataset) -> Dataset:
     """Return each prompt once, as messages or text, with the dataset's further columns for rewards to read."""
     import datasets
     import pyarrow as pa
@@ -201,11 +203,12 @@ def _prompts(rows: Dataset) -> Dataset:
     for extra in (json.loads(text) for batch in unique.iter(BATCH) for text in batch["extra"]):
         for name, value in extra.items():
             kinds.setdefault(name, set()).add(type(value))
-    mixed = {name for name, found in kinds.items() if len(found - {type(None)}) > 1}  # Arrow's columns have one type
+    # Arrow's columns have one type.
+    of_several_types = {name for name, found in kinds.items() if len(found - {type(None)}) > 1}
 
     def read(identity: str, prompt: str, extra: str) -> dict[str, Any]:
-        further = {n: str(v) if n in mixed and v is not None else v for n, v in json.loads(extra).items()}
-        return {**further, "id": identity, "prompt": _readable(json.loads(prompt))}
+        further = {n: str(v) if n in of_several_types and v is not None else v for n, v in json.loads(extra).items()}
+        return {**further, "id": identity, "prompt": _unwrap_text(json.loads(prompt))}
 
     tables = [
         pa.Table.from_pylist([read(*row) for row in zip(b["id"], b["prompt"], b["extra"], strict=True)])
@@ -214,5 +217,5 @@ def _prompts(rows: Dataset) -> Dataset:
     return datasets.Dataset(pa.concat_tables(tables, promote_options="permissive"))
 
 
-def _readable(messages: list[dict[str, str]]) -> list[dict[str, str]] | str:
+def _unwrap_text(messages: list[dict[str, str]]) -> list[dict[str, str]] | str:
     return messages[0]["content"] if messages[0]["role"] == "text" else messages

@@ -1,4 +1,4 @@
-"""Reads the rows of one file: JSON, JSONL, CSV (also packed), Parquet, Arrow. The broken is named by line or row."""
+"""Reads the rows of one file (JSON, JSONL, CSV, Parquet, Arrow); an error names the line or row."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Row = dict[str, Any]
 
 FORMATS = {".json": "json", ".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
 
-PACKED = {".gz", ".zst"}  #: JSON, JSONL and CSV files may be compressed
+COMPRESSED = {".gz", ".zst"}  #: JSON, JSONL and CSV files may be compressed
 
-#: Columns whose values are no text; CSV has only text.
+#: Columns whose values are not text; CSV has only text.
 TYPED = {"label", "labels", "kto_tag", "score", "helpfulness", "preference_strength"}
 
 
 def format_of(file: Path) -> str | None:
     """Return the format that the file's name shows, or None."""
-    packed = file.suffix in PACKED
+    packed = file.suffix in COMPRESSED
     kind = FORMATS.get(Path(file.stem).suffix if packed else file.suffix)
     return None if packed and kind in ("parquet", "arrow") else kind
 
@@ -37,14 +37,14 @@ def read(file: Path) -> Iterator[Row]:
     """
     kind = format_of(file)
     if kind in ("parquet", "arrow"):
-        return _arrow(file, str(kind))
-    return {"jsonl": _jsonl, "json": _json, "csv": _csv}[str(kind)](file)
+        return _read_arrow(file, str(kind))
+    return {"jsonl": _read_jsonl, "json": _read_json, "csv": _read_csv}[str(kind)](file)
 
 
 @contextmanager
 def _open(file: Path) -> Iterator[BinaryIO]:
     """Open a file for its bytes, unpacking it on the way."""
-    if file.suffix not in PACKED:
+    if file.suffix not in COMPRESSED:
         with file.open("rb") as stream:
             yield stream
         return
@@ -57,7 +57,7 @@ def _open(file: Path) -> Iterator[BinaryIO]:
         raise UserError(f"{file.name} cannot be unpacked: {str(error).splitlines()[0]}") from None
 
 
-def _lines(stream: BinaryIO, file: Path) -> Iterator[str]:
+def _decode_lines(stream: BinaryIO, file: Path) -> Iterator[str]:
     for number, line in enumerate(stream, 1):
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -67,33 +67,33 @@ def _lines(stream: BinaryIO, file: Path) -> Iterator[str]:
             ) from None
 
 
-def _jsonl(file: Path) -> Iterator[Row]:
+def _read_jsonl(file: Path) -> Iterator[Row]:
     with _open(file) as stream:
-        for number, line in enumerate(_lines(stream, file), 1):
+        for number, line in enumerate(_decode_lines(stream, file), 1):
             place = f"{file.name} line {number}"
             if line.strip():
-                yield _object(_parsed(line, place), place)
+                yield _check_object(_parse_row(line, place), place)
 
 
-def _json(file: Path) -> Iterator[Row]:
+def _read_json(file: Path) -> Iterator[Row]:
     with _open(file) as stream:
-        text = "".join(_lines(stream, file))
+        text = "".join(_decode_lines(stream, file))
     if not text.strip():
         return
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data" and text.lstrip()[:1] == "{":  # JSON lines under another name
-            yield from _jsonl(file)
+            yield from _read_jsonl(file)
             return
-        raise UserError(f"{file.name} line {error.lineno} is no JSON: {error.msg} at column {error.colno}.") from None
+        raise UserError(f"{file.name} line {error.lineno} is not JSON: {error.msg} at column {error.colno}.") from None
     except (RecursionError, ValueError) as error:
-        raise UserError(f"{file.name} is no JSON: {str(error).split(';')[0]}.") from None
-    for number, row in enumerate(_rows(content, file), 1):
-        yield _object(row, f"{file.name} row {number}")
+        raise UserError(f"{file.name} is not JSON: {str(error).split(';')[0]}.") from None
+    for number, row in enumerate(_find_rows(content, file), 1):
+        yield _check_object(row, f"{file.name} row {number}")
 
 
-def _rows(content: Any, file: Path) -> list[Any]:
+def _find_rows(content: Any, file: Path) -> list[Any]:
     """Return the list of rows; of an object that wraps one list of objects beside plain values, that list."""
     if isinstance(content, list):
         return content
@@ -105,26 +105,26 @@ def _rows(content: Any, file: Path) -> list[Any]:
     raise UserError(f"{file.name} holds one {kind}; it must hold a list of rows, or one row a line.")
 
 
-def _parsed(text: str, place: str) -> Any:
+def _parse_row(text: str, place: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(f"{place} is no JSON: {error.msg} at column {error.colno}.") from None
+        raise UserError(f"{place} is not JSON: {error.msg} at column {error.colno}.") from None
     except RecursionError:
-        raise UserError(f"{place} is no row: it is nested too deeply.") from None
+        raise UserError(f"{place} is not a row: it is nested too deeply.") from None
     except ValueError as error:  # a number of thousands of digits
-        raise UserError(f"{place} is no JSON: {str(error).split(';')[0]}.") from None
+        raise UserError(f"{place} is not JSON: {str(error).split(';')[0]}.") from None
 
 
-def _object(row: Any, place: str) -> Row:
+def _check_object(row: Any, place: str) -> Row:
     if not isinstance(row, dict):
         raise UserError(f"{place} is a {type(row).__name__}; a row must be an object with named columns.")
     return row
 
 
-def _csv(file: Path) -> Iterator[Row]:
+def _read_csv(file: Path) -> Iterator[Row]:
     with _open(file) as stream:
-        lines = csv.reader(_lines(stream, file), strict=True)
+        lines = csv.reader(_decode_lines(stream, file), strict=True)
         try:
             header = next(lines, [])
             for cells in lines:
@@ -132,13 +132,13 @@ def _csv(file: Path) -> Iterator[Row]:
                     place = f"{file.name} line {lines.line_num}"
                     raise UserError(f"{place} has {len(cells)} cells; the header has {len(header)}.")
                 if cells:
-                    yield {name: _typed(name, cell) for name, cell in zip(header, cells, strict=True)}
+                    yield {name: _parse_cell(name, cell) for name, cell in zip(header, cells, strict=True)}
         except csv.Error as error:
-            raise UserError(f"{file.name} line {lines.line_num} is no CSV: {error}.") from None
+            raise UserError(f"{file.name} line {lines.line_num} is not CSV: {error}.") from None
 
 
-def _typed(name: str, cell: str) -> Any:
-    """Return the value of a cell that is no text: true, false or a number."""
+def _parse_cell(name: str, cell: str) -> Any:
+    """Return the value of a cell that is not text: true, false or a number."""
     if name not in TYPED:
         return cell
     try:
@@ -147,7 +147,7 @@ def _typed(name: str, cell: str) -> Any:
         return cell
 
 
-def _arrow(file: Path, kind: str) -> Iterator[Row]:
+def _read_arrow(file: Path, kind: str) -> Iterator[Row]:
     import datasets
     import pyarrow
     import pyarrow.parquet

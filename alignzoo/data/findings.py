@@ -1,4 +1,4 @@
-"""What is wrong or odd about prepared data: the checks before every training and behind ``alignzoo check``."""
+"""Checks prepared data for what is wrong or odd, before every training and for ``alignzoo check``."""
 
 from __future__ import annotations
 
@@ -71,8 +71,14 @@ def inspect(
     seen = features or read_features(
         data.train if most is None else data.train.select(range(min(most, len(data.train))))
     )
-    found = [*_dropped(data), *_duplicates(data, seen), *_overlap(data, seen), *_leaks(seen), *_lengths(data, seen)]
-    found += [*_skew(seen), *_labels(data, weights), *_few(data)]
+    found = [
+        *_check_dropped(data),
+        *_check_duplicates(data, seen),
+        *_check_overlap(data, seen),
+        *_check_repeated_prompts(seen),
+        *_check_length_bias(data, seen),
+    ]
+    found += [*_check_marks(seen), *_check_label_balance(data, weights), *_check_heldout(data)]
     return sorted(found, key=lambda finding: list(Level).index(finding.level))
 
 
@@ -93,11 +99,11 @@ def verdict(found: Sequence[Finding]) -> str:
     return "errors" if Level.ERROR in levels else "warnings" if Level.WARNING in levels else "fine"
 
 
-def _finding(level: Level, check: str, text: str, rows: Sequence[int] | Column) -> Finding:
+def _make_finding(level: Level, check: str, text: str, rows: Sequence[int] | Column) -> Finding:
     return Finding(level, check, text, len(rows), [int(row) for row in rows[:SHOWN_ROWS]])
 
 
-def _dropped(data: Prepared) -> Iterator[Finding]:
+def _check_dropped(data: Prepared) -> Iterator[Finding]:
     """Rows left out for what they hold (an error is raised earlier while dataset.bad_rows=stop)."""
     ours = ("beyond", "its prompt is held out")
     dropped = data.manifest[(data.manifest["decision"] == "dropped") & ~data.manifest["reason"].str.startswith(ours)]
@@ -105,38 +111,40 @@ def _dropped(data: Prepared) -> Iterator[Finding]:
     for reason, group in dropped.groupby(reasons):
         share = len(group) / len(data.manifest)
         text = f"{len(group):,} rows ({share:.1%}) are left out: {reason}"
-        yield _finding(Level.WARNING, "left out", text, list(group["row"]))
+        yield _make_finding(Level.WARNING, "left out", text, list(group["row"]))
 
 
-def _duplicates(data: Prepared, seen: Features) -> Iterator[Finding]:
+def _check_duplicates(data: Prepared, seen: Features) -> Iterator[Finding]:
     train = data.manifest[data.manifest["decision"] == "train"]
     again = train[train["tokens"].duplicated()]
     if len(again):
-        yield _finding(Level.WARNING, "duplicates", f"{len(again):,} rows repeat an earlier one", list(again["row"]))
+        yield _make_finding(
+            Level.WARNING, "duplicates", f"{len(again):,} rows repeat an earlier one", list(again["row"])
+        )
     near = seen.rows[(pd.Series(seen.plain).duplicated() & ~pd.Series(seen.prompt).duplicated()).to_numpy()]
     if len(near):
         text = f"{len(near):,} prompts equal an earlier one but for case, digits, punctuation or blanks"
-        yield _finding(Level.WARNING, "near-duplicates", text, near)
+        yield _make_finding(Level.WARNING, "near-duplicates", text, near)
 
 
-def _overlap(data: Prepared, seen: Features) -> Iterator[Finding]:
+def _check_overlap(data: Prepared, seen: Features) -> Iterator[Finding]:
     """Held-out prompts that stand in the training rows too, near enough to be learned."""
     held = read_features(data.heldout).plain
     shared = seen.rows[np.isin(seen.plain, held[held != 0])]
     if len(shared):
         text = f"{len(shared):,} training prompts equal a held-out one but for case, digits, punctuation or blanks"
-        yield _finding(Level.WARNING, "train/held-out overlap", text, shared)
+        yield _make_finding(Level.WARNING, "train/held-out overlap", text, shared)
 
 
-def _leaks(seen: Features) -> Iterator[Finding]:
+def _check_repeated_prompts(seen: Features) -> Iterator[Finding]:
     for name, repeats in seen.repeats.items():
         leaked = seen.rows[repeats]
         if len(leaked):
             text = f"{len(leaked):,} {name} answers begin with their prompt: the model would learn to repeat questions"
-            yield _finding(Level.WARNING, "prompt in answer", text, leaked)
+            yield _make_finding(Level.WARNING, "prompt in answer", text, leaked)
 
 
-def _lengths(data: Prepared, seen: Features) -> Iterator[Finding]:
+def _check_length_bias(data: Prepared, seen: Features) -> Iterator[Finding]:
     """How well "the longer answer wins" alone would do: a method may learn just that."""
     if data.kind is not DataFormat.PREFERENCE or not len(seen.rows):
         return
@@ -153,7 +161,7 @@ def _lengths(data: Prepared, seen: Features) -> Iterator[Finding]:
         yield Finding(Level.NOTE, "length bias", text)
 
 
-def _skew(seen: Features) -> Iterator[Finding]:
+def _check_marks(seen: Features) -> Iterator[Finding]:
     """Properties that tell chosen from rejected answers without reading them."""
     for what, marked in seen.marks.items():
         if "chosen" not in marked or not len(seen.rows):
@@ -164,7 +172,7 @@ def _skew(seen: Features) -> Iterator[Finding]:
             yield Finding(level, what, f"{what}: {chosen:.1%} of the chosen, {rejected:.1%} of the rejected answers")
 
 
-def _labels(data: Prepared, weights: tuple[float, float]) -> Iterator[Finding]:
+def _check_label_balance(data: Prepared, weights: tuple[float, float]) -> Iterator[Finding]:
     if data.kind is not DataFormat.UNPAIRED or not len(data.train):
         return
     good = int(np.sum(data.train["label"]))
@@ -186,21 +194,21 @@ def _labels(data: Prepared, weights: tuple[float, float]) -> Iterator[Finding]:
         yield Finding(Level.NOTE, "labels", text)
         return
     wanted = (
-        f"method.desirable_weight={_written(low * undesirable * bad / good, math.ceil)}"
+        f"method.desirable_weight={_format_weight(low * undesirable * bad / good, math.ceil)}"
         if good > bad
-        else f"method.undesirable_weight={_written(desirable * good / (low * bad), math.floor)}"
+        else f"method.undesirable_weight={_format_weight(desirable * good / (low * bad), math.floor)}"
     )
     text += f"; for KTO it should be {float(low):.0f} to {float(high):.2f}: set {wanted}"
     yield Finding(Level.WARNING, "labels", text)
 
 
-def _written(weight: Fraction, rounded: Callable[[Fraction], int]) -> str:
+def _format_weight(weight: Fraction, rounded: Callable[[Fraction], int]) -> str:
     """Return the weight with two decimals, or two digits that count; rounded to the inside of KTO's range."""
     decimals = max(2, 1 - math.floor(math.log10(weight)))
     return f"{rounded(weight * 10**decimals) / 10**decimals:.{decimals}f}"
 
 
-def _few(data: Prepared) -> Iterator[Finding]:
+def _check_heldout(data: Prepared) -> Iterator[Finding]:
     if not len(data.heldout):
         text = "no row is held out: nothing can be measured. Raise dataset.heldout.fraction, or name a held-out split"
         yield Finding(Level.WARNING, "held-out rows", text)

@@ -1,4 +1,4 @@
-"""The layouts that preference data comes in: and which columns show each.
+"""Lists the layouts that preference data comes in, and the columns that show each.
 
 How each is read stands in :mod:`alignzoo.data.readers`.
 """
@@ -73,7 +73,7 @@ SHAPES = (
 )
 
 
-def matching(columns: set[str], sample: Sequence[Row]) -> list[Shape]:
+def match_shapes(columns: set[str], sample: Sequence[Row]) -> list[Shape]:
     """Return the layouts that the rows may have: those of which no other match uses all the columns, and more.
 
     Pairs beside a bare conversation or prompt are pairs; two answers to different questions stay two matches.

@@ -1,4 +1,4 @@
-"""The manifest: which row was trained on, held out or left out, and the hash of its token ids."""
+"""Reads and compares manifests, which say of each row whether it was trained on, held out or left out."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def reasons(manifest: pd.DataFrame) -> dict[str, int]:
     return counts
 
 
-def trained_on(run: pd.DataFrame, other: pd.DataFrame) -> int:
+def count_trained_on(run: pd.DataFrame, other: pd.DataFrame) -> int:
     """Return how many rows that ``other`` holds out the run of the manifest ``run`` was trained on, by their tokens."""
     seen = run.loc[run["decision"] == "train", "tokens"]
     return int(other.loc[other["decision"] == "heldout", "tokens"].isin(seen).sum())

@@ -1,4 +1,4 @@
-"""Decides which rows are trained on and which are held out, the same for every method, and says so row by row."""
+"""Decides which rows are trained on and which are held out, the same for every method, and records it row by row."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alignzoo.data.arrow_cache import table
+from alignzoo.data.arrow_cache import load_table
 from alignzoo.data.sources import Source, heldout_source, training_sources
 from alignzoo.data.tokenise import ANSWERS, Tokeniser
 from alignzoo.system.errors import UserError
@@ -52,29 +52,29 @@ def prepare(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
     import pandas as pd
 
     parts = [_read(source, part, tokeniser) for source, part in training_sources(cfg.dataset)]
-    rows, facts, kind = _joined(parts, cfg)
+    rows, facts, kind = _join_parts(parts, cfg)
     apart = heldout_source(cfg.dataset)
     if apart is None:
-        facts["heldout"] = _chosen_by_hash(facts["prompt_key"].to_numpy(), cfg.dataset.heldout.fraction)
+        facts["heldout"] = _hold_out_by_hash(facts["prompt_key"].to_numpy(), cfg.dataset.heldout.fraction)
         held_rows, held_facts = rows, facts
         held = facts[facts["heldout"] & (facts["reason"] == "")]
     else:
-        held_rows, held_facts, held_kind = _joined([_read(apart, cfg.dataset, tokeniser)], cfg, "heldout")
+        held_rows, held_facts, held_kind = _join_parts([_read(apart, cfg.dataset, tokeniser)], cfg, "heldout")
         if held_kind is not kind:
             raise UserError(f"the training rows are {kind} rows, those of {apart.place} {held_kind} rows.")
         facts["heldout"] = False
         held = held_facts[held_facts["reason"] == ""]
-    held = _whole_prompts(held, cfg.dataset.heldout.rows)
+    held = _limit_heldout(held, cfg.dataset.heldout.rows)
     leaked = ~facts["heldout"] & facts["prompt_key"].isin(held["prompt_key"]) & (facts["reason"] == "")
     facts.loc[leaked, "reason"] = "its prompt is held out"
-    facts = _mixed(facts, parts, cfg)
+    facts = _apply_weights(facts, parts, cfg)
     candidates = facts.index[(facts["reason"] == "") & ~facts["heldout"]].to_numpy()
-    kept = _limited(candidates, cfg.dataset.rows, cfg.seed)
+    kept = _draw_rows(candidates, cfg.dataset.rows, cfg.seed)
     if not len(kept):
-        raise UserError(_nothing_left(facts, cfg))
-    decisions = _decided(facts, kept, held if apart is None else None)
+        raise UserError(_explain_nothing_left(facts, cfg))
+    decisions = _record_decisions(facts, kept, held if apart is None else None)
     if apart is not None:
-        decisions = pd.concat([decisions, _decided(held_facts, np.array([], int), held)], ignore_index=True)
+        decisions = pd.concat([decisions, _record_decisions(held_facts, np.array([], int), held)], ignore_index=True)
     return Prepared(kind, rows.select(kept), held_rows.select(held.index.to_numpy()), decisions, parts[0].layout)
 
 
@@ -89,11 +89,11 @@ class Part:
 
 
 def _read(source: Source, cfg: DictConfig, tokeniser: Tokeniser) -> Part:
-    rows, layout = table(source, tokeniser, cfg)
+    rows, layout = load_table(source, tokeniser, cfg)
     return Part(source, rows, layout, cfg.get("weight"))
 
 
-def _joined(parts: list[Part], cfg: DictConfig, split: str = "train") -> tuple[Dataset, pd.DataFrame, DataFormat]:
+def _join_parts(parts: list[Part], cfg: DictConfig, split: str = "train") -> tuple[Dataset, pd.DataFrame, DataFormat]:
     """Return the rows of all parts, their facts, and what they hold."""
     import datasets
     import pandas as pd
@@ -101,19 +101,21 @@ def _joined(parts: list[Part], cfg: DictConfig, split: str = "train") -> tuple[D
     kinds = {part.layout.kind: part.source.place for part in parts}
     if len(kinds) > 1:
         raise UserError(f"dataset.mix: {' and '.join(f'{place} holds {kind} rows' for kind, place in kinds.items())}.")
-    facts = [_facts(part.rows, part.source, split, cfg).assign(part=number) for number, part in enumerate(parts)]
+    facts = [
+        _collect_facts(part.rows, part.source, split, cfg).assign(part=number) for number, part in enumerate(parts)
+    ]
     rows = datasets.concatenate_datasets([part.rows for part in parts]) if len(parts) > 1 else parts[0].rows
     return rows, pd.concat(facts, ignore_index=True) if len(facts) > 1 else facts[0], next(iter(kinds))
 
 
-def _whole_prompts(held: pd.DataFrame, rows: int) -> pd.DataFrame:
+def _limit_heldout(held: pd.DataFrame, rows: int) -> pd.DataFrame:
     """Return up to ``rows`` of them: the first, or, where a share is held out, the first by hash."""
     if held["heldout"].any() if "heldout" in held else False:
         return held.sort_values("prompt_key", kind="stable").head(rows).sort_index()
     return held.head(rows)
 
 
-def _mixed(facts: pd.DataFrame, parts: list[Part], cfg: DictConfig) -> pd.DataFrame:
+def _apply_weights(facts: pd.DataFrame, parts: list[Part], cfg: DictConfig) -> pd.DataFrame:
     """Leave out rows of the parts that have more than their weight, by a hash of the prompt, so that seeds agree."""
     if len(parts) < 2:
         return facts
@@ -121,7 +123,7 @@ def _mixed(facts: pd.DataFrame, parts: list[Part], cfg: DictConfig) -> pd.DataFr
     counts = usable["part"].value_counts()
     for number, part in enumerate(parts):
         if not counts.get(number) and part.weight != 0:
-            raise UserError(f"dataset.mix: {_nothing_left(facts[facts['part'] == number], cfg)}")
+            raise UserError(f"dataset.mix: {_explain_nothing_left(facts[facts['part'] == number], cfg)}")
     weights = {n: counts.get(n, 0) if part.weight is None else part.weight for n, part in enumerate(parts)}
     total = min(counts.get(n, 0) / weight for n, weight in weights.items() if weight)
     for number, weight in weights.items():
@@ -131,16 +133,16 @@ def _mixed(facts: pd.DataFrame, parts: list[Part], cfg: DictConfig) -> pd.DataFr
     return facts
 
 
-def _facts(rows: Dataset, source: Source, split: str, cfg: DictConfig) -> pd.DataFrame:
+def _collect_facts(rows: Dataset, source: Source, split: str, cfg: DictConfig) -> pd.DataFrame:
     """Return row, id, prompt_key, length (tokens of the longest sequence) and the reason to drop it, or ''."""
     frame = rows.select_columns(["row", "id", "prompt_key", "problem"]).to_pandas()
     frame["source"], frame["split"] = source.place, split
-    frame["length"] = _lengths(rows)
-    frame["tokens"] = _token_hashes(rows)
+    frame["length"] = _count_tokens(rows)
+    frame["tokens"] = _hash_tokens(rows)
     frame["reason"] = frame.pop("problem").fillna("")
     bad = frame[frame["reason"] != ""]
     if len(bad) and cfg.dataset.bad_rows == "stop":
-        raise UserError(_complaint(bad, source))
+        raise UserError(_describe_bad_rows(bad, source))
     limit = cfg.train.max_length
     long = (frame["reason"] == "") & (frame["length"] > limit)
     frame.loc[long, "reason"] = frame.loc[long, "length"].map(
@@ -149,7 +151,7 @@ def _facts(rows: Dataset, source: Source, split: str, cfg: DictConfig) -> pd.Dat
     return frame
 
 
-def _lengths(rows: Dataset) -> np.ndarray[Any, Any]:
+def _count_tokens(rows: Dataset) -> np.ndarray[Any, Any]:
     """Return the tokens of prompt and longest answer, row by row, counted in Arrow."""
     import pyarrow.compute as pc
 
@@ -162,7 +164,7 @@ def _lengths(rows: Dataset) -> np.ndarray[Any, Any]:
     return total
 
 
-def _token_hashes(rows: Dataset) -> np.ndarray[Any, Any]:
+def _hash_tokens(rows: Dataset) -> np.ndarray[Any, Any]:
     """Return a 64-bit hash of each row's token ids, prompt and answers, as hexadecimal text."""
     import hashlib
 
@@ -177,7 +179,7 @@ def _token_hashes(rows: Dataset) -> np.ndarray[Any, Any]:
     return np.array(hashes)
 
 
-def _complaint(bad: pd.DataFrame, source: Source) -> str:
+def _describe_bad_rows(bad: pd.DataFrame, source: Source) -> str:
     first = bad.iloc[0]
     more = ", ".join(str(n) for n in bad["row"].iloc[1:6]) + (" ..." if len(bad) > 6 else "")
     others = f" So are {len(bad) - 1} more: {more}." if len(bad) > 1 else ""
@@ -187,7 +189,7 @@ def _complaint(bad: pd.DataFrame, source: Source) -> str:
     )
 
 
-def _nothing_left(facts: pd.DataFrame, cfg: DictConfig) -> str:
+def _explain_nothing_left(facts: pd.DataFrame, cfg: DictConfig) -> str:
     place = facts["source"].iloc[0]
     if facts["heldout"].all():
         return f"{place}: all {len(facts)} rows are held out. Lower dataset.heldout.fraction."
@@ -198,19 +200,19 @@ def _nothing_left(facts: pd.DataFrame, cfg: DictConfig) -> str:
     return f"{place}: no row of {len(facts)} is left to train on ({', '.join(reason)}).{hint}"
 
 
-def _chosen_by_hash(keys: np.ndarray[Any, Any], fraction: float) -> np.ndarray[Any, Any]:
+def _hold_out_by_hash(keys: np.ndarray[Any, Any], fraction: float) -> np.ndarray[Any, Any]:
     """Hold out a share of the prompts by their hash: independent of order, seed, method and machine."""
     held: np.ndarray[Any, Any] = (keys % FRACTION_STEPS) < fraction * FRACTION_STEPS
     return held
 
 
-def _limited(candidates: np.ndarray[Any, Any], rows: int | None, seed: int) -> np.ndarray[Any, Any]:
+def _draw_rows(candidates: np.ndarray[Any, Any], rows: int | None, seed: int) -> np.ndarray[Any, Any]:
     if rows is None or rows >= len(candidates):
         return candidates
     return np.sort(np.random.default_rng(seed).permutation(candidates)[:rows])
 
 
-def _decided(facts: pd.DataFrame, kept: np.ndarray[Any, Any], held: pd.DataFrame | None) -> pd.DataFrame:
+def _record_decisions(facts: pd.DataFrame, kept: np.ndarray[Any, Any], held: pd.DataFrame | None) -> pd.DataFrame:
     decision = np.full(len(facts), "dropped", dtype=object)
     decision[kept] = "train"
     if held is not None:

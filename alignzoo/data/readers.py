@@ -44,7 +44,7 @@ def transcript(text: Any, name: str) -> list[dict[str, str]]:
         raise BadRow(f"{name} is {'null' if text is None else type(text).__name__}; it must be a transcript")
     first, *rest = _TURN.split(text)
     if first.strip() or not rest:
-        raise BadRow(f"{name} is no transcript: it must start with a Human turn")
+        raise BadRow(f"{name} is not a transcript: it must start with a Human turn")
     roles = {"Human": "user", "Assistant": "assistant"}
     return [{"role": roles[who], "content": said.strip()} for who, said in zip(rest[::2], rest[1::2], strict=True)]
 
@@ -68,15 +68,15 @@ _SPEAKERS = {
 }  # fmt: skip
 
 
-def _turns(value: Any, name: str) -> list[dict[str, str]]:
+def _read_turns(value: Any, name: str) -> list[dict[str, str]]:
     """Read ``{"from", "value"}`` turns, or ``{"role", "content"}`` ones, as messages."""
     turns = [value] if isinstance(value, Mapping) else value
     if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
-        raise BadRow(f"{name} is {'null' if value is None else 'no list of turns'}")
-    return [_turn(turn, name) for turn in turns]
+        raise BadRow(f"{name} is {'null' if value is None else 'not a list of turns'}")
+    return [_read_turn(turn, name) for turn in turns]
 
 
-def _turn(turn: Mapping[str, Any], name: str) -> dict[str, str]:
+def _read_turn(turn: Mapping[str, Any], name: str) -> dict[str, str]:
     speaker, said = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
     if speaker not in _SPEAKERS:
         raise BadRow(f"{name} has a turn from {speaker!r}; known are {', '.join(_SPEAKERS)}")
@@ -85,37 +85,37 @@ def _turn(turn: Mapping[str, Any], name: str) -> dict[str, str]:
     return {"role": _SPEAKERS[speaker], "content": said}
 
 
-def _system(row: Row) -> list[dict[str, str]]:
+def _read_system(row: Row) -> list[dict[str, str]]:
     """Return the row's system prompt, with the tools it offers, as a message."""
     parts = [str(row[name]) for name in ("system", "tools") if row.get(name)]
     return [{"role": "system", "content": "\n\n".join(parts)}] if parts else []
 
 
-def _conversation(row: Row) -> list[dict[str, str]]:
-    return [*_system(row), *_turns(row["conversations"], "conversations")]
+def _read_conversation(row: Row) -> list[dict[str, str]]:
+    return [*_read_system(row), *_read_turns(row["conversations"], "conversations")]
 
 
 def sharegpt_pair(row: Row) -> list[dict[str, Any]]:
     """LLaMA-Factory's ShareGPT with `chosen` and `rejected` turns."""
-    answers = {name: _turns(row[name], name) for name in ("chosen", "rejected")}
-    return [{"prompt": _conversation(row), **answers}]
+    answers = {name: _read_turns(row[name], name) for name in ("chosen", "rejected")}
+    return [{"prompt": _read_conversation(row), **answers}]
 
 
 def sharegpt(row: Row) -> list[dict[str, Any]]:
     """ShareGPT: a conversation whose last turn is trained on."""
-    return [{"messages": _conversation(row)}]
+    return [{"messages": _read_conversation(row)}]
 
 
 def sharegpt_kto(row: Row) -> list[dict[str, Any]]:
     """ShareGPT with `kto_tag`, true for a good last turn."""
-    messages = _conversation(row)
+    messages = _read_conversation(row)
     return [{"prompt": messages[:-1], "completion": messages[-1:], "label": row["kto_tag"]}]
 
 
 # --- Alpaca --------------------------------------------------------------------------------------------------------
 
 
-def _instruction(row: Row) -> list[dict[str, str]]:
+def _read_instruction(row: Row) -> list[dict[str, str]]:
     """Return system, history and instruction (with its input below it) as messages."""
     said = row["instruction"]
     if not isinstance(said, str):
@@ -124,19 +124,19 @@ def _instruction(row: Row) -> list[dict[str, str]]:
     if more is not None and not isinstance(more, str):
         raise BadRow(f"input is {type(more).__name__}; it must be text")
     return [
-        *_system(row),
-        *_history(row.get("history")),
+        *_read_system(row),
+        *_read_history(row.get("history")),
         {"role": "user", "content": f"{said}\n{more}" if more else said},
     ]
 
 
-def _history(turns: Any) -> list[dict[str, str]]:
+def _read_history(turns: Any) -> list[dict[str, str]]:
     """Read earlier turns, pairs of question and answer."""
     if turns is None:
         return []
     whole = isinstance(turns, list) and all(isinstance(turn, list) and len(turn) == 2 for turn in turns)
     if not whole or not all(isinstance(text, str) for turn in turns for text in turn):
-        raise BadRow("history is no list of [question, answer] pairs")
+        raise BadRow("history is not a list of [question, answer] pairs")
     return [
         {"role": role, "content": text}
         for turn in turns
@@ -144,7 +144,7 @@ def _history(turns: Any) -> list[dict[str, str]]:
     ]
 
 
-def _reply(value: Any, name: str) -> list[dict[str, str]]:
+def _read_reply(value: Any, name: str) -> list[dict[str, str]]:
     if not isinstance(value, str):
         raise BadRow(f"{name} is {'null' if value is None else type(value).__name__}; it must be text")
     return [{"role": "assistant", "content": value}]
@@ -152,7 +152,7 @@ def _reply(value: Any, name: str) -> list[dict[str, str]]:
 
 def alpaca(row: Row) -> list[dict[str, Any]]:
     """Alpaca: `instruction`, `input`, `output`."""
-    return [{"prompt": _instruction(row), "completion": _reply(row["output"], "output")}]
+    return [{"prompt": _read_instruction(row), "completion": _read_reply(row["output"], "output")}]
 
 
 def alpaca_kto(row: Row) -> list[dict[str, Any]]:
@@ -162,7 +162,9 @@ def alpaca_kto(row: Row) -> list[dict[str, Any]]:
 
 def alpaca_pair(row: Row) -> list[dict[str, Any]]:
     """Alpaca with `chosen` and `rejected` in place of `output`."""
-    return [{"prompt": _instruction(row), **{name: _reply(row[name], name) for name in ("chosen", "rejected")}}]
+    return [
+        {"prompt": _read_instruction(row), **{name: _read_reply(row[name], name) for name in ("chosen", "rejected")}}
+    ]
 
 
 # --- OpenAI's preference fine-tuning -------------------------------------------------------------------------------

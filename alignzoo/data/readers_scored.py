@@ -10,9 +10,9 @@ from alignzoo.data.canonical import BadRow
 from alignzoo.data.readers import Row, transcript
 
 
-def _best_and_worst(prompt: Any, scored: Iterable[tuple[Any, Any]], name: str) -> list[dict[str, Any]]:
+def _pair_best_with_worst(prompt: Any, scored: Iterable[tuple[Any, Any]], name: str) -> list[dict[str, Any]]:
     """Return the pair of the highest and the lowest score (of ties, the first)."""
-    answers = [(answer, _score(score, name)) for answer, score in scored]
+    answers = [(answer, _read_score(score, name)) for answer, score in scored]
     if len(answers) < 2:
         raise BadRow(f"{name} has {len(answers)} answers; a pair needs two")
     best, worst = max(answers, key=lambda item: item[1]), min(answers, key=lambda item: item[1])
@@ -21,7 +21,7 @@ def _best_and_worst(prompt: Any, scored: Iterable[tuple[Any, Any]], name: str) -
     return [{"prompt": prompt, "chosen": best[0], "rejected": worst[0]}]
 
 
-def _score(value: Any, name: str) -> float:
+def _read_score(value: Any, name: str) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -31,7 +31,7 @@ def _score(value: Any, name: str) -> float:
     return number
 
 
-def _items(row: Row, name: str) -> Sequence[Any]:
+def _read_list(row: Row, name: str) -> Sequence[Any]:
     items = row[name]
     if not isinstance(items, list):
         raise BadRow(f"{name} is {'null' if items is None else type(items).__name__}; it must be a list")
@@ -40,32 +40,32 @@ def _items(row: Row, name: str) -> Sequence[Any]:
 
 def ultrafeedback(row: Row) -> list[dict[str, Any]]:
     """Openbmb's UltraFeedback: ``completions`` with ``overall_score``."""
-    items = [item for item in _items(row, "completions") if isinstance(item, Mapping)]
+    items = [item for item in _read_list(row, "completions") if isinstance(item, Mapping)]
     scored = ((item.get("response"), item.get("overall_score", item.get("score"))) for item in items)
-    return _best_and_worst(row["instruction"], scored, "completions")
+    return _pair_best_with_worst(row["instruction"], scored, "completions")
 
 
 def nectar(row: Row) -> list[dict[str, Any]]:
     """Nectar: ``answers`` with ``rank``, 1 being best; its prompt is a transcript of one question."""
-    items = [item for item in _items(row, "answers") if isinstance(item, Mapping)]
-    scored = ((item.get("answer"), -_score(item.get("rank"), "answers")) for item in items)
+    items = [item for item in _read_list(row, "answers") if isinstance(item, Mapping)]
+    scored = ((item.get("answer"), -_read_score(item.get("rank"), "answers")) for item in items)
     prompt = row["prompt"]
     if isinstance(prompt, str) and prompt.lstrip().startswith("Human:"):
         prompt = [turn for turn in transcript("\n\n" + prompt.strip(), "prompt") if turn["content"]]
-    return _best_and_worst(prompt, scored, "answers")
+    return _pair_best_with_worst(prompt, scored, "answers")
 
 
 def scores(row: Row) -> list[dict[str, Any]]:
     """Parallel lists ``responses`` and ``scores``."""
-    answers, scores = _items(row, "responses"), _items(row, "scores")
+    answers, scores = _read_list(row, "responses"), _read_list(row, "scores")
     if len(answers) != len(scores):
         raise BadRow(f"responses has {len(answers)} items and scores {len(scores)}")
-    return _best_and_worst(row["prompt"], zip(answers, scores, strict=True), "scores")
+    return _pair_best_with_worst(row["prompt"], zip(answers, scores, strict=True), "scores")
 
 
 def ranks(row: Row) -> list[dict[str, Any]]:
     """Parallel lists ``responses`` and ``ranks``, 1 being best."""
-    ranks = [-_score(rank, "ranks") for rank in _items(row, "ranks")]
+    ranks = [-_read_score(rank, "ranks") for rank in _read_list(row, "ranks")]
     return scores({"prompt": row["prompt"], "responses": row["responses"], "scores": ranks})
 
 
@@ -80,7 +80,7 @@ def shp(row: Row) -> list[dict[str, Any]]:
 
 def strength(row: Row) -> list[dict[str, Any]]:
     """HelpSteer's preferences: a negative strength prefers the first response, a positive one the second."""
-    strength = _score(row["preference_strength"], "preference_strength")
+    strength = _read_score(row["preference_strength"], "preference_strength")
     if strength == 0:
         raise BadRow("preference_strength is 0: neither answer is preferred")
     answers = (row["response_1"], row["response_2"])
@@ -90,10 +90,10 @@ def strength(row: Row) -> list[dict[str, Any]]:
 
 def scored(row: Row) -> list[dict[str, Any]]:
     """Single answers, each with a score; several to a prompt make pairs."""
-    return [{"prompt": row["prompt"], "completion": row["completion"], "score": _score(row["score"], "score")}]
+    return [{"prompt": row["prompt"], "completion": row["completion"], "score": _read_score(row["score"], "score")}]
 
 
 def helpsteer(row: Row) -> list[dict[str, Any]]:
     """HelpSteer's ratings: one answer a row, scored by its helpfulness."""
-    score = _score(row["helpfulness"], "helpfulness")
+    score = _read_score(row["helpfulness"], "helpfulness")
     return [{"prompt": row["prompt"], "completion": row["response"], "score": score}]

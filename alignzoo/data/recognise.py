@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.data.canonical import BadRow, canonical
-from alignzoo.data.layouts import SHAPES, Shape, matching
+from alignzoo.data.layouts import SHAPES, Shape, match_shapes
 from alignzoo.system.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Layout:
         Raises:
             BadRow: the row cannot be trained on.
         """
-        renamed = self._renamed(row)
+        renamed = self._rename(row)
         missing = sorted(self.shape.needed - renamed.keys())
         if missing:
             raise BadRow(f"{missing[0]} is missing")
@@ -57,10 +57,10 @@ class Layout:
 
     def extra(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the columns that the layout does not use."""
-        renamed = self._renamed(row)
+        renamed = self._rename(row)
         return {name: renamed.get(name) for name in self.extras}
 
-    def _renamed(self, row: Mapping[str, Any]) -> dict[str, Any]:
+    def _rename(self, row: Mapping[str, Any]) -> dict[str, Any]:
         taken = set(self.mapping.values())  # a mapped column wins over one that has the name already
         kept = {name: value for name, value in row.items() if name not in taken and name not in self.mapping}
         return kept | {ours: row[theirs] for theirs, ours in self.mapping.items() if theirs in row}
@@ -84,7 +84,7 @@ def recognise(sample: Sequence[Mapping[str, Any]], cfg: DictConfig, place: str) 
     _check_mapping(mapping, columns, place)
     names = {mapping.get(name, name) for name in columns}
     renamed = [{mapping.get(str(name), str(name)): value for name, value in row.items()} for row in sample]
-    shape = _named(cfg.layout) if cfg.layout else _only(matching(names, renamed), columns, place)
+    shape = _find_shape(cfg.layout) if cfg.layout else _require_one(match_shapes(names, renamed), columns, place)
     if not shape.needed <= names:
         missing = ", ".join(sorted(shape.needed - names))
         raise UserError(f"dataset.layout={shape.name} needs the columns {missing}, which {place} lacks.")
@@ -99,14 +99,14 @@ def _check_mapping(mapping: Mapping[str, str], columns: set[str], place: str) ->
             raise UserError(f"dataset.columns: {place} has no column {theirs!r}.{hint}\nIt has: {known}.")
 
 
-def _named(name: str) -> Shape:
+def _find_shape(name: str) -> Shape:
     shapes = {shape.name: shape for shape in SHAPES}
     if name not in shapes:
         raise UserError(f"dataset.layout={name} is none of {', '.join(shapes)}.{did_you_mean(name, shapes)}")
     return shapes[name]
 
 
-def _only(found: Sequence[Shape], columns: set[str], place: str) -> Shape:
+def _require_one(found: Sequence[Shape], columns: set[str], place: str) -> Shape:
     if len(found) == 1:
         return found[0]
     if not found:

@@ -1,4 +1,4 @@
-"""Where rows come from: the hub, files, a folder, or a package's data. Rows are read one by one, with their numbers."""
+"""Opens the sources of rows: the hub, files, a folder, or a package's data."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from alignzoo.data.files import FORMATS, Row, format_of, read
 from alignzoo.system.errors import UserError, did_you_mean
 from alignzoo.system.hub import explain_hub_error, is_local_path
 
-#: What `Dataset.save_to_disk` writes beside the rows.
-OTHERS = {"state.json", "dataset_info.json", "dataset_dict.json"}
+#: Files that `Dataset.save_to_disk` writes beside the rows.
+METADATA_FILES = {"state.json", "dataset_info.json", "dataset_dict.json"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Source:
 
 def training_sources(cfg: DictConfig) -> list[tuple[Source, DictConfig]]:
     """Return the sources of ``dataset``'s training rows, each with its own keys: one, or those of ``dataset.mix``."""
-    parts = _parts(cfg) if cfg.mix else [cfg]
+    parts = _read_parts(cfg) if cfg.mix else [cfg]
     key = "dataset.mix: path" if cfg.mix else "dataset.path"
     found = [(open_source(p.path, p.split, p.config, p.revision, key, p.first), p) for p in parts]
     for number, (source, _) in enumerate(found):
@@ -61,16 +61,16 @@ def _check_weights(parts: list[tuple[str, Any]]) -> None:
         raise UserError("dataset.mix: every weight is 0, so that no row is left.")
 
 
-def _parts(cfg: DictConfig) -> list[DictConfig]:
+def _read_parts(cfg: DictConfig) -> list[DictConfig]:
     """Return the parts of ``dataset.mix``, each with the dataset's keys where it has none of its own."""
     ours = {str(key): value for key, value in to_plain(cfg).items() if key not in ("mix", "rows", "heldout")}
     parts: list[Any] = to_plain(cfg.mix)
     for part in parts:
         if not isinstance(part, dict):
-            raise UserError(f"dataset.mix: {part} is no mapping: write {{path: {part}, weight: 1}}.")
+            raise UserError(f"dataset.mix: {part} is not a mapping: write {{path: {part}, weight: 1}}.")
         for key in part:
             if key not in ours and key != "weight":
-                raise UserError(f"dataset.mix: nothing reads {key!r}.{did_you_mean(str(key), [*ours, 'weight'])}")
+                raise UserError(f"dataset.mix: unknown key {key!r}.{did_you_mean(str(key), [*ours, 'weight'])}")
     return [OmegaConf.create({**ours, "weight": None, **part}) for part in parts]
 
 
@@ -95,9 +95,9 @@ def open_source(
     """
     if path is None:
         raise UserError(f"{key} is needed: a file, a folder, or a hub id.")
-    files = _files(path, split)
+    files = _find_files(path, split)
     if files is None:
-        return _hub(str(path), split, config, revision, key, first)
+        return _open_hub(str(path), split, config, revision, key, first)
     if not files:
         raise UserError(f"{key}={path}: no such file.")
     for file in files:
@@ -107,20 +107,20 @@ def open_source(
             raise UserError(f"{key}: {file.name} is none of {', '.join(FORMATS)} (.json, .jsonl, .csv also .gz, .zst).")
     place = files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"
     rows = lambda: itertools.islice((row for file in files for row in read(file)), first)  # noqa: E731
-    return Source(place, f"{_hash(files)}/{first}", rows)
+    return Source(place, f"{_hash_files(files)}/{first}", rows)
 
 
-def _files(path: Any, split: str) -> list[Path] | None:
+def _find_files(path: Any, split: str) -> list[Path] | None:
     """Return the files that ``path`` names, or None where it looks like a hub id."""
     if not isinstance(path, str):
-        return [file for part in path for file in _files(part, split) or [Path(part)]]
+        return [file for part in path for file in _find_files(part, split) or [Path(part)]]
     if path.startswith("package://"):
         package, _, name = path.removeprefix("package://").partition("/")
         there = importlib.util.find_spec(package.split(".")[0]) and importlib.util.find_spec(package)
         return [Path(str(importlib.resources.files(package).joinpath(name)))] if there else []
     local = Path(path).expanduser()
     if local.is_dir():
-        found = sorted(file for file in local.rglob("*") if format_of(file) and file.name not in OTHERS)
+        found = sorted(file for file in local.rglob("*") if format_of(file) and file.name not in METADATA_FILES)
         return [file for file in found if split in re.split(r"[\W_]+", file.stem)] or found
     if local.is_file():
         return [local]
@@ -129,7 +129,7 @@ def _files(path: Any, split: str) -> list[Path] | None:
     return [] if format_of(local) or is_local_path(path) else None
 
 
-def _hash(files: list[Path]) -> str:
+def _hash_files(files: list[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:
@@ -137,7 +137,7 @@ def _hash(files: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _hub(path: str, split: str, config: str | None, revision: str | None, key: str, first: int | None) -> Source:
+def _open_hub(path: str, split: str, config: str | None, revision: str | None, key: str, first: int | None) -> Source:
     import datasets
 
     try:

@@ -58,7 +58,7 @@ def _missing_eos(tokenizer: Any, eos: Sequence[int]) -> list[Finding]:
     """Name the token that is appended to each completion where the template ends none."""
     from alignzoo.data.tokenise import Tokeniser
 
-    token = Tokeniser(tokenizer, eos).appended
+    token = Tokeniser(tokenizer, eos).appended_eos
     text = f"the model's chat template writes no EOS token behind a completion: {token} is appended to each"
     return [Finding(Level.NOTE, "missing EOS", text)] if token else []
 

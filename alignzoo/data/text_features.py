@@ -1,4 +1,4 @@
-"""What the checks look at of each prepared row, as numbers: the texts of a million rows would not fit in memory."""
+"""Reduces each prepared row to the numbers that the checks need: a million rows of text would not fit in memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _LETTER = re.compile(r"[^\W\d_]")
-_FOREIGN = re.compile(r"[^\W\d_\u0000-\u024f]")
+_OTHER_LETTER = re.compile(r"[^\W\d_\u0000-\u024f]")
 
 Column = np.ndarray[Any, Any]
 
@@ -39,7 +39,7 @@ class Features:
     """Hash of the prompt."""
 
     plain: Column
-    """Hash of the prompt as :func:`normal` writes it; 0 where nothing is left."""
+    """Hash of the prompt as :func:`normalise` writes it; 0 where nothing is left."""
 
     tokens: dict[str, Column]
     """Of the prompt and of each answer."""
@@ -56,29 +56,29 @@ def refuses(text: str) -> bool:
     return REFUSAL.match(text) is not None
 
 
-def other_script(text: str) -> bool:
+def is_other_script(text: str) -> bool:
     """Tell whether most letters, of the first 400 characters, are not Latin."""
-    return 2 * len(_FOREIGN.findall(text, 0, 400)) > len(_LETTER.findall(text, 0, 400))
+    return 2 * len(_OTHER_LETTER.findall(text, 0, 400)) > len(_LETTER.findall(text, 0, 400))
 
 
 #: Properties that may tell chosen from rejected answers without reading them.
-MARKS: dict[str, Callable[[str], bool]] = {"refusals": refuses, "answers in another script than Latin": other_script}
+MARKS: dict[str, Callable[[str], bool]] = {"refusals": refuses, "answers in another script than Latin": is_other_script}
 
 
-def normal(text: str) -> str:
+def normalise(text: str) -> str:
     """Return letters only, in lower case, one blank between words: what near-duplicates share."""
     return " ".join(re.sub(r"[\W\d_]+", " ", text.casefold()).split())
 
 
 def read_features(rows: Dataset) -> Features:
     """Read them out of the table, batch by batch."""
-    names = [name for name in ANSWERS if _present(rows, name)]
+    names = [name for name in ANSWERS if _has_column(rows, name)]
     columns = ["row", "prompt", *names, *(f"{name}_ids" for name in ("prompt", *names))]
     batches = rows.select_columns(columns).with_format("arrow").iter(BATCH)
-    return _joined([_features(batch, names) for batch in batches] or [_features(None, names)])
+    return _join([_read_batch(batch, names) for batch in batches] or [_read_batch(None, names)])
 
 
-def _features(batch: Any, names: list[str]) -> Features:
+def _read_batch(batch: Any, names: list[str]) -> Features:
     import pyarrow.compute as pc
 
     def texts(name: str) -> list[str]:
@@ -93,7 +93,7 @@ def _features(batch: Any, names: list[str]) -> Features:
         return np.array([], int) if batch is None else pc.list_value_length(batch.column(f"{name}_ids")).to_numpy()
 
     prompts, answers = texts("prompt"), {name: texts(name) for name in names}
-    plain = [normal(prompt) for prompt in prompts]
+    plain = [normalise(prompt) for prompt in prompts]
     return Features(
         rows=numbers("row"),
         prompt=np.array([hash(prompt) for prompt in prompts], np.int64),
@@ -114,7 +114,7 @@ def _repeats(prompt: str, answer: str) -> bool:
     return len(prompt) > 20 and answer.lstrip().startswith(prompt.strip())
 
 
-def _joined(parts: list[Features]) -> Features:
+def _join(parts: list[Features]) -> Features:
     def join(values: list[Any]) -> Any:
         if isinstance(values[0], dict):
             return {key: join([value[key] for value in values]) for key in values[0]}
@@ -123,5 +123,5 @@ def _joined(parts: list[Features]) -> Features:
     return Features(**{name: join([getattr(part, name) for part in parts]) for name in Features.__dataclass_fields__})
 
 
-def _present(rows: Dataset, name: str) -> bool:
+def _has_column(rows: Dataset, name: str) -> bool:
     return name in rows.column_names and len(rows) > 0 and rows[0][name] is not None

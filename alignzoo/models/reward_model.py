@@ -1,4 +1,4 @@
-"""Reward models: a language model with one output, a score, in the place of its next-token head."""
+"""Loads reward models: language models with one output, a score, in the place of the next-token head."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ HEADS = ("score.", "classifier.")
 
 #: Key of the saved config.json: the tokens in which a scored conversation ends. Its model was trained on conversations
 #: that end there; most chat templates write a line break behind it, where such a model has never been read.
-STOPS = "alignzoo_stops"
+EOS_KEY = "alignzoo_stops"
 
 
 def load_scorer(
-    folder: Path, tokenizer: PreTrainedTokenizerBase, stops: Sequence[int], cfg: DictConfig, precision: str
+    folder: Path, tokenizer: PreTrainedTokenizerBase, eos_ids: Sequence[int], cfg: DictConfig, precision: str
 ) -> PreTrainedModel:
     """Return the model in ``folder`` with one output, ready to train; where it has none, a random one by the seed.
 
@@ -37,13 +37,13 @@ def load_scorer(
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    with torch.random.fork_rng(devices=[]), _quiet():  # else transformers reports the missing output in a table
+    with torch.random.fork_rng(devices=[]), _silence_transformers():  # it reports the missing output in a table
         torch.manual_seed(cfg.seed)
         model = load_weights(AutoModelForSequenceClassification, folder, cfg, precision, new=HEADS, num_labels=1)
     if tokenizer.pad_token_id == tokenizer.eos_token_id:
         tokenizer.pad_token = None
-    _own_pad(model, tokenizer)
-    setattr(model.config, STOPS, tokenizer.convert_ids_to_tokens(list(stops)))
+    _ensure_own_pad_token(model, tokenizer)
+    setattr(model.config, EOS_KEY, tokenizer.convert_ids_to_tokens(list(eos_ids)))
     return model
 
 
@@ -64,12 +64,12 @@ def load_classifier(path: str, revision: str | None) -> tuple[Any, Any]:
         raise UserError(f"reward.model.path={path}: {explain_hub_error(error)}") from error
     if model.config.num_labels != 1:
         raise UserError(f"reward.model.path={path} has {model.config.num_labels} outputs; a reward model has one.")
-    _own_pad(model, tokenizer)
+    _ensure_own_pad_token(model, tokenizer)
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_transformers() -> Iterator[None]:
     from transformers.utils import logging
 
     before = logging.get_verbosity()
@@ -80,7 +80,7 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
-def _own_pad(model: Any, tokenizer: Any) -> None:
+def _ensure_own_pad_token(model: Any, tokenizer: Any) -> None:
     """Make sure of a pad token other than EOS, in which a conversation may end: the head reads the last other token."""
     if tokenizer.pad_token is None:
         tokenizer.add_special_tokens({"pad_token": "<|pad|>"})

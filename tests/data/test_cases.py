@@ -390,7 +390,7 @@ BAD_ROWS = [
     BadRow("bad-message.jsonl", "chosen holds a message without role and content"),
     BadRow("bad-last-turn.jsonl", "the conversation does not end with an assistant's turn"),
     BadRow("bad-answer-of-user.jsonl", "rejected ends with the role 'user'; it must end with the assistant's turn"),
-    BadRow("bad-transcript.jsonl", "chosen is no transcript: it must start with a Human turn"),
+    BadRow("bad-transcript.jsonl", "chosen is not a transcript: it must start with a Human turn"),
     BadRow("bad-equal-scores.jsonl", "scores: all answers have the same score"),
     BadRow("bad-one-answer.jsonl", "scores has 1 answers; a pair needs two"),
     BadRow("bad-list-lengths.jsonl", "responses has 2 items and scores 1"),
@@ -400,7 +400,7 @@ BAD_ROWS = [
     BadRow("bad-nan-rating.jsonl", "score"),
     BadRow("bad-text-rating.jsonl", "score"),
     BadRow("bad-role-list.jsonl", "chosen has the role"),
-    BadRow("bad-surrogate.jsonl", "chosen holds half a surrogate pair, which is no character"),
+    BadRow("bad-surrogate.jsonl", "chosen holds half a surrogate pair, which is not a character"),
     BadRow("bad-missing-key.jsonl", "rejected is missing"),
     BadRow("bad-history.jsonl", "history"),
     BadRow("bad-input.jsonl", "input"),
@@ -453,10 +453,10 @@ PAIR_COLUMNS = "no layout that alignzoo knows.\nMap yours, e.g. 'dataset.columns
 
 BAD_FILES = [
     BadFile("bad-first-row.jsonl", "row 1 cannot be trained on: chosen is null"),
-    BadFile("broken-line.jsonl", "broken-line.jsonl line 2 is no JSON: Expecting ',' delimiter at column 32."),
+    BadFile("broken-line.jsonl", "broken-line.jsonl line 2 is not JSON: Expecting ',' delimiter at column 32."),
     BadFile(
         "broken-list.json",
-        "broken-list.json line 4 is no JSON: Expecting property name enclosed in double quotes at column 1.",
+        "broken-list.json line 4 is not JSON: Expecting property name enclosed in double quotes at column 1.",
     ),
     BadFile("no-object.jsonl", "no-object.jsonl line 2 is a list; a row must be an object with named columns."),
     BadFile("no-list.json", "no-list.json holds one dict; it must hold a list of rows, or one row a line."),
@@ -465,11 +465,11 @@ BAD_FILES = [
     BadFile("empty-list.json", "empty-list.json holds no rows."),
     BadFile("header-only.csv", "header-only.csv holds no rows."),
     BadFile("latin-1.jsonl", "latin-1.jsonl line 1 is not UTF-8 text (invalid start byte): save it as UTF-8."),
-    BadFile("stray-quote.csv", "stray-quote.csv line 5 is no CSV: unexpected end of data."),
+    BadFile("stray-quote.csv", "stray-quote.csv line 5 is not CSV: unexpected end of data."),
     BadFile("more-fields.csv", "more-fields.csv line 3 has 4 cells; the header has 3."),
     BadFile("semicolons.csv", f"semicolons.csv has the columns prompt;chosen;rejected: {PAIR_COLUMNS}"),
     BadFile("other-columns.jsonl", f"other-columns.jsonl has the columns bad, good, question: {PAIR_COLUMNS}"),
-    BadFile("long-number.jsonl", "long-number.jsonl line 1 is no JSON: Exceeds the limit"),
+    BadFile("long-number.jsonl", "long-number.jsonl line 1 is not JSON: Exceeds the limit"),
     BadFile(
         "ambiguous.jsonl",
         "ambiguous.jsonl could be read in 2 ways: pairs (chosen, rejected); marked (completion, label).\n"

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignzoo import DataFormat, UserError
-from alignzoo.data.convert import MEANING, convert, mixed, partners, with_pairs
+from alignzoo.data.convert import MEANING, choose_kl_partners, convert, spread_labels, with_pairs
 
 PREFERENCE, UNPAIRED, PROMPTS = DataFormat.PREFERENCE, DataFormat.UNPAIRED, DataFormat.PROMPTS
 SUPERVISED, SCORED = DataFormat.SUPERVISED, DataFormat.SCORED
@@ -84,7 +84,7 @@ REFUSED = {
     "no answers: try method=grpo.",
     (PROMPTS, UNPAIRED): "it has prompts only, and no answers: try method=grpo.",
     (PROMPTS, SUPERVISED): "it has prompts only, and no answers: try method=grpo.",
-    (SCORED, UNPAIRED): "the dataset holds scored rows, the method needs unpaired rows: a score is no label: add a "
+    (SCORED, UNPAIRED): "the dataset holds scored rows, the method needs unpaired rows: a score is not a label: add a "
     "`label` column, or try a method that learns from pairs.",
 }
 
@@ -215,7 +215,7 @@ def test_seed_orders_single_answers_only() -> None:
 @settings(max_examples=60, deadline=None)
 def test_mixed_spreads_both_labels(labels: list[bool], seed: int, data: st.DataObject) -> None:
     """Every stretch holds the labels in proportion, give or take less than two rows."""
-    order = mixed(np.array(labels), seed)
+    order = spread_labels(np.array(labels), seed)
     assert sorted(order) == list(range(len(labels)))
     start = data.draw(st.integers(0, len(labels) - 1))
     stretch = np.array(labels)[order][start : data.draw(st.integers(start + 1, len(labels)))]
@@ -226,7 +226,7 @@ def test_mixed_spreads_both_labels(labels: list[bool], seed: int, data: st.DataO
 @settings(max_examples=60, deadline=None)
 def test_partners_are_others_of_the_same_block(prompts: list[int], batch: int) -> None:
     """The nearest earlier row of the block with another prompt; of equal prompts, the row before, in any block."""
-    found = partners(np.array(prompts), batch)
+    found = choose_kl_partners(np.array(prompts), batch)
     for row, partner in enumerate(found):
         block = range(row // batch * batch, min(row // batch * batch + batch, len(prompts)))
         if any(prompts[other] != prompts[row] for other in block):

@@ -389,7 +389,7 @@ def test_whatever_changes_ids_is_tokenised_anew(
 def test_a_failure_leaves_no_half_file(prepared: Prepare, tmp_path: Path, rows_cache: Path) -> None:
     path = write(tmp_path / "rows.jsonl", [pair(n) for n in range(30)])
     (tmp_path / "rows.jsonl").open("a").write("{")
-    with pytest.raises(UserError, match="line 31 is no JSON"):
+    with pytest.raises(UserError, match="line 31 is not JSON"):
         prepared(*LOCAL, path)
     assert files(rows_cache) == {}
 

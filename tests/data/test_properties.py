@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 
 from alignzoo import DataFormat, UserError
 from alignzoo.config.compose import compose
-from alignzoo.data.arrow_cache import table
+from alignzoo.data.arrow_cache import load_table
 from alignzoo.data.convert import convert
 from alignzoo.data.layouts import SHAPES
 from alignzoo.data.recognise import Layout
@@ -65,7 +65,7 @@ def read(base: DictConfig, tokeniser: Tokeniser, folder: Path) -> Read:
         file = folder / f"rows.{ending}"
         file.write_bytes(content if isinstance(content, bytes) else lines(content))
         source = open_source(str(file), "train", None, None, "dataset.path")
-        return table(source, tokeniser, OmegaConf.merge(base.dataset, dataset))
+        return load_table(source, tokeniser, OmegaConf.merge(base.dataset, dataset))
 
     return written
 

@@ -259,15 +259,10 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.what)
 def test_layout(case: Case) -> None:
-    """The columns alone show the layout; its canonical rows are these."""
+    """The columns alone show the layout, as if the user named it; its canonical rows are these."""
     layout = layout_of(case.row)
     assert layout.shape.name == case.layout
-    assert list(layout.rows(case.row)) == case.expected
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.what)
-def test_layout_named_by_the_user(case: Case) -> None:
-    layout = layout_of(case.row, layout=case.layout)
+    assert layout == layout_of(case.row, layout=case.layout)
     assert list(layout.rows(case.row)) == case.expected
 
 
@@ -343,6 +338,19 @@ def test_no_users_turn_is_trained_on(answers: Messages) -> None:
     assert [message["role"] for name in ("chosen", "rejected") for message in shaped[name]] == ["assistant"] * 2
 
 
+def test_one_text_that_begins_with_its_prompt_keeps_it() -> None:
+    row = {"prompt": "Hello", "chosen": "Hello! How can I help?", "rejected": "Go away."}
+    assert list(layout_of(row).rows(row)) == [pair(text("Hello"), text("Hello! How can I help?"), text("Go away."))]
+
+
+@pytest.mark.parametrize("repeats", ["chosen", "rejected"])
+def test_one_conversation_that_begins_with_its_prompt_is_refused(repeats: str) -> None:
+    """Had both begun with it, it would have been taken out of both."""
+    row = {"prompt": [user("Hi")], "chosen": [says("A")], "rejected": [says("B")]}
+    with pytest.raises(BadRow, match=f"^{repeats} is a conversation that does not begin with its prompt"):
+        list(layout_of(row).rows(row | {repeats: [user("Hi"), *row[repeats]]}))
+
+
 def test_an_answer_that_the_other_goes_on_from_is_refused() -> None:
     row = {"chosen": [user("Hi"), says("A")], "rejected": [user("Hi"), says("A"), user("And?"), says("B")]}
     with pytest.raises(BadRow):
@@ -367,8 +375,8 @@ BAD_ROWS = [
     (GOOD_PAIR | {"chosen": [{"role": "assistant"}]}, "chosen holds a message without role and content"),
     (GOOD_PAIR | {"chosen": [{"role": "bot", "content": "A"}]}, "chosen has the role 'bot'; known are assistant, "),
     (GOOD_PAIR | {"chosen": [{"role": "assistant", "content": None}]}, "chosen has a message whose content is null"),
-    (GOOD_PAIR | {"chosen": [{"role": "assistant", "content": []}]}, "chosen has a message whose content is no text"),
-    (GOOD_PAIR | {"chosen": "A\ud83d"}, "chosen holds half a surrogate pair, which is no character"),
+    (GOOD_PAIR | {"chosen": [{"role": "assistant", "content": []}]}, "chosen has a message whose content is not text"),
+    (GOOD_PAIR | {"chosen": "A\ud83d"}, "chosen holds half a surrogate pair, which is not a character"),
     (GOOD_PAIR | {"chosen": [user("A")]}, "chosen ends with the role 'user'; it must end with the assistant's turn"),
     ({"chosen": "Yes", "rejected": "No"}, "prompt is empty"),
     ({"chosen": [user("a"), says("A")], "rejected": [user("b"), says("A")]}, "prompt is empty"),
@@ -390,10 +398,10 @@ BAD_ROWS = [
     ),
     (
         {"chosen": "Hm.\n\nHuman: Hi\n\nAssistant: A", "rejected": "\n\nHuman: Hi\n\nAssistant: B"},
-        "chosen is no transcript: it must start with a Human turn",
+        "chosen is not a transcript: it must start with a Human turn",
     ),
     ({"conversations": None}, "conversations is null"),
-    ({"conversations": ["Hi"]}, "conversations is no list of turns"),
+    ({"conversations": ["Hi"]}, "conversations is not a list of turns"),
     ({"conversations": [{"from": "cat", "value": "Miaow"}]}, "conversations has a turn from 'cat'; known are human"),
     ({"conversations": [{"from": "human", "value": None}]}, "conversations has a turn whose text is null"),
     ({"conversations": [{"from": "human", "value": "Hi"}]}, "the conversation does not end with an assistant's turn"),

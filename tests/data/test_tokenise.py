@@ -122,6 +122,11 @@ def test_exactly_one_stop_token_ends_an_answer(tokenizer: Any, prompt: Any, cont
     assert tokenizer.decode(answer).rstrip().count(EOS) == (2 if EOS in content and prompt != "Q: " else 1)
 
 
+def test_eos_within_a_completion_does_not_end_it(tokenizer: Any) -> None:
+    completion = encode(tokenizer, pair("Q: ", chosen=f"Good.{EOS} More."))["chosen_ids"]
+    assert tokenizer.decode(completion) == f"Good.{EOS} More.{EOS}"
+
+
 def test_text(tokenizer: Any) -> None:
     """Plain text has no template: prompt, answer, EOS."""
     ids = encode(tokenizer, pair("Q:", " Good.", " Bad."))

@@ -97,7 +97,7 @@ def test_packed_rows_are_measured_alike(loaded: tuple[Any, Any]) -> None:
     cfg = OmegaConf.create({"enabled": True, "rows": 10, "max_new_tokens": 6, "batch_size": 3})
     speed = OmegaConf.create({"speed": {"shared_prefix": "on", "bin_tokens": 1024}})
     packed_batches: list[int] = []
-    run = backbone._packed
+    run = backbone._run_bin
 
     def counted(*arguments: Any) -> Any:
         packed_batches.append(1)
@@ -106,7 +106,7 @@ def test_packed_rows_are_measured_alike(loaded: tuple[Any, Any]) -> None:
     plain = Yardstick(cfg, rows, tokenizer, [2]).measure(moved, lambda: model)
     sharing = functools.partial(backbone.prefixes_shared, speed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backbone, "_packed", counted)
+        patch.setattr(backbone, "_run_bin", counted)
         packed = Yardstick(cfg, rows, tokenizer, [2], None, sharing).measure(moved, lambda: model)
     assert alike(packed, plain)
     assert [row.kl for row in packed] == pytest.approx([row.kl for row in plain], abs=1e-4)

@@ -90,4 +90,4 @@ def test_its_stop_tokens_are_saved(start: Path, compose_config: Callable[..., Di
     model.save_pretrained(tmp_path / "scorer")
     tokenizer.save_pretrained(tmp_path / "scorer")
     loaded, _ = reward_model.load_classifier(str(tmp_path / "scorer"), None)
-    assert getattr(loaded.config, reward_model.STOPS) == ["<|im_end|>"]
+    assert getattr(loaded.config, reward_model.EOS_KEY) == ["<|im_end|>"]

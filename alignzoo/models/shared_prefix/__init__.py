@@ -1,1 +1,1 @@
-"""The same numbers in less time: what rows of a batch have in common is computed once, and padding not at all."""
+"""Computes prefixes that rows of a batch share once, and padding not at all: the same numbers in less time."""

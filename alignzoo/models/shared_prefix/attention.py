@@ -29,7 +29,7 @@ class Trees:
 
     def __init__(self, nodes: list[Node], device: torch.device) -> None:
         self.nodes = nodes
-        self.block_mask = _block_mask(nodes, device) if device.type == "cuda" else None
+        self.block_mask = _make_block_mask(nodes, device) if device.type == "cuda" else None
 
     def attend(self, module: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
         """Return attention's output, (1, tokens, heads, size), of a query of (1, heads, tokens, size).
@@ -59,9 +59,9 @@ class TreeAttention(torch.autograd.Function):
         heads, each, tokens, size = query.shape
         output = query.new_empty(tokens, heads, each, size).permute(1, 2, 0, 3)
         sums = query.new_empty((heads, each, tokens), dtype=torch.float32)
-        for queries, keys in _parts(nodes):
+        for queries, keys in _list_calls(nodes):
             own = queries == keys
-            part, total = _forward(query[:, :, queries], *_wide(each, key, value, keys), 0.0, own, scale=scale)
+            part, total = _forward(query[:, :, queries], *_expand_heads(each, key, value, keys), 0.0, own, scale=scale)
             if own:
                 output[:, :, queries], sums[:, :, queries] = part, total
             else:  # exp(total) / (exp(total) + exp(before)) is the new part's share
@@ -78,10 +78,10 @@ class TreeAttention(torch.autograd.Function):
         """Take each part by itself: given the merged output and sums, a block's gradients do not depend on others."""
         query, key, value, output, sums = ctx.saved_tensors
         d_query, d_key, d_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
-        for queries, keys in _parts(ctx.nodes):
+        for queries, keys in _list_calls(ctx.nodes):
             own = queries == keys
             rows = [tensor[:, :, queries] for tensor in (slope, query, output)]
-            wide = _wide(query.shape[1], key, value, keys)
+            wide = _expand_heads(query.shape[1], key, value, keys)
             slopes = _backward(rows[0], rows[1], *wide, rows[2], sums[:, :, queries], 0.0, own, scale=ctx.scale)
             d_query[:, :, queries] = slopes[0] if own else d_query[:, :, queries] + slopes[0]
             d_key[:, keys] += slopes[1].sum(1)
@@ -89,21 +89,21 @@ class TreeAttention(torch.autograd.Function):
         return d_query, d_key, d_value, None, None
 
 
-def _parts(nodes: list[Node]) -> list[tuple[slice, slice]]:
+def _list_calls(nodes: list[Node]) -> list[tuple[slice, slice]]:
     """Return (queries, keys) of each kernel call: the nodes by themselves, then each prefix for all below it."""
     own = [(slice(node.start, node.stop), slice(node.start, node.stop)) for node in nodes]
     above = [(slice(node.stop, node.end), slice(node.start, node.stop)) for node in nodes if node.end > node.stop]
     return own + above
 
 
-def _wide(each: int, key: Tensor, value: Tensor, keys: slice) -> tuple[Tensor, Tensor]:
+def _expand_heads(each: int, key: Tensor, value: Tensor, keys: slice) -> tuple[Tensor, Tensor]:
     """Return keys and values of a slice as (key heads, queries a key head, tokens, size), without a copy."""
     heads, _, size = key.shape
     wide = (heads, each, keys.stop - keys.start, size)
     return key[:, None, keys].expand(wide), value[:, None, keys].expand(wide)
 
 
-def _block_mask(nodes: list[Node], device: torch.device) -> Any:
+def _make_block_mask(nodes: list[Node], device: torch.device) -> Any:
     """A query sees the keys before it whose subtree it stands in."""
     from torch.nn.attention.flex_attention import create_block_mask
 
@@ -123,10 +123,10 @@ def register() -> None:
 
     before = AttentionInterface()[IMPLEMENTATION]
     if not getattr(before, "takes_trees", False):
-        AttentionInterface.register(IMPLEMENTATION, _taking_trees(before))
+        AttentionInterface.register(IMPLEMENTATION, _accept_trees(before))
 
 
-def _taking_trees(before: Callable[..., Any]) -> Callable[..., Any]:
+def _accept_trees(before: Callable[..., Any]) -> Callable[..., Any]:
     def attention(
         module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, *args: Any, **options: Any
     ) -> tuple[Tensor, Any]:

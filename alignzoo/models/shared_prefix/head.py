@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
-
-_before: list[Callable[..., bool]] = []
 
 
 def score_labels_only() -> None:
@@ -17,16 +14,21 @@ def score_labels_only() -> None:
     from trl.trainer import utils
 
     original: Any = getattr(utils, "_use_triton", None)
-    if original is None or _before:
+    if original is None or hasattr(original, "untouched"):
         return
-    _before.append(original)
+
+    def compacts(device: Any) -> bool:
+        return device.type == "cpu" or bool(original(device))
+
+    compacts.untouched = original  # type: ignore[attr-defined]
     # patch: trl utils._use_triton
-    utils._use_triton = lambda device: device.type == "cpu" or original(device)
+    utils._use_triton = compacts
 
 
 def score_all() -> None:
     """Undo :func:`score_labels_only`."""
     from trl.trainer import utils
 
-    if _before:
-        utils._use_triton = _before.pop()
+    ours: Any = getattr(utils, "_use_triton", None)
+    if hasattr(ours, "untouched"):
+        utils._use_triton = ours.untouched

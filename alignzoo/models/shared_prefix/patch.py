@@ -6,12 +6,15 @@ that (adapters, DDP, FSDP2, checkpointing of its layers) stays as it is, and so 
 
 from __future__ import annotations
 
+import functools
 import logging
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from types import MethodType
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -30,8 +33,8 @@ log = logging.getLogger(__name__)
 #: With `auto`, a batch is packed where that leaves at most this share of its padded positions.
 PAYS = 0.97
 
-_sharing: WeakSet[Any] = WeakSet()  #: models whose batches are packed now
-_tried: dict[tuple[Any, ...], str | None] = {}  #: what the trial found on a model of the same kind
+#: The models that share within :func:`sharing_ends`.
+_models: ContextVar[list[Any] | None] = ContextVar("_models", default=None)
 
 
 def share_prefixes(cfg: DictConfig, *models: Any) -> None:
@@ -47,14 +50,16 @@ def share_prefixes(cfg: DictConfig, *models: Any) -> None:
     for model in models:
         if model is None or hasattr(backbone_of(model), "packing"):
             continue
-        reason = reason_against(model, measured_only=choice == "auto") or _unequal(model, cfg)
+        reason = reason_against(model, measured_only=choice == "auto") or _try_packing(model, cfg)
         if reason and choice == "on":
             raise UserError(f"speed.shared_prefix=on: {reason}. Use speed.shared_prefix=auto.")
         head.score_labels_only()
         if reason:
             log.info("prompts shared by a batch's rows are computed for each row: %s.", reason)
         else:
-            _sharing.add(model)
+            within_block = _models.get()
+            if within_block is not None:
+                within_block.append(model)
 
 
 @contextmanager
@@ -70,11 +75,14 @@ def prefixes_shared(cfg: DictConfig, model: Any) -> Iterator[None]:
 
 @contextmanager
 def sharing_ends() -> Iterator[None]:
-    """Let every model run as before when the block is left, also by an error."""
+    """Stop sharing in every model when the block is left, also by an error."""
+    models: list[Any] = []
+    token = _models.set(models)
     try:
         yield
     finally:
-        stop_sharing(*_sharing)
+        _models.reset(token)
+        stop_sharing(*models)
 
 
 def stop_sharing(*models: Any) -> None:
@@ -85,7 +93,7 @@ def stop_sharing(*models: Any) -> None:
             del backbone_of(model).forward, backbone_of(model).packing
 
 
-def _unequal(model: Any, cfg: DictConfig) -> str | None:
+def _try_packing(model: Any, cfg: DictConfig) -> str | None:
     """Start packing; stop again and return why, where a few tokens come out differently."""
     attention.register()
     backbone = backbone_of(model)
@@ -93,8 +101,8 @@ def _unequal(model: Any, cfg: DictConfig) -> str | None:
     # patch: transformers PreTrainedModel.forward
     backbone.forward = MethodType(_forward, backbone)
     weight = next(backbone.parameters())
-    kind = (type(backbone), backbone.config.to_json_string(), weight.dtype, weight.device.type)
-    reason = _tried[kind] = _tried[kind] if kind in _tried else mismatch(backbone)
+    kind = type(backbone), backbone.config.to_json_string(), weight.dtype, weight.device.type
+    reason = _mismatch_of(_Kind(kind, weakref.ref(backbone)))
     if reason:
         del backbone.forward, backbone.packing
     else:
@@ -102,29 +110,42 @@ def _unequal(model: Any, cfg: DictConfig) -> str | None:
     return reason
 
 
+@dataclass(frozen=True)
+class _Kind:
+    """A backbone's class, config, dtype and device, on which a trial's outcome depends, and such a backbone."""
+
+    facts: tuple[Any, ...]
+    backbone: Any = field(compare=False)
+
+
+@functools.cache
+def _mismatch_of(kind: _Kind) -> str | None:
+    return mismatch(kind.backbone())
+
+
 class _Settings:
     """What a backbone keeps beside its weights."""
 
     def __init__(self, budget: int, always: bool) -> None:
         self.budget, self.always = budget, always
-        self.told = False  # that rows are too long for a sliding window
+        self.warned = False  # that rows are too long for a sliding window
 
 
 def _forward(self: Any, *args: Any, **inputs: Any) -> Any:
     """Replaces a backbone's forward pass; the class's own runs each bin, or the batch as it came."""
-    packing = None if args else _packing(self, inputs)
+    packing = None if args else _choose_packing(self, inputs)
     if packing is None:
         return type(self).forward(self, *args, **inputs)
     from transformers.modeling_outputs import BaseModelOutputWithPast
 
     ids = inputs["input_ids"]
-    hidden = torch.cat([_packed(self, ids, packed) for packed in packing.bins])
+    hidden = torch.cat([_run_bin(self, ids, packed) for packed in packing.bins])
     places = torch.from_numpy(packing.places).to(ids.device)
     # A gather whose backward pass adds up rows in parallel on a CPU; that of hidden[places] goes one by one.
     return BaseModelOutputWithPast(last_hidden_state=functional.embedding(places, hidden))
 
 
-def _packed(backbone: Any, ids: Tensor, packed: Bin) -> Tensor:
+def _run_bin(backbone: Any, ids: Tensor, packed: Bin) -> Tensor:
     """Return the hidden states of a bin, (tokens, size)."""
     source = torch.from_numpy(packed.source).to(ids.device)
     output = type(backbone).forward(
@@ -139,7 +160,7 @@ def _packed(backbone: Any, ids: Tensor, packed: Bin) -> Tensor:
     return hidden
 
 
-def _packing(backbone: Any, inputs: dict[str, Any]) -> Packing | None:
+def _choose_packing(backbone: Any, inputs: dict[str, Any]) -> Packing | None:
     """Return how to pack a batch, or None where it asks for more than hidden states, or packing would not pay."""
     ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
     more = {name for name, value in inputs.items() if value is not None and value is not False}
@@ -149,26 +170,26 @@ def _packing(backbone: Any, inputs: dict[str, Any]) -> Packing | None:
         return None
     settings: _Settings = backbone.packing
     real = mask.bool().cpu().numpy()
-    if _too_long(backbone, settings, int(real.sum(1).max())):
+    if _exceeds_window(backbone, settings, int(real.sum(1).max())):
         return None
-    packing = pack(ids.cpu().numpy(), real, budget=_budget(backbone, settings))
+    packing = pack(ids.cpu().numpy(), real, budget=_choose_budget(backbone, settings))
     if packing is None or not (settings.always or packing.tokens <= PAYS * ids.numel()):
         return None
     return packing
 
 
-def _too_long(backbone: Any, settings: _Settings, longest: int) -> bool:
+def _exceeds_window(backbone: Any, settings: _Settings, longest: int) -> bool:
     """Tell whether a sliding window would hide tokens of a row: a tree's attention has no such window."""
     window: int = getattr(backbone.config, "sliding_window", None) or 0
     kinds = getattr(backbone.config, "layer_types", None)
     too_long = 0 < window < longest and (kinds is None or "sliding_attention" in kinds)
-    if too_long and not settings.told:
-        settings.told = True
+    if too_long and not settings.warned:
+        settings.warned = True
         log.info("rows of %d tokens are computed one by one: the model attends to the last %d only.", longest, window)
     return too_long
 
 
-def _budget(backbone: Any, settings: _Settings) -> int:
+def _choose_budget(backbone: Any, settings: _Settings) -> int:
     """Sharded weights are gathered layer by layer by all processes at once: each must go through equally often."""
     from torch.distributed.tensor import DTensor
 

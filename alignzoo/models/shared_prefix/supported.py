@@ -1,4 +1,4 @@
-"""Which models take packed trees: what their config says against it, and a trial that shows that nothing changes."""
+"""Decides whether a model takes packed trees: by its config, and by a trial in which nothing may change."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
 LOW_PRECISION = 0.05
 
 #: Layers whose attention is a mask over all tokens before; a window is looked at with each batch.
-LAYERS = {"full_attention", "sliding_attention"}
+LAYER_TYPES = {"full_attention", "sliding_attention"}
 
 
-WIDTH = 48  #: columns of the trial
+TRIAL_WIDTH = 48  #: columns of the trial
 
 
 def reason_against(model: Any, measured_only: bool) -> str | None:
     """Return why ``model`` cannot run on packed rows, from its config, or None; ``measured_only``: on a CPU alone."""
     config = model.config
     device = next(model.parameters()).device.type
-    kinds = set(getattr(config, "layer_types", None) or ()) - LAYERS
+    kinds = set(getattr(config, "layer_types", None) or ()) - LAYER_TYPES
     implementation = getattr(config, "_attn_implementation", None)
     dropout = [getattr(config, name, 0) for name in ("attention_dropout", "attn_pdrop")]
     window = getattr(config, "sliding_window", None)
@@ -34,7 +34,7 @@ def reason_against(model: Any, measured_only: bool) -> str | None:
         f"the model has layers of {', '.join(sorted(kinds))}": kinds,
         f"the model runs on model.attn_implementation={implementation}": implementation != IMPLEMENTATION,
         "the model drops out parts of its attention": any(dropout),
-        f"the model attends to no more than {window} tokens": window and window < WIDTH,
+        f"the model attends to no more than {window} tokens": window and window < TRIAL_WIDTH,
         f"there are no attention kernels for it on {device}": device not in ("cpu", "cuda"),
         f"its speed was not measured on {device} (speed.shared_prefix=on tries)": measured_only and device != "cpu",
         "its forward pass is another library's": "forward" in backbone_of(model).__dict__,
@@ -50,7 +50,7 @@ def backbone_of(model: Any) -> Any:
 
 def mismatch(backbone: Any) -> str | None:
     """Return what is wrong with a packing backbone: it must give the states of its class's own forward pass."""
-    ids, mask = _trial(backbone.config.vocab_size)
+    ids, mask = _make_trial_batch(backbone.config.vocab_size)
     weight = next(backbone.parameters())
     inputs = {"input_ids": ids.to(weight.device), "attention_mask": mask.to(weight.device), "use_cache": False}
     training = backbone.training
@@ -69,14 +69,14 @@ def mismatch(backbone: Any) -> str | None:
     return None
 
 
-def _trial(vocabulary: int) -> tuple[Tensor, Tensor]:
+def _make_trial_batch(vocabulary: int) -> tuple[Tensor, Tensor]:
     """Return rows that share a prefix, share a longer one, and share nothing; one of them padded on the left."""
     dice = torch.Generator().manual_seed(0)
-    ids = torch.randint(vocabulary, (5, WIDTH), generator=dice)
+    ids = torch.randint(vocabulary, (5, TRIAL_WIDTH), generator=dice)
     ids[1:4, :20] = ids[0, :20]
     ids[2:4, 20:38] = ids[1, 20:38]
     mask = torch.ones_like(ids)
-    for row, length in enumerate((30, WIDTH, 44, 38)):
+    for row, length in enumerate((30, TRIAL_WIDTH, 44, 38)):
         mask[row, length:] = 0
     mask[4, :9] = 0
     return ids, mask

@@ -16,7 +16,7 @@ import numpy.typing as npt
 Integers = npt.NDArray[np.int64]
 
 #: Fewest tokens that rows must share to be branches of one tree: each branch costs attention calls of its own.
-LEAST = 16
+MIN_SHARED = 16
 
 
 @dataclass(frozen=True)
@@ -81,49 +81,49 @@ def pack(ids: Integers, mask: npt.NDArray[np.bool_], budget: int) -> Packing | N
     if not mask.any() or (mask != ((columns >= starts[:, None]) & (columns < (starts + lengths)[:, None]))).any():
         return None
     tokens = [row[start : start + length] for row, start, length in zip(ids, starts, lengths, strict=True)]
-    trees = _trees(tokens, starts.tolist())
+    trees = _build_trees(tokens, starts.tolist())
     places = np.zeros(ids.shape, dtype=np.int64)
     bins: list[Bin] = []
-    for group in _bins(trees, budget):
-        bins.append(_laid_out(group, starts.tolist(), places, sum(len(done.source) for done in bins)))
+    for group in _fill_bins(trees, budget):
+        bins.append(_lay_out(group, starts.tolist(), places, sum(len(done.source) for done in bins)))
     return Packing(bins, places)
 
 
-def _trees(tokens: Sequence[Any], starts: Sequence[int]) -> list[_Branch]:
+def _build_trees(tokens: Sequence[Any], starts: Sequence[int]) -> list[_Branch]:
     """Sort the rows, so that those with a prefix in common are neighbours; rows share only what starts together."""
     keys = [(start, row.astype(">i8").tobytes()) for start, row in zip(starts, tokens, strict=True)]
     order = sorted(range(len(tokens)), key=keys.__getitem__)
     shared = [0]
     for before, row in itertools.pairwise(order):
-        shared.append(_shared(tokens[before], tokens[row]) if starts[before] == starts[row] else 0)
-    return _grown(order, shared, [len(row) for row in tokens], 0)
+        shared.append(_count_shared(tokens[before], tokens[row]) if starts[before] == starts[row] else 0)
+    return _grow_branches(order, shared, [len(row) for row in tokens], 0)
 
 
-def _shared(a: Any, b: Any) -> int:
+def _count_shared(a: Any, b: Any) -> int:
     """Return how many tokens two rows have in common from their start."""
     length = min(len(a), len(b))
     differs = np.flatnonzero(a[:length] != b[:length])
     return int(differs[0]) if len(differs) else length
 
 
-def _grown(rows: list[int], shared: list[int], lengths: list[int], depth: int) -> list[_Branch]:
+def _grow_branches(rows: list[int], shared: list[int], lengths: list[int], depth: int) -> list[_Branch]:
     """Return the branches of sorted ``rows`` from token ``depth`` on; ``shared``: what each has of the one before."""
     branches = []
-    for first, last in _runs(shared, depth + LEAST):
+    for first, last in _find_runs(shared, depth + MIN_SHARED):
         stop = min(shared[first + 1 : last], default=lengths[rows[first]])
         if stop > depth:  # else a row that ends here
-            below = _grown(rows[first:last], shared[first:last], lengths, stop) if last - first > 1 else []
+            below = _grow_branches(rows[first:last], shared[first:last], lengths, stop) if last - first > 1 else []
             branches.append(_Branch(rows[first:last], depth, stop, below))
     return branches
 
 
-def _runs(shared: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
+def _find_runs(shared: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
     """Yield the bounds of the longest runs of neighbours that share at least so many tokens."""
     cuts = [0, *(place for place in range(1, len(shared)) if shared[place] < least), len(shared)]
     return itertools.pairwise(cuts)
 
 
-def _bins(trees: list[_Branch], budget: int) -> list[list[_Branch]]:
+def _fill_bins(trees: list[_Branch], budget: int) -> list[list[_Branch]]:
     """Put each tree, the largest first, into the first bin with room for it."""
     bins: list[list[_Branch]] = []
     for tree in sorted(trees, key=len, reverse=True):
@@ -136,7 +136,7 @@ def _bins(trees: list[_Branch], budget: int) -> list[list[_Branch]]:
     return bins
 
 
-def _laid_out(trees: list[_Branch], starts: list[int], places: Integers, offset: int) -> Bin:
+def _lay_out(trees: list[_Branch], starts: list[int], places: Integers, offset: int) -> Bin:
     """Return the bin of these trees, and enter into ``places`` where their rows' tokens stand in it."""
     nodes: list[Node] = []
     source: list[Integers] = []

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignzoo.models.shared_prefix.tree import LEAST, Packing, pack
+from alignzoo.models.shared_prefix.tree import MIN_SHARED, Packing, pack
 
 Rows = list[tuple[int, list[int]]]
 
-PREFIX = list(range(100, 100 + LEAST))
+PREFIX = list(range(100, 100 + MIN_SHARED))
 
 
 def padded(rows: Rows, right: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -86,11 +86,11 @@ def test_subtrees_lie_in_one_piece_and_parents_come_first(rows: Rows) -> None:
     [
         ([(0, [5] * 20)], 20),  # one row
         ([(0, [5] * 20)] * 3, 20),  # equal rows
-        ([(0, PREFIX + [1] * 4), (0, PREFIX), (0, PREFIX + [1] * 30)], LEAST + 4 + 30),  # rows that begin others
-        ([(0, [*PREFIX, 1]), (0, [*PREFIX, 2])], LEAST + 2),
-        ([(0, [*PREFIX[:-1], 1]), (0, [*PREFIX[:-1], 2])], 2 * LEAST),  # too little in common to share
-        ([(0, [*PREFIX, 1]), (1, [*PREFIX, 2])], 2 * LEAST + 2),  # elsewhere: other position ids
-        ([(0, PREFIX * 2 + [1]), (0, PREFIX * 2 + [2]), (0, [*PREFIX, 3])], 2 * LEAST + 3),  # a prefix of a prefix
+        ([(0, PREFIX + [1] * 4), (0, PREFIX), (0, PREFIX + [1] * 30)], MIN_SHARED + 4 + 30),  # rows that begin others
+        ([(0, [*PREFIX, 1]), (0, [*PREFIX, 2])], MIN_SHARED + 2),
+        ([(0, [*PREFIX[:-1], 1]), (0, [*PREFIX[:-1], 2])], 2 * MIN_SHARED),  # too little in common to share
+        ([(0, [*PREFIX, 1]), (1, [*PREFIX, 2])], 2 * MIN_SHARED + 2),  # elsewhere: other position ids
+        ([(0, PREFIX * 2 + [1]), (0, PREFIX * 2 + [2]), (0, [*PREFIX, 3])], 2 * MIN_SHARED + 3),  # a prefix of a prefix
         ([(0, []), (0, [1, 2])], 2),  # a row without tokens
     ],
 )
