@@ -152,7 +152,7 @@ BROKEN = {
     "latin-later.jsonl": (b'{"a": 1}\n' * 2000 + b'{"a": "caf\xe9"}', "latin-later.jsonl line 2001 is not UTF-8 text"),
     "latin.json": (b'[{"prompt": "caf\xe9"}]', "latin.json line 1 is not UTF-8 text (invalid continuation byte)"),
     "latin.csv": (b"prompt\ncaf\xe9\n", "latin.csv line 2 is not UTF-8 text (invalid continuation byte)"),
-    "deep.jsonl": ("[" * 100_000, "deep.jsonl line 1 is no "),
+    "deep.jsonl": ("[" * 100_000, "deep.jsonl line 1 is not "),
     "digits.jsonl": ('{"a": 1' + "0" * 5000 + "}", "digits.jsonl line 1 is not JSON: Exceeds the limit (4300 digits)"),
     "bad.json": ('[{"prompt" "a"}]', "bad.json line 1 is not JSON: Expecting ':' delimiter at column 12."),
     "bad-later.json": ('[\n{"a": 1},\n{"a" 2}\n]', "bad-later.json line 3 is not JSON: Expecting ':' delimiter at col"),
