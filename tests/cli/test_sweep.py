@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,24 +67,30 @@ def test_status_writes_nothing(swept: Path) -> None:
     assert content() == before
 
 
-def test_resume_finishes_only_what_is_missing(swept: Path) -> None:
-    first = next(swept.glob("0-*")) / "result.json"
-    before = first.stat().st_mtime_ns
+@pytest.fixture(scope="module")
+def resumed(swept: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the sweep that was resumed."""
+    folder = shutil.copytree(swept, tmp_path_factory.mktemp("resumed") / "sweep")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["alignzoo"])
-        assert run_command(["sweep", "resume", str(swept)]) == 0
-    assert states(swept) == [State.DONE] * 4
-    assert first.stat().st_mtime_ns == before
-    assert not (next(swept.glob("2-*")) / "error.txt").exists()
-    betas = [json.loads((next(swept.glob(f"{n}-*")) / "result.json").read_text())["method"] for n in range(4)]
+        assert run_command(["sweep", "resume", str(folder)]) == 0
+    return folder
+
+
+def test_resume_finishes_only_what_is_missing(swept: Path, resumed: Path) -> None:
+    before = (next(swept.glob("0-*")) / "result.json").stat().st_mtime_ns
+    assert states(resumed) == [State.DONE] * 4
+    assert (next(resumed.glob("0-*")) / "result.json").stat().st_mtime_ns == before
+    assert not (next(resumed.glob("2-*")) / "error.txt").exists()
+    betas = [json.loads((next(resumed.glob(f"{n}-*")) / "result.json").read_text())["method"] for n in range(4)]
     assert betas == ["dpo", "dpo", "ipo", "ipo"]
-    assert (swept / "leaderboard.html").exists()
+    assert (resumed / "leaderboard.html").exists()
 
 
-def test_a_finished_sweep_that_is_started_again_stays_finished(swept: Path) -> None:
-    """After it was resumed above: without ``resume=auto``, its members are refused and left as they are."""
-    again = run(swept, "-m", *QUICK, *MORE, "method=dpo,ipo", "method.beta=0.1,0.5")
-    assert states(swept) == [State.DONE] * 4, again.err
+def test_a_finished_sweep_that_is_started_again_stays_finished(resumed: Path) -> None:
+    """Without ``resume=auto``, its members are refused and left as they are."""
+    again = run(resumed, "-m", *QUICK, *MORE, "method=dpo,ipo", "method.beta=0.1,0.5")
+    assert states(resumed) == [State.DONE] * 4, again.err
 
 
 def test_the_command_is_taken_back_without_its_folder(swept: Path) -> None:
