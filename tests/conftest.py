@@ -75,7 +75,10 @@ def compose_config() -> Callable[..., DictConfig]:
 def fake_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Install a plugin package for one test: real files, real entry point metadata, no pip."""
 
+    installed: set[str] = set()
+
     def install(name: str, code: str, configs: dict[str, str] | None = None) -> None:
+        installed.add(name)
         package = tmp_path / name
         package.mkdir()
         (package / "__init__.py").write_text(code)
@@ -93,7 +96,7 @@ def fake_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
     registry.registry.cache_clear()
     yield install
     registry.registry.cache_clear()
-    for module in [name for name in sys.modules if name.startswith("fake_")]:
+    for module in [module for module in sys.modules if module.partition(".")[0] in installed]:
         del sys.modules[module]
 
 

@@ -12,7 +12,7 @@ import pytest
 from public_api import GOLDEN, interface
 
 import alignzoo
-from alignzoo.config.trl_version import warn_untested_trl
+from alignzoo.config.trl_fields import warn_untested_trl
 from alignzoo.plugin.loading import find_unmet_requirement
 
 

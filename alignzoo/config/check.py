@@ -44,16 +44,16 @@ def check(cfg: DictConfig) -> Checked:
             _check_trl(group, key, value, method, fields)
     for key in sorted(OmegaConf.missing_keys(cfg)):
         raise UserError(f"{key} is needed: add {key}=VALUE.")
-    time_limit = parse_duration(cfg.train.stop_before)
-    patience = parse_duration(cfg.strategy.patience, "strategy.patience") or 0.0
     _check_strategy(cfg)
     _check_batches(cfg, method)
     _check_adapter(cfg)
-    _check_rewards(cfg, method)
-    _check_judge(cfg, method)
     _check_low_precision(cfg)
     method.check(cfg)
     _warn_learning_rate(cfg)
+    _check_rewards(cfg, method)
+    _check_judge(cfg, method)
+    time_limit = parse_duration(cfg.train.stop_before)
+    patience = parse_duration(cfg.strategy.patience, "strategy.patience") or 0.0
     return Checked(cfg, method, time_limit, patience)
 
 

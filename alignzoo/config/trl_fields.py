@@ -5,11 +5,17 @@ from __future__ import annotations
 import ast
 import builtins
 import functools
+import importlib.metadata
 import importlib.util
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from alignzoo.plugin.loading import OWN, find_unmet_requirement
+
+log = logging.getLogger(__name__)
 
 Fields = dict[str, str]  #: field name -> its annotation, as written
 
@@ -128,3 +134,15 @@ def _split_union(node: ast.expr) -> Iterator[ast.expr]:
             yield ast.Constant(None)
     else:
         yield node
+
+
+@functools.cache
+def warn_untested_trl() -> None:
+    """Warn, once a process, of a TRL outside the range that pyproject.toml declares."""
+    version = importlib.metadata.version("trl")
+    wanted = find_unmet_requirement(importlib.metadata.distribution(OWN), "trl", version)
+    if wanted:
+        log.warning(
+            "TRL %s is installed, and alignzoo is tested with %s: losses and defaults may differ. pip install '%s'",
+            *(version, wanted.removeprefix("trl"), wanted),
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from alignzoo.runs import resume
 from alignzoo.system import memory, ranks
@@ -35,8 +35,8 @@ class Attempt:
     """Whether it has changed anything in the run folder."""
 
 
-def train_here(checked: Checked, record: Record, attempt: Attempt) -> dict[str, Any]:
-    """Train in this process, and leave nothing of it behind; the result is empty on all ranks but the first."""
+def train_here(checked: Checked, record: Record, attempt: Attempt) -> None:
+    """Train in this process, and leave nothing of it behind."""
     from alignzoo.runs.trackers import start_tracker
     from alignzoo.train.run import train
 
@@ -48,7 +48,7 @@ def train_here(checked: Checked, record: Record, attempt: Attempt) -> dict[str, 
                 attempt.has_written = True
                 record.truncate(resume_from.step if resume_from else 0)
                 record.describe(cfg, attempt.words)
-                return train(checked, record, tracker, attempt.started, resume_from)
+                train(checked, record, tracker, attempt.started, resume_from)
             finally:
                 _free_memory()
 

@@ -19,12 +19,13 @@ from omegaconf.errors import OmegaConfBaseException
 from alignzoo.config.check import check
 from alignzoo.config.checked import Checked
 from alignzoo.config.errors import explain
-from alignzoo.config.trl_version import warn_untested_trl
+from alignzoo.config.trl_fields import warn_untested_trl
 from alignzoo.launch import ray_train, slurm, submitit, torchrun
 from alignzoo.launch.attempt import Attempt, train_here
 from alignzoo.launch.gpu_pool import reserve_gpus
 from alignzoo.launch.strategy import check_strategy
 from alignzoo.runs import resume
+from alignzoo.runs.folder import read_objective
 from alignzoo.runs.record import Record
 from alignzoo.system import ranks
 from alignzoo.system.device import choose_device
@@ -34,8 +35,8 @@ from alignzoo.system.libraries import silence_libraries
 from alignzoo.system.lock import InUse
 from alignzoo.system.process_cache import process_cache
 from alignzoo.system.signals import Preempted, catch_signals, end_with_parent, parse_duration
-from alignzoo.train import vllm
 from alignzoo.train.processes import join_processes
+from alignzoo.train.vllm import check_vllm
 
 
 def launch(cfg: DictConfig, stage: bool = False) -> float | None:
@@ -83,9 +84,8 @@ class _Job:
         self.folder = _agree_on_folder(cfg, self.folder)
         if slurm.restarted() and "resume" in cfg:
             cfg.resume = "auto"
-        done = resume.read_finished(cfg, self.folder)
-        if done is not None:
-            return _objective(done)
+        if resume.is_finished(cfg, self.folder):
+            return read_objective(self.folder)
         self.record = record = Record(self.folder)
         if "pipeline" in cfg:
             from alignzoo.launch.pipeline import run_pipeline
@@ -95,27 +95,27 @@ class _Job:
         with reserve_gpus(cfg, self.hydra.launcher) as apart:
             checked = check(cfg)
             check_strategy(checked)
-            vllm.check(cfg)
-            self._check_folder(cfg)
-            silence_libraries(cfg.telemetry)
-            return _objective(self._train(checked, record, apart))
+            check_vllm(checked.cfg)
+            self._check_folder(checked)
+            silence_libraries(checked.cfg.telemetry)
+            self._train(checked, record, apart)
+        return read_objective(record.folder) if ranks.rank() == 0 else None
 
-    def _check_folder(self, cfg: DictConfig) -> None:
+    def _check_folder(self, checked: Checked) -> None:
         """Refuse a run on several machines whose folder was not named: each would have its own, with its own time."""
         named = any(word.startswith("hydra.run.dir=") for word in self.hydra.overrides.hydra)
-        if cfg.strategy.nodes > 1 and not self.sweeping and not named and not ranks.is_launched():
-            raise UserError(
-                f"strategy.nodes={cfg.strategy.nodes}: add hydra.run.dir=FOLDER, one that all machines see."
-            )
+        nodes = checked.cfg.strategy.nodes
+        if nodes > 1 and not self.sweeping and not named and not ranks.is_launched():
+            raise UserError(f"strategy.nodes={nodes}: add hydra.run.dir=FOLDER, one that all machines see.")
 
-    def _train(self, checked: Checked, record: Record, apart: bool) -> dict[str, Any]:
+    def _train(self, checked: Checked, record: Record, apart: bool) -> None:
         """Train here, or in as many processes as the strategy places; ``apart``: not here, even if it is one."""
         on_ray = checked.cfg.launcher.name == "ray"
         if ranks.is_launched() or (checked.placement.processes == 1 and not apart and not on_ray):
-            return train_here(checked, record, self.attempt)
-        self.attempt.has_written = True
-        (ray_train if on_ray else torchrun).start(checked, record.folder, self.attempt)
-        return record.read_result()
+            train_here(checked, record, self.attempt)
+        else:
+            self.attempt.has_written = True
+            (ray_train if on_ray else torchrun).start(checked, record.folder, self.attempt)
 
     def refuse(self, error: Exception) -> None:
         """Say what the user has to mend; end the program, unless a sweep goes on with its next job."""
@@ -153,21 +153,16 @@ class _Job:
 
 def _agree_on_folder(cfg: DictConfig, folder: Path) -> Path:
     """Return the run folder; where others started several processes, the main one's."""
-    if ranks.world_size() == 1:
-        return run_folders().make(folder)
-    patience = parse_duration(cfg.strategy.patience, "strategy.patience") or 0.0
-    join_processes(cfg, choose_device(cfg.strategy.device), patience)
-    shared = ranks.broadcast(folder)
-    if shared != folder:  # composed a moment later, Hydra has made another
-        _close_log()
-        (folder / "alignzoo.log").unlink(missing_ok=True)
-        run_folders().remove_empty()
-    return shared
-
-
-def _objective(result: dict[str, Any]) -> float | None:
-    value: float | None = result["after"].get(result["objective"]) if result else None
-    return value
+    if ranks.world_size() > 1:
+        patience = parse_duration(cfg.strategy.patience, "strategy.patience") or 0.0
+        join_processes(cfg, choose_device(cfg.strategy.device), patience)
+        shared = ranks.broadcast(folder)
+        if shared != folder:  # composed a moment later, Hydra has made another
+            _close_log()
+            (folder / "alignzoo.log").unlink(missing_ok=True)
+            run_folders().remove_empty()
+        return shared
+    return run_folders().make(folder)
 
 
 @ranks.on_main

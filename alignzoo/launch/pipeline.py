@@ -19,7 +19,7 @@ from alignzoo.config.compose import compose
 from alignzoo.config.errors import explain
 from alignzoo.launch.stages import Stage, quoted, read_stages, settings_of, shared_words, stage_words
 from alignzoo.plugin.method import ModelKind
-from alignzoo.runs.folder import Run
+from alignzoo.runs.folder import Run, read_objective
 from alignzoo.system.errors import UserError, print_error
 from alignzoo.system.files import remove_unfinished, write_atomically
 from alignzoo.system.signals import Preempted
@@ -57,7 +57,7 @@ def run_pipeline(cfg: DictConfig, folder: Path, words: Sequence[str], launch: La
             _end()
             return None
     _compare(folder)
-    return _objective(stages[-1])
+    return read_objective(stages[-1].folder)
 
 
 def _named(stages: Sequence[Stage], name: str) -> Stage:
@@ -184,9 +184,3 @@ def _compare(folder: Path) -> None:
 
 def _result(stage: Stage) -> Mapping[str, Any]:
     return Run(stage.folder).read_result()
-
-
-def _objective(stage: Stage) -> float | None:
-    result = _result(stage)
-    value: float | None = result["after"].get(result["objective"])
-    return value

@@ -190,3 +190,10 @@ def _read_lines(file: Path) -> list[dict[str, Any]]:
         with contextlib.suppress(ValueError):
             found.append(json.loads(line))
     return found
+
+
+def read_objective(folder: Path) -> float | None:
+    """Return the number by which sweeps and leaderboards judge the finished run in ``folder``, where it has one."""
+    result = Run(folder).read_result()
+    value: float | None = result["after"].get(result["objective"])
+    return value

@@ -60,16 +60,20 @@ class Refused(UserError):
     """The folder holds another run, whose files must not be touched."""
 
 
-def read_finished(cfg: DictConfig, folder: Path) -> dict[str, Any] | None:
-    """Return the result of the run in ``folder`` if it has finished and ``resume=auto`` asks for it; say so."""
+def is_finished(cfg: DictConfig, folder: Path) -> bool:
+    """Return whether ``resume=auto`` finds a finished run in ``folder``, and say so.
+
+    Raises:
+        Refused: the folder holds another run.
+    """
     run = Run(folder)
     if cfg.get("resume") != "auto" or not run.is_finished:
-        return None
+        return False
     if (folder / CONFIG).exists():
         _refuse_difference(folder, flatten_config(run.load_config()), flatten_config(cfg))
-    result = run.read_result()
-    print(f"resume: {folder} holds the finished run ({result['cost']['steps']} steps): nothing to do.", flush=True)
-    return result
+    steps = run.read_result()["cost"]["steps"]
+    print(f"resume: {folder} holds the finished run ({steps} steps): nothing to do.", flush=True)
+    return True
 
 
 def find(cfg: DictConfig, folder: Path) -> Checkpoint | None:

@@ -40,12 +40,10 @@ if TYPE_CHECKING:
 INSPECTED = 20_000
 
 
-def train(
-    checked: Checked, record: Record, tracker: Tracker, started: float, resume_from: Checkpoint | None
-) -> dict[str, Any]:
-    """Align the model that the configuration names, and return the run's result, as ``result.json`` holds it.
+def train(checked: Checked, record: Record, tracker: Tracker, started: float, resume_from: Checkpoint | None) -> None:
+    """Align the model that the configuration names, measure it, and write the run's result into ``record``.
 
-    Where several processes train together, each runs this; the result is the main one's, the others' is empty.
+    Where several processes train together, each runs this, and the main one writes.
     ``started``: when this start of it began, in seconds since the epoch. ``resume_from``: the main process's counts.
     """
     inputs = prepare_run(checked)
@@ -73,7 +71,7 @@ def train(
     with measuring:
         after = yardstick.measure(inputs.trained_model(trainer, record.folder), inputs.load_baseline())
     if ranks.rank() != 0:  # the main process alone judges, and writes the result
-        return {}
+        return
     with ranks.work_alone():
         lines = judge_lines(yardstick.make_lines(before, after), judge)
     cost = {**_cost(inputs, trainer, saving, training, measuring, started), "planned_memory_bytes": planned_memory}
@@ -82,7 +80,6 @@ def train(
     tracker.summary({**result["after"], **cost})
     print_answers(lines, checked.cfg.evaluate.shown)
     print_result(result, record.folder)
-    return result
 
 
 def _train(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PATIENCE = 5.0  #: seconds for a server that runs to say so; TRL itself waits for minutes, with the weights loaded
 
 
-def check(cfg: DictConfig) -> None:
+def check_vllm(cfg: DictConfig) -> None:
     """Refuse vLLM where it is not installed, finds no NVIDIA GPU, or its server does not answer.
 
     Raises:

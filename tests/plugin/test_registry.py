@@ -402,7 +402,7 @@ def test_importing_alignzoo_or_a_plugin_imports_nothing_heavy() -> None:
         "alignzoo.config.compose",
         "alignzoo.cli.list",
     ]
-    modules += ["alignzoo.cli.describe", "alignzoo.cli.doctor", "alignzoo.config.trl_version"]
+    modules += ["alignzoo.cli.describe", "alignzoo.cli.doctor", "alignzoo.config.trl_fields"]
     modules += ["alignzoo.launch.hydra_callback", "alignzoo.launch.launch"]
     modules += ["alignzoo.config.metrics", "alignzoo.testing", "alignzoo_plugins.judges"]
     modules += [entry.value for entry in importlib.metadata.entry_points(group="alignzoo")]

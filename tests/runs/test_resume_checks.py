@@ -138,12 +138,12 @@ def test_another_dataset_model_or_device_is_refused(kind: str, key: str, what: s
 
 
 def test_a_finished_run_is_told_only_to_who_resumes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert resume.read_finished(config(), tmp_path) is None
+    assert not resume.is_finished(config(), tmp_path)
     (tmp_path / "result.json").write_text('{"cost": {"steps": 4}}')
-    assert resume.read_finished(config(resume="no"), tmp_path) is None
-    assert resume.read_finished(config(), tmp_path) == {"cost": {"steps": 4}}
+    assert not resume.is_finished(config(resume="no"), tmp_path)
+    assert resume.is_finished(config(), tmp_path)
     assert "holds the finished run (4 " in capsys.readouterr().out
     (tmp_path / "run.yaml").write_text("hydra: {}\n" + OmegaConf.to_yaml(config(resume="no")))
-    assert resume.read_finished(config(), tmp_path) is not None
+    assert resume.is_finished(config(), tmp_path) is not None
     with pytest.raises(resume.Refused, match=r"seed=0 \(now 1\)"):
-        resume.read_finished(config(seed=1), tmp_path)
+        resume.is_finished(config(seed=1), tmp_path)

@@ -47,7 +47,7 @@ def healthy() -> Iterator[str]:
 
 @pytest.mark.parametrize("method", ["grpo", "rloo", "dpo"])
 def test_without_it_nothing_is_asked_for(compose_config: Composed, method: str) -> None:
-    vllm.check(compose_config(f"method={method}"))
+    vllm.check_vllm(compose_config(f"method={method}"))
 
 
 @pytest.mark.parametrize("method", ["grpo", "rloo"])
@@ -59,7 +59,7 @@ def test_trl_has_the_fields(compose_config: Composed, method: str) -> None:
 
 def test_it_is_not_installed(compose_config: Composed) -> None:
     with pytest.raises(UserError, match=r"^method.use_vllm=true needs vLLM: pip install 'trl\[vllm\]'"):
-        vllm.check(compose_config(*VLLM))
+        vllm.check_vllm(compose_config(*VLLM))
 
 
 @pytest.mark.usefixtures("installed")
@@ -68,19 +68,19 @@ def test_no_gpu(compose_config: Composed, monkeypatch: pytest.MonkeyPatch, devic
     if device == "auto":
         monkeypatch.setattr(placement, "count_gpus", lambda: 0)
     with pytest.raises(UserError, match=r"^method.use_vllm=true needs an NVIDIA GPU"):
-        vllm.check(compose_config(*VLLM, f"strategy.device={device}"))
+        vllm.check_vllm(compose_config(*VLLM, f"strategy.device={device}"))
 
 
 @pytest.mark.usefixtures("installed")
 def test_beside_the_training_it_needs_no_server(compose_config: Composed) -> None:
-    vllm.check(compose_config(*VLLM))
+    vllm.check_vllm(compose_config(*VLLM))
 
 
 @pytest.mark.usefixtures("installed")
 def test_a_server_that_answers(compose_config: Composed, healthy: str) -> None:
     host, port = healthy.removeprefix("http://").split(":")
-    vllm.check(compose_config(*SERVER, f"+method.vllm_server_base_url={healthy}/"))
-    vllm.check(compose_config(*SERVER, f"+method.vllm_server_host={host}", f"+method.vllm_server_port={port}"))
+    vllm.check_vllm(compose_config(*SERVER, f"+method.vllm_server_base_url={healthy}/"))
+    vllm.check_vllm(compose_config(*SERVER, f"+method.vllm_server_host={host}", f"+method.vllm_server_port={port}"))
 
 
 @pytest.mark.usefixtures("installed")
@@ -89,10 +89,10 @@ def test_a_server_that_does_not(compose_config: Composed, address: str) -> None:
     with pytest.raises(
         UserError, match=rf"^method.vllm_mode=server: no vLLM server answers at {address} \(.*vllm serve"
     ):
-        vllm.check(compose_config(*SERVER, f"+method.vllm_server_base_url={address}"))
+        vllm.check_vllm(compose_config(*SERVER, f"+method.vllm_server_base_url={address}"))
 
 
 @pytest.mark.usefixtures("installed")
 def test_an_address_without_a_server_but_with_other_pages(compose_config: Composed, healthy: str) -> None:
     with pytest.raises(UserError, match=r"HTTP Error 404"):
-        vllm.check(compose_config(*SERVER, f"+method.vllm_server_base_url={healthy}/elsewhere"))
+        vllm.check_vllm(compose_config(*SERVER, f"+method.vllm_server_base_url={healthy}/elsewhere"))
