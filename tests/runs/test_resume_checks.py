@@ -144,6 +144,6 @@ def test_a_finished_run_is_told_only_to_who_resumes_it(tmp_path: Path, capsys: p
     assert resume.is_finished(config(), tmp_path)
     assert "holds the finished run (4 " in capsys.readouterr().out
     (tmp_path / "run.yaml").write_text("hydra: {}\n" + OmegaConf.to_yaml(config(resume="no")))
-    assert resume.is_finished(config(), tmp_path) is not None
+    assert resume.is_finished(config(), tmp_path)
     with pytest.raises(resume.Refused, match=r"seed=0 \(now 1\)"):
         resume.is_finished(config(seed=1), tmp_path)
