@@ -19,7 +19,7 @@ class Verifiable(Reward):
     columns = frozenset({"answer"})
 
     def __call__(self, prompts: list[str], answers: list[str], **columns: list[Any]) -> list[float]:
-        """Compare final answers: numbers, fractions, LaTeX; text (True, Paris) where the solution is no mathematics."""
+        """Compare final answers: numbers, fractions, LaTeX; text (True, Paris) where it is not mathematics."""
         return [float(self._same(answer, str(s))) for answer, s in zip(answers, columns["answer"], strict=True)]
 
     def _same(self, answer: str, solution: str) -> bool:
@@ -116,7 +116,7 @@ class RewardModel(Reward):
         return self._ended(str(self.tokenizer.apply_chat_template(messages, tokenize=False))), False
 
     def _ended(self, text: str) -> str:
-        """Return the text as trained on: up to its stop token, with EOS appended where there is none."""
+        """Return the text as trained on: up to its EOS, with EOS appended where there is none."""
         if not self.stops:
             return text
         return text.rstrip() if text.rstrip().endswith(self.stops) else text + self.tokenizer.eos_token

@@ -29,7 +29,7 @@ def status(folder: Path) -> int:
     """
     found = read_jobs(folder)
     _print(found)
-    return int(any(member.state is not State.DONE for member in found))
+    return int(any(job.state is not State.DONE for job in found))
 
 
 @command.command
@@ -48,11 +48,11 @@ def _print(found: Sequence[SweepJob]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    table = plain_table("", "member", "state", "")
-    for member in found:
-        state = Text(member.state, style=STYLES.get(member.state, ""))
-        table.add_row(str(member.number), Text(member.words), state, Text(member.detail))
+    table = plain_table("", "job", "state", "")
+    for job in found:
+        state = Text(job.state, style=STYLES.get(job.state, ""))
+        table.add_row(str(job.number), Text(job.words), state, Text(job.detail))
     console = Console(highlight=False)
     console.print(table)
-    counts = Counter(member.state for member in found)
+    counts = Counter(job.state for job in found)
     console.print(", ".join(f"{counts[state]} {state}" for state in State if counts[state]))

@@ -102,7 +102,7 @@ def _check_mapping(mapping: Mapping[str, str], columns: set[str], place: str) ->
 def _find_shape(name: str) -> Shape:
     shapes = {shape.name: shape for shape in SHAPES}
     if name not in shapes:
-        raise UserError(f"dataset.layout={name} is none of {', '.join(shapes)}.{did_you_mean(name, shapes)}")
+        raise UserError(f"dataset.layout={name} must be one of {', '.join(shapes)}.{did_you_mean(name, shapes)}")
     return shapes[name]
 
 

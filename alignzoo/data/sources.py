@@ -104,7 +104,8 @@ def open_source(
         if not file.is_file():
             raise UserError(f"{key}: {file} does not exist.")
         if format_of(file) not in FORMATS.values():
-            raise UserError(f"{key}: {file.name} is none of {', '.join(FORMATS)} (.json, .jsonl, .csv also .gz, .zst).")
+            known = f"{', '.join(FORMATS)} (.json, .jsonl, .csv also .gz, .zst)"
+            raise UserError(f"{key}: {file.name} must be one of {known}.")
     place = files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"
     rows = lambda: itertools.islice((row for file in files for row in read(file)), first)  # noqa: E731
     return Source(place, f"{_hash_files(files)}/{first}", rows)

@@ -469,7 +469,7 @@ DATA = {
         "concise/x.jsonl does not exist",
     ),
     "no path": ("dataset=local", "dataset.path is needed"),
-    "a kind of file that is not read": ("dataset=local dataset.path=notes.txt", "notes.txt is none of .json"),
+    "a kind of file that is not read": ("dataset=local dataset.path=notes.txt", "notes.txt must be one of .json"),
     "rows that are all too long": ("train.max_length=10", "no row of", "train.max_length=10", "raise train.max_length"),
     "a misspelt key in a mixture": ("dataset.mix=[{pth:a.jsonl}]", "dataset.mix", "pth"),
     "a mixture of paths alone": ("dataset.mix=[a.jsonl]", "dataset.mix", "path"),

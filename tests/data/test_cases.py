@@ -488,7 +488,7 @@ BAD_FILES = [
     ),
     BadFile(
         "pairs-explicit-text.jsonl",
-        "dataset.layout=pair is none of transcripts, sharegpt-pairs, ",
+        "dataset.layout=pair must be one of transcripts, sharegpt-pairs, ",
         ("dataset.layout=pair",),
     ),
     BadFile(

@@ -486,7 +486,7 @@ def test_an_ambiguity_is_settled_by_the_user() -> None:
 @pytest.mark.parametrize(
     ("layout", "message"),
     [
-        ("pair", "dataset.layout=pair is none of transcripts, "),
+        ("pair", "dataset.layout=pair must be one of transcripts, "),
         ("marked", "dataset.layout=marked needs the columns completion, label, which pairs.jsonl lacks."),
     ],
 )

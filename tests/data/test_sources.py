@@ -234,7 +234,7 @@ def test_missing(path: str | None, message: str, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("name", ["rows.txt", "rows.xlsx", "rows.parquet.gz", "rows"])
 def test_unknown_ending(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("{}")
-    with pytest.raises(UserError, match=rf"dataset\.path: {name} is none of \.json, \.jsonl, \.csv"):
+    with pytest.raises(UserError, match=rf"dataset\.path: {name} must be one of \.json, \.jsonl, \.csv"):
         source(tmp_path / name)
 
 

@@ -129,7 +129,7 @@ def find(word: str) -> Path:
     """Return the folder of the model that ``word`` names: a run folder, a model's folder, or a hub id.
 
     Raises:
-        UserError: it is none of these, or cannot be reached.
+        UserError: it is not one of these, or cannot be reached.
     """
     path = Path(word).expanduser()
     if not path.is_dir():

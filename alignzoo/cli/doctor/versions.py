@@ -30,7 +30,7 @@ class KnownBad:
     fix: str
     source: str
     silent: bool = True
-    """Whether runs finish and are wrong, or only some of them: then it is no reason to refuse the machine."""
+    """Whether runs finish and are wrong, or only some of them: then that does not refuse the machine."""
 
 
 KNOWN_BAD = (
@@ -120,7 +120,7 @@ def find_unmet_requirements(version: Callable[[str], str | None] = installed_ver
         elif not requirement.specifier.contains(has, prereleases=True):
             wanted = f"{requirement.name}{requirement.specifier}"
             text = f"{has}; alignzoo is tested with {requirement.specifier}"
-            # A TRL beyond the range may work, and is no reason to stop; anything else was declared for a reason.
+            # A TRL beyond the range may work, and stops nothing; anything else was declared for a reason.
             check = warning if requirement.name == "trl" else broken
             yield check(SECTION, requirement.name, text, f"pip install '{wanted}'")
 
@@ -136,5 +136,5 @@ def find_known_bad(version: Callable[[str], str | None] = installed_version) -> 
 
 
 def _inside(version: str, specifier: str) -> bool:
-    release = re.split(r"[+]", version)[0]  # a local part such as +cu128 is no newer release
+    release = re.split(r"[+]", version)[0]  # a local part such as +cu128 is not a newer release
     return SpecifierSet(specifier).contains(release, prereleases=True)

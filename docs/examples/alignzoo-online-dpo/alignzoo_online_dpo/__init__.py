@@ -25,7 +25,7 @@ class OnlineDPO(Method):
 
     @classmethod
     def check(cls, cfg):
-        """Refuse what is no pair, half a pair, or leaves nothing to learn."""
+        """Refuse what is not a pair, half a pair, or leaves nothing to learn."""
         if cfg.method.num_generations != 2:
             raise UserError(f"method.num_generations={cfg.method.num_generations} must be 2: it compares two answers.")
         for key in ("global_batch_size", "per_device_batch_size"):

@@ -64,7 +64,7 @@ class PPO(Method):
             if method.get(key, 1) <= 0:
                 raise UserError(f"method.{key}={method[key]} must be above 0.")
         if method.kl_estimator not in KL_ESTIMATORS:
-            raise UserError(f"method.kl_estimator={method.kl_estimator} is none of {', '.join(KL_ESTIMATORS)}.")
+            raise UserError(f"method.kl_estimator={method.kl_estimator} must be one of {', '.join(KL_ESTIMATORS)}.")
         sampled, group = method.generation_batch_size, method.get("num_generations", 1)
         for size, name in ((batch, "train.global_batch_size"), (group, "method.num_generations")):
             if sampled % size:

@@ -39,7 +39,7 @@ class PPOConfig(RLOOConfig):
             ValueError: a value that TRL refuses, an unknown estimator, or rollouts of no size.
         """
         if self.kl_estimator not in ("k1", "k2", "k3"):
-            raise ValueError(f"kl_estimator={self.kl_estimator} is none of k1, k2, k3")
+            raise ValueError(f"kl_estimator={self.kl_estimator} must be one of k1, k2, k3")
         if not self.generation_batch_size:
             raise ValueError("generation_batch_size must say how many answers are sampled at a time")
         asked, self.num_generations = self.num_generations, self.generation_batch_size

@@ -92,7 +92,7 @@ def test_a_mistyped_key_is_answered(tmp_path: Path) -> None:
         ("method.num_iterations=0", "method.num_iterations=0 must be at least 1."),
         ("method.epsilon=0", "method.epsilon=0 must be above 0."),
         ("method.value_learning_rate=0", "method.value_learning_rate=0 must be above 0."),
-        ("method.kl_estimator=k4", "method.kl_estimator=k4 is none of k1, k2, k3."),
+        ("method.kl_estimator=k4", "method.kl_estimator=k4 must be one of k1, k2, k3."),
         ("method.generation_batch_size=6", "6 must be a multiple of train.global_batch_size=4."),
         ("+method.num_generations=3", "8 must be a multiple of method.num_generations=3."),
         ("strategy.processes=2", "strategy.processes=2: ppo trains in one process"),
