@@ -14,8 +14,7 @@ from alignzoo.config.checked import Checked
 from alignzoo.config.keys import CHOICES, LEAST, TYPES
 from alignzoo.config.placement import may_have_gpus, place
 from alignzoo.config.plain import flatten, to_plain
-from alignzoo.config.trl_fields import fits, read_config_fields
-from alignzoo.config.trl_items import trl_items
+from alignzoo.config.trl_fields import fits, read_config_fields, trl_items
 from alignzoo.plugin.method import ModelKind
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import UserError, did_you_mean

@@ -1,4 +1,4 @@
-"""Reads the fields of a TRL config from its source: importing TRL's trainers takes seven seconds, this a tenth."""
+"""Reads the fields of a TRL config from its source, since importing takes seconds, and tells which keys go to it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from alignzoo.config.plain import to_plain
 from alignzoo.plugin.loading import OWN, find_unmet_requirement
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from alignzoo.plugin.method import Method
 
 log = logging.getLogger(__name__)
 
@@ -146,3 +152,21 @@ def warn_untested_trl() -> None:
             "TRL %s is installed, and alignzoo is tested with %s: losses and defaults may differ. pip install '%s'",
             *(version, wanted.removeprefix("trl"), wanted),
         )
+
+
+#: Keys of `train` that the core turns into TRL's own.
+OWN_TRAIN_KEYS = frozenset(
+    {
+        *("global_batch_size", "per_device_batch_size", "per_device_batch_tokens", "max_length", "precision"),
+        *("gradient_checkpointing", "budget", "stop_before"),
+    }
+)
+
+OWN_METHOD_KEYS = frozenset({"name", "learning_rates"})  #: keys of `method` that no TRL config has
+
+
+def trl_items(cfg: DictConfig, group: str, method: type[Method]) -> dict[str, Any]:
+    """Return the keys of ``cfg.<group>`` that go to the TRL config, as plain containers."""
+    own = OWN_METHOD_KEYS | method.options if group == "method" else OWN_TRAIN_KEYS
+    items: dict[str, Any] = to_plain(cfg[group])
+    return {key: value for key, value in items.items() if key not in own}

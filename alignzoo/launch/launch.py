@@ -28,14 +28,13 @@ from alignzoo.runs import resume
 from alignzoo.runs.folder import read_objective
 from alignzoo.runs.record import Record
 from alignzoo.system import ranks
-from alignzoo.system.device import choose_device
 from alignzoo.system.errors import UserError, print_error
 from alignzoo.system.folders import run_folders
 from alignzoo.system.libraries import silence_libraries
 from alignzoo.system.lock import InUse
 from alignzoo.system.process_cache import process_cache
-from alignzoo.system.signals import Preempted, catch_signals, end_with_parent, parse_duration
-from alignzoo.train.processes import join_processes
+from alignzoo.system.signals import Preempted, catch_signals, end_with_parent
+from alignzoo.train.processes import join_launched_processes
 from alignzoo.train.vllm import check_vllm
 
 
@@ -154,8 +153,7 @@ class _Job:
 def _agree_on_folder(cfg: DictConfig, folder: Path) -> Path:
     """Return the run folder; where others started several processes, the main one's."""
     if ranks.world_size() > 1:
-        patience = parse_duration(cfg.strategy.patience, "strategy.patience") or 0.0
-        join_processes(cfg, choose_device(cfg.strategy.device), patience)
+        join_launched_processes(cfg)
         shared = ranks.broadcast(folder)
         if shared != folder:  # composed a moment later, Hydra has made another
             _close_log()

@@ -16,8 +16,7 @@ from alignzoo.testing.finding import NotConforming, refused_with
 
 def sets_known_fields(method: type[Method]) -> None:
     """Refuse pinned fields and keys of the YAML that the TRL config does not have."""
-    from alignzoo.config.trl_fields import read_config_fields
-    from alignzoo.config.trl_items import OWN_METHOD_KEYS
+    from alignzoo.config.trl_fields import OWN_METHOD_KEYS, read_config_fields
 
     fields = read_config_fields(method.config)
     if not fields:

@@ -6,10 +6,22 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.system import ranks
+from alignzoo.system.device import choose_device
 from alignzoo.system.errors import UserError
+from alignzoo.system.signals import parse_duration
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+
+def join_launched_processes(cfg: DictConfig) -> None:
+    """Make the process group of a run that was started in several processes, before its configuration is checked.
+
+    Raises:
+        UserError: the device is not here, or ``strategy.patience`` is not a duration.
+    """
+    patience = parse_duration(cfg.strategy.patience, "strategy.patience") or 0.0
+    join_processes(cfg, choose_device(cfg.strategy.device), patience)
 
 
 def join_processes(cfg: DictConfig, device: str, patience: float) -> None:

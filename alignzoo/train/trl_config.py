@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.config.plain import to_plain
-from alignzoo.config.trl_fields import read_config_fields
-from alignzoo.config.trl_items import trl_items
+from alignzoo.config.trl_fields import read_config_fields, trl_items
 from alignzoo.plugin.method import import_object
 from alignzoo.system.errors import UserError
 
