@@ -62,7 +62,7 @@ def measure_speed(
 def prepare_case(case: Case, steps: int, folder: Path) -> tuple[dict[str, Any], Work]:
     """Write the rows into ``folder``; return the settings that each program is told, and the work of a step."""
     from alignzoo.benchmark.steps import Side
-    from alignzoo.train.trl_config import trl_arguments
+    from alignzoo.train.trl_config import make_trl_arguments
 
     folder.mkdir()
     if not case.data:
@@ -71,7 +71,7 @@ def prepare_case(case: Case, steps: int, folder: Path) -> tuple[dict[str, Any], 
     side = Side(overrides, folder / "side")
     groups = _groups(side, steps) if case.method == "grpo" else []
     _in_order(side, case).to_json(folder / "rows.jsonl")
-    arguments = trl_arguments(side.inputs.checked, folder, side.inputs.plan)
+    arguments = make_trl_arguments(side.inputs.checked, folder, side.inputs.plan)
     settings = {
         "method": case.method,
         "model": str(side.inputs.start),

@@ -71,10 +71,10 @@ class Side:
     def alignzoo(self) -> Any:
         """Return the trainer that ``python -m alignzoo`` builds."""
         from alignzoo.runs.record import Record
-        from alignzoo.train.callbacks import standard_callbacks
+        from alignzoo.train.callbacks import make_callbacks
 
-        args = self.inputs.trl_config(self.folder)
-        callbacks = standard_callbacks(self.inputs.checked, Record(self.folder))
+        args = self.inputs.make_trl_config(self.folder)
+        callbacks = make_callbacks(self.inputs.checked, Record(self.folder))
         return self.inputs.build_trainer(args, self.policy(), callbacks)
 
     def trl(self) -> Any:
@@ -96,6 +96,6 @@ class Side:
         return texts.select_columns([*kept, *(["label"] if "label" in rows.column_names else [])])
 
     def _args(self) -> Any:
-        from alignzoo.train.trl_config import trl_config
+        from alignzoo.train.trl_config import make_trl_config
 
-        return trl_config(self.inputs.checked, self.folder, self.inputs.plan)
+        return make_trl_config(self.inputs.checked, self.folder, self.inputs.plan)

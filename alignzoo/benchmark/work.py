@@ -61,6 +61,6 @@ def count_parameters(side: Side) -> int:
 
 @functools.cache
 def _peak(device: str, precision: str) -> float:
-    from alignzoo.plan.seconds import measured_rate
+    from alignzoo.plan.seconds import measure_rate
 
-    return measured_rate(device, precision).flops
+    return measure_rate(device, precision).flops

@@ -28,7 +28,7 @@ def measure_yardstick(model: str, rounds: int, steps: int) -> dict[str, float]:
         trainer = whole.alignzoo()
         trainer.train()
         trained, updates = trainer.model, whole.inputs.plan.updates
-        yardstick = whole.inputs.yardstick()
+        yardstick = whole.inputs.make_yardstick()
         for turn in range(rounds + 1):
             train = time_steps(side.alignzoo())[0] * updates
             measure = _time(lambda: yardstick.measure(trained, whole.policy))

@@ -68,7 +68,7 @@ def measure(target: Target) -> tuple[list[dict[str, Any]], dict[str, str]]:
     inputs = prepare_run(check(target.cfg))
     _warn_seen(target, inputs)
     judge = build_configured_judge(target.cfg.judge)
-    yardstick = inputs.yardstick()
+    yardstick = inputs.make_yardstick()
     start = inputs.load_model(inputs.against).to(inputs.checked.device)
     before = yardstick.measure_start(start, start_model.identity(inputs.against))
     model, adapted = _model(target, inputs)

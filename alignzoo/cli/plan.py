@@ -72,12 +72,11 @@ def command(
     """
     with libraries_on_stderr(as_json):
         survey, time, rate, steps = plan(overrides, Machine(devices, memory, tflops), data)
-    from alignzoo.plan.table import as_json as in_json
-    from alignzoo.plan.table import print_survey
+    from alignzoo.plan.table import print_survey, to_json
 
     fits = survey.fits(survey.table[survey.chosen.name][survey.cfg.peft.name])
     if as_json:
-        print_json(in_json(survey, time, rate))
+        print_json(to_json(survey, time, rate))
     else:
         if steps:
             print(f"plan: {steps}")
@@ -90,8 +89,8 @@ def command(
 def plan(overrides: Sequence[str], machine: Machine, read_data: bool) -> tuple[Survey, Any, Any, Any]:
     """Return the survey, the time of a step with the rate behind it (None where unknown), and the data's plan."""
     from alignzoo.config.check import check
-    from alignzoo.plan.seconds import measured_rate, stated_rate, update_time
-    from alignzoo.plan.skeleton import model_config
+    from alignzoo.plan.seconds import estimate_step_time, make_rate, measure_rate
+    from alignzoo.plan.skeleton import load_model_config
     from alignzoo.plan.survey import Survey
     from alignzoo.system.libraries import silence_libraries
 
@@ -100,22 +99,22 @@ def plan(overrides: Sequence[str], machine: Machine, read_data: bool) -> tuple[S
     method = checked.method
     silence_libraries(cfg.telemetry)
     lengths, steps = _lengths(checked, read_data)
-    config = model_config(cfg.model)
+    config = load_model_config(cfg.model)
     target = _target(checked, machine)
     survey = Survey(cfg, method, config, lengths, _adapters(overrides, cfg), target)
-    rate = stated_rate(machine.tflops) if machine.tflops else None
+    rate = make_rate(machine.tflops) if machine.tflops else None
     if rate is None and _here(target.device):
-        rate = measured_rate(target.device, target.precision)
-    time = rate and update_time(survey.passes(cfg.peft.name, target.devices), method, rate)
+        rate = measure_rate(target.device, target.precision)
+    time = rate and estimate_step_time(survey.passes(cfg.peft.name, target.devices), method, rate)
     return survey, time, rate, steps
 
 
 def _lengths(checked: Checked, read: bool) -> tuple[Lengths, Any]:
     """Return the lengths of the rows, and with ``read`` the plan of steps and tokens."""
-    from alignzoo.plan.workload import assumed_lengths, read_lengths
+    from alignzoo.plan.workload import assume_lengths, read_lengths
 
     if not read:
-        return assumed_lengths(checked.cfg), None
+        return assume_lengths(checked.cfg), None
     from alignzoo.train.inputs import prepare_run
 
     inputs = prepare_run(checked)
@@ -185,7 +184,7 @@ def advice(survey: Survey) -> str:
     found = survey.remedy()
     if found:
         changes, need = found
-        return f"nothing fits as it is; it does with {' '.join(changes)} ({need.bytes / 2**30:.2f} GiB a device)."
+        return f"nothing fits as it is; it does with {' '.join(changes)} ({need.bytes / 2**30:.2f} GiB per device)."
     return (
         "nothing fits, also with one row at a time and gradient checkpointing: take more devices, a smaller "
         f"train.max_length than {survey.cfg.train.max_length}, peft=qlora, or a smaller model."

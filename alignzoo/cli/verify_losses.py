@@ -69,17 +69,17 @@ def verify(names: Sequence[str]) -> list[Verdict]:
 
 
 def _verdict(method: type[Method]) -> Verdict:
-    from alignzoo.testing.losses.compare import compare, has_equation, named
+    from alignzoo.testing.losses.compare import compare, has_equation, read_source
 
     if not has_equation(method):
         return Verdict(method.name, OPEN, reason="the method gives no equation")
     try:
         found = compare(method)
     except (Exception, SystemExit) as error:  # a plugin may raise anything; the others go on
-        return Verdict(method.name, BROKEN, named(method), _reason(error))
+        return Verdict(method.name, BROKEN, read_source(method), _reason(error))
     if found is None:
-        return Verdict(method.name, OPEN, named(method), "the equation does not cover the method's settings")
-    return Verdict(method.name, AGREES if found.agrees else DIFFERS, named(method), found=found)
+        return Verdict(method.name, OPEN, read_source(method), "the equation does not cover the method's settings")
+    return Verdict(method.name, AGREES if found.agrees else DIFFERS, read_source(method), found=found)
 
 
 def _reason(error: BaseException) -> str:

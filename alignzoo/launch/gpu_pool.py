@@ -33,17 +33,17 @@ def reserve_gpus(cfg: DictConfig, launcher: DictConfig) -> Iterator[bool]:
     Raises:
         UserError: the member asks for more than there are.
     """
-    others = side_by_side(launcher, os.cpu_count() or 1)
-    names = visible() if others > 1 and cfg.strategy.device in ("auto", "cuda") else []
+    others = count_parallel_jobs(launcher, os.cpu_count() or 1)
+    names = list_visible_gpus() if others > 1 and cfg.strategy.device in ("auto", "cuda") else []
     if not names:
         yield False
         return
-    count = share(cfg.strategy.processes, len(names), others)
-    with kept(names, count) as mine, restore_environment(**{VISIBLE: ",".join(mine)}):
+    count = count_gpus_per_job(cfg.strategy.processes, len(names), others)
+    with lock_gpus(names, count) as mine, restore_environment(**{VISIBLE: ",".join(mine)}):
         yield True
 
 
-def side_by_side(launcher: DictConfig, cores: int) -> int:
+def count_parallel_jobs(launcher: DictConfig, cores: int) -> int:
     """Return how many members joblib runs at a time on a machine with ``cores``; another launcher's are 1."""
     if not launcher._target_.endswith(".JoblibLauncher"):
         return 1
@@ -51,7 +51,7 @@ def side_by_side(launcher: DictConfig, cores: int) -> int:
     return count if count > 0 else max(1, cores + 1 + count)  # joblib's way: -1 for all cores, -2 for all but one
 
 
-def share(wanted: int | str, found: int, others: int) -> int:
+def count_gpus_per_job(wanted: int | str, found: int, others: int) -> int:
     """Return how many of ``found`` GPUs a member gets: as many as it has processes, or an equal share for each.
 
     Raises:
@@ -66,7 +66,7 @@ def share(wanted: int | str, found: int, others: int) -> int:
     return wanted
 
 
-def visible() -> list[str]:
+def list_visible_gpus() -> list[str]:
     """Return the names of the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` has them."""
     numbers = [str(number) for number in range(placement.count_gpus())]
     named = os.environ.get(VISIBLE)
@@ -74,28 +74,28 @@ def visible() -> list[str]:
 
 
 @contextmanager
-def kept(names: Sequence[str], count: int) -> Iterator[list[str]]:
+def lock_gpus(names: Sequence[str], count: int) -> Iterator[list[str]]:
     """Wait until ``count`` of the GPUs are free, and keep them from every other member of this user's sweeps."""
     root = Path(tempfile.gettempdir()) / f"alignzoo-gpus-{os.getuid()}"
     while True:
         with ExitStack() as held:
-            mine = _take(names, count, root, held)
+            mine = _lock_enough(names, count, root, held)
             if mine:
                 yield mine
                 return
         time.sleep(WAIT)
 
 
-def _take(names: Sequence[str], count: int, root: Path, held: ExitStack) -> list[str]:
+def _lock_enough(names: Sequence[str], count: int, root: Path, held: ExitStack) -> list[str]:
     """Lock ``count`` of the GPUs and return them, or none if fewer are free; the kernel unlocks those of the dead.
 
     Members look one after the other: two that each held what the other needs would wait forever.
     """
     mine: list[str] = []
     try:
-        with hold_lock(_folder(root, "gate")):
+        with hold_lock(_make_folder(root, "gate")):
             for name in names:
-                if len(mine) < count and _lock(_folder(root, name), held):
+                if len(mine) < count and _lock(_make_folder(root, name), held):
                     mine.append(name)
     except InUse:
         return []
@@ -110,7 +110,7 @@ def _lock(folder: Path, held: ExitStack) -> bool:
     return True
 
 
-def _folder(root: Path, name: str) -> Path:
+def _make_folder(root: Path, name: str) -> Path:
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -24,11 +24,11 @@ class SweepCallback(Callback):
 
     def on_run_start(self, config: Any, **kwargs: Any) -> None:
         """Make the run folder before Hydra does, whose complaint would be a traceback."""
-        _make(config.hydra.run.dir)
+        _make_folder(config.hydra.run.dir)
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
         """Make the sweep's, where no other sweep is."""
-        _make(config.hydra.sweep.dir)
+        _make_folder(config.hydra.sweep.dir)
         _refuse_finished(Path(config.hydra.sweep.dir), config)
         if "submitit" in config.hydra.launcher._target_:
             submitit.wait_for_all()
@@ -49,12 +49,12 @@ class SweepCallback(Callback):
         print(f"\nsweep {folder}")
         print_leaderboard(board)
         print(f"page: {folder / 'leaderboard.html'}")
-        _track(board, folder)
+        _send_leaderboard(board, folder)
         if board.failed or submitit.lost or ray_cluster.lost:
             raise SystemExit(1)
 
 
-def _track(board: Leaderboard, folder: Path) -> None:
+def _send_leaderboard(board: Leaderboard, folder: Path) -> None:
     """Send the board to Weights & Biases, as a run of the sweep's group, where its members were sent there."""
     from omegaconf import OmegaConf
 
@@ -86,7 +86,7 @@ def _refuse_finished(folder: Path, config: Any) -> None:
         )
 
 
-def _make(folder: str) -> None:
+def _make_folder(folder: str) -> None:
     try:
         run_folders().make(Path(folder))
     except UserError as error:

@@ -59,9 +59,9 @@ def launch(cfg: DictConfig, stage: bool = False) -> float | None:
         with catch_signals():
             return job.run(cfg)
     except Preempted as preempted:
-        submitit.queue_again(preempted.reason)
+        submitit.requeue(preempted.reason)
         if not stage:
-            _say_how_to_resume(hydra, preempted)
+            _print_resume_command(hydra, preempted)
         raise
     except (UserError, OmegaConfBaseException) as error:
         job.refuse(error)
@@ -80,8 +80,8 @@ class _Job:
 
     def run(self, cfg: DictConfig) -> float | None:
         """Run it, and return its objective."""
-        self.folder = _agree_on_folder(cfg, self.folder)
-        if slurm.restarted() and "resume" in cfg:
+        self.folder = _share_folder(cfg, self.folder)
+        if slurm.is_restarted() and "resume" in cfg:
             cfg.resume = "auto"
         if resume.is_finished(cfg, self.folder):
             return read_objective(self.folder)
@@ -150,7 +150,7 @@ class _Job:
             traceback.print_exception(error)
 
 
-def _agree_on_folder(cfg: DictConfig, folder: Path) -> Path:
+def _share_folder(cfg: DictConfig, folder: Path) -> Path:
     """Return the run folder; where others started several processes, the main one's."""
     if ranks.world_size() > 1:
         join_launched_processes(cfg)
@@ -164,7 +164,7 @@ def _agree_on_folder(cfg: DictConfig, folder: Path) -> Path:
 
 
 @ranks.on_main
-def _say_how_to_resume(hydra: DictConfig, preempted: Preempted) -> None:
+def _print_resume_command(hydra: DictConfig, preempted: Preempted) -> None:
     """Print the command that was typed, with folder and ``resume=auto``; in a launcher's process, ``sweep resume``."""
     kind = "sweep" if hydra.mode == RunMode.MULTIRUN else "run"
     folder = Path(hydra.sweep.dir if kind == "sweep" else hydra.runtime.output_dir)
@@ -173,11 +173,7 @@ def _say_how_to_resume(hydra: DictConfig, preempted: Preempted) -> None:
     again = (
         resume.format_command(sys.argv[1:], folder, kind) if typed else shlex.join(["python", "-m", "alignzoo", *words])
     )
-    print(f"alignzoo: stopped by {preempted.reason}. To go on:\n    {again}", file=sys.stderr, flush=True)
-
-
-def _sweep_name(hydra: DictConfig) -> str | None:
-    return Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
+    print(f"alignzoo: stopped by {preempted.reason}. To resume:\n    {again}", file=sys.stderr, flush=True)
 
 
 def _close_log() -> None:

@@ -17,7 +17,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from alignzoo.config import check
 from alignzoo.config.compose import compose
 from alignzoo.config.errors import explain
-from alignzoo.launch.stages import Stage, quoted, read_stages, settings_of, shared_words, stage_words
+from alignzoo.launch.stages import (
+    Stage,
+    make_stage_words,
+    quote_path,
+    read_stages,
+    select_settings,
+    select_shared_words,
+)
 from alignzoo.plugin.method import ModelKind
 from alignzoo.runs.folder import Run, read_objective
 from alignzoo.system.errors import UserError, print_error
@@ -43,57 +50,57 @@ def run_pipeline(cfg: DictConfig, folder: Path, words: Sequence[str], launch: La
         SystemExit: a stage failed, and has said why.
     """
     stages = read_stages(cfg.pipeline, folder)
-    shared = shared_words(words)
+    shared = select_shared_words(words)
     for stage in stages:
-        _check(stage, stage_words(stage, shared, cfg.model, _expected(stage, stages)))
+        _check(stage, make_stage_words(stage, shared, cfg.model, _list_inputs(stage, stages)))
     asked = {"command": shlex.join(["python", "-m", "alignzoo", *words]), "pipeline": cfg.pipeline}
     (folder / FILE).write_text(OmegaConf.to_yaml(OmegaConf.create(asked)), encoding="utf-8")
     for number, stage in enumerate(stages, 1):
         told = f"pipeline {cfg.pipeline.name}, stage {number} of {len(stages)}: {stage.name}"
-        print(f"\n{told}, finished before" if stage.finished else f"\n{told}", flush=True)
-        if not stage.finished:
-            _run(stage, stage_words(stage, shared, cfg.model, _handed(stage, stages)), launch)
-        if not stage.finished:
-            _end()
+        print(f"\n{told}, finished before" if stage.is_finished else f"\n{told}", flush=True)
+        if not stage.is_finished:
+            _run(stage, make_stage_words(stage, shared, cfg.model, _make_inputs(stage, stages)), launch)
+        if not stage.is_finished:
+            _end_command()
             return None
     _compare(folder)
     return read_objective(stages[-1].folder)
 
 
-def _named(stages: Sequence[Stage], name: str) -> Stage:
+def _find_stage(stages: Sequence[Stage], name: str) -> Stage:
     return next(stage for stage in stages if stage.name == name)
 
 
-def _first(stage: Stage, stages: Sequence[Stage]) -> Stage:
+def _find_first_stage(stage: Stage, stages: Sequence[Stage]) -> Stage:
     """Return the stage at the beginning of the chain that leads to this one."""
     while stage.start:
-        stage = _named(stages, stage.start)
+        stage = _find_stage(stages, stage.start)
     return stage
 
 
-def _expected(stage: Stage, stages: Sequence[Stage]) -> dict[str, Path]:
+def _list_inputs(stage: Stage, stages: Sequence[Stage]) -> dict[str, Path]:
     """Return the folders that will be handed to a stage, before there is anything in them."""
     found = {}
     if stage.start:
-        found["model.path"] = _named(stages, stage.start).folder / "model"
+        found["model.path"] = _find_stage(stages, stage.start).folder / "model"
         if stage.trains is ModelKind.POLICY:
-            found["evaluate.against"] = _first(stage, stages).folder / "model"
+            found["evaluate.against"] = _find_first_stage(stage, stages).folder / "model"
     if stage.reward:
-        found["reward.model.path"] = _named(stages, stage.reward).folder / "model"
+        found["reward.model.path"] = _find_stage(stages, stage.reward).folder / "model"
     return found
 
 
-def _handed(stage: Stage, stages: Sequence[Stage]) -> dict[str, Path]:
+def _make_inputs(stage: Stage, stages: Sequence[Stage]) -> dict[str, Path]:
     """Return them as they are: an adapter is merged, and all policies are measured against where the first began."""
-    found = _expected(stage, stages)
+    found = _list_inputs(stage, stages)
     if "model.path" in found:
-        found["model.path"] = whole_model(found["model.path"])
+        found["model.path"] = merge_adapter(found["model.path"])
     if "evaluate.against" in found:
-        found["evaluate.against"] = Path(_result(_first(stage, stages))["start"]["folder"])
+        found["evaluate.against"] = Path(_read_result(_find_first_stage(stage, stages))["start"]["folder"])
     return found
 
 
-def whole_model(folder: Path) -> Path:
+def merge_adapter(folder: Path) -> Path:
     """Return the folder of a model without adapter: ``folder`` itself, or ``merged`` beside it, made if need be."""
     merged = folder.with_name("merged")
     if not (folder / "adapter_config.json").is_file():
@@ -112,7 +119,7 @@ def whole_model(folder: Path) -> Path:
 def _check(stage: Stage, words: Sequence[str]) -> None:
     """Compose the stage and refuse what cannot work, or what is not what its finished run was."""
     try:
-        check.check(compose([*words, *_searched()]))
+        check.check(compose([*words, *_make_searchpath()]))
     except UserError as error:
         raise stage.error(error) from None
     except Exception as error:
@@ -121,37 +128,37 @@ def _check(stage: Stage, words: Sequence[str]) -> None:
             raise
         raise stage.error(text) from None
     file = stage.folder / "command.txt"
-    if stage.finished and settings_of(Run(stage.folder).overrides) != settings_of(words):
+    if stage.is_finished and select_settings(Run(stage.folder).overrides) != select_settings(words):
         raise stage.error(f"it was finished with other settings ({file}): choose another hydra.run.dir, or delete it.")
 
 
 def _run(stage: Stage, words: Sequence[str], launch: Launch) -> None:
     """Launch the stage as the member of a sweep: it writes why it failed, and does not end the process."""
     shutil.rmtree(stage.folder / "merged", ignore_errors=True)
-    job = compose([*words, *_searched()], with_hydra=True)
+    job = compose([*words, *_make_searchpath()], with_hydra=True)
     with read_write(job.hydra), open_dict(job.hydra):
         job.hydra.mode = RunMode.MULTIRUN
         job.hydra.sweep.dir = str(stage.folder.parent)
         job.hydra.runtime.output_dir = str(stage.folder)
     try:
-        with _as_job(job):
+        with _set_hydra_job(job):
             launch(job, stage=True)
     finally:  # also after Ctrl-C
         told = isinstance(sys.exception(), Preempted)  # whoever catches it prints the whole command
-        if not (stage.finished or told):
-            how = f"the same command with hydra.run.dir={stage.folder.parent} goes on there"
+        if not (stage.is_finished or told):
+            how = f"the same command with hydra.run.dir={stage.folder.parent} resumes there"
             print_error(f"pipeline stage {stage.name} has no result: {how}.")
 
 
-def _searched() -> list[str]:
+def _make_searchpath() -> list[str]:
     """Return the override by which a stage finds the options of the command's ``--config-dir`` too."""
     sources = HydraConfig.get().runtime.config_sources
     folders = [source.path for source in sources if source.provider == "command-line"]
-    return [f"hydra.searchpath=[{','.join(map(quoted, folders))}]"] if folders else []
+    return [f"hydra.searchpath=[{','.join(map(quote_path, folders))}]"] if folders else []
 
 
 @contextmanager
-def _as_job(job: DictConfig) -> Iterator[None]:
+def _set_hydra_job(job: DictConfig) -> Iterator[None]:
     """Make ``job`` the job that Hydra is running, and take its ``hydra`` node out, as Hydra does."""
     running = HydraConfig.instance()
     before = running.cfg
@@ -165,7 +172,7 @@ def _as_job(job: DictConfig) -> Iterator[None]:
         running.cfg = before
 
 
-def _end() -> None:
+def _end_command() -> None:
     """End the process, unless a sweep goes on with its next member."""
     if HydraConfig.get().mode != RunMode.MULTIRUN:
         raise SystemExit(1)
@@ -182,5 +189,5 @@ def _compare(folder: Path) -> None:
     sys.stdout.flush()
 
 
-def _result(stage: Stage) -> Mapping[str, Any]:
+def _read_result(stage: Stage) -> Mapping[str, Any]:
     return Run(stage.folder).read_result()

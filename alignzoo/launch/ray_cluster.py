@@ -30,7 +30,7 @@ lost: list[str] = []  #: why members of a sweep ended without a result
 
 
 @contextmanager
-def connected(address: str | None, processes: int) -> Iterator[None]:
+def use_cluster(address: str | None, processes: int) -> Iterator[None]:
     """Join the cluster at ``address`` or ``RAY_ADDRESS``, or start one here that holds ``processes`` for as long.
 
     What its processes print stays with them.
@@ -38,7 +38,7 @@ def connected(address: str | None, processes: int) -> Iterator[None]:
     Raises:
         UserError: there is no cluster at the address.
     """
-    with torchrun.handlers_kept():  # a run answers signals in its own way
+    with torchrun.restore_handlers():  # a run answers signals in its own way
         connect(address, processes, {"log_to_driver": False})
     import ray
 
@@ -57,14 +57,14 @@ def connect(address: str | None, processes: int, more: dict[str, Any] | None = N
     if address and _has_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # `ray start` asks for it; who joins must say that it has one
     if address:
-        _reach(address)
+        _check_address(address)
     import ray
 
     own = {"num_cpus": max(os.cpu_count() or 1, processes), "object_store_memory": STORE, "include_dashboard": False}
     settings = {
         "address": address or "local",
         "logging_level": "ERROR",
-        "runtime_env": {"env_vars": _variables(), "worker_process_setup_hook": _enter(os.getcwd())},
+        "runtime_env": {"env_vars": _select_variables(), "worker_process_setup_hook": _make_setup_hook(os.getcwd())},
         **({} if address else own),
         **(more or {}),
     }
@@ -74,7 +74,7 @@ def connect(address: str | None, processes: int, more: dict[str, Any] | None = N
         raise UserError(f"the Ray cluster at {address} does not answer: {str(error).splitlines()[0]}") from None
 
 
-def _reach(address: str) -> None:
+def _check_address(address: str) -> None:
     """Refuse an address where nothing listens: Ray would look for minutes."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not port.isdigit():  # such as auto
@@ -91,7 +91,7 @@ def _has_token() -> bool:
     return "RAY_AUTH_TOKEN" in os.environ or file.exists()
 
 
-def _enter(folder: str) -> Callable[[], None]:
+def _make_setup_hook(folder: str) -> Callable[[], None]:
     """Return what lets the cluster's processes work in ``folder``, so that relative paths are what they are here."""
 
     def enter() -> None:
@@ -100,7 +100,7 @@ def _enter(folder: str) -> Callable[[], None]:
     return enter
 
 
-def _variables() -> dict[str, str]:
+def _select_variables() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
@@ -118,7 +118,7 @@ def prepare_sweep(config: DictConfig) -> None:
     """
     if config.launcher.name == "ray":
         raise UserError(
-            "hydra/launcher=ray places a sweep's members and launcher=ray a run's processes: leave one of them out."
+            "hydra/launcher=ray places a sweep's jobs and launcher=ray a run's processes: leave one of them out."
         )
 
     settings: Any = OmegaConf.to_container(config.hydra.launcher.ray, resolve=True)
@@ -128,13 +128,13 @@ def prepare_sweep(config: DictConfig) -> None:
     import ray  # which reads RAY_AUTH_MODE when it is imported
 
     found = [int(node["Resources"].get("GPU", 0)) for node in ray.nodes() if node["Alive"]]
-    needed = needs(wanted, config.strategy.device, found)
+    needed = choose_resources(wanted, config.strategy.device, found)
     with open_dict(config.hydra.launcher):
         config.hydra.launcher.ray.remote = {**needed, "max_retries": 0, **settings["remote"]}
     _wait_for_all()
 
 
-def needs(processes: int | str, device: str, gpus: Sequence[int]) -> dict[str, int]:
+def choose_resources(processes: int | str, device: str, gpus: Sequence[int]) -> dict[str, int]:
     """Return what a member reserves, as ``ray.remote`` takes it; ``gpus``: how many each machine of the cluster has.
 
     ``processes=auto`` is one GPU, so that most members run at a time; ``gpus`` is all of a machine.
@@ -161,5 +161,5 @@ def _result(member: Any) -> Any:
         return ray.get(member)
     except ray.exceptions.RayError as error:
         lost.append(str(error).splitlines()[0].partition(". ")[0])
-        print_error(f"a member of the sweep ended without a result: {lost[-1]}")
+        print_error(f"a sweep job ended without a result: {lost[-1]}")
         return JobReturn(status=JobStatus.COMPLETED, _return_value=None)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from alignzoo.launch import torchrun
-from alignzoo.launch.ray_cluster import connected
+from alignzoo.launch.ray_cluster import use_cluster
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError
 from alignzoo.system.signals import Preempted
@@ -37,24 +37,24 @@ def start(checked: Checked, folder: Path, attempt: Attempt) -> None:
     os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"  # it prints everything twice
     cfg, count = checked.cfg, checked.placement.processes
     scratch = folder.absolute() / ".ray"
-    job = {**torchrun.job_of(cfg, folder.absolute(), attempt), "scratch": str(scratch)}
-    with connected(cfg.launcher.address, count * cfg.launcher.cpus), _cleared(scratch):
+    job = {**torchrun.describe_job(cfg, folder.absolute(), attempt), "scratch": str(scratch)}
+    with use_cluster(cfg.launcher.address, count * cfg.launcher.cpus), _make_scratch(scratch):
         from ray.train.v2.api.exceptions import TrainingFailedError
 
         try:
-            with torchrun.handlers_kept(), _showing(scratch / SHOWN):
-                _trainer(checked, job, scratch).fit()
+            with torchrun.restore_handlers(), _print_file(scratch / SHOWN):
+                _make_trainer(checked, job, scratch).fit()
         except Preempted:
             raise
         except SystemExit:  # Ray's answer to Ctrl-C, with exit code 0
             raise KeyboardInterrupt from None
         except TrainingFailedError as error:
-            raise _failure(error, folder) from None
+            raise _find_failure(error, folder) from None
         if (scratch / STOPPED).exists():
             raise Preempted((scratch / STOPPED).read_text(encoding="utf-8"))
 
 
-def _trainer(checked: Checked, job: dict[str, Any], scratch: Path) -> Any:
+def _make_trainer(checked: Checked, job: dict[str, Any], scratch: Path) -> Any:
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -89,7 +89,7 @@ def join(job: dict[str, Any]) -> None:
     from alignzoo.launch import worker
 
     if ranks.rank() == 0:
-        _show_in(Path(job["scratch"]) / SHOWN)
+        _redirect_output(Path(job["scratch"]) / SHOWN)
     try:
         worker.run(job)
     except Preempted as preempted:
@@ -102,7 +102,7 @@ def join(job: dict[str, Any]) -> None:
         raise torchrun.WorkerFailed(f"{type(error).__name__}: {error}") from None  # which Ray can hand over as it is
 
 
-def _show_in(file: Path) -> None:
+def _redirect_output(file: Path) -> None:
     """Send what this process prints to ``file``, for the one that started the run; Ray would show its own words too."""
     with file.open("a", encoding="utf-8") as stream:
         os.dup2(stream.fileno(), 1)
@@ -110,7 +110,7 @@ def _show_in(file: Path) -> None:
 
 
 @contextmanager
-def _showing(file: Path) -> Iterator[None]:
+def _print_file(file: Path) -> Iterator[None]:
     """Print what comes into ``file``, to its end."""
     file.touch()
     over = threading.Event()
@@ -132,7 +132,7 @@ def _print_until(over: threading.Event, stream: TextIO) -> None:
 
 
 @contextmanager
-def _cleared(scratch: Path) -> Iterator[None]:
+def _make_scratch(scratch: Path) -> Iterator[None]:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     try:
@@ -141,7 +141,7 @@ def _cleared(scratch: Path) -> Iterator[None]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _failure(error: Exception, folder: Path) -> Exception:
+def _find_failure(error: Exception, folder: Path) -> Exception:
     """Return the first failing rank's own error, and where its log is."""
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     if not failures:
@@ -150,4 +150,4 @@ def _failure(error: Exception, folder: Path) -> Exception:
     rank = min(failures, key=lambda rank: (told[rank], rank))  # a process that died makes the others fail
     if isinstance(failures[rank], UserError):
         return failures[rank]
-    return torchrun.failed(rank, str(failures[rank]) if told[rank] else "its process died", folder)
+    return torchrun.make_failure(rank, str(failures[rank]) if told[rank] else "its process died", folder)

@@ -8,12 +8,12 @@ from typing import Any
 PORT = 29_400  #: torch's own for such meetings
 
 
-def named() -> bool:
+def is_in_environment() -> bool:
     """Tell whether a TrainJob of Kubeflow or SkyPilot has started this process on one of several machines."""
     return "PET_MASTER_ADDR" in os.environ or "SKYPILOT_NODE_IPS" in os.environ
 
 
-def point() -> dict[str, Any]:
+def read_rendezvous() -> dict[str, Any]:
     """Return torch's ``rdzv_endpoint`` and ``run_id``, and whether this machine is the one where the others meet it.
 
     Torch would compare names for the latter, and a pod calls itself otherwise than the others call it.

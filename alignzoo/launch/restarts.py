@@ -13,7 +13,7 @@ from alignzoo.system.signals import Preempted
 CONCLUSIONS: dict[str, type[BaseException]] = {**USERS, Preempted.__name__: Preempted}
 
 
-def started_again(job: Path) -> bool:
+def mark_started(job: Path) -> bool:
     """Tell whether this machine has started this worker before, and note that it has now.
 
     Torch counts only what failed here; it also starts workers again when another machine has come back.

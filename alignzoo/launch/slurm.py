@@ -10,17 +10,17 @@ from typing import Any
 from alignzoo.system.errors import UserError
 
 
-def in_step() -> bool:
+def is_in_step() -> bool:
     """Tell whether ``srun`` started this process; in a batch script without it, there is one process on one machine."""
     return "SLURM_STEP_NODELIST" in os.environ
 
 
-def restarted() -> bool:
+def is_restarted() -> bool:
     """Tell whether Slurm has started this job before: it was preempted, requeued, or its machine was lost."""
     return os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
 
 
-def check(nodes: int) -> None:
+def check_step(nodes: int) -> None:
     """Refuse a step of ``srun`` that does not start one task on each of ``nodes`` machines.
 
     Raises:
@@ -36,11 +36,12 @@ def check(nodes: int) -> None:
         )
 
 
-def meeting() -> dict[str, Any]:
+def make_rendezvous() -> dict[str, Any]:
     """Return where the machines of the step meet, as torch's ``LaunchConfig`` wants it: at the first one's address."""
     job, again = os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_RESTART_COUNT", "0")
-    first = _told("hostnames", os.environ["SLURM_STEP_NODELIST"]).split()[0]
-    address = re.search(r"\bNodeAddr=(\S+)", _told("node", first))  # a machine's name need not be known to the network
+    first = _run_scontrol("hostnames", os.environ["SLURM_STEP_NODELIST"]).split()[0]
+    node = _run_scontrol("node", first)
+    address = re.search(r"\bNodeAddr=(\S+)", node)  # a machine's name need not be known to the network
     return {
         "rdzv_endpoint": f"{address[1] if address else first}:{20_000 + int(job) % 20_000}",
         "run_id": f"slurm-{job}-{os.environ['SLURM_STEP_ID']}-{again}",
@@ -48,5 +49,5 @@ def meeting() -> dict[str, Any]:
     }
 
 
-def _told(what: str, name: str) -> str:
+def _run_scontrol(what: str, name: str) -> str:
     return subprocess.run(["scontrol", "show", what, name], capture_output=True, text=True, check=True).stdout

@@ -43,7 +43,7 @@ class Stage:
     """The distribution that adds its method, where alignzoo does not."""
 
     @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether its run came to its end."""
         return Run(self.folder).is_finished
 
@@ -61,7 +61,7 @@ def read_stages(pipeline: DictConfig, folder: Path) -> list[Stage]:
     """Return the stages of the group ``pipeline`` in their order; their folders lie in ``folder``.
 
     Raises:
-        UserError: a stage lacks a method, has a key that nothing reads, or takes a model from a stage that comes later
+        UserError: a stage lacks a method, has an unknown key, or takes a model from a stage that comes later
             or trains another kind.
     """
     named: Any = to_plain(pipeline).get("stages")
@@ -85,7 +85,7 @@ def _read(name: str, keys: Any, folder: Path) -> Stage:
         raise bare.error(f"it has no method: add pipeline.stages.{name}.method=METHOD.")
     for key, value in keys.items():
         if key not in KEYS:
-            raise bare.error(f"nothing reads {key}.{did_you_mean(key, KEYS)} A stage has {', '.join(KEYS)}.")
+            raise bare.error(f"unknown key {key}.{did_you_mean(key, KEYS)} A stage has {', '.join(KEYS)}.")
         if not fits(value, KEYS[key]):
             raise bare.error(f"{key}={value} takes {KEYS[key].replace(' | None', ' or null')}.")
     stage = Stage(name, folder, **{**keys, "overrides": tuple(map(str, keys.get("overrides", ())))})
@@ -99,7 +99,7 @@ def _check_words(stage: Stage) -> None:
     decided |= {"reward": "reward"} if stage.reward else {}
     for word in stage.overrides:
         if "=" not in word and not word.startswith("~"):
-            raise stage.error(f"its override {word!r} is no key=value.")
+            raise stage.error(f"its override {word!r} is not key=value.")
         if key_of(word) in decided:
             own = f"pipeline.stages.{stage.name}.{decided[key_of(word)]}"
             raise stage.error(f"its override {word} is decided by {own}.")
@@ -121,12 +121,12 @@ def _check_source(stage: Stage, key: str, kind: ModelKind, earlier: Mapping[str,
     if name not in earlier:
         group = {"start": "model", "reward": "reward"}[key]
         there = ", ".join(earlier) or "none"
-        raise stage.error(f"{key}={name} is no stage before it (there: {there}); null takes the group `{group}`.")
+        raise stage.error(f"{key}={name} is not an earlier stage (there: {there}); null takes the group `{group}`.")
     if earlier[name].trains is not kind:
         raise stage.error(f"{key}={name} needs a {kind}, and method={earlier[name].method} trains another model.")
 
 
-def shared_words(words: Sequence[str]) -> list[str]:
+def select_shared_words(words: Sequence[str]) -> list[str]:
     """Return the words of the command that hold for all stages.
 
     Raises:
@@ -138,30 +138,30 @@ def shared_words(words: Sequence[str]) -> list[str]:
     return [word for word in words if key_of(word).split(".")[0] != "pipeline"]
 
 
-def stage_words(stage: Stage, shared: Sequence[str], model: DictConfig, handed: Mapping[str, Path]) -> list[str]:
+def make_stage_words(stage: Stage, shared: Sequence[str], model: DictConfig, handed: Mapping[str, Path]) -> list[str]:
     """Return the words of the command that runs the stage by itself; its own come behind those that all share.
 
     ``model`` is the composed group, and ``handed`` has the paths for keys of :data:`STAGE_INPUTS`.
     """
-    own = [f"method={stage.method}", *stage.overrides, *_handed_words(stage, model, handed)]
+    own = [f"method={stage.method}", *stage.overrides, *_make_input_words(stage, model, handed)]
     last = {key_of(word): word for word in own}
     return [*(word for word in shared if key_of(word) not in last), *last.values()]
 
 
-def _handed_words(stage: Stage, model: DictConfig, handed: Mapping[str, Path]) -> Iterator[str]:
+def _make_input_words(stage: Stage, model: DictConfig, handed: Mapping[str, Path]) -> Iterator[str]:
     if stage.start:
         yield from (f"model.{key}=null" for key in MODEL_SOURCES if model.get(key) is not None)
     if stage.reward:
         yield "reward=model"
-    yield from (f"{key}={quoted(path)}" for key, path in handed.items())
+    yield from (f"{key}={quote_path(path)}" for key, path in handed.items())
 
 
-def quoted(path: Path | str) -> str:
+def quote_path(path: Path | str) -> str:
     """Return a path as Hydra's grammar takes any text."""
     text = str(path).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{text}'"
 
 
-def settings_of(words: Sequence[str]) -> list[str]:
+def select_settings(words: Sequence[str]) -> list[str]:
     """Return the words without those that only say where models lie, sorted: the same for the same run elsewhere."""
     return sorted(word for word in words if key_of(word) not in STAGE_INPUTS)

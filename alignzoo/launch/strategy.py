@@ -31,12 +31,12 @@ def check_strategy(checked: Checked) -> None:
         )
     if strategy.restarts and cfg.launcher.name == "ray":
         raise UserError("launcher=ray restarts no process: leave strategy.restarts out, and resume with resume=auto.")
-    known = strategy.rendezvous or ranks.is_launched() or rendezvous.named() or cfg.launcher.name == "ray"
+    known = strategy.rendezvous or ranks.is_launched() or rendezvous.is_in_environment() or cfg.launcher.name == "ray"
     if strategy.nodes == 1 or known:
         return
-    if not slurm.in_step():
+    if not slurm.is_in_step():
         raise UserError(
             "strategy.nodes: add strategy.rendezvous=HOST:PORT, where HOST is the first machine's; "
             "in a Slurm job, start it with srun."
         )
-    slurm.check(strategy.nodes)
+    slurm.check_step(strategy.nodes)

@@ -12,7 +12,7 @@ from alignzoo.system.errors import print_error
 lost: list[str] = []  #: Slurm's numbers of the jobs that ended without a result
 
 
-def queue_again(reason: str) -> None:
+def requeue(reason: str) -> None:
     """In such a job, queue it again and end the program; ``reason`` says what ended the training, which is saved.
 
     Returns outside of such a job, after SIGTERM (who cancels a job does not want it back, and a scheduler that preempts

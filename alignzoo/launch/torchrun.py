@@ -60,24 +60,24 @@ def start(checked: Checked, folder: Path, attempt: Attempt) -> None:
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says is said below, in short
     if cfg.strategy.restarts:  # else torch keeps one store, in which processes find the addresses of those before them
         os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
-    with handlers_kept(), tempfile.TemporaryDirectory() as scratch:
+    with restore_handlers(), tempfile.TemporaryDirectory() as scratch:
         job = Path(scratch) / "job.yaml"
-        content = {**job_of(cfg, folder, attempt), "parent": os.getpid()}
+        content = {**describe_job(cfg, folder, attempt), "parent": os.getpid()}
         job.write_text(OmegaConf.to_yaml(OmegaConf.create(content)), encoding="utf-8")
         try:
-            _run(cfg, count, job)
+            _run_workers(cfg, count, job)
         except SignalException as error:  # an Exception: Hydra would take it for one failed job and start the next
-            raise _ended(error.sigval, job) from None
+            raise _make_signal_error(error.sigval, job) from None
         except ChildFailedError as error:
-            raise _failure(error, folder, job) from None
+            raise _find_failure(error, folder, job) from None
 
 
-def job_of(cfg: DictConfig, folder: Path, attempt: Attempt) -> dict[str, Any]:
+def describe_job(cfg: DictConfig, folder: Path, attempt: Attempt) -> dict[str, Any]:
     """Return what :func:`alignzoo.launch.worker.run` is handed."""
     return {"folder": str(folder), "overrides": list(attempt.words), "group": attempt.sweep, "config": to_plain(cfg)}
 
 
-def _run(cfg: DictConfig, count: int, job: Path) -> None:
+def _run_workers(cfg: DictConfig, count: int, job: Path) -> None:
     """Run the workers; where the machines lose each other, wait for all of them and go on, while restarts are left.
 
     Raises:
@@ -89,18 +89,18 @@ def _run(cfg: DictConfig, count: int, job: Path) -> None:
 
     for left in reversed(range(cfg.strategy.restarts + 1)):
         try:
-            config = _config(cfg, count, str(job.parent))
+            config = _make_launch_config(cfg, count, str(job.parent))
             elastic_launch(config, sys.executable)("-m", "alignzoo.launch.worker", str(job))
             return
         except (RendezvousError, DistError) as error:
-            lost = f"the machines have lost each other: {str(error).splitlines()[0]}"
+            lost = f"lost contact between machines: {str(error).splitlines()[0]}"
             if not left:
-                raise WorkerFailed(f"{lost}\nStart the command on each of them again, with resume=auto.") from None
+                raise WorkerFailed(f"{lost}\nStart the command on each machine again, with resume=auto.") from None
         print(f"alignzoo: {lost}; {left} more attempt(s)", file=sys.stderr, flush=True)
 
 
 @contextmanager
-def handlers_kept() -> Iterator[None]:
+def restore_handlers() -> Iterator[None]:
     """Take back the signal handlers that the launcher sets."""
     main = threading.current_thread() is threading.main_thread()
     known = {number: signal.getsignal(number) for number in SIGNALS} if main else {}
@@ -111,7 +111,7 @@ def handlers_kept() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _config(cfg: DictConfig, count: int, scratch: str) -> LaunchConfig:
+def _make_launch_config(cfg: DictConfig, count: int, scratch: str) -> LaunchConfig:
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.launcher.api import LaunchConfig
 
@@ -127,7 +127,7 @@ def _config(cfg: DictConfig, count: int, scratch: str) -> LaunchConfig:
         logs_specs=DefaultLogsSpecs(log_dir=scratch),
         local_addr=cfg.strategy.address,
         **(heard if hasattr(LaunchConfig, "signals_to_handle") else {}),  # not in torch 2.8
-        **_meeting(cfg),
+        **_choose_rendezvous(cfg),
     )
 
 
@@ -148,46 +148,46 @@ def _use_address(address: str | None) -> None:
         os.environ.setdefault(f"{library}_SOCKET_IFNAME", interfaces[address])
 
 
-def _meeting(cfg: DictConfig) -> dict[str, Any]:
+def _choose_rendezvous(cfg: DictConfig) -> dict[str, Any]:
     """Return where the machines meet: this one's own port, where the user says, or a scheduler's first machine."""
     if cfg.strategy.nodes == 1:
         return {"rdzv_endpoint": "localhost:0", "run_id": f"alignzoo-{os.getpid()}-{os.urandom(4).hex()}"}
     if not cfg.strategy.rendezvous:
-        return rendezvous.point() if rendezvous.named() else slurm.meeting()
+        return rendezvous.read_rendezvous() if rendezvous.is_in_environment() else slurm.make_rendezvous()
     host = cfg.strategy.rendezvous.partition(":")[0]
     known = {"is_host": host == cfg.strategy.address} if cfg.strategy.address else {}
     return {"rdzv_endpoint": cfg.strategy.rendezvous, "run_id": "alignzoo", "rdzv_configs": known}
 
 
-def reason(job: Path) -> Path:
+def reason_file(job: Path) -> Path:
     """Return the file in which a worker says why it stopped where it was told to."""
     return job.with_suffix(".stopped")
 
 
-def _ended(number: signal.Signals, job: Path) -> BaseException:
+def _make_signal_error(number: signal.Signals, job: Path) -> BaseException:
     """Return what a signal to this process ends the program with."""
     if number in signals.SIGNALS:
-        return _preempted(job, f"{number.name} outside of the training")
+        return _make_preempted(job, f"{number.name} outside of the training")
     return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + int(number))
 
 
-def _preempted(job: Path, otherwise: str) -> signals.Preempted:
-    return signals.Preempted(reason(job).read_text(encoding="utf-8") if reason(job).exists() else otherwise)
+def _make_preempted(job: Path, otherwise: str) -> signals.Preempted:
+    return signals.Preempted(reason_file(job).read_text(encoding="utf-8") if reason_file(job).exists() else otherwise)
 
 
-def _failure(error: Any, folder: Path, job: Path) -> BaseException:
+def _find_failure(error: Any, folder: Path, job: Path) -> BaseException:
     """Return the first failing rank's own error, and where its log is."""
     rank, failure = error.get_first_failure()
     message = failure.message.get("message", "") if isinstance(failure.message, dict) else str(failure.message)
     kind, _, text = message.partition(": ")
     if failure.exitcode == signals.EXIT_CODE:
-        return _preempted(job, "one of its processes")
+        return _make_preempted(job, "one of its processes")
     if kind in USERS:
         return USERS[kind](text)
     why = message.splitlines()[0] if failure.error_file_data else failure.signal_name() or f"exit {failure.exitcode}"
-    return failed(rank, why, folder)
+    return make_failure(rank, why, folder)
 
 
-def failed(rank: int, why: str, folder: Path) -> WorkerFailed:
+def make_failure(rank: int, why: str, folder: Path) -> WorkerFailed:
     """Return the error of a run whose process ``rank`` failed first."""
     return WorkerFailed(f"rank {rank} failed: {why}\nIts log: {folder / 'logs' / f'rank{rank}.log'}")

@@ -24,10 +24,10 @@ def main(job: Path) -> None:
     from torch.distributed.elastic.multiprocessing.errors import record
 
     try:
-        record(_read)(job)  # what it raises is written down for the parent
+        record(_run_job)(job)  # what it raises is written down for the parent
     except Preempted as preempted:
         if preempted.agreed or ranks.rank() == 0:
-            torchrun.reason(job).write_text(preempted.reason, encoding="utf-8")
+            torchrun.reason_file(job).write_text(preempted.reason, encoding="utf-8")
         if preempted.agreed:
             restarts.conclude(job, preempted, preempted.reason)
         raise
@@ -41,12 +41,12 @@ def main(job: Path) -> None:
         sys.exit(1)
 
 
-def _read(job: Path) -> None:
+def _run_job(job: Path) -> None:
     from omegaconf import OmegaConf
 
     restarts.check_concluded(job)
     told: Any = OmegaConf.load(job)
-    if restarts.started_again(job):
+    if restarts.mark_started(job):
         told.config.resume = "auto"  # from what was saved before a process was lost
         if ranks.rank() == 0:
             print("alignzoo: a process of this run was lost: all are started again.", file=sys.stderr, flush=True)
@@ -79,7 +79,7 @@ def run(job: Mapping[str, Any]) -> None:
     if ranks.world_size() == 1:  # accelerate would take it for a distributed run
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
             os.environ.pop(name, None)
-    _log(Path(told.folder))
+    _set_up_log(Path(told.folder))
     cfg = told.config
     OmegaConf.set_struct(cfg, True)
     checked = check(cfg)
@@ -88,7 +88,7 @@ def run(job: Mapping[str, Any]) -> None:
     train_here(checked, Record.of(Path(told.folder)), Attempt(words, told.group))
 
 
-def _log(folder: Path) -> None:
+def _set_up_log(folder: Path) -> None:
     """Keep each rank's log in the run folder; the main one has the terminal, the others' output goes to their log."""
     file = folder / "logs" / f"rank{ranks.rank()}.log"
     file.parent.mkdir(exist_ok=True)

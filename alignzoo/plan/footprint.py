@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def passes_of(
+def make_passes(
     cfg: DictConfig, method: type[Method], config: Any, work: Workload, device: str, precision: str, peft: DictConfig
 ) -> Passes:
     """Return the passes of a run of ``method`` with the adapter ``peft``; ``config`` is the model's."""
-    from alignzoo.plan.packed import as_trained
+    from alignzoo.plan.packed import apply_packing
     from alignzoo.plan.passes import Settings
     from alignzoo.plan.phases import Holding, Passes
-    from alignzoo.plan.skeleton import skeleton
+    from alignzoo.plan.skeleton import build_skeleton
 
     checkpointing = cfg.train.gradient_checkpointing
     settings = Settings(
@@ -45,12 +45,12 @@ def passes_of(
         reference=method.holds_reference(cfg) and not adapted,
         precomputes=method.needs_reference and bool(cfg.method.get("precompute_ref_log_probs", False)),
     )
-    model = skeleton(config, cfg, precision, peft, method.trains)
-    return Passes(model, as_trained(cfg, work, model, device), settings, holding)
+    model = build_skeleton(config, cfg, precision, peft, method.trains)
+    return Passes(model, apply_packing(cfg, work, model, device), settings, holding)
 
 
-def planned_peak(checked: Checked, start: Path, data: Prepared, rows: Dataset) -> int | None:
-    """Return the peak memory of the run that is about to begin, in bytes, as ``peak_memory`` will measure it.
+def plan_peak(checked: Checked, start: Path, data: Prepared, rows: Dataset) -> int | None:
+    """Return the peak memory of the run that is about to begin, in bytes, as ``read_peak_memory`` will measure it.
 
     None, with a note in the log, for a model whose code cannot be followed on tensors without values.
 
@@ -61,16 +61,16 @@ def planned_peak(checked: Checked, start: Path, data: Prepared, rows: Dataset) -
     """
     from transformers import AutoConfig
 
-    from alignzoo.plan.phases import phases
-    from alignzoo.plan.sharding import sharding_of
-    from alignzoo.plan.workload import read_lengths, workload
+    from alignzoo.plan.phases import list_phases
+    from alignzoo.plan.sharding import find_sharding
+    from alignzoo.plan.workload import make_workload, read_lengths
 
     cfg, method, devices = checked.cfg, checked.method, checked.placement.processes
     try:
         config = AutoConfig.from_pretrained(start, trust_remote_code=cfg.model.trust_remote_code)
-        work = workload(cfg, method, read_lengths(checked, data, rows), devices)
-        passes = passes_of(cfg, method, config, work, checked.device, checked.precision, cfg.peft)
-        peak = max(phase.total for phase in phases(passes, sharding_of(cfg.strategy.name, devices), devices))
+        work = make_workload(cfg, method, read_lengths(checked, data, rows), devices)
+        passes = make_passes(cfg, method, config, work, checked.device, checked.precision, cfg.peft)
+        peak = max(phase.total for phase in list_phases(passes, find_sharding(cfg.strategy.name, devices), devices))
     except Exception as error:  # a model's own code may do anything; the run itself does not need this
         log.warning("the memory of this run cannot be planned: %s: %s", type(error).__name__, error)
         return None

@@ -16,15 +16,15 @@ ATEN: Any = torch.ops.aten
 
 #: Floating-point operations that torch's own counter leaves out: attention on a CPU, and sums of products in place.
 MORE_FLOPS: dict[Any, Callable[..., int]] = {
-    ATEN._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: _attention(q, k, v),
+    ATEN._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: _count_attention_flops(q, k, v),
     ATEN._scaled_dot_product_flash_attention_for_cpu_backward: lambda _, q, k, v, *__, **___: (
-        5 * _attention(q, k, v) // 2  # five products where there were two
+        5 * _count_attention_flops(q, k, v) // 2  # five products where there were two
     ),
     ATEN.addmm_: lambda _, a, b, **__: 2 * a.shape[0] * a.shape[1] * b.shape[1],
 }
 
 
-def _attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> int:
+def _count_attention_flops(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> int:
     return int(sdpa_flop_count(q.shape, k.shape, v.shape))  # type: ignore[no-untyped-call]
 
 
@@ -53,8 +53,8 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         made = func(*args, **(kwargs or {}))
         if func.namespace == "prim":  # asks a tensor for its device: two of three calls
             return made
-        given = {id(storage) for storage in _storages((args, kwargs))}
-        for storage in _storages(made):
+        given = {id(storage) for storage in _list_storages((args, kwargs))}
+        for storage in _list_storages(made):
             if id(storage) not in given and id(storage) not in self._alive:
                 self._follow(storage)
         packet = func.overloadpacket
@@ -78,7 +78,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return max(((rest, int(share * gradients)) for rest, gradients in self.moments), key=sum)
 
     @contextmanager
-    def unseen(self) -> Iterator[None]:
+    def ignore_peak(self) -> Iterator[None]:
         """Follow what is made in this block, but forget how much was alive within it."""
         seen = len(self.moments)
         yield
@@ -90,19 +90,19 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _follow(self, storage: Any) -> None:
         size, key = storage.nbytes(), id(storage)
-        self._alive[key] = (weakref.ref(storage, self._freed(key)), size, False)
+        self._alive[key] = (weakref.ref(storage, self._make_callback(key)), size, False)
         self.bytes += size
         self.moments.append((self.bytes, self.gradients))
 
-    def _freed(self, key: int) -> Callable[[Any], None]:
-        def freed(_: Any) -> None:
+    def _make_callback(self, key: int) -> Callable[[Any], None]:
+        def forget(_: Any) -> None:
             _, size, gradient = self._alive.pop(key)
             if gradient:
                 self.gradients -= size
             else:
                 self.bytes -= size
 
-        return freed
+        return forget
 
     def _is_gradient(self, weight: torch.Tensor) -> None:
         """Called when a weight's gradient is whole: its bytes change sides."""
@@ -115,6 +115,6 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.gradients += size
 
 
-def _storages(tree: Any) -> list[Any]:
+def _list_storages(tree: Any) -> list[Any]:
     """Return the storages of the tensors in a tree of arguments or results."""
     return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]

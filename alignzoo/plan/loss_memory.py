@@ -9,7 +9,7 @@ import torch
 TILE = 4096, 32768  #: tokens and vocabulary entries of a tile of logits (trl.kernels.chunked_logprob in TRL 1.16)
 
 
-def chunked_loss(core: Any, flat: torch.Tensor, device: str) -> torch.Tensor:
+def compute_chunked_loss(core: Any, flat: torch.Tensor, device: str) -> torch.Tensor:
     """Return a loss of per-token log-probabilities as TRL's fused head computes them: a tile of logits at a time.
 
     ``core``: the model without its adapter's wrapper; ``flat``: the hidden states to score, (positions, width). TRL's
@@ -36,7 +36,7 @@ class InTiles(torch.autograd.Function):
         """Return a scalar; ``hidden`` (tokens, width), ``weight`` (vocabulary, width)."""
         ctx.save_for_backward(hidden, weight)
         ctx.dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else hidden.dtype
-        return _tile(hidden, weight, ctx.dtype).sum().float()
+        return _make_tile(hidden, weight, ctx.dtype).sum().float()
 
     @staticmethod
     def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
@@ -46,7 +46,7 @@ class InTiles(torch.autograd.Function):
             torch.zeros(tensor.shape, dtype=torch.float32) if needed else None
             for tensor, needed in zip((hidden, weight), ctx.needs_input_grad, strict=True)
         ]
-        _tile(hidden, weight, ctx.dtype)
+        _make_tile(hidden, weight, ctx.dtype)
         of_hidden, of_weight = grads
         return (
             None if of_hidden is None else of_hidden.to(hidden.dtype),
@@ -54,14 +54,14 @@ class InTiles(torch.autograd.Function):
         )
 
 
-def _tile(hidden: torch.Tensor, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def _make_tile(hidden: torch.Tensor, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Return one tile of logits, without computing it, and make the part of the weights that it takes."""
     tile = torch.empty((min(len(hidden), TILE[0]), TILE[1]), dtype=dtype)
     chunk = weight[: TILE[1]].to(dtype)
     return tile[:, : len(chunk)]
 
 
-def full_loss(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def compute_full_loss(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Return a loss of all logits at once, as TRL's ORPO and CPO trainers compute it.
 
     The likelihood of the first half of the sequences (the chosen) and the log-probability of each token of all.
@@ -72,10 +72,10 @@ def full_loss(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor
     chosen = (len(ids) + 1) // 2
     shifted = logits[:chosen, :-1].contiguous()
     likelihood = cross_entropy(shifted.view(-1, shifted.size(-1)), ids[:chosen, 1:].reshape(-1))
-    return likelihood + _log_probs(logits[:, :-1], ids[:, 1:]).sum()
+    return likelihood + _compute_log_probs(logits[:, :-1], ids[:, 1:]).sum()
 
 
-def _log_probs(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+def _compute_log_probs(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """Return the log-probability of each id as ``trl.trainer.utils.selective_log_softmax`` does, row by row."""
     picked = torch.gather(logits, -1, ids.unsqueeze(-1)).squeeze(-1)
     if logits.dtype is torch.float32:

@@ -45,7 +45,7 @@ class Spread:
         return min(rows * self.most, math.ceil(rows * self.mean + above))
 
 
-def spreads(method: type[Method], rows: Dataset) -> tuple[Spread | None, Spread | None]:
+def measure_spreads(method: type[Method], rows: Dataset) -> tuple[Spread | None, Spread | None]:
     """Return a row's distinct tokens and its labelled positions; None where completions are sampled.
 
     None too for a reward model: transformers hands its backbone the tokens in a way that is not packed, and no position
@@ -56,29 +56,29 @@ def spreads(method: type[Method], rows: Dataset) -> tuple[Spread | None, Spread 
     """
     if method.data is DataFormat.SUPERVISED:
         labels = ("labels",) if "labels" in rows.column_names else ("input_ids",)
-        return _spread(rows, ("input_ids",)), _spread(rows, labels)
+        return _measure_spread(rows, ("input_ids",)), _measure_spread(rows, labels)
     if method.data not in COLUMNS or method.trains is ModelKind.REWARD_MODEL:
         return None, None
     distinct, scored = COLUMNS[method.data]
     if method.data is DataFormat.PREFERENCE and not method.needs_reference:
         scored = "prompt_ids", *scored
-    return _spread(rows, distinct), _spread(rows, scored)
+    return _measure_spread(rows, distinct), _measure_spread(rows, scored)
 
 
-def _spread(rows: Dataset, columns: tuple[str, ...]) -> Spread:
+def _measure_spread(rows: Dataset, columns: tuple[str, ...]) -> Spread:
     """Return the tokens of a row in these columns together; read in batches."""
     import numpy as np
 
     parts = [np.zeros(0, dtype=np.int64)]
     for batch in rows.select_columns(list(columns)).with_format("arrow").iter(10_000):
-        parts.append(sum(_counts(batch, name) for name in columns))
+        parts.append(sum(_count_tokens(batch, name) for name in columns))
     tokens = np.concatenate(parts)
     if not len(tokens):
         return Spread(0, 0, 0, 0)
     return Spread(float(tokens.mean()), float(tokens.std()), int(tokens.max()), len(tokens))
 
 
-def _counts(batch: Any, name: str) -> Any:
+def _count_tokens(batch: Any, name: str) -> Any:
     """Return the tokens of each row in a column of a table; of ``labels``, those that are not -100."""
     import numpy as np
     import pyarrow.compute as pc
@@ -88,7 +88,7 @@ def _counts(batch: Any, name: str) -> Any:
     return pc.list_value_length(batch.column(name)).to_numpy()
 
 
-def as_trained(cfg: DictConfig, work: Workload, skeleton: Skeleton, device: str) -> Workload:
+def apply_packing(cfg: DictConfig, work: Workload, skeleton: Skeleton, device: str) -> Workload:
     """Return the workload with its batch padded where the run will not pack it, and all positions scored.
 
     On a GPU the head always takes positions with a label only, and `speed.shared_prefix=auto` packs nothing.
@@ -98,12 +98,12 @@ def as_trained(cfg: DictConfig, work: Workload, skeleton: Skeleton, device: str)
     choice, train = cfg.speed.shared_prefix, work.train
     tried = choice == "on" or (choice == "auto" and device == "cpu")
     labels_only = tried or device == "cuda"
-    packs = tried and reason_against(skeleton.model, measured_only=False) is None and _pays(cfg, train)
+    packs = tried and reason_against(skeleton.model, measured_only=False) is None and _is_worth_it(cfg, train)
     train = replace(train, packed=train.packed if packs else None, scored=train.scored if labels_only else None)
     return replace(work, train=train)
 
 
-def _pays(cfg: DictConfig, train: Size) -> bool:
+def _is_worth_it(cfg: DictConfig, train: Size) -> bool:
     from alignzoo.models.shared_prefix.patch import PAYS
 
     most = train.positions if cfg.speed.shared_prefix == "on" else PAYS * train.positions

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from alignzoo.plan.live_bytes import LiveBytes
-from alignzoo.plan.loss_memory import chunked_loss, full_loss
+from alignzoo.plan.loss_memory import compute_chunked_loss, compute_full_loss
 from alignzoo.plan.skeleton import Skeleton
 
 
@@ -70,17 +70,17 @@ class Settings:
         return torch.autocast("cpu", torch.bfloat16)  # fp16 is as large
 
 
-def training_pass(skeleton: Skeleton, size: Size, settings: Settings) -> LiveBytes:
+def run_training_pass(skeleton: Skeleton, size: Size, settings: Settings) -> LiveBytes:
     """Take one batch forward and backward; where gradients accumulate a second one, onto those of the first."""
     model, loss = skeleton.model.train(), None
     if settings.checkpointing:
         _switch_checkpointing(skeleton.core, "enable")
     with skeleton.mode, LiveBytes(model) as live:
         hook = skeleton.core.base_model.register_forward_hook(live.mark)
-        ids, mask = _batch(size)
+        ids, mask = _make_batch(size)
         for _ in range(2 if settings.accumulates else 1):
             with settings.autocast():
-                loss = _loss(skeleton, ids, mask, size, settings)
+                loss = _compute_loss(skeleton, ids, mask, size, settings)
             loss.backward()  # type: ignore[no-untyped-call]
             del loss
     hook.remove()
@@ -88,22 +88,24 @@ def training_pass(skeleton: Skeleton, size: Size, settings: Settings) -> LiveByt
         weight.grad = None
     if settings.checkpointing:
         _switch_checkpointing(skeleton.core, "disable")
-    live.flops = live.flops // (2 if settings.accumulates else 1) + _uncounted(skeleton, size, settings)
+    live.flops = live.flops // (2 if settings.accumulates else 1) + _count_kernel_flops(skeleton, size, settings)
     return live
 
 
-def _loss(skeleton: Skeleton, ids: torch.Tensor, mask: torch.Tensor, size: Size, settings: Settings) -> torch.Tensor:
+def _compute_loss(
+    skeleton: Skeleton, ids: torch.Tensor, mask: torch.Tensor, size: Size, settings: Settings
+) -> torch.Tensor:
     """Return the loss of a batch, as the method's trainer makes it."""
     if settings.classifies:
         scores: torch.Tensor = skeleton.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
         return scores.sum()
     if settings.whole_logits:
-        return full_loss(skeleton.model, ids, mask)
-    hidden = _hidden(skeleton.core, ids, mask, size)
-    return chunked_loss(skeleton.core, hidden, settings.device)
+        return compute_full_loss(skeleton.model, ids, mask)
+    hidden = _compute_hidden(skeleton.core, ids, mask, size)
+    return compute_chunked_loss(skeleton.core, hidden, settings.device)
 
 
-def _hidden(core: Any, ids: torch.Tensor, mask: torch.Tensor, size: Size) -> torch.Tensor:
+def _compute_hidden(core: Any, ids: torch.Tensor, mask: torch.Tensor, size: Size) -> torch.Tensor:
     """Return the hidden states that the head takes, (positions, width): of the packed row, laid out as it came."""
     if size.packed is None:
         hidden = core.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
@@ -122,7 +124,7 @@ def _switch_checkpointing(core: Any, to: str) -> None:
     (getattr(core, f"activation_checkpointing_{to}", None) or getattr(core, f"gradient_checkpointing_{to}"))()
 
 
-def _uncounted(skeleton: Skeleton, size: Size, settings: Settings) -> int:
+def _count_kernel_flops(skeleton: Skeleton, size: Size, settings: Settings) -> int:
     """Return the operations of TRL's kernel on a GPU, of which the skeleton makes only the buffers.
 
     The logits twice, and the gradients of hidden states and, where they train, of the weights.
@@ -133,14 +135,14 @@ def _uncounted(skeleton: Skeleton, size: Size, settings: Settings) -> int:
     return (8 if head.requires_grad else 6) * size.labels * int(head.numel())
 
 
-def scoring_pass(skeleton: Skeleton, size: Size, settings: Settings, chunked: bool) -> LiveBytes:
+def run_scoring_pass(skeleton: Skeleton, size: Size, settings: Settings, chunked: bool) -> LiveBytes:
     """Take one batch forward without gradients: all logits, or in the chunks of TRL's fused head."""
     model = skeleton.model.eval()
     with skeleton.mode, torch.no_grad(), LiveBytes() as live:
-        ids, mask = _batch(size)
+        ids, mask = _make_batch(size)
         if chunked:
             with settings.autocast():
-                chunked_loss(skeleton.core, _hidden(skeleton.core, ids, mask, size), settings.device)
+                compute_chunked_loss(skeleton.core, _compute_hidden(skeleton.core, ids, mask, size), settings.device)
         elif settings.classifies:
             model(input_ids=ids, attention_mask=mask, use_cache=False)
         else:
@@ -150,13 +152,13 @@ def scoring_pass(skeleton: Skeleton, size: Size, settings: Settings, chunked: bo
     return live
 
 
-def sampling_pass(skeleton: Skeleton, size: Size, prompt: int) -> LiveBytes:
+def run_sampling_pass(skeleton: Skeleton, size: Size, prompt: int) -> LiveBytes:
     """Read prompts of ``prompt`` tokens and sample up to ``size.tokens`` in all, keys and values kept in a cache."""
     model = skeleton.model.eval()
     with skeleton.mode, torch.no_grad(), LiveBytes() as live:
-        ids, mask = _batch(size)
+        ids, mask = _make_batch(size)
         cache = model(input_ids=ids[:, :prompt], attention_mask=mask[:, :prompt], logits_to_keep=1).past_key_values
-        with live.unseen():  # all tokens but the last at once, only to fill the cache
+        with live.ignore_peak():  # all tokens but the last at once, only to fill the cache
             part = ids[:, prompt : size.tokens - 1]
             if part.shape[1]:
                 model(input_ids=part, attention_mask=mask[:, :-1], past_key_values=cache, logits_to_keep=1)
@@ -165,7 +167,7 @@ def sampling_pass(skeleton: Skeleton, size: Size, prompt: int) -> LiveBytes:
     return live
 
 
-def _batch(size: Size) -> tuple[torch.Tensor, torch.Tensor]:
+def _make_batch(size: Size) -> tuple[torch.Tensor, torch.Tensor]:
     """Return token ids and attention mask. Must be called in the skeleton's mode."""
     ids = torch.zeros((size.sequences, size.tokens), dtype=torch.long)
     return ids, torch.ones_like(ids)

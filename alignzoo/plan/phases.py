@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from alignzoo.plan.live_bytes import LiveBytes
-from alignzoo.plan.passes import Settings, Size, sampling_pass, scoring_pass, training_pass
+from alignzoo.plan.passes import Settings, Size, run_sampling_pass, run_scoring_pass, run_training_pass
 from alignzoo.plan.sharding import Sharding
 from alignzoo.plan.skeleton import Skeleton
 from alignzoo.system import memory
@@ -79,53 +79,59 @@ class Passes:
     @cached_property
     def training(self) -> LiveBytes:
         """One batch forward and backward."""
-        return training_pass(self.skeleton, self.work.train, self.settings)
+        return run_training_pass(self.skeleton, self.work.train, self.settings)
 
     @cached_property
     def reference(self) -> LiveBytes:
         """One batch forward, for the reference's log-probabilities."""
-        return scoring_pass(self.skeleton, self.work.train, self.settings, chunked=True)
+        return run_scoring_pass(self.skeleton, self.work.train, self.settings, chunked=True)
 
     @cached_property
     def sampling(self) -> LiveBytes | None:
         """The answers of one batch."""
         work = self.work
-        return sampling_pass(self.skeleton, work.sample, work.sample_prompt) if work.sample else None
+        return run_sampling_pass(self.skeleton, work.sample, work.sample_prompt) if work.sample else None
 
     @cached_property
     def scoring(self) -> LiveBytes | None:
         """Held-out rows scored."""
-        return scoring_pass(self.skeleton, self.work.score, self.settings, chunked=False) if self.work.score else None
+        return (
+            run_scoring_pass(self.skeleton, self.work.score, self.settings, chunked=False) if self.work.score else None
+        )
 
     @cached_property
     def answering(self) -> LiveBytes | None:
         """Held-out prompts answered."""
         work = self.work
-        return sampling_pass(self.skeleton, work.answer, work.prompt) if work.answer else None
+        return run_sampling_pass(self.skeleton, work.answer, work.prompt) if work.answer else None
 
     @cached_property
     def comparing(self) -> LiveBytes | None:
         """Sampled answers scored, for the KL."""
-        return scoring_pass(self.skeleton, self.work.answer, self.settings, chunked=False) if self.work.answer else None
+        return (
+            run_scoring_pass(self.skeleton, self.work.answer, self.settings, chunked=False)
+            if self.work.answer
+            else None
+        )
 
 
-def phases(passes: Passes, sharding: Sharding, devices: int = 1) -> list[Phase]:
+def list_phases(passes: Passes, sharding: Sharding, devices: int = 1) -> list[Phase]:
     """Return what a device of ``devices`` holds in each phase of a run."""
     return [
-        *_before(passes, sharding, devices),
-        *_training(passes, sharding, devices),
-        *_after(passes, sharding, devices),
+        *_list_before(passes, sharding, devices),
+        *_list_training(passes, sharding, devices),
+        *_list_after(passes, sharding, devices),
     ]
 
 
-def _base(passes: Passes, sharding: Sharding, devices: int, training: bool = True) -> dict[str, int]:
+def _count_base(passes: Passes, sharding: Sharding, devices: int, training: bool = True) -> dict[str, int]:
     """Return the bytes that a device holds between two batches: weights, reference, and optimizer state."""
     skeleton, low = passes.skeleton, sharding.low_precision and passes.settings.precision != "fp32"
     weights = skeleton.weight_bytes - (2 * skeleton.trained if low else 0)
     share = sharding.share(sharding.weights, devices)
     held = {"weights": int(weights * share)}
     if sharding.weights and devices > 1:
-        held["gathered"] = _gathered(passes)
+        held["gathered"] = _count_gathered(passes)
     if training and passes.holding.reference:
         held["reference"] = int(weights * share)
     if training:
@@ -134,7 +140,7 @@ def _base(passes: Passes, sharding: Sharding, devices: int, training: bool = Tru
     return held
 
 
-def _gathered(passes: Passes) -> int:
+def _count_gathered(passes: Passes) -> int:
     """Return the bytes of what a sharded model puts together to compute: two blocks of layers, and the embeddings."""
     skeleton = passes.skeleton
     tables = {id(w): w.numel() * w.element_size() for w in (skeleton.core.get_input_embeddings().weight, skeleton.head)}
@@ -143,9 +149,9 @@ def _gathered(passes: Passes) -> int:
     return int(whole // 2 if halved else whole)
 
 
-def _before(passes: Passes, sharding: Sharding, devices: int) -> Iterator[Phase]:
+def _list_before(passes: Passes, sharding: Sharding, devices: int) -> Iterator[Phase]:
     """Yield the measuring of the start model, and the reference's pass."""
-    held = _base(passes, sharding, devices, training=False)
+    held = _count_base(passes, sharding, devices, training=False)
     for live, name in ((passes.scoring, "logits"), (passes.answering, "sampling")):
         if live:
             yield Phase("measuring the start model", {**held, name: live.peak()[0]})
@@ -154,14 +160,14 @@ def _before(passes: Passes, sharding: Sharding, devices: int) -> Iterator[Phase]
         yield Phase("reference log-probabilities", {**held, "activations": passes.reference.peak()[0]})
 
 
-def _training(passes: Passes, sharding: Sharding, devices: int) -> Iterator[Phase]:
+def _list_training(passes: Passes, sharding: Sharding, devices: int) -> Iterator[Phase]:
     """Yield sampling, a batch forward and backward, and the update."""
-    held, skeleton = _base(passes, sharding, devices), passes.skeleton
+    held, skeleton = _count_base(passes, sharding, devices), passes.skeleton
     low = sharding.low_precision and passes.settings.precision != "fp32"
     share = sharding.share(sharding.gradients, devices) * (0.5 if low else 1.0)
     whole = int(share * skeleton.gradient_bytes)
     buckets = {"buckets": skeleton.gradient_bytes} if sharding.buckets and devices > 1 else {}
-    left = _left(passes, 0)
+    left = _count_freed(passes, 0)
     if passes.sampling:
         yield Phase("sampling", {**held, **buckets, **left, "sampling": passes.sampling.peak()[0]})
     rest, gradients = passes.training.peak(share)
@@ -169,13 +175,13 @@ def _training(passes: Passes, sharding: Sharding, devices: int) -> Iterator[Phas
     parts = {"gradients": gradients, "activations": rest - logits, "logits": logits}
     if skeleton.adapted and passes.settings.device == "cpu" and memory.leaves_gaps():
         parts["gaps"] = int(GAPS * parts["activations"])
-    yield Phase("training", {**held, **buckets, **parts, **_left(passes, gradients)})
+    yield Phase("training", {**held, **buckets, **parts, **_count_freed(passes, gradients)})
     yield Phase(
-        "update", {**held, **buckets, "gradients": whole, "temporary": _update_bytes(passes, sharding, devices)}
+        "update", {**held, **buckets, "gradients": whole, "temporary": _count_temporary(passes, sharding, devices)}
     )
 
 
-def _left(passes: Passes, gradients: int) -> dict[str, int]:
+def _count_freed(passes: Passes, gradients: int) -> dict[str, int]:
     """Return what stays resident on a CPU of gradients that were freed; ``gradients`` bytes are there themselves.
 
     The C library can give their memory back only where nothing lies above it, and the optimizer's state does, which
@@ -186,16 +192,16 @@ def _left(passes: Passes, gradients: int) -> dict[str, int]:
     return {"freed gradients": max(0, passes.skeleton.gradient_bytes - gradients)}
 
 
-def _update_bytes(passes: Passes, sharding: Sharding, devices: int) -> int:
+def _count_temporary(passes: Passes, sharding: Sharding, devices: int) -> int:
     """Return the temporaries of torch's AdamW: on a GPU of all weights at once, else of one, twice."""
     if passes.settings.device == "cuda":
         return int(4 * passes.skeleton.trained * sharding.share(sharding.optimizer, devices))
     return 2 * passes.skeleton.largest
 
 
-def _after(passes: Passes, sharding: Sharding, devices: int) -> Iterator[Phase]:
+def _list_after(passes: Passes, sharding: Sharding, devices: int) -> Iterator[Phase]:
     """Yield the measuring of the trained model: optimizer state is still there, and the start model comes back."""
-    held = _base(passes, sharding, devices) | _left(passes, 0)
+    held = _count_base(passes, sharding, devices) | _count_freed(passes, 0)
     if passes.scoring:
         yield Phase("measuring", {**held, "logits": passes.scoring.peak()[0]})
     if passes.comparing and passes.work.answer:

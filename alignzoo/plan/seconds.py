@@ -36,23 +36,23 @@ class Rate:
     """On this machine; else from ``--tflops``."""
 
 
-def stated_rate(tflops: float) -> Rate:
+def make_rate(tflops: float) -> Rate:
     """Return the rate of a device with so many TFLOP/s."""
     return Rate(tflops * 1e12, tflops * 1e12 / FLOPS_A_BYTE, measured=False)
 
 
-def measured_rate(device: str, precision: str) -> Rate:
+def measure_rate(device: str, precision: str) -> Rate:
     """Multiply and read on ``device`` for about a second, and return the best of several rates."""
     import torch
 
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     square = torch.rand((WIDTH, WIDTH), dtype=dtype, device=device)
     memory = torch.ones(READ // 4, dtype=torch.float32, device=device)
-    products = _best(lambda: float((square @ square)[0, 0]))
-    return Rate(2 * WIDTH**3 / products, READ / _best(lambda: float(memory.sum())), measured=True)
+    products = _time_best(lambda: float((square @ square)[0, 0]))
+    return Rate(2 * WIDTH**3 / products, READ / _time_best(lambda: float(memory.sum())), measured=True)
 
 
-def _best(work: Callable[[], float]) -> float:
+def _time_best(work: Callable[[], float]) -> float:
     """Return the shortest of five times that the work takes, in seconds, after one that warms up."""
     times = []
     for _ in range(6):
@@ -63,7 +63,7 @@ def _best(work: Callable[[], float]) -> float:
 
 
 @dataclass(frozen=True)
-class UpdateTime:
+class StepTime:
     """Seconds of one update on each device; what devices send each other is not in it."""
 
     training: float
@@ -75,7 +75,7 @@ class UpdateTime:
         return self.training + self.sampling
 
 
-def update_time(passes: Passes, method: type[Method], rate: Rate) -> UpdateTime:
+def estimate_step_time(passes: Passes, method: type[Method], rate: Rate) -> StepTime:
     """Return the time of an update with the passes' batches."""
     work, speed = passes.work, EFFICIENCY * rate.flops
     flops = float(passes.training.flops)
@@ -86,4 +86,4 @@ def update_time(passes: Passes, method: type[Method], rate: Rate) -> UpdateTime:
         new = work.sample.tokens - work.sample_prompt
         read = new * passes.skeleton.weight_bytes / rate.bytes  # each token of a batch needs all weights once
         sampling = max(passes.sampling.flops / speed, read)
-    return UpdateTime(work.batches * flops / speed, sampling)
+    return StepTime(work.batches * flops / speed, sampling)

@@ -45,6 +45,6 @@ SHARDINGS = {
 }
 
 
-def sharding_of(strategy: str, devices: int) -> Sharding:
+def find_sharding(strategy: str, devices: int) -> Sharding:
     """Return that of ``strategy.name``; one that is not known here is one process, or DDP over several."""
     return SHARDINGS.get(strategy) or SHARDINGS["ddp" if devices > 1 else "single"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-def model_config(cfg: DictConfig) -> Any:
+def load_model_config(cfg: DictConfig) -> Any:
     """Return the transformers config of the model that the group ``model`` names; of a hub's, only config.json is read.
 
     Raises:
@@ -95,7 +95,7 @@ class Skeleton:
 NF4_BITS = 4.127
 
 
-def skeleton(
+def build_skeleton(
     config: Any, cfg: DictConfig, precision: str, peft: DictConfig, trains: ModelKind = ModelKind.POLICY
 ) -> Skeleton:
     """Return the model that a run would train, of fake tensors on the CPU.
@@ -119,7 +119,7 @@ def skeleton(
             attn_implementation=cfg.model.attn_implementation or "sdpa",
             trust_remote_code=cfg.model.trust_remote_code,
         )
-        linear = sum(w.numel() for w in _quantizable(model)) if quantized else 0
+        linear = sum(w.numel() for w in _list_quantizable(model)) if quantized else 0
         adapter = adapter_config(peft, trains)
         if adapter is not None:
             from peft import get_peft_model
@@ -150,7 +150,7 @@ def _make_fake(model: Any, mode: Any) -> None:
                         table[name] = made[id(tensor)]
 
 
-def _quantizable(model: Any) -> list[Any]:
+def _list_quantizable(model: Any) -> list[Any]:
     """Return the weights that bitsandbytes puts into 4 bits: those of linear layers but the output's."""
     import torch
 

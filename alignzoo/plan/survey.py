@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.plan.footprint import passes_of
-from alignzoo.plan.phases import Passes, Phase, phases
-from alignzoo.plan.sharding import SHARDINGS, Sharding, sharding_of
-from alignzoo.plan.workload import Lengths, workload
+from alignzoo.plan.footprint import make_passes
+from alignzoo.plan.phases import Passes, Phase, list_phases
+from alignzoo.plan.sharding import SHARDINGS, Sharding, find_sharding
+from alignzoo.plan.workload import Lengths, make_workload
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -66,9 +66,9 @@ class Survey:
         """Return the passes with this adapter on so many devices; made once."""
         key = adapter, devices
         if key not in self._passes:
-            work = workload(self.cfg, self.method, self.lengths, devices)
+            work = make_workload(self.cfg, self.method, self.lengths, devices)
             settings = self.target.device, self.target.precision, self.adapters[adapter]
-            self._passes[key] = passes_of(self.cfg, self.method, self.config, work, *settings)
+            self._passes[key] = make_passes(self.cfg, self.method, self.config, work, *settings)
         return self._passes[key]
 
     def need(self, sharding: Sharding, adapter: str) -> Need | None:
@@ -77,7 +77,7 @@ class Survey:
         if quantized and (self.target.device != "cuda" or sharding.weights):
             return None
         devices = 1 if sharding.name == "single" else self.target.devices
-        found = phases(self.passes(adapter, devices), sharding, devices)
+        found = list_phases(self.passes(adapter, devices), sharding, devices)
         return Need(max(found, key=lambda phase: phase.total), self.target.fixed)
 
     @cached_property
@@ -88,7 +88,7 @@ class Survey:
     @property
     def chosen(self) -> Sharding:
         """The sharding of the configured strategy."""
-        return sharding_of(self.cfg.strategy.name, self.target.devices)
+        return find_sharding(self.cfg.strategy.name, self.target.devices)
 
     def fits(self, need: Need | None) -> bool:
         """Whether one device has the memory."""
@@ -107,7 +107,7 @@ class Survey:
         for change in self._changes():
             changes.append(change)
             survey = Survey(
-                changed(self.cfg, changes), self.method, self.config, self.lengths, self.adapters, self.target
+                apply_changes(self.cfg, changes), self.method, self.config, self.lengths, self.adapters, self.target
             )
             need = survey.need(self.chosen, self.cfg.peft.name)
             if need and survey.fits(need):
@@ -127,7 +127,7 @@ class Survey:
         return 2 if self.method.scores_again else 1
 
 
-def changed(cfg: DictConfig, changes: Sequence[str]) -> DictConfig:
+def apply_changes(cfg: DictConfig, changes: Sequence[str]) -> DictConfig:
     """Return the configuration with the values of ``key=value`` changed."""
     from omegaconf import OmegaConf
 

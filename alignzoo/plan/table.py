@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from alignzoo.system.tables import plain_table
 
 if TYPE_CHECKING:
-    from alignzoo.plan.seconds import Rate, UpdateTime
+    from alignzoo.plan.seconds import Rate, StepTime
     from alignzoo.plan.survey import Need, Survey
 
 GIB = 2**30
 
 
-def as_json(survey: Survey, time: UpdateTime | None, rate: Rate | None) -> dict[str, Any]:
+def to_json(survey: Survey, time: StepTime | None, rate: Rate | None) -> dict[str, Any]:
     """Return the plan as plain data; memory in bytes, time in seconds."""
     skeleton = survey.passes(survey.cfg.peft.name, survey.target.devices).skeleton
     return {
@@ -28,13 +28,15 @@ def as_json(survey: Survey, time: UpdateTime | None, rate: Rate | None) -> dict[
             name: vars(size) if hasattr(size, "tokens") else size
             for name, size in vars(survey.passes(survey.cfg.peft.name, survey.target.devices).work).items()
         },
-        "table": {s: {a: need and _entry(survey, need) for a, need in row.items()} for s, row in survey.table.items()},
+        "table": {
+            s: {a: need and _make_entry(survey, need) for a, need in row.items()} for s, row in survey.table.items()
+        },
         "update_seconds": time and {"training": time.training, "sampling": time.sampling},
         "rate": rate and vars(rate),
     }
 
 
-def _entry(survey: Survey, need: Need) -> dict[str, Any]:
+def _make_entry(survey: Survey, need: Need) -> dict[str, Any]:
     return {
         "bytes": need.bytes,
         "fits": survey.fits(need),
@@ -43,7 +45,7 @@ def _entry(survey: Survey, need: Need) -> dict[str, Any]:
     }
 
 
-def print_survey(survey: Survey, time: UpdateTime | None, rate: Rate | None) -> None:
+def print_survey(survey: Survey, time: StepTime | None, rate: Rate | None) -> None:
     """Print what the run is, what the configured strategy holds, and the table of all."""
     from rich.console import Console
 
@@ -56,7 +58,7 @@ def print_survey(survey: Survey, time: UpdateTime | None, rate: Rate | None) -> 
     )
     console.print(
         f"{survey.method.name}, {target.precision} on {target.devices} x {target.device} of "
-        f"{target.memory / GIB:.0f} GiB, {passes.work.batches} batch(es) of {passes.work.train} an update"
+        f"{target.memory / GIB:.0f} GiB, {passes.work.batches} batch(es) of {passes.work.train} per step"
     )
     train = survey.cfg.train
     if survey.lengths.rows is None:
@@ -73,7 +75,7 @@ def print_survey(survey: Survey, time: UpdateTime | None, rate: Rate | None) -> 
     _print_chosen(console, survey)
     _print_table(console, survey)
     if time and rate:
-        console.print(_time(time, rate, passes.work.sample is not None))
+        console.print(_format_time(time, rate, passes.work.sample is not None))
 
 
 def _print_chosen(console: Any, survey: Survey) -> None:
@@ -91,19 +93,19 @@ def _print_chosen(console: Any, survey: Survey) -> None:
 def _print_table(console: Any, survey: Survey) -> None:
 
     columns = (f"peft={name}" for name in survey.adapters)
-    table = plain_table("GiB a device", *columns)
+    table = plain_table("GiB per device", *columns)
     for strategy, row in survey.table.items():
         name = f"{strategy}{' (this run)' if strategy == survey.chosen.name else ''}"
-        table.add_row(name, *(_cell(survey, need) for need in row.values()))
+        table.add_row(name, *(_format_cell(survey, need) for need in row.values()))
     console.print(table)
 
 
-def _cell(survey: Survey, need: Need | None) -> str:
+def _format_cell(survey: Survey, need: Need | None) -> str:
     return "-" if need is None else f"{need.bytes / GIB:.2f} {'fits' if survey.fits(need) else 'too much'}"
 
 
-def _time(time: UpdateTime, rate: Rate, samples: bool) -> str:
+def _format_time(time: StepTime, rate: Rate, samples: bool) -> str:
     """Return a line on the time of an update."""
     parts = f" ({time.sampling:.2f} s of it sampling)" if samples else ""
     origin = "measured here" if rate.measured else "as given"
-    return f"time: about {time.total:.2f} s an update{parts}, at half of {rate.flops / 1e12:.2f} TFLOP/s, {origin}"
+    return f"time: about {time.total:.2f} s per step{parts}, at half of {rate.flops / 1e12:.2f} TFLOP/s, {origin}"

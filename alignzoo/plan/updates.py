@@ -46,7 +46,7 @@ class Plan:
     def __str__(self) -> str:
         most = "" if self.exact else "at most "
         return (
-            f"{self.rows:,} rows, {self.updates:,} updates, {self.sequences:,} sequences, "
+            f"{self.rows:,} rows, {self.updates:,} steps, {self.sequences:,} sequences, "
             f"{most}{self.tokens:,} tokens to train on"
         )
 
@@ -61,9 +61,9 @@ def make_plan(checked: Checked, rows: Dataset, prompt_tokens: float) -> Plan:
             rows do not fill one batch.
     """
     cfg, data = checked.cfg, checked.method.data
-    epoch = _epoch(checked, len(rows))
-    length = _mean_tokens(cfg, rows, data, prompt_tokens)
-    budget = _budget(cfg, data, epoch.batch, length)
+    epoch = _measure_epoch(checked, len(rows))
+    length = _measure_tokens(cfg, rows, data, prompt_tokens)
+    budget = _read_budget(cfg, data, epoch.batch, length)
     if budget is not None:
         updates = epoch.updates_in(budget)
     elif cfg.train.max_steps > 0:
@@ -94,7 +94,7 @@ class Epoch:
         return int(epochs * self.updates + more // self.batch)
 
 
-def _epoch(checked: Checked, rows: int) -> Epoch:
+def _measure_epoch(checked: Checked, rows: int) -> Epoch:
     """TRL's trainers keep a short last batch, except the on-policy ones: they leave out prompts that do not fill one.
 
     What they sample at a time serves ``method.num_iterations`` times.
@@ -103,7 +103,7 @@ def _epoch(checked: Checked, rows: int) -> Epoch:
     batch = cfg.train.global_batch_size
     if data is not DataFormat.PROMPTS:
         return Epoch(math.ceil(rows / batch), rows * SEQUENCES[data], batch * SEQUENCES[data])
-    size, sampled = _sampled(cfg, checked.placement)
+    size, sampled = _read_sample_size(cfg, checked.placement)
     prompts = sampled // cfg.method.get("num_generations", 1)
     sequences = rows // prompts * sampled * cfg.method.get("num_iterations", 1)
     if not sequences:
@@ -114,7 +114,7 @@ def _epoch(checked: Checked, rows: int) -> Epoch:
     return Epoch(math.ceil(sequences / batch), sequences, batch)
 
 
-def _sampled(cfg: DictConfig, placement: Placement) -> tuple[str, int]:
+def _read_sample_size(cfg: DictConfig, placement: Placement) -> tuple[str, int]:
     """Return the key that says how many answers are sampled at a time, and how many: one batch's if none is set."""
     size, steps = (cfg.method.get(key) for key in ("generation_batch_size", "steps_per_generation"))
     if size:
@@ -124,7 +124,7 @@ def _sampled(cfg: DictConfig, placement: Placement) -> tuple[str, int]:
     return "train.global_batch_size", int(cfg.train.global_batch_size)
 
 
-def _budget(cfg: DictConfig, data: DataFormat, batch: int, length: float) -> float | None:
+def _read_budget(cfg: DictConfig, data: DataFormat, batch: int, length: float) -> float | None:
     """Return ``train.budget`` in sequences, or None where none is set."""
     budget = {unit: cfg.train.budget[unit] for unit in UNITS if cfg.train.budget[unit] is not None}
     if not budget:
@@ -135,26 +135,26 @@ def _budget(cfg: DictConfig, data: DataFormat, batch: int, length: float) -> flo
             "train.budget and train.max_steps: set one of train.budget's units or train.max_steps, not two."
         )
     if unit == "pairs" and data not in PAIRS:
-        raise UserError(f"train.budget.pairs: {cfg.method.name} trains on no pairs. Use train.budget.sequences.")
+        raise UserError(f"train.budget.pairs: {cfg.method.name} does not train on pairs. Use train.budget.sequences.")
     size = {"sequences": 1.0, "tokens": length}.get(unit) or PAIRS[data] / SEQUENCES[data]  # of one sequence
     if amount < batch * size:
-        raise UserError(
-            f"train.budget.{unit}={amount} is less than one update, which takes {batch * size:,.0f} {unit}."
-        )
+        raise UserError(f"train.budget.{unit}={amount} is less than one step, which takes {batch * size:,.0f} {unit}.")
     return float(amount / size + 1e-9)  # a whole number of tokens over their mean may fall just short
 
 
-def _mean_tokens(cfg: DictConfig, rows: Dataset, data: DataFormat, prompt_tokens: float) -> float:
+def _measure_tokens(cfg: DictConfig, rows: Dataset, data: DataFormat, prompt_tokens: float) -> float:
     """Return the mean tokens of a trained sequence, prompt included."""
     if data is DataFormat.PROMPTS:
         return prompt_tokens + float(cfg.method.get("max_completion_length", 0))
     if data is DataFormat.SUPERVISED:
-        return mean_length(rows, "input_ids")
+        return measure_mean_length(rows, "input_ids")
     answers = ("chosen_ids", "rejected_ids") if data is DataFormat.PREFERENCE else ("completion_ids",)
-    return mean_length(rows, "prompt_ids") + sum(mean_length(rows, answer) for answer in answers) / len(answers)
+    return measure_mean_length(rows, "prompt_ids") + sum(measure_mean_length(rows, answer) for answer in answers) / len(
+        answers
+    )
 
 
-def mean_length(rows: Dataset, column: str) -> float:
+def measure_mean_length(rows: Dataset, column: str) -> float:
     """Return the mean length of a column of lists, read in batches."""
     import pyarrow.compute as pc
 

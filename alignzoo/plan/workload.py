@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from alignzoo.plan.packed import Spread, spreads
+from alignzoo.plan.packed import Spread, measure_spreads
 from alignzoo.plan.passes import Size
 from alignzoo.plan.phases import Workload
 from alignzoo.plan.updates import SEQUENCES
@@ -47,7 +47,7 @@ class Lengths:
     """Positions of a row that are scored; None: all."""
 
 
-def assumed_lengths(cfg: DictConfig) -> Lengths:
+def assume_lengths(cfg: DictConfig) -> Lengths:
     """Return the lengths where the data is not read: ``train.max_length``, half of it the prompt."""
     most = cfg.train.max_length
     return Lengths(trained=most, scored=most, prompt=most // 2)
@@ -67,16 +67,16 @@ def read_lengths(checked: Checked, data: Prepared, rows: Dataset) -> Lengths:
         DataFormat.UNPAIRED: ["completion_ids"],
     }.get(method.data, [])
     if method.data is DataFormat.SUPERVISED:
-        trained = longest(rows, "input_ids", [])
+        trained = measure_longest(rows, "input_ids", [])
     elif method.data is DataFormat.PROMPTS:
-        trained = longest(data.train, "prompt_ids", [])
+        trained = measure_longest(data.train, "prompt_ids", [])
     else:
-        trained = longest(rows, "prompt_ids", columns)
-    distinct, labels = spreads(method, rows)
+        trained = measure_longest(rows, "prompt_ids", columns)
+    distinct, labels = measure_spreads(method, rows)
     return Lengths(
         trained=trained,
-        scored=longest(heldout, "prompt_ids", answers) if paired else 0,
-        prompt=longest(heldout, "prompt_ids", []),
+        scored=measure_longest(heldout, "prompt_ids", answers) if paired else 0,
+        prompt=measure_longest(heldout, "prompt_ids", []),
         rows=len(rows),
         heldout=len(heldout),
         distinct=distinct,
@@ -84,7 +84,7 @@ def read_lengths(checked: Checked, data: Prepared, rows: Dataset) -> Lengths:
     )
 
 
-def longest(rows: Dataset, prompt: str, answers: Sequence[str]) -> int:
+def measure_longest(rows: Dataset, prompt: str, answers: Sequence[str]) -> int:
     """Return the most tokens of a row's prompt with its longest answer; columns of token ids, read in batches."""
     import numpy as np
     import pyarrow.compute as pc
@@ -99,10 +99,10 @@ def longest(rows: Dataset, prompt: str, answers: Sequence[str]) -> int:
     return most
 
 
-def workload(cfg: DictConfig, method: type[Method], lengths: Lengths, devices: int) -> Workload:
+def make_workload(cfg: DictConfig, method: type[Method], lengths: Lengths, devices: int) -> Workload:
     """Return what one of ``devices`` puts through the model."""
     sampled = method.data is DataFormat.PROMPTS
-    each = rows_at_once(cfg, method, lengths, devices)
+    each = count_rows_at_once(cfg, method, lengths, devices)
     rows = min(each, lengths.rows or each) if not sampled else each
     batches = max(1, cfg.train.global_batch_size // (each * devices))
     tokens, sample = lengths.trained, None
@@ -115,7 +115,7 @@ def workload(cfg: DictConfig, method: type[Method], lengths: Lengths, devices: i
     measures = cfg.evaluate.enabled and measured > 0 and lengths.heldout != 0
     answers = measures and method.trains is ModelKind.POLICY  # a reward model has none
     return Workload(
-        train=_batch(cfg, method, lengths, rows, tokens),
+        train=_make_batch(cfg, method, lengths, rows, tokens),
         sample=sample,
         sample_prompt=tokens - int(cfg.method.get("max_completion_length", 0)) if sampled else 0,
         score=Size(measured, lengths.scored) if measures and lengths.scored else None,
@@ -125,7 +125,7 @@ def workload(cfg: DictConfig, method: type[Method], lengths: Lengths, devices: i
     )
 
 
-def rows_at_once(cfg: DictConfig, method: type[Method], lengths: Lengths, devices: int) -> int:
+def count_rows_at_once(cfg: DictConfig, method: type[Method], lengths: Lengths, devices: int) -> int:
     """Return the rows that one of ``devices`` puts through the model at once; the longest, where tokens bound them."""
     train = cfg.train
     bound = train.per_device_batch_size
@@ -134,7 +134,7 @@ def rows_at_once(cfg: DictConfig, method: type[Method], lengths: Lengths, device
     return max(1, min(int(bound), int(train.global_batch_size) // devices))
 
 
-def _batch(cfg: DictConfig, method: type[Method], lengths: Lengths, rows: int, tokens: int) -> Size:
+def _make_batch(cfg: DictConfig, method: type[Method], lengths: Lengths, rows: int, tokens: int) -> Size:
     """Return one batch of ``rows``, whose longest sequence has ``tokens``, with what packing leaves of it."""
     sequences = rows * SEQUENCES[method.data]
     if method.data is DataFormat.PROMPTS:
@@ -144,12 +144,12 @@ def _batch(cfg: DictConfig, method: type[Method], lengths: Lengths, rows: int, t
     bounded = cfg.train.per_device_batch_tokens is not None  # packed or not, it holds as many tokens
     if bounded or lengths.distinct is None or lengths.labels is None:
         return Size(sequences, tokens)
-    batches = _batches(cfg, lengths.rows or rows, rows)
+    batches = _count_batches(cfg, lengths.rows or rows, rows)
     packed, scored = (spread.largest(rows, batches) for spread in (lengths.distinct, lengths.labels))
     return Size(sequences, tokens, packed, scored)
 
 
-def _batches(cfg: DictConfig, total: int, rows: int) -> int:
+def _count_batches(cfg: DictConfig, total: int, rows: int) -> int:
     """Return how many batches a device takes in a run, at most."""
     each: int = max(1, cfg.train.global_batch_size // rows)
     if cfg.train.max_steps > 0:

@@ -18,7 +18,7 @@ TRAINED = (DataFormat.PREFERENCE, DataFormat.UNPAIRED, DataFormat.SUPERVISED, Da
 HEAVY = ("torch", "transformers", "datasets", "trl")  #: packages that take seconds to import
 
 
-def registered(name: str) -> type[Method]:
+def find_method(name: str) -> type[Method]:
     """Return the method, if it is found as users find it."""
     try:
         return registry().method(name)
@@ -30,7 +30,7 @@ def registered(name: str) -> type[Method]:
         raise NotConforming(name, str(error), fix) from None
 
 
-def declares(method: type[Method]) -> None:
+def check_declarations(method: type[Method]) -> None:
     """Refuse attributes of another kind than :class:`Method` says; without the first four no plugin is registered."""
     name = method.name
     if method.data not in TRAINED:
@@ -46,7 +46,7 @@ def declares(method: type[Method]) -> None:
             raise NotConforming(name, f"{attribute} is {value!r}", "set it to a dict.")
 
 
-def names_its_source(method: type[Method]) -> None:
+def check_source(method: type[Method]) -> None:
     """Refuse a method that does not say where it comes from: ``list`` shows the first line, readers look it up."""
     module = sys.modules[method.__module__]
     first = (method.__doc__ or "").strip().partition("\n")[0]
@@ -75,7 +75,7 @@ for words in (["list"], ["method=" + {name!r}, "--help"], ["method=" + {name!r},
 """
 
 
-def imports_nothing_heavy(method: type[Method]) -> None:
+def check_imports(method: type[Method]) -> None:
     """Refuse a plugin that makes ``list``, ``--help`` and every mistake on the command line take seconds."""
     code = PROBE.format(heavy=set(HEAVY), module=registry().methods[method.name][1].module, name=method.name)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

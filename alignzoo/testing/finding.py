@@ -16,7 +16,7 @@ class NotConforming(AssertionError):
 
 
 @contextmanager
-def refused_with(method: str, doing: str, fix: str) -> Iterator[None]:
+def explain_failures(method: str, doing: str, fix: str) -> Iterator[None]:
     """Turn what is raised inside into a :class:`NotConforming`; a mistake that alignzoo explains has no traceback."""
     try:
         yield

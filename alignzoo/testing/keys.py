@@ -11,10 +11,10 @@ import yaml
 from alignzoo.plugin.method import Method
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import did_you_mean
-from alignzoo.testing.finding import NotConforming, refused_with
+from alignzoo.testing.finding import NotConforming, explain_failures
 
 
-def sets_known_fields(method: type[Method]) -> None:
+def check_fields(method: type[Method]) -> None:
     """Refuse pinned fields and keys of the YAML that the TRL config does not have."""
     from alignzoo.config.trl_fields import OWN_METHOD_KEYS, read_config_fields
 
@@ -26,17 +26,17 @@ def sets_known_fields(method: type[Method]) -> None:
         if key not in fields:
             fix = f"take it out of `pinned`.{did_you_mean(key, fields)}"
             raise NotConforming(method.name, f"pinned: {method.config} has no field {key!r}", fix)
-    for key in keys_of(method):
+    for key in read_keys(method):
         if key not in fields and key not in method.options | OWN_METHOD_KEYS:
             fix = f"rename it, or add it to `options` if the method reads it itself.{did_you_mean(key, fields)}"
             raise NotConforming(method.name, f"method/{method.name}.yaml: {method.config} has no field {key!r}", fix)
 
 
-def keys_of(method: type[Method]) -> dict[str, Any]:
+def read_keys(method: type[Method]) -> dict[str, Any]:
     """Return the top-level keys of the method's YAML, ``defaults`` left out, if it is found and named as it should."""
     path = f"method/{method.name}.yaml"
-    with refused_with(method.name, path, "mend the YAML."):
-        loaded = yaml.safe_load(option_file(method).read_text(encoding="utf-8"))
+    with explain_failures(method.name, path, "mend the YAML."):
+        loaded = yaml.safe_load(find_option_file(method).read_text(encoding="utf-8"))
     if not isinstance(loaded, dict) or loaded.get("name") != method.name:
         raise NotConforming(method.name, f"{path} does not say `name: {method.name}`", "begin it with that key.")
     if "learning_rate" not in loaded and "defaults" not in loaded:
@@ -45,11 +45,11 @@ def keys_of(method: type[Method]) -> dict[str, Any]:
     return {key: value for key, value in loaded.items() if key != "defaults"}
 
 
-def option_file(method: type[Method]) -> Traversable:
+def find_option_file(method: type[Method]) -> Traversable:
     """Return the YAML that ``method=NAME`` reads."""
     packages = ["alignzoo_conf", *(package for _, package in registry().call("alignzoo_config_packages"))]
     for package in packages:
-        with refused_with(method.name, f"config package {package}", "give it an __init__.py, and name it right."):
+        with explain_failures(method.name, f"config package {package}", "give it an __init__.py, and name it right."):
             file = importlib.resources.files(package).joinpath("method", f"{method.name}.yaml")
         if file.is_file():
             return file
@@ -60,11 +60,11 @@ def option_file(method: type[Method]) -> Traversable:
     raise NotConforming(method.name, f"method/{method.name}.yaml is in no config package ({', '.join(packages)})", fix)
 
 
-def explains_its_keys(method: type[Method]) -> None:
+def check_comments(method: type[Method]) -> None:
     """Refuse keys without a comment above them: it is all that users read about them."""
-    keys = keys_of(method)
+    keys = read_keys(method)
     above = ""
-    for line in option_file(method).read_text(encoding="utf-8").splitlines():
+    for line in find_option_file(method).read_text(encoding="utf-8").splitlines():
         key = line.partition(":")[0]
         derived = key == "learning_rate" and "${" in line  # from learning_rates, which has the comment
         if key in keys and not derived and not above.startswith("#"):
@@ -73,11 +73,11 @@ def explains_its_keys(method: type[Method]) -> None:
         above = line
 
 
-def composes(method: type[Method], words: tuple[str, ...] = ()) -> None:
+def check_defaults(method: type[Method], words: tuple[str, ...] = ()) -> None:
     """Refuse a method that its own defaults do not pass."""
     from alignzoo.config import check
     from alignzoo.config.compose import compose
 
     fix = "correct the YAML, `pinned` or `check`, so that the defaults can be run."
-    with refused_with(method.name, f"method={method.name}", fix):
+    with explain_failures(method.name, f"method={method.name}", fix):
         check.check(compose([f"method={method.name}", "model=tiny", *words]))

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignzoo.plugin.method import DataFormat, Method
-from alignzoo.testing.finding import NotConforming, refused_with
-from alignzoo.testing.runs import Run, build, undisturbed
+from alignzoo.testing.finding import NotConforming, explain_failures
+from alignzoo.testing.runs import Run, build, isolate_training
 from alignzoo.testing.training import FAST, RUNS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-UPDATES = 24  #: after which a method has to have learned them
+STEPS = 24  #: after which a method has to have learned them
 
 #: Nats by which the chosen answer has to come ahead of the rejected one in :data:`UPDATES`.
 MARGIN = 0.5
@@ -34,17 +34,17 @@ SAMPLED = (
 )
 
 
-def learned(method: type[Method], folder: Path, words: Sequence[str] = ()) -> Run:
+def train_on_separable(method: type[Method], folder: Path, words: Sequence[str] = ()) -> Run:
     """Return a run on pairs that differ in the same words (:data:`UPDATES`), or sampled answers (:data:`SAMPLED`)."""
     layout = "prompts" if method.data is DataFormat.PROMPTS else "pairs-of-messages"
     more = SAMPLED if method.uses_rewards else ()
-    with refused_with(method.name, f"training on {layout}", RUNS), undisturbed():
-        run = build(method, layout, folder, [*FAST, f"train.max_steps={UPDATES}", *more, *words])
+    with explain_failures(method.name, f"training on {layout}", RUNS), isolate_training():
+        run = build(method, layout, folder, [*FAST, f"train.max_steps={STEPS}", *more, *words])
         run.trainer.train()
     return run
 
 
-def has_a_gradient(method: type[Method], run: Run) -> None:
+def check_gradient(method: type[Method], run: Run) -> None:
     """Refuse a loss that no weight, or not every weight, follows."""
     import torch
 
@@ -52,59 +52,57 @@ def has_a_gradient(method: type[Method], run: Run) -> None:
     still = [name for name, weight in run.start.items() if name in after and torch.equal(weight, after[name])]
     if len(still) == len(run.start):
         fix = "see that the loss is not detached or computed under torch.no_grad(), and that its data are not empty."
-        raise NotConforming(method.name, f"{len(run.losses)} updates moved no weight: the loss has no gradient", fix)
+        raise NotConforming(method.name, f"{len(run.losses)} steps moved no weight: the loss has no gradient", fix)
     if still:
         fix = "see that the loss depends on the model's output alone, and that no part of the model is frozen."
         raise NotConforming(method.name, f"{len(still)} weights never move, {still[0]} first", fix)
 
 
-def learns(method: type[Method], run: Run) -> None:
+def check_learning(method: type[Method], run: Run) -> None:
     """Refuse a method whose loss does not fall, or that makes the wrong answers likelier.
 
     Of a method that learns from rewards, the reward has to rise: its loss says little.
     """
     if method.uses_rewards:
-        _earns(method, run.rewards)
+        _check_rewards(method, run.rewards)
     else:
-        _prefers(method, run)
+        _check_preference(method, run)
 
 
-def _prefers(method: type[Method], run: Run) -> None:
-    first, last = _ends(run.losses, 4)
+def _check_preference(method: type[Method], run: Run) -> None:
+    first, last = _average_ends(run.losses, 4)
     if not last < first:
         fix = "look at the sign of the loss, and whether chosen and rejected (or the labels) are swapped."
         raise NotConforming(method.name, f"the loss rises from {first:.4f} to {last:.4f} on a separable set", fix)
-    margin = _margin_gained(run)
+    margin = _measure_margin(run)
     if margin is not None and not margin > MARGIN:
         fix = "swap chosen and rejected (or the labels) back, or see whether the loss ignores the answers."
-        wrong = (
-            f"{UPDATES} updates bring the chosen answer {margin:+.2f} nats ahead of the rejected, on a separable set"
-        )
+        wrong = f"{STEPS} steps bring the chosen answer {margin:+.2f} nats ahead of the rejected, on a separable set"
         raise NotConforming(method.name, wrong, fix)
 
 
-def _earns(method: type[Method], rewards: list[float]) -> None:
+def _check_rewards(method: type[Method], rewards: list[float]) -> None:
     if not rewards:
         fix = 'hand them to the trainer: `trainer_arguments` returns {..., "reward_funcs": list(parts.rewards)}.'
         raise NotConforming(method.name, "uses_rewards is True, and the trainer never asks for a reward", fix)
-    first, last = _ends(rewards, 8)
+    first, last = _average_ends(rewards, 8)
     if not last > first + RISE:
         fix = "look at the sign of the advantages, and whether each answer gets its own reward."
         raise NotConforming(method.name, f"the mean reward goes from {first:.3f} to {last:.3f}, and should rise", fix)
 
 
-def _ends(values: Sequence[float], parts: int) -> tuple[float, float]:
+def _average_ends(values: Sequence[float], parts: int) -> tuple[float, float]:
     """Return the means of the first and of the last of so many equal parts."""
     size = max(1, len(values) // parts)
     return sum(values[:size]) / size, sum(values[-size:]) / size
 
 
-def _margin_gained(run: Run) -> float | None:
+def _measure_margin(run: Run) -> float | None:
     """Return the nats by which chosen answers have come ahead of rejected ones, or None without a vocabulary."""
     import torch
 
     from alignzoo.models import load
-    from alignzoo.testing.losses.likelihood import token_log_probs
+    from alignzoo.testing.losses.likelihood import compute_log_probs
 
     if run.trainer.model.get_output_embeddings() is None:
         return None
@@ -113,8 +111,8 @@ def _margin_gained(run: Run) -> float | None:
 
     def margins() -> Tensor:
         ahead = [
-            token_log_probs(model, row["prompt_ids"], row["chosen_ids"]).sum()
-            - token_log_probs(model, row["prompt_ids"], row["rejected_ids"]).sum()
+            compute_log_probs(model, row["prompt_ids"], row["chosen_ids"]).sum()
+            - compute_log_probs(model, row["prompt_ids"], row["rejected_ids"]).sum()
             for row in rows
         ]
         return torch.stack(ahead)
@@ -125,7 +123,7 @@ def _margin_gained(run: Run) -> float | None:
         return float((margins() - before).mean())
 
 
-def declares_its_reference(method: type[Method], run: Run) -> None:
+def check_reference(method: type[Method], run: Run) -> None:
     """Refuse ``needs_reference`` where the first logged rewards, 0 under a reference that is the policy, say otherwise.
 
     That they are 0 where it is declared is checked in every run (:class:`alignzoo.train.guards.FirstLoss`).
@@ -137,7 +135,7 @@ def declares_its_reference(method: type[Method], run: Run) -> None:
         raise NotConforming(method.name, "the first rewards are 0, as under a reference, and none is declared", fix)
 
 
-def starts_at_its_first_loss(method: type[Method], run: Run) -> None:
+def check_first_loss(method: type[Method], run: Run) -> None:
     """Refuse a ``first_loss`` other than that which the first update logs."""
     expected = method.first_loss(run.inputs.cfg)
     if expected is not None and abs(run.losses[0] - expected) > 1e-3 * max(1.0, abs(expected)):

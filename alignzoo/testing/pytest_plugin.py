@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 def alignzoo_method(request: pytest.FixtureRequest) -> type[Method]:
     """The method of a :class:`alignzoo.testing.Conformance`; without it the checks have nothing to look at."""
     from alignzoo.testing import NotConforming
-    from alignzoo.testing.contract import registered
+    from alignzoo.testing.contract import find_method
 
     try:
-        return registered(request.cls.name)
+        return find_method(request.cls.name)
     except NotConforming:
         pytest.skip("see test_is_registered")
 
@@ -34,9 +34,9 @@ def alignzoo_learned(
     request: pytest.FixtureRequest, alignzoo_method: type[Method], tmp_path_factory: pytest.TempPathFactory
 ) -> Run:
     """One training of the method on a separable set, at which several checks look."""
-    from alignzoo.testing.learning import learned
+    from alignzoo.testing.learning import train_on_separable
 
-    return learned(alignzoo_method, tmp_path_factory.mktemp("learned"), request.cls.words)
+    return train_on_separable(alignzoo_method, tmp_path_factory.mktemp("learned"), request.cls.words)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -67,7 +67,7 @@ LAYOUTS: dict[str, tuple[DataFormat, Callable[[str], list[Row]]]] = {
 }
 
 
-def layouts_for(wanted: DataFormat) -> list[str]:
+def list_layouts(wanted: DataFormat) -> list[str]:
     """Return the layouts from which rows of the format ``wanted`` can be made: those that such a method claims."""
     return [name for name, (kind, _) in LAYOUTS.items() if kind is wanted or (kind, wanted) in MEANING]
 

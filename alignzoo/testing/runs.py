@@ -61,23 +61,23 @@ def build(method: type[Method], layout: str, folder: Path, words: Sequence[str] 
     from alignzoo.config.check import check
     from alignzoo.config.compose import compose
     from alignzoo.runs.record import Record
-    from alignzoo.train.callbacks import standard_callbacks
+    from alignzoo.train.callbacks import make_callbacks
     from alignzoo.train.inputs import prepare_run
 
-    checked = check(compose(overrides(method, write_rows(layout, folder), words)))
+    checked = check(compose(make_words(method, write_rows(layout, folder), words)))
     checked = dataclasses.replace(checked, method=method)  # a test's own variant need not be registered
     inputs = prepare_run(checked)
-    args = inputs.trl_config(folder)
+    args = inputs.make_trl_config(folder)
     model = inputs.load_model()
     start = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
     given: list[float] = []
     if method.uses_rewards:
         inputs.rewards.functions[:] = [_reward(given) for _ in inputs.rewards.functions]
-    trainer = inputs.build_trainer(args, model, standard_callbacks(checked, Record(folder)))
+    trainer = inputs.build_trainer(args, model, make_callbacks(checked, Record(folder)))
     return Run(inputs, trainer, start, given)
 
 
-def overrides(method: type[Method], rows: Path, words: Sequence[str]) -> list[str]:
+def make_words(method: type[Method], rows: Path, words: Sequence[str]) -> list[str]:
     """Return the words that compose a short training on ``rows``."""
     from alignzoo.config.trl_fields import read_config_fields
 
@@ -106,7 +106,7 @@ def _reward(given: list[float]) -> Callable[..., list[float]]:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def isolate_training() -> Iterator[None]:
     """Train on one thread, which is faster for a model this small, and take back what a run sets in the process."""
     import torch
 

@@ -10,7 +10,7 @@ import pytest
 from alignzoo.plugin.method import Method
 from alignzoo.plugin.registry import registry
 from alignzoo.testing import contract, keys, learning, training
-from alignzoo.testing.rows import LAYOUTS, layouts_for
+from alignzoo.testing.rows import LAYOUTS, list_layouts
 from alignzoo.testing.runs import Run
 
 
@@ -26,73 +26,73 @@ class Conformance:
         if "layout" in metafunc.fixturenames:
             known = registry().methods.get(self.name)
             data = getattr(known[0], "data", None) if known else None
-            metafunc.parametrize("layout", layouts_for(data) if data in contract.TRAINED else list(LAYOUTS))
+            metafunc.parametrize("layout", list_layouts(data) if data in contract.TRAINED else list(LAYOUTS))
 
     def test_is_registered(self) -> None:
         """It is found through the package's entry point, as users find it."""
-        contract.registered(self.name)
+        contract.find_method(self.name)
 
     def test_declares_what_it_is(self, alignzoo_method: type[Method]) -> None:
         """Data format, TRL classes, reference and rewards are given, each in its kind."""
-        contract.declares(alignzoo_method)
+        contract.check_declarations(alignzoo_method)
 
     def test_names_its_source(self, alignzoo_method: type[Method]) -> None:
         """The docstrings name the paper and where to find it."""
-        contract.names_its_source(alignzoo_method)
+        contract.check_source(alignzoo_method)
 
     def test_sets_fields_that_its_config_has(self, alignzoo_method: type[Method]) -> None:
         """Pinned fields and the YAML's keys are fields of the TRL config."""
-        keys.sets_known_fields(alignzoo_method)
+        keys.check_fields(alignzoo_method)
 
     def test_explains_each_key(self, alignzoo_method: type[Method]) -> None:
         """A comment stands above each key of the YAML."""
-        keys.explains_its_keys(alignzoo_method)
+        keys.check_comments(alignzoo_method)
 
     def test_composes_with_its_defaults(self, alignzoo_method: type[Method]) -> None:
         """``method=NAME`` composes, and passes the checks before a run."""
-        keys.composes(alignzoo_method, self.words)
+        keys.check_defaults(alignzoo_method, self.words)
 
     def test_list_and_help_import_nothing_heavy(self, alignzoo_method: type[Method]) -> None:
         """Neither the plugin's module nor ``list`` and ``--help`` import torch or TRL."""
-        contract.imports_nothing_heavy(alignzoo_method)
+        contract.check_imports(alignzoo_method)
 
     def test_trains_on(self, alignzoo_method: type[Method], layout: str, tmp_path: Path) -> None:
         """It trains on datasets of each layout that its data format can be made from."""
-        training.trains_on(alignzoo_method, layout, tmp_path, self.words)
+        training.check_training(alignzoo_method, layout, tmp_path, self.words)
 
     def test_every_weight_has_a_gradient(self, alignzoo_method: type[Method], alignzoo_learned: Run) -> None:
         """The loss moves each weight of the model."""
-        learning.has_a_gradient(alignzoo_method, alignzoo_learned)
+        learning.check_gradient(alignzoo_method, alignzoo_learned)
 
     def test_learns_a_separable_set(self, alignzoo_method: type[Method], alignzoo_learned: Run) -> None:
         """The loss falls and the chosen answers come ahead; or the rewards rise."""
-        learning.learns(alignzoo_method, alignzoo_learned)
+        learning.check_learning(alignzoo_method, alignzoo_learned)
 
     def test_declares_its_reference(self, alignzoo_method: type[Method], alignzoo_learned: Run) -> None:
         """``needs_reference`` is what the first rewards show."""
-        learning.declares_its_reference(alignzoo_method, alignzoo_learned)
+        learning.check_reference(alignzoo_method, alignzoo_learned)
 
     def test_starts_at_its_first_loss(self, alignzoo_method: type[Method], alignzoo_learned: Run) -> None:
         """``first_loss``, where given, is what the first update logs."""
-        learning.starts_at_its_first_loss(alignzoo_method, alignzoo_learned)
+        learning.check_first_loss(alignzoo_method, alignzoo_learned)
 
     def test_trains_an_adapter(self, alignzoo_method: type[Method], tmp_path: Path) -> None:
         """``peft=lora`` trains an adapter and leaves the model below it alone."""
-        training.trains_an_adapter(alignzoo_method, tmp_path, self.words)
+        training.check_adapter(alignzoo_method, tmp_path, self.words)
 
     def test_resumes_to_the_same_weights(self, alignzoo_method: type[Method], tmp_path: Path) -> None:
         """A training broken off and resumed ends with the weights of one without a break."""
-        training.resumes(alignzoo_method, tmp_path, self.words)
+        training.check_resuming(alignzoo_method, tmp_path, self.words)
 
     def test_may_be_divided(self, alignzoo_method: type[Method], tmp_path: Path) -> None:
         """Where ``mean_of_rows`` says so, an update row by row is that of the rows in one batch."""
-        reason = training.may_be_divided(alignzoo_method, tmp_path, self.words)
+        reason = training.check_division(alignzoo_method, tmp_path, self.words)
         if reason:
             pytest.skip(reason)
 
     def test_follows_its_equation(self, alignzoo_method: type[Method]) -> None:
         """TRL's loss and gradient are those of the method's equation, where it gives one."""
-        reason = training.follows_its_equation(alignzoo_method)
+        reason = training.check_equation(alignzoo_method)
         if reason:
             pytest.skip(reason)
 

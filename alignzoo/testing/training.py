@@ -7,48 +7,50 @@ from pathlib import Path
 from typing import Any
 
 from alignzoo.plugin.method import Method
-from alignzoo.testing.finding import NotConforming, refused_with
-from alignzoo.testing.rows import layouts_for
-from alignzoo.testing.runs import Run, Weights, build, undisturbed
+from alignzoo.testing.finding import NotConforming, explain_failures
+from alignzoo.testing.rows import list_layouts
+from alignzoo.testing.runs import Run, Weights, build, isolate_training
 
 FAST = ("++method.learning_rate=1e-3", "train.lr_scheduler_type=constant")  #: a rate that moves a tiny model in them
 
 RUNS = "see that the trainer is built from all of `parts`, and that `data` names the columns that it reads."
 
 
-def trains_on(method: type[Method], layout: str, folder: Path, words: Sequence[str] = ()) -> Run:
+def check_training(method: type[Method], layout: str, folder: Path, words: Sequence[str] = ()) -> Run:
     """Refuse a method that cannot take two updates on a dataset of that layout, which it claims by its ``data``."""
     from alignzoo.train import guards
 
-    with refused_with(method.name, f"training on {layout}", RUNS), undisturbed():
+    with explain_failures(method.name, f"training on {layout}", RUNS), isolate_training():
         run = build(method, layout, folder, [*FAST, "train.max_steps=2", *words])
-        before = guards.fingerprint(run.trainer.model)
+        before = guards.sum_weights(run.trainer.model)
         run.trainer.train()
         guards.check_trained(run.trainer, before)
     return run
 
 
-def trains_an_adapter(method: type[Method], folder: Path, words: Sequence[str] = ()) -> None:
+def check_adapter(method: type[Method], folder: Path, words: Sequence[str] = ()) -> None:
     """Refuse a method that does not train LoRA, or moves the frozen weights below it."""
     import torch
     from peft import PeftModel
 
     fix = 'hand parts.peft_config to the trainer, as the default `trainer_arguments` does under "peft_config".'
-    run = trains_on(method, layouts_for(method.data)[0], folder, ["peft=lora", *words])
+    run = check_training(method, list_layouts(method.data)[0], folder, ["peft=lora", *words])
     if not isinstance(run.trainer.model, PeftModel):
         raise NotConforming(method.name, "peft=lora trains all weights: the trainer's model has no adapter", fix)
-    frozen = {name.replace(".base_layer.", "."): weight for name, weight in _base(run.trainer.model).items()}
+    frozen = {
+        name.replace(".base_layer.", "."): weight for name, weight in _read_base_weights(run.trainer.model).items()
+    }
     moved = [name for name, weight in frozen.items() if name in run.start and not torch.equal(weight, run.start[name])]
     if moved:
         raise NotConforming(method.name, f"peft=lora moves {len(moved)} frozen weights, {moved[0]} first", fix)
 
 
-def _base(model: Any) -> Weights:
+def _read_base_weights(model: Any) -> Weights:
     weights: Weights = model.get_base_model().state_dict()
     return weights
 
 
-def resumes(method: type[Method], folder: Path, words: Sequence[str] = ()) -> None:
+def check_resuming(method: type[Method], folder: Path, words: Sequence[str] = ()) -> None:
     """Refuse a method that, resumed from a checkpoint in the middle, ends with other weights than without a break.
 
     The check is TRL's own ``trainer.train(resume_from_checkpoint=...)``, within one epoch.
@@ -56,9 +58,9 @@ def resumes(method: type[Method], folder: Path, words: Sequence[str] = ()) -> No
     import torch
 
     saving = ["train.max_steps=4", "train.save_strategy=steps", "train.save_steps=2", "train.save_total_limit=2"]
-    layout = layouts_for(method.data)[0]
+    layout = list_layouts(method.data)[0]
     fix = "save with the checkpoint whatever the trainer keeps beside model, optimizer and random state."
-    with refused_with(method.name, "resuming from a checkpoint", fix), undisturbed():
+    with explain_failures(method.name, "resuming from a checkpoint", fix), isolate_training():
         whole = build(method, layout, folder, [*FAST, *saving, *words])
         whole.trainer.train()
         expected = whole.weights
@@ -67,13 +69,11 @@ def resumes(method: type[Method], folder: Path, words: Sequence[str] = ()) -> No
     found = resumed.weights
     apart = [name for name, weight in expected.items() if not torch.equal(weight, found[name])]
     if apart:
-        wrong = (
-            f"resumed after 2 of 4 updates, {len(apart)} weights differ from those without a break, {apart[0]} first"
-        )
+        wrong = f"resumed after 2 of 4 steps, {len(apart)} weights differ from those without a break, {apart[0]} first"
         raise NotConforming(method.name, wrong, fix)
 
 
-def may_be_divided(method: type[Method], folder: Path, words: Sequence[str] = ()) -> str | None:
+def check_division(method: type[Method], folder: Path, words: Sequence[str] = ()) -> str | None:
     """Refuse a method whose ``mean_of_rows`` is not so; return why nothing can be said, or None.
 
     An update by plain gradient descent, in one batch, and row by row as ``train.per_device_batch_tokens`` divides it.
@@ -83,9 +83,9 @@ def may_be_divided(method: type[Method], folder: Path, words: Sequence[str] = ()
     from alignzoo.train.batches import bound_batches
 
     one = ["train.max_steps=1", "train.optim=sgd", "++method.learning_rate=0.1", "train.lr_scheduler_type=constant"]
-    layout = layouts_for(method.data)[0]
+    layout = list_layouts(method.data)[0]
     fix = "let `mean_of_rows` return False where a batch's loss is more than the mean of its rows'."
-    with refused_with(method.name, "dividing an update", fix), undisturbed():
+    with explain_failures(method.name, "dividing a step", fix), isolate_training():
         whole = build(method, layout, folder, [*one, *words])
         if not method.mean_of_rows(whole.inputs.cfg):
             return "mean_of_rows does not say that the loss is the mean of its rows'"
@@ -97,18 +97,18 @@ def may_be_divided(method: type[Method], folder: Path, words: Sequence[str] = ()
     apart = torch.stack([(divided.weights[name] - divided.start[name] - step).norm() for name, step in moved.items()])
     share = float(apart.norm() / torch.stack([step.norm() for step in moved.values()]).norm())
     if not share < 1e-3:
-        wrong = f"an update row by row differs by {share:.1%} from the same rows in one batch"
+        wrong = f"a step row by row differs by {share:.1%} from the same rows in one batch"
         raise NotConforming(method.name, wrong, fix)
     return None
 
 
-def follows_its_equation(method: type[Method]) -> str | None:
+def check_equation(method: type[Method]) -> str | None:
     """Refuse a trainer that computes another loss than ``equation``; return why nothing can be said, or None."""
     from alignzoo.testing.losses.compare import compare, has_equation
 
     if not has_equation(method):
         return "the method gives no equation: see `alignzoo verify-losses`"
-    with refused_with(method.name, "equation", "mend the equation; `verify-losses` runs it alone."):
+    with explain_failures(method.name, "equation", "mend the equation; `verify-losses` runs it alone."):
         found = compare(method)
     if found is None:
         return "the equation does not cover the method's own settings"

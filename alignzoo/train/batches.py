@@ -64,10 +64,10 @@ class TokenBatches:
             return loss
         import torch
 
-        parts = self._divided(inputs.rows)
+        parts = self._split_rows(inputs.rows)
         batches = [self.data_collator(part) for part in parts]
         items = self._get_num_items_in_batch(batches, self.args.device)  # type: ignore[attr-defined]
-        before = {name: len(values) for name, values in self._logged().items()}
+        before = {name: len(values) for name, values in self._get_metrics().items()}
         losses: list[Tensor] = []
         try:
             for part, batch in zip(parts, batches, strict=True):
@@ -87,12 +87,12 @@ class TokenBatches:
             return found
         return found * self._share
 
-    def _divided(self, rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    def _split_rows(self, rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
         """Return the batches; every process has as many, because they wait for each other in each."""
         import torch
 
         shared = hasattr(backbone_of(self.accelerator.unwrap_model(self.model)), "packing")  # type: ignore[attr-defined]
-        parts = divide([lengths(row, shared) for row in rows], self.batch_tokens or 0, padded=not shared)
+        parts = divide([count_tokens(row, shared) for row in rows], self.batch_tokens or 0, padded=not shared)
         count = torch.tensor([len(parts)], device=self.accelerator.device)
         most = int(self.accelerator.gather(count).max())
         while len(parts) < most:
@@ -101,7 +101,7 @@ class TokenBatches:
             parts[largest : largest + 1] = [whole[:half], whole[half:]]
         return [[rows[place] for place in part] for part in parts]
 
-    def _logged(self) -> Mapping[str, list[float]]:
+    def _get_metrics(self) -> Mapping[str, list[float]]:
         """Return what TRL has logged since its last line, a value for each batch."""
         for name in ("_metrics", "_stored_metrics"):
             if hasattr(self, name):
@@ -111,7 +111,7 @@ class TokenBatches:
 
     def _average(self, weights: Sequence[int], before: Mapping[str, int]) -> None:
         """Make one value of those that this update has logged, each row weighing the same."""
-        for name, values in self._logged().items():
+        for name, values in self._get_metrics().items():
             first = before.get(name, 0)
             if len(weights) > 1 and len(values) - first == len(weights):
                 pairs = zip(values[first:], weights, strict=True)
@@ -128,7 +128,7 @@ class Rows:
         return False  # transformers looks for labels and input ids to count, and finds them in the batches
 
 
-def lengths(row: Mapping[str, Any], shared: bool) -> list[int]:
+def count_tokens(row: Mapping[str, Any], shared: bool) -> list[int]:
     """Return the tokens of a row's sequences, or with ``shared`` of its prompt and answers, a prompt once."""
     prompt = len(row.get("prompt_ids") or ())
     answers = [len(ids) for name, ids in row.items() if name.endswith("_ids") and not name.startswith("prompt")]

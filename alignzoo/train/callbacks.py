@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from alignzoo.runs.record import Record
 
 
-def standard_callbacks(checked: Checked, record: Record) -> list[Any]:
+def make_callbacks(checked: Checked, record: Record) -> list[Any]:
     """Return the callbacks of a run, in the order in which they are called."""
     method = checked.method
     return [
@@ -28,11 +28,11 @@ def standard_callbacks(checked: Checked, record: Record) -> list[Any]:
         guards.Finite(),
         guards.RewardsDiffer(),
         ProgressBar(checked.cfg.method.name, method.headline),
-        *plugin_callbacks(checked.cfg),
+        *find_plugin_callbacks(checked.cfg),
     ]
 
 
-def plugin_callbacks(cfg: DictConfig) -> Iterator[TrainerCallback]:
+def find_plugin_callbacks(cfg: DictConfig) -> Iterator[TrainerCallback]:
     """Yield the plugins' callbacks; a plugin that returns something else is left out."""
     for plugin, callback in registry().call("alignzoo_callbacks", cfg=cfg):
         if isinstance(callback, TrainerCallback):

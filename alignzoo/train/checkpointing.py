@@ -29,13 +29,13 @@ class Saving(TrainerCallback):
     Every rank of a distributed run has one, and saves at the same steps.
     """
 
-    def __init__(self, trainer: Any, root: Path, facts: Mapping[str, Any], came: Checkpoint | None) -> None:
+    def __init__(self, trainer: Any, root: Path, facts: Mapping[str, Any], resume_from: Checkpoint | None) -> None:
         """Attach to ``trainer``, whose checkpoints go below ``root``; ``facts`` are sealed into each.
 
-        ``came``: the checkpoint from which ``trainer.train`` is about to go on, if any.
+        ``resume_from``: the checkpoint from which ``trainer.train`` is about to go on, if any.
         """
-        self.trainer, self.root, self.facts, self.came = trainer, root, facts, came
-        self.spent = Spent(came)
+        self.trainer, self.root, self.facts, self.resume_from = trainer, root, facts, resume_from
+        self.before_resume = TimeBeforeResume(resume_from)
         self.longest = 0.0
         # patch: transformers Trainer._save_checkpoint
         self._write, trainer._save_checkpoint = trainer._save_checkpoint, self.save
@@ -47,15 +47,15 @@ class Saving(TrainerCallback):
         trainer.add_callback(self)
 
     @property
-    def main(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that names and removes folders."""
         return bool(self.trainer.is_world_process_zero())
 
-    def room(self) -> float:
+    def estimate_seconds(self) -> float:
         """Return the seconds that the next save may take."""
-        return self.longest or self.needed() / WRITE_SPEED
+        return self.longest or self.estimate_bytes() / WRITE_SPEED
 
-    def needed(self) -> int:
+    def estimate_bytes(self) -> int:
         """Return the bytes of a checkpoint: the last one's, or a guess: trained weights and AdamW's two moments."""
         weights = [weight for weight in self.trainer.model.parameters() if weight.requires_grad]
         guess = sum(weight.numel() * (weight.element_size() + 8) for weight in weights)
@@ -69,9 +69,9 @@ class Saving(TrainerCallback):
         """
         began, trainer = time.monotonic(), self.trainer
         step, scratch = trainer.state.global_step, self.root / checkpoint.UNFINISHED
-        if self.main:
+        if self.is_main:
             shutil.rmtree(scratch, ignore_errors=True)
-            require_space(self.root, self.needed(), f"checkpoint {step}")
+            require_space(self.root, self.estimate_bytes(), f"checkpoint {step}")
             scratch.mkdir(parents=True)
         trainer.accelerator.wait_for_everyone()
         aside = checkpoint.folder_of(scratch, step)
@@ -82,10 +82,10 @@ class Saving(TrainerCallback):
                 self._write(model, trial)
                 save_rest(trainer, aside)
                 trainer.accelerator.wait_for_everyone()
-                if self.main:
+                if self.is_main:
                     self._finish(aside, step)
         except Exception:
-            if self.main:
+            if self.is_main:
                 shutil.rmtree(scratch, ignore_errors=True)  # the part
             raise
         finally:
@@ -99,22 +99,24 @@ class Saving(TrainerCallback):
         if best is not None and (best == target or best.exists()):
             state.best_model_checkpoint = str(best)  # transformers knows the folder aside only
             state.save_to_json(str(aside / STATE))
-        checkpoint.seal(aside, step, {**self.facts, "spent": self.spent.so_far()})
+        checkpoint.seal(aside, step, {**self.facts, "spent": self.before_resume.summarise()})
         put_in_place(aside, target)  # a kill in here leaves the one aside, which `checkpoint.tidy` finds
         shutil.rmtree(aside.parent)
         checkpoint.prune(self.root, self.limit, best)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Bring back what transformers does not, now that it has set up all else; a run may log and save otherwise."""
-        if self.came is not None:
-            load_rest(self.trainer, self.came.folder)
+        if self.resume_from is not None:
+            load_rest(self.trainer, self.resume_from.folder)
             state.compute_steps(args, state.max_steps)
             # patch: transformers Trainer._initial_global_step
             self.trainer._initial_global_step = 0  # the mean loss at the end is that of all updates
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Tell the sampler its epoch: accelerate does not reach it where it skips batches on several processes."""
-        sampler = next((found for found in _samplers(kwargs["train_dataloader"]) if hasattr(found, "set_epoch")), None)
+        sampler = next(
+            (found for found in _list_samplers(kwargs["train_dataloader"]) if hasattr(found, "set_epoch")), None
+        )
         if sampler is not None:
             sampler.set_epoch(int((state.epoch or 0) + 1e-6))
 
@@ -127,24 +129,24 @@ class Saving(TrainerCallback):
 
     def finalize(self, trial: Any, samples: int, start_time: float) -> Any:
         """Count the seconds before the interruptions in the totals that are logged at the end."""
-        return self._end(trial, samples, start_time - self.spent.train_seconds)
+        return self._end(trial, samples, start_time - self.before_resume.train_seconds)
 
 
-class Spent:
+class TimeBeforeResume:
     """What a run spent before the checkpoint from which it goes on, to be added to what it spends now."""
 
-    def __init__(self, came: Checkpoint | None) -> None:
-        before: dict[str, Any] = came.facts["spent"] if came else {"resumed": [], "train_seconds": 0.0}
-        self.resumed: list[int] = before["resumed"] + ([came.step] if came else [])
+    def __init__(self, resume_from: Checkpoint | None) -> None:
+        before: dict[str, Any] = resume_from.facts["spent"] if resume_from else {"resumed": [], "train_seconds": 0.0}
+        self.resumed: list[int] = before["resumed"] + ([resume_from.step] if resume_from else [])
         self.train_seconds: float = before["train_seconds"]
         self.began = time.monotonic()
 
-    def so_far(self) -> dict[str, Any]:
+    def summarise(self) -> dict[str, Any]:
         """Return the updates at which the run went on, and the seconds of training that led to where it is."""
         return {"resumed": self.resumed, "train_seconds": self.train_seconds + time.monotonic() - self.began}
 
 
-def _samplers(loader: Any) -> Iterator[Any]:
+def _list_samplers(loader: Any) -> Iterator[Any]:
     """Yield what a data loader draws its rows from, from the outside in."""
     while loader is not None:
         loader = getattr(loader, "batch_sampler", None) or getattr(loader, "sampler", None)

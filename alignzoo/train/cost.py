@@ -8,13 +8,13 @@ from typing import Any
 from alignzoo.system import memory
 
 
-class Watch:
+class Stopwatch:
     """Adds up the seconds spent inside ``with`` blocks."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Stopwatch:
         self.began = time.perf_counter()
         return self
 
@@ -22,7 +22,7 @@ class Watch:
         self.seconds += time.perf_counter() - self.began
 
 
-def training_flops(model: Any, tokens: int, reference: bool) -> float:
+def estimate_flops(model: Any, tokens: int, reference: bool) -> float:
     """Estimate a training's floating-point operations: 6 a weight and token (Kaplan et al., 2020), 2 for a reference.
 
     ``tokens`` are those trained on, without padding. Sampling, attention's own products and recomputed activations are
@@ -33,7 +33,7 @@ def training_flops(model: Any, tokens: int, reference: bool) -> float:
     return float(tokens * (6 * trained + 4 * frozen + (2 * (trained + frozen) if reference else 0)))
 
 
-def peak_memory(device: str) -> int:
+def read_peak_memory(device: str) -> int:
     """Return the run's peak memory so far, in bytes: the GPU's where there is one, else the process's."""
     if device == "cuda":
         import torch

@@ -99,7 +99,7 @@ class RewardsDiffer(TrainerCallback):
             )
 
 
-def fingerprint(model: Any) -> dict[str, float]:
+def sum_weights(model: Any) -> dict[str, float]:
     """Return a sum of each weight that trains, to tell afterwards whether it moved."""
     return {name: _sum(weight) for name, weight in model.named_parameters() if weight.requires_grad}
 
@@ -123,7 +123,7 @@ def check_trained(trainer: Any, before: dict[str, float]) -> None:
             "training ended without one step: there are fewer rows than one batch needs.\n"
             "Lower train.global_batch_size (for grpo also method.num_generations), or take more rows."
         )
-    after = fingerprint(trainer.model)
+    after = sum_weights(trainer.model)
     broken = [name for name, value in after.items() if not math.isfinite(value)]
     if broken:
         raise UserError(

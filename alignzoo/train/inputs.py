@@ -17,7 +17,7 @@ from alignzoo.evaluate.reward_yardstick import RewardYardstick
 from alignzoo.evaluate.rewards import Rewards, build_configured_rewards
 from alignzoo.evaluate.yardstick import Yardstick
 from alignzoo.models import load, reward_model, start_model
-from alignzoo.plan.updates import Plan, make_plan, mean_length
+from alignzoo.plan.updates import Plan, make_plan, measure_mean_length
 from alignzoo.plugin.method import ModelKind
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError
@@ -25,7 +25,7 @@ from alignzoo.system.libraries import silence_libraries
 from alignzoo.system.process_cache import process_cache
 from alignzoo.train.processes import join_processes
 from alignzoo.train.trainer import build_trainer
-from alignzoo.train.trl_config import trl_config
+from alignzoo.train.trl_config import make_trl_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -100,11 +100,11 @@ class RunInputs:
         """
         return build_configured_rewards(self.cfg, self.method, self.rows, self.data.heldout, self.eos_ids)
 
-    def trl_config(self, folder: Path) -> Any:
+    def make_trl_config(self, folder: Path) -> Any:
         """Return the method's TRL config for a run in ``folder``."""
         weights = self.rewards.weights
         more = {"reward_weights": weights} if self.method.uses_rewards else {}
-        return trl_config(self.checked, folder, self.plan, **more)
+        return make_trl_config(self.checked, folder, self.plan, **more)
 
     def load_model(self, folder: Path | None = None) -> PreTrainedModel:
         """Return the start model, or the one in ``folder``, as the method trains it."""
@@ -114,17 +114,17 @@ class RunInputs:
         return load.load_policy(folder, self.cfg, precision)
 
     def build_trainer(self, args: Any, model: PreTrainedModel, callbacks: Sequence[Any] = ()) -> Any:
-        """Return the trainer of ``model``, whose batches share their prompts; ``args``: from :meth:`trl_config`."""
+        """Return the trainer of ``model``, with shared prompt prefixes; ``args``: from :meth:`make_trl_config`."""
         from alignzoo.models.shared_prefix.patch import share_prefixes
 
         share_prefixes(self.cfg, model)
         heldout = None
         if args.eval_strategy != "no" and len(self.data.heldout):  # asked for by +train.eval_strategy
-            heldout = _converted(self.checked, self.data.heldout, self.data)
+            heldout = _convert_rows(self.checked, self.data.heldout, self.data)
         rewards = self.rewards.functions
         return build_trainer(self.checked, args, model, self.tokenizer, self.rows, heldout, rewards, callbacks)
 
-    def yardstick(self) -> Measuring:
+    def make_yardstick(self) -> Measuring:
         """Return the yardstick for the held-out rows, as pairs where they can be paired."""
         rows = with_pairs(self.data.heldout, self.data.kind)
         if self.trains_reward_model:
@@ -135,28 +135,28 @@ class RunInputs:
         sharing = partial(prefixes_shared, self.cfg)
         return Yardstick(self.cfg.evaluate, rows, self.tokenizer, self.eos_ids, score, sharing)
 
-    def trained_model(self, trainer: Trainer, folder: Path) -> Any:
+    def read_trained_model(self, trainer: Trainer, folder: Path) -> Any:
         """Return what was trained, whole; where processes hold a share of each weight, it is read from ``folder``."""
         if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
             return trainer.model
         ranks.wait()
         with ranks.go_first(ranks.rank() == 0):
-            model = self._saved(folder / "model")
+            model = self._load_saved(folder / "model")
             if ranks.rank() == 0:
                 model.save_pretrained(folder / "model")  # as without shards, which save tied weights twice
         return model
 
-    def _saved(self, folder: Path) -> Any:
+    def _load_saved(self, folder: Path) -> Any:
         device = self.checked.device
         if self.trains_reward_model:
             return self.load_model(folder).to(device).eval()
         return load.load_trained(folder, self.start, self.cfg, device, self.checked.precision)[0]
 
-    def baseline(self, model: PreTrainedModel) -> Any:
+    def place_baseline(self, model: PreTrainedModel) -> Any:
         """Return the model to compare with; ``model`` is the start model, which is loaded already."""
         return (model if self.against == self.start else self.load_model(self.against)).to(self.checked.device)
 
-    def load_baseline(self) -> Callable[[], Any] | None:
+    def make_baseline_loader(self) -> Callable[[], Any] | None:
         """Return what loads the model to compare with; None where it is the trained one without its adapter."""
         if self.checked.adapts and self.against == self.start:
             return None
@@ -177,10 +177,10 @@ def prepare_run(checked: Checked) -> RunInputs:
         start = start_model.start_folder(cfg.model)
         tokenizer = load.load_tokenizer(start, cfg.model)
         eos_ids = load.read_eos_ids(start, tokenizer)
-        data = _prepared(cfg, Tokeniser(tokenizer, eos_ids))
-        rows = _converted(checked, data.train, data)
-    plan = make_plan(checked, rows, mean_length(data.train, "prompt_ids"))
-    against = _against(cfg, start, tokenizer) if method.trains is ModelKind.POLICY else start
+        data = _prepare_rows(cfg, Tokeniser(tokenizer, eos_ids))
+        rows = _convert_rows(checked, data.train, data)
+    plan = make_plan(checked, rows, measure_mean_length(data.train, "prompt_ids"))
+    against = _find_baseline(cfg, start, tokenizer) if method.trains is ModelKind.POLICY else start
     return RunInputs(checked, start, tokenizer, eos_ids, data, rows, plan, against)
 
 
@@ -191,12 +191,12 @@ def _check_hardware(checked: Checked) -> None:
         raise UserError(f"peft={peft.name} needs a CUDA device; this run uses the {device}. Use peft=lora.")
 
 
-def _converted(checked: Checked, rows: Dataset, data: Prepared) -> Dataset:
+def _convert_rows(checked: Checked, rows: Dataset, data: Prepared) -> Dataset:
     """Return ``rows`` in the method's format."""
     return convert(rows, data.kind, checked.method.data, checked.placement.micro_batch, checked.cfg.seed)
 
 
-def _prepared(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
+def _prepare_rows(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
     """Return the prepared rows; the members of a sweep share them, as long as the files stay what they are."""
     if not process_cache().in_sweep:
         return prepare(cfg, tokeniser)
@@ -208,7 +208,7 @@ def _prepared(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
     return replace(data, manifest=data.manifest.copy())
 
 
-def _against(cfg: DictConfig, start: Path, tokenizer: PreTrainedTokenizerBase) -> Path:
+def _find_baseline(cfg: DictConfig, start: Path, tokenizer: PreTrainedTokenizerBase) -> Path:
     """Return the folder of ``evaluate.against``, which may name a run; ``start`` where it is null.
 
     Raises:

@@ -13,7 +13,7 @@ from alignzoo.evaluate.judge import build_configured_judge, judge_lines
 from alignzoo.evaluate.metrics import summarise
 from alignzoo.models import start_model
 from alignzoo.models.shared_prefix.patch import share_prefixes, sharing_ends
-from alignzoo.plan.footprint import planned_peak
+from alignzoo.plan.footprint import plan_peak
 from alignzoo.report.model_card import write_card
 from alignzoo.report.terminal import print_answers, print_plan, print_result
 from alignzoo.report.training_curves import draw_curves
@@ -23,9 +23,9 @@ from alignzoo.system.disk import require_space
 from alignzoo.system.signals import catch_signals
 from alignzoo.train import guards
 from alignzoo.train.batches import bound_batches
-from alignzoo.train.callbacks import standard_callbacks
+from alignzoo.train.callbacks import make_callbacks
 from alignzoo.train.checkpointing import Saving
-from alignzoo.train.cost import Watch, peak_memory, training_flops
+from alignzoo.train.cost import Stopwatch, estimate_flops, read_peak_memory
 from alignzoo.train.inputs import RunInputs, prepare_run
 from alignzoo.train.processes import check_divided
 from alignzoo.train.stop import train_until_stopped
@@ -55,27 +55,30 @@ def train(checked: Checked, record: Record, tracker: Tracker, started: float, re
     found = findings(checked.cfg, inputs.data, stops=False, most=INSPECTED)
     print_plan(inputs.data, checked.method.data, inputs.plan, found)
     judge = build_configured_judge(checked.cfg.judge)
-    args = inputs.trl_config(record.folder)  # before a weight is loaded: TRL may refuse it
+    args = inputs.make_trl_config(record.folder)  # before a weight is loaded: TRL may refuse it
 
-    planned_memory = planned_peak(checked, inputs.start, inputs.data, inputs.rows)
+    planned_memory = plan_peak(checked, inputs.start, inputs.data, inputs.rows)
     model = inputs.load_model()
     require_space(record.folder, model.get_memory_footprint(), "the trained model")
-    yardstick = inputs.yardstick()
-    with Watch() as measuring:
-        before = yardstick.measure_start(inputs.baseline(model), start_model.identity(inputs.against))
+    yardstick = inputs.make_yardstick()
+    with Stopwatch() as measuring:
+        before = yardstick.measure_start(inputs.place_baseline(model), start_model.identity(inputs.against))
 
-    with Watch() as training:
+    with Stopwatch() as training:
         trainer, saving = _train(inputs, args, model, record, started, facts, resume_from)
     record.save_model(trainer, whole=inputs.trains_reward_model)
 
     with measuring:
-        after = yardstick.measure(inputs.trained_model(trainer, record.folder), inputs.load_baseline())
+        after = yardstick.measure(inputs.read_trained_model(trainer, record.folder), inputs.make_baseline_loader())
     if ranks.rank() != 0:  # the main process alone judges, and writes the result
         return
     with ranks.work_alone():
         lines = judge_lines(yardstick.make_lines(before, after), judge)
-    cost = {**_cost(inputs, trainer, saving, training, measuring, started), "planned_memory_bytes": planned_memory}
-    result = {**_begun_with(inputs, yardstick.objective, data), **summarise(lines), "cost": cost}
+    cost = {
+        **_summarise_cost(inputs, trainer, saving, training, measuring, started),
+        "planned_memory_bytes": planned_memory,
+    }
+    result = {**_describe_start(inputs, yardstick.objective, data), **summarise(lines), "cost": cost}
     _write(result, lines, checked, record)
     tracker.summary({**result["after"], **cost})
     print_answers(lines, checked.cfg.evaluate.shown)
@@ -98,43 +101,43 @@ def _train(
         Preempted: the run was told to stop; what it had learned is saved.
     """
     cfg, time_limit = inputs.cfg, inputs.checked.time_limit
-    with catch_signals() as notice, sharing_ends():
+    with catch_signals() as received, sharing_ends():
         transformers.set_seed(cfg.seed)  # TRL makes an adapter's weights before it sets the seed
-        trainer = inputs.build_trainer(args, model, standard_callbacks(inputs.checked, record))
-        share_prefixes(cfg, _reference_of(trainer))
+        trainer = inputs.build_trainer(args, model, make_callbacks(inputs.checked, record))
+        share_prefixes(cfg, _find_reference(trainer))
         bound_batches(cfg, trainer)
         saving = Saving(trainer, record.folder / "checkpoints", facts, resume_from)
         check_divided(cfg, trainer)
-        unmoved = guards.fingerprint(trainer.model)
-        train_until_stopped(trainer, saving, notice, time_limit and started + time_limit)
+        unmoved = guards.sum_weights(trainer.model)
+        train_until_stopped(trainer, saving, received, time_limit and started + time_limit)
         guards.check_trained(trainer, unmoved)
     return trainer, saving
 
 
-def _reference_of(trainer: Any) -> Any:
+def _find_reference(trainer: Any) -> Any:
     """Return the reference model that the trainer holds, out of what a strategy has wrapped it in, or None."""
     reference = getattr(trainer, "ref_model", None)
     return None if reference is None else trainer.accelerator.unwrap_model(reference)
 
 
-def _cost(
-    inputs: RunInputs, trainer: Any, saving: Saving, training: Watch, measuring: Watch, started: float
+def _summarise_cost(
+    inputs: RunInputs, trainer: Any, saving: Saving, training: Stopwatch, measuring: Stopwatch, started: float
 ) -> dict[str, Any]:
     """Return what the run has cost."""
-    before = saving.spent.train_seconds
+    before = saving.before_resume.train_seconds
     return {
         "steps": trainer.state.global_step,
-        "resumed": saving.spent.resumed,
+        "resumed": saving.before_resume.resumed,
         "train_seconds": before + training.seconds,
         "measure_seconds": measuring.seconds,
         "total_seconds": before + time.time() - started,
         "trained_tokens": inputs.plan.tokens,
-        "flops": training_flops(trainer.model, inputs.plan.tokens, inputs.method.needs_reference),
-        "peak_memory_bytes": peak_memory(inputs.checked.device),
+        "flops": estimate_flops(trainer.model, inputs.plan.tokens, inputs.method.needs_reference),
+        "peak_memory_bytes": read_peak_memory(inputs.checked.device),
     }
 
 
-def _begun_with(inputs: RunInputs, objective: str, data: dict[str, str]) -> dict[str, Any]:
+def _describe_start(inputs: RunInputs, objective: str, data: dict[str, str]) -> dict[str, Any]:
     """Return what ``result.json`` says of what the run began with; ``data``: the manifest's fingerprints."""
     return {
         "method": inputs.cfg.method.name,

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from alignzoo.train.checkpointing import Saving
 
 OUT_OF_TIME = 1_000  #: stands for the end of `train.stop_before`, above every signal's number
-CARE = 1.5  #: the next update and the save are given this much more than the longest so far
+SAFETY = 1.5  #: the next update and the save are given this much more than the longest so far
 
 
-class Preempt(TrainerCallback):
+class StopAtStepEnd(TrainerCallback):
     """After a signal on any rank, or shortly before the deadline, all ranks save the same step and stop."""
 
-    def __init__(self, notice: ReceivedSignal, saving: Saving, deadline: float | None) -> None:
+    def __init__(self, received: ReceivedSignal, saving: Saving, deadline: float | None) -> None:
         """``deadline``: when everything must be saved, as ``time.time()`` gives it, or None."""
-        self.notice, self.saving, self.deadline = notice, saving, deadline
+        self.received, self.saving, self.deadline = received, saving, deadline
         self.reason: str | None = None
         """Why the training was stopped, once it is."""
 
@@ -37,19 +37,19 @@ class Preempt(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Stop if any rank has been asked to: a rank that decided for itself would leave the others waiting."""
         self.longest = max(self.longest, time.time() - self.began)
-        asked = agreed(self.notice.signal or self._out_of_time(), args.device)
+        asked = reduce_signal(self.received.signal or self._check_deadline(), args.device)
         if asked:
             self.reason = "train.stop_before" if asked == OUT_OF_TIME else signal.Signals(asked).name
             control.should_save = control.should_training_stop = True
 
-    def _out_of_time(self) -> int:
+    def _check_deadline(self) -> int:
         if self.deadline is None:
             return 0
-        room = CARE * (self.longest + self.saving.room())
+        room = SAFETY * (self.longest + self.saving.estimate_seconds())
         return OUT_OF_TIME if time.time() + room >= self.deadline else 0
 
 
-def agreed(asked: int, device: Any) -> int:
+def reduce_signal(asked: int, device: Any) -> int:
     """Return the largest number of all ranks, the same on each of them."""
     import torch
     import torch.distributed as dist
@@ -61,18 +61,18 @@ def agreed(asked: int, device: Any) -> int:
     return int(largest.item())
 
 
-def train_until_stopped(trainer: Any, saving: Saving, notice: ReceivedSignal, deadline: float | None) -> None:
+def train_until_stopped(trainer: Any, saving: Saving, received: ReceivedSignal, deadline: float | None) -> None:
     """Run ``trainer.train`` from where ``saving`` goes on.
 
     Raises:
         Preempted: it was told to stop; what it had learned is saved.
     """
-    preempt = Preempt(notice, saving, deadline)
+    preempt = StopAtStepEnd(received, saving, deadline)
     trainer.add_callback(preempt)
-    notice.waits = True
-    trainer.train(resume_from_checkpoint=str(saving.came.folder) if saving.came else None)
-    notice.waits = False
-    if preempt.reason or notice.signal:
-        reason = preempt.reason or signal.Signals(notice.signal).name
-        where = f"update {trainer.state.global_step:,} of {trainer.state.max_steps:,}"
+    received.waits = True
+    trainer.train(resume_from_checkpoint=str(saving.resume_from.folder) if saving.resume_from else None)
+    received.waits = False
+    if preempt.reason or received.signal:
+        reason = preempt.reason or signal.Signals(received.signal).name
+        where = f"step {trainer.state.global_step:,} of {trainer.state.max_steps:,}"
         raise Preempted(f"{reason} at {where}", agreed=bool(preempt.reason))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alignzoo.train.batches import TokenBatches
-from alignzoo.train.reference.precompute import KeptReference
+from alignzoo.train.reference.precompute import CachedReference
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -92,6 +92,8 @@ class EpochRepeats:
         yield from self.repeats
 
 
-def takes_token_ids(trainer: type[Any]) -> type[Any]:
+def accept_token_ids(trainer: type[Any]) -> type[Any]:
     """Return ``trainer`` with :class:`TokenRows` and what makes it faster mixed in, under its own name."""
-    return type(trainer.__name__, (TokenRows, KeptReference, TokenBatches, trainer), {"__module__": trainer.__module__})
+    return type(
+        trainer.__name__, (TokenRows, CachedReference, TokenBatches, trainer), {"__module__": trainer.__module__}
+    )

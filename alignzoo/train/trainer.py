@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignzoo.models.adapter import adapter_config
 from alignzoo.plugin.method import TrainParts, import_object
-from alignzoo.train.token_rows import takes_token_ids
+from alignzoo.train.token_rows import accept_token_ids
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from alignzoo.config.checked import Checked
 
 
-def train_parts(
+def collect_parts(
     checked: Checked,
     args: Any,
     model: PreTrainedModel,
@@ -41,7 +41,7 @@ def train_parts(
     return TrainParts(
         cfg=checked.cfg,
         args=args,
-        trainer=takes_token_ids(import_object(checked.method.trainer)),
+        trainer=accept_token_ids(import_object(checked.method.trainer)),
         model=model,
         tokenizer=tokenizer,
         train=rows,
@@ -53,5 +53,5 @@ def train_parts(
 
 
 def build_trainer(checked: Checked, *parts: Any, **more: Any) -> Any:
-    """Return the method's trainer; its arguments are those of :func:`train_parts`."""
-    return checked.method().build_trainer(train_parts(checked, *parts, **more))
+    """Return the method's trainer; its arguments are those of :func:`collect_parts`."""
+    return checked.method().build_trainer(collect_parts(checked, *parts, **more))

@@ -16,27 +16,27 @@ if TYPE_CHECKING:
     from alignzoo.plan.updates import Plan
 
 
-def trl_config(checked: Checked, folder: Path, plan: Plan | None = None, **more: Any) -> Any:
-    """Return ``method.config``, filled with :func:`trl_arguments` and ``more``.
+def make_trl_config(checked: Checked, folder: Path, plan: Plan | None = None, **more: Any) -> Any:
+    """Return ``method.config``, filled with :func:`make_trl_arguments` and ``more``.
 
     Raises:
         UserError: TRL or transformers refuses a value.
     """
     spec = checked.method.config
     try:
-        return import_object(spec)(**trl_arguments(checked, folder, plan) | more)
+        return import_object(spec)(**make_trl_arguments(checked, folder, plan) | more)
     except (ValueError, TypeError, NotImplementedError) as error:
         name = spec.split(":")[1]
         raise UserError(f"method and train: {name} refuses its values: {' '.join(str(error).split())}") from error
 
 
-def trl_arguments(checked: Checked, folder: Path, plan: Plan | None = None) -> dict[str, Any]:
+def make_trl_arguments(checked: Checked, folder: Path, plan: Plan | None = None) -> dict[str, Any]:
     """Return the arguments for ``method.config`` of a run in ``folder``.
 
     A ``plan`` bounds the run where ``train.budget`` does, and says how many steps a share of them is.
     """
     fields = read_config_fields(checked.method.config)
-    arguments = _derived(checked, folder)
+    arguments = _derive_arguments(checked, folder)
     known: dict[str, Any] = {key: value for key, value in arguments.items() if not fields or key in fields}
     known |= to_plain(checked.cfg.strategy.args)
     chosen = {**trl_items(checked.cfg, "train", checked.method), **trl_items(checked.cfg, "method", checked.method)}
@@ -48,7 +48,7 @@ def trl_arguments(checked: Checked, folder: Path, plan: Plan | None = None) -> d
     return known | chosen | ({"max_steps": plan.bound} if plan.bound > 0 else {})
 
 
-def _derived(checked: Checked, folder: Path) -> dict[str, Any]:
+def _derive_arguments(checked: Checked, folder: Path) -> dict[str, Any]:
     """Return TRL's arguments that follow from alignzoo's own keys; not every method's config has them all."""
     cfg, device, placement = checked.cfg, checked.device, checked.placement
     checkpointing = cfg.train.gradient_checkpointing

@@ -31,7 +31,7 @@ def test_the_second_sweep_makes_no_reference_pass(tmp_path: Path, cache: Path) -
 
 
 def test_a_pass_of_trls_own_is_counted_too(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("alignzoo.train.reference.precompute._plain", lambda trainer: False)
+    monkeypatch.setattr("alignzoo.train.reference.precompute._is_trl_pass", lambda trainer: False)
     with scratch(), count_sequences() as sequences:
         assert run(tmp_path / "trls", *WORDS).code == 0
     assert sum(sequences) >= 8

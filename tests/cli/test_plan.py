@@ -29,9 +29,9 @@ def test_a_table_of_strategies_and_adapters(capsys: pytest.CaptureFixture[str]) 
     assert rows["ddp"][1:3] == ["(this", "run)"], "the strategy auto, on several devices"
     assert rows["single"].count("fits") == 3
     assert rows["zero3"][-1] == "-", "weights in 4 bits are not divided"
-    assert "dpo, bf16 on 8 x cuda of 80 GiB, 1 batch(es) of 2 sequences of 64 tokens an update" in out
+    assert "dpo, bf16 on 8 x cuda of 80 GiB, 1 batch(es) of 2 sequences of 64 tokens per step" in out
     assert "note: 8 devices need a train.global_batch_size that is a multiple of 8; it is 4." in out
-    assert "s an update, at half of 400.00 TFLOP/s, as given" in out
+    assert "s per step, at half of 400.00 TFLOP/s, as given" in out
 
 
 def test_the_chosen_strategy_is_taken_apart(capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,7 +82,7 @@ def test_this_machine_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
 def test_with_the_data_the_plan_of_updates_is_shown_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["plan", *TINY, "train.max_length=1024", "dataset.rows=8", "--data", "--memory", "80"]) == 0
     out = capsys.readouterr().out
-    assert "plan: 8 rows, 2 updates, 16 sequences, " in out
+    assert "plan: 8 rows, 2 steps, 16 sequences, " in out
     assert "sequences of 1,024 tokens" not in out
 
 

@@ -17,7 +17,7 @@ from repository import ROOT
 from alignzoo import UserError
 from alignzoo.config import check, keys
 from alignzoo.plugin.registry import registry
-from alignzoo.train.trl_config import trl_arguments
+from alignzoo.train.trl_config import make_trl_arguments
 
 METHODS = ("dpo", "grpo", "ipo", "kto", "orpo", "reward", "rloo", "sft")
 
@@ -273,7 +273,7 @@ def test_a_learning_rate_far_from_the_published_is_warned_of(
 def arguments(cfg: DictConfig, folder: Path, device: str = "cpu", precision: str = "fp32") -> dict[str, Any]:
     checked = check.check(cfg)
     vars(checked).update(device=device, precision=precision)  # as on a machine that has them
-    return trl_arguments(checked, folder)
+    return make_trl_arguments(checked, folder)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from alignzoo.data.tokenise import Tokeniser
 from alignzoo.models.load import load_policy, load_tokenizer
 from alignzoo.system.libraries import silence_libraries
 from alignzoo.train.trainer import build_trainer
-from alignzoo.train.trl_config import trl_config
+from alignzoo.train.trl_config import make_trl_config
 
 METHODS = ("dpo", "ipo", "orpo", "kto", "sft")
 
@@ -460,7 +460,7 @@ def trained(
         data = prepare(cfg, Tokeniser(tokenizer, []))
         trainer_ = build_trainer(
             checked,
-            trl_config(checked, tmp_path),
+            make_trl_config(checked, tmp_path),
             load_policy(start, cfg, "fp32"),
             tokenizer,
             convert(data.train, data.kind, checked.method.data, cfg.train.per_device_batch_size, cfg.seed),

@@ -42,17 +42,17 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_a_member_gets_a_gpu_for_each_process_or_an_equal_share(
     wanted: Any, found: int, others: int, expected: int
 ) -> None:
-    assert gpu_pool.share(wanted, found, others) == expected
+    assert gpu_pool.count_gpus_per_job(wanted, found, others) == expected
 
 
 def test_more_gpus_than_there_are_is_refused() -> None:
     with pytest.raises(UserError, match=r"strategy\.processes=5: there are 4 GPUs here\. Take fewer"):
-        gpu_pool.share(5, 4, 2)
+        gpu_pool.count_gpus_per_job(5, 4, 2)
 
 
 @pytest.mark.parametrize(("jobs", "expected"), [(2, 2), (1, 1), (-1, 16), (-2, 15), (-99, 1)])
 def test_joblib_counts_from_all_cores(jobs: int, expected: int) -> None:
-    assert gpu_pool.side_by_side(joblib(jobs), cores=16) == expected
+    assert gpu_pool.count_parallel_jobs(joblib(jobs), cores=16) == expected
 
 
 def test_one_member_at_a_time_has_every_gpu(compose_config: Composed) -> None:
@@ -80,7 +80,7 @@ def test_members_side_by_side_see_their_own_gpus_alone(
         assert apart
         assert os.environ[gpu_pool.VISIBLE] == first
     assert os.environ.get(gpu_pool.VISIBLE) == before
-    with gpu_pool.kept(names, 2), gpu_pool.reserve_gpus(cfg, joblib(2)):
+    with gpu_pool.lock_gpus(names, 2), gpu_pool.reserve_gpus(cfg, joblib(2)):
         assert os.environ[gpu_pool.VISIBLE] == second
 
 
@@ -91,7 +91,7 @@ def test_no_gpu_is_two_members_at_once_and_all_get_theirs() -> None:
     guard = threading.Lock()
 
     def member(count: int) -> int:
-        with gpu_pool.kept(["0", "1", "2", "3"], count) as mine:
+        with gpu_pool.lock_gpus(["0", "1", "2", "3"], count) as mine:
             with guard:
                 held.update(mine)
                 most.update({name: max(0, held[name] - most[name]) for name in mine})
@@ -120,4 +120,4 @@ def test_no_gpu_is_two_members_at_once_and_all_get_theirs() -> None:
 def test_a_member_on_ray_reserves_what_its_processes_need(
     processes: Any, device: str, gpus: list[int], expected: dict[str, int]
 ) -> None:
-    assert ray_cluster.needs(processes, device, gpus) == expected
+    assert ray_cluster.choose_resources(processes, device, gpus) == expected

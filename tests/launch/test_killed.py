@@ -63,7 +63,7 @@ def test_a_signal_saves_and_tells_how_to_go_on(whole: Path, tmp_path: Path) -> N
     started.kill(signal.SIGTERM)
     assert started.ends() == EXIT_CODE, started.said
     (saved,) = folder.glob("checkpoints/checkpoint-*")
-    assert f"alignzoo: stopped by SIGTERM at update {saved.name.split('-')[1]} of 16. To go on:" in started.said
+    assert f"alignzoo: stopped by SIGTERM at step {saved.name.split('-')[1]} of 16. To resume:" in started.said
     assert f"    python -m alignzoo {' '.join(words)} hydra.run.dir={folder} resume=auto\n" in started.said
     assert not (folder / "result.json").exists()
     last = Started(folder, *words)

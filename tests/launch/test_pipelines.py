@@ -147,7 +147,7 @@ def test_other_settings_than_a_finished_stages_are_refused(rlhf: Outcome) -> Non
             "pipeline stage dpo: peft=loro: no such",
         ),
         (("+pipeline=sft_dpo", "method.beta=1"), "method.beta=1: each stage has its own method"),
-        (("+pipeline=sft_dpo", "~pipeline.stages.sft"), "pipeline stage dpo: start=sft is no stage before it"),
+        (("+pipeline=sft_dpo", "~pipeline.stages.sft"), "pipeline stage dpo: start=sft is not an earlier stage"),
     ],
 )
 def test_a_mistake_in_a_later_stage_is_told_before_the_first_trains(
@@ -183,7 +183,7 @@ def test_a_pipeline_that_is_told_to_stop_goes_on_in_the_middle_of_a_stage(
     words = ("+pipeline=sft_dpo", *FAST)
     done = run(tmp_path / "pipe", *words)
     assert done.code == EXIT_CODE
-    said = f"alignzoo: stopped by SIGTERM at update 1 of 2. To go on:\n    python -m alignzoo {shlex.join(words)} "
+    said = f"alignzoo: stopped by SIGTERM at step 1 of 2. To resume:\n    python -m alignzoo {shlex.join(words)} "
     assert done.err == f"{said}hydra.run.dir={tmp_path / 'pipe'} resume=auto\n"
     monkeypatch.delenv("STOPS")
     done = run(tmp_path / "pipe", *words, "resume=auto")

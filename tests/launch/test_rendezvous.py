@@ -35,11 +35,11 @@ def test_a_scheduler_names_the_first_machine(
         monkeypatch.setenv(name, value.format(rank=rank))
     cfg = compose_config(*SEVERAL)
     check_strategy(check(cfg))
-    found: dict[str, Any] = rendezvous.point()
+    found: dict[str, Any] = rendezvous.read_rendezvous()
     assert (found["rdzv_endpoint"], found["rdzv_configs"]) == (place, {"is_host": rank == 0})
 
 
 def test_nobody_names_one(compose_config: Composed) -> None:
-    assert not rendezvous.named()
+    assert not rendezvous.is_in_environment()
     with pytest.raises(UserError, match=r"add strategy\.rendezvous=HOST:PORT"):
         check_strategy(check(compose_config(*SEVERAL)))

@@ -18,9 +18,9 @@ from alignzoo.system.signals import EXIT_CODE, Preempted
 
 def test_each_rank_of_a_machine_is_started_again_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = tmp_path / "job.yaml"
-    assert [restarts.started_again(job) for _ in range(3)] == [False, True, True]
+    assert [restarts.mark_started(job) for _ in range(3)] == [False, True, True]
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert not restarts.started_again(job)
+    assert not restarts.mark_started(job)
 
 
 @pytest.mark.parametrize("kind", [UserError, InUse, Refused, Preempted])

@@ -126,7 +126,7 @@ def test_divided_weights_go_on_where_they_stopped(
     words = [f"method={method}", *SETTING, f"strategy={strategy}", "strategy.processes=2", "hydra.run.dir=run"]
     stopped = alignzoo(*words, **variables, STOP="tell:1")
     assert stopped.returncode == signals.EXIT_CODE, stopped.stderr
-    assert "alignzoo: stopped by SIGUSR1 at update 2 of 4. To go on:" in stopped.stderr
+    assert "alignzoo: stopped by SIGUSR1 at step 2 of 4. To resume:" in stopped.stderr
     done = alignzoo(*words, "resume=auto", **variables)
     assert done.returncode == 0, done.stderr
     run, other = tmp_path / "run", single(method)
@@ -242,7 +242,7 @@ def test_a_signal_ends_everything(
 
 def test_the_launcher_hears_what_a_run_listens_to(compose_config: Callable[..., Any]) -> None:
     """Its own default leaves out SIGUSR1 and SIGUSR2, by which Slurm warns."""
-    heard = elastic._config(compose_config(*TWO), "scratch").signals_to_handle.split(",")
+    heard = elastic._make_launch_config(compose_config(*TWO), "scratch").signals_to_handle.split(",")
     assert {number.name for number in signals.SIGNALS} <= set(heard)
 
 

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from alignzoo import UserError
 from alignzoo.launch import pipeline
-from alignzoo.launch.stages import Stage, read_stages, settings_of, shared_words, stage_words
+from alignzoo.launch.stages import Stage, make_stage_words, read_stages, select_settings, select_shared_words
 
 FOLDER = Path("pipe")
 MODEL = OmegaConf.create({"name": "bundled", "path": None, "revision": None, "wheel": "w==1", "gguf_file": "a.gguf"})
@@ -29,7 +29,7 @@ def test_stages_are_read_in_their_order() -> None:
     )
     assert (first.folder, first.overrides) == (FOLDER / "1-sft", ("train.max_steps=2",))
     assert (scorer.folder, scorer.start, scorer.trains) == (FOLDER / "2-scorer", "sft", "reward model")
-    assert (last.folder, last.reward, last.finished) == (FOLDER / "3-policy", "scorer", False)
+    assert (last.folder, last.reward, last.is_finished) == (FOLDER / "3-policy", "scorer", False)
 
 
 SFT = {"method": "sft"}
@@ -43,7 +43,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         "another: pipeline.stages.one.method=METHOD.",
     ),
     "a name that is no folder's": ({"a/b": {"method": "sft"}}, "pipeline stage a/b: its name is also its folder's"),
-    "an unknown key": ({"one": {"method": "sft", "begin": "x"}}, "pipeline stage one: nothing reads begin."),
+    "an unknown key": ({"one": {"method": "sft", "begin": "x"}}, "pipeline stage one: unknown key begin."),
     "a wrong type": ({"one": {"method": "sft", "start": 1}}, "pipeline stage one: start=1 takes str or null."),
     "words that are no list": (
         {"one": {"method": "sft", "overrides": "a=1"}},
@@ -51,9 +51,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a later start": (
         {"one": {"method": "dpo", "start": "two"}, "two": SFT},
-        "pipeline stage one: start=two is no stage",
+        "pipeline stage one: start=two is not an earlier stage",
     ),
-    "itself as start": ({"one": {"method": "dpo", "start": "one"}}, "pipeline stage one: start=one is no stage before"),
+    "itself as start": (
+        {"one": {"method": "dpo", "start": "one"}},
+        "pipeline stage one: start=one is not an earlier stage",
+    ),
     "a reward model as start": (
         {"one": {"method": "reward"}, "two": {"method": "dpo", "start": "one"}},
         "pipeline stage two: start=one needs a policy, and method=reward trains another model.",
@@ -64,7 +67,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an override without value": (
         {"one": {"method": "sft", "overrides": ["train.max_steps"]}},
-        "pipeline stage one: its override 'train.max_steps' is no key=value.",
+        "pipeline stage one: its override 'train.max_steps' is not key=value.",
     ),
     "an override of the method": (
         {"one": {"method": "sft", "overrides": ["method=dpo"]}},
@@ -94,12 +97,12 @@ def test_every_policy_is_measured_against_where_the_chain_begins(tmp_path: Path)
         Stage("ipo", tmp_path / "3-ipo", "ipo", start="dpo"),
         Stage("scorer", tmp_path / "4-scorer", "reward", start="ipo"),
     ]
-    expected = [pipeline._expected(stage, stages).get("evaluate.against") for stage in stages]
+    expected = [pipeline._list_inputs(stage, stages).get("evaluate.against") for stage in stages]
     assert expected == [None, *[tmp_path / "1-sft" / "model"] * 2, None]
     for stage, start in zip(stages, ("tiny", "1-sft/model", "2-dpo/model", "3-ipo/model"), strict=True):
         (stage.folder / "model").mkdir(parents=True)
         (stage.folder / "result.json").write_text(json.dumps({"start": {"folder": start}}))
-    handed = [pipeline._handed(stage, stages) for stage in stages]
+    handed = [pipeline._make_inputs(stage, stages) for stage in stages]
     assert [found.get("evaluate.against") for found in handed] == [None, Path("tiny"), Path("tiny"), None]
     assert [found.get("model.path") for found in handed[1:]] == [stage.folder / "model" for stage in stages[:3]]
 
@@ -111,25 +114,25 @@ def test_a_pipeline_without_stages_is_refused() -> None:
 
 def test_words_of_the_command_are_shared_but_the_pipelines_own() -> None:
     words = ["+pipeline=rlhf", "seed=1", "pipeline.stages.ppo.method=rloo", "~pipeline.stages.sft", "model=tiny"]
-    assert shared_words(words) == ["seed=1", "model=tiny"]
+    assert select_shared_words(words) == ["seed=1", "model=tiny"]
 
 
 @pytest.mark.parametrize("word", ["method=dpo", "method.beta=0.3", "+method.ld_alpha=0.5"])
 def test_the_method_belongs_to_a_stage(word: str) -> None:
     with pytest.raises(UserError, match=r"each stage has its own method: 'pipeline.stages.STAGE.overrides="):
-        shared_words([word])
+        select_shared_words([word])
 
 
 def test_a_stages_own_words_replace_shared_ones() -> None:
     stage = Stage("a", FOLDER, "sft", overrides=("train.max_steps=2", "dataset=hh"))
-    words = stage_words(stage, ["seed=1", "dataset=concise", "train.max_steps=5"], MODEL, {})
+    words = make_stage_words(stage, ["seed=1", "dataset=concise", "train.max_steps=5"], MODEL, {})
     assert words == ["seed=1", "method=sft", "train.max_steps=2", "dataset=hh"]
 
 
 def test_a_model_that_is_handed_on_comes_from_nowhere_else() -> None:
     stage = Stage("b", FOLDER, "grpo", start="a", reward="r")
     handed = {"model.path": Path("it's/model"), "reward.model.path": Path("r/model")}
-    words = stage_words(stage, ["model=bundled", "reward=length"], MODEL, handed)
+    words = make_stage_words(stage, ["model=bundled", "reward=length"], MODEL, handed)
     assert words == [
         *("model=bundled", "method=grpo", "model.gguf_file=null", "model.wheel=null", "reward=model"),
         *("model.path='it\\'s/model'", "reward.model.path='r/model'"),
@@ -138,4 +141,4 @@ def test_a_model_that_is_handed_on_comes_from_nowhere_else() -> None:
 
 def test_settings_do_not_depend_on_where_models_lie() -> None:
     one = ["model.path=a/model", "seed=1", "evaluate.against=x", "reward.model.path=r"]
-    assert settings_of(one) == settings_of(["seed=1", "model.path=b/model"]) == ["seed=1"]
+    assert select_settings(one) == select_settings(["seed=1", "model.path=b/model"]) == ["seed=1"]

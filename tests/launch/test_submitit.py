@@ -23,20 +23,20 @@ def queued(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     signal.signal(signal.SIGUSR2, before)
 
 
-@pytest.mark.parametrize("reason", ["SIGUSR1 at update 3 of 6", "train.stop_before at update 3 of 6"])
+@pytest.mark.parametrize("reason", ["SIGUSR1 at step 3 of 6", "train.stop_before at step 3 of 6"])
 def test_a_member_that_was_told_to_stop_is_queued_again(queued: list[int], reason: str) -> None:
-    submitit.queue_again(reason)
+    submitit.requeue(reason)
     assert queued == [signal.SIGUSR2]
 
 
 def test_a_member_that_was_cancelled_is_not(queued: list[int]) -> None:
-    submitit.queue_again("SIGTERM at update 3 of 6")
+    submitit.requeue("SIGTERM at step 3 of 6")
     assert queued == []
 
 
 def test_other_runs_are_not(queued: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SUBMITIT_EXECUTOR")
-    submitit.queue_again("SIGUSR1 at update 3 of 6")
+    submitit.requeue("SIGUSR1 at step 3 of 6")
     assert queued == []
 
 
@@ -45,5 +45,5 @@ def test_a_member_that_timed_out_too_often_ends(queued: list[int], capsys: pytes
         raise RuntimeError("Job not requeued because: timed-out too many times.")
 
     signal.signal(signal.SIGUSR2, refuse)
-    submitit.queue_again("SIGUSR2 at update 3 of 6")
+    submitit.requeue("SIGUSR2 at step 3 of 6")
     assert "timed-out too many times" in capsys.readouterr().err

@@ -50,7 +50,7 @@ def test_a_second_backward_pass_adds_to_the_first_gradients() -> None:
 
 
 def test_what_is_made_unseen_counts_only_while_it_stays() -> None:
-    with LiveBytes() as live, live.unseen():
+    with LiveBytes() as live, live.ignore_peak():
         kept, lost = floats(), [floats() for _ in range(9)]
         del lost
     assert live.peak() == (KILO, 0)

@@ -9,11 +9,11 @@ import pytest
 from omegaconf import DictConfig
 
 from alignzoo.config.check import check
-from alignzoo.plan.footprint import passes_of
-from alignzoo.plan.packed import Spread, spreads
+from alignzoo.plan.footprint import make_passes
+from alignzoo.plan.packed import Spread, measure_spreads
 from alignzoo.plan.passes import Size
-from alignzoo.plan.skeleton import model_config
-from alignzoo.plan.workload import read_lengths, workload
+from alignzoo.plan.skeleton import load_model_config
+from alignzoo.plan.workload import make_workload, read_lengths
 from alignzoo.plugin import registry
 from alignzoo.train.inputs import prepare_run
 
@@ -35,7 +35,7 @@ def test_tokens_and_labels_of_real_rows(method: str, compose_config: Compose) ->
     cfg = compose_config(f"method={method}", *TINY)
     of = registry.registry().method(method)
     rows = prepare_run(check(cfg)).rows
-    found = spreads(of, rows)
+    found = measure_spreads(of, rows)
     columns = {
         "dpo": (("prompt_ids", "chosen_ids", "rejected_ids"), ("chosen_ids", "rejected_ids")),
         "orpo": (("prompt_ids", "chosen_ids", "rejected_ids"),) * 2,
@@ -60,9 +60,9 @@ def test_a_batch_is_packed_where_the_run_would(
     cfg = compose_config(*TINY, f"speed.shared_prefix={choice}")
     of = registry.registry().method("dpo")
     inputs = prepare_run(check(cfg))
-    work = workload(cfg, of, read_lengths(inputs.checked, inputs.data, inputs.rows), devices=1)
+    work = make_workload(cfg, of, read_lengths(inputs.checked, inputs.data, inputs.rows), devices=1)
     work = replace(work, train=Size(4, 40, packed=60, scored=50))
-    found = passes_of(cfg, of, model_config(cfg.model), work, device, "fp32", cfg.peft).work.train
+    found = make_passes(cfg, of, load_model_config(cfg.model), work, device, "fp32", cfg.peft).work.train
     assert (found.packed, found.scored) == (packed, scored)
 
 
@@ -70,6 +70,6 @@ def test_a_batch_is_left_where_packing_would_not_pay(compose_config: Compose) ->
     cfg = compose_config(*TINY)
     of = registry.registry().method("dpo")
     inputs = prepare_run(check(cfg))
-    work = workload(cfg, of, read_lengths(inputs.checked, inputs.data, inputs.rows), devices=1)
+    work = make_workload(cfg, of, read_lengths(inputs.checked, inputs.data, inputs.rows), devices=1)
     work = replace(work, train=Size(4, 40, packed=159, scored=50))
-    assert passes_of(cfg, of, model_config(cfg.model), work, "cpu", "fp32", cfg.peft).work.train.packed is None
+    assert make_passes(cfg, of, load_model_config(cfg.model), work, "cpu", "fp32", cfg.peft).work.train.packed is None

@@ -17,15 +17,15 @@ from inprocess import run
 from omegaconf import DictConfig
 
 from alignzoo.config.check import check
-from alignzoo.plan.footprint import passes_of, planned_peak
+from alignzoo.plan.footprint import make_passes, plan_peak
 from alignzoo.plan.live_bytes import LiveBytes
-from alignzoo.plan.phases import phases
+from alignzoo.plan.phases import list_phases
 from alignzoo.plan.sharding import SHARDINGS
-from alignzoo.plan.skeleton import model_config
-from alignzoo.plan.workload import read_lengths, workload
+from alignzoo.plan.skeleton import load_model_config
+from alignzoo.plan.workload import make_workload, read_lengths
 from alignzoo.runs.record import Record
 from alignzoo.system import memory
-from alignzoo.train.callbacks import standard_callbacks
+from alignzoo.train.callbacks import make_callbacks
 from alignzoo.train.inputs import prepare_run
 
 Compose = Callable[..., DictConfig]
@@ -46,14 +46,14 @@ def held(cfg: DictConfig, folder: Path) -> tuple[int, int]:
     """Train; return the bytes that were alive at once beside the weights, and those that were planned."""
     inputs = prepare_run(check(cfg))
     checked, method = inputs.checked, inputs.method
-    args = inputs.trl_config(folder)
-    trainer = inputs.build_trainer(args, inputs.load_model(), standard_callbacks(checked, Record(folder)))
+    args = inputs.make_trl_config(folder)
+    trainer = inputs.build_trainer(args, inputs.load_model(), make_callbacks(checked, Record(folder)))
     with LiveBytes(trainer.model) as live:
         trainer.train()
-    work = workload(cfg, method, read_lengths(checked, inputs.data, inputs.rows), devices=1)
-    passes = passes_of(cfg, method, model_config(cfg.model), work, "cpu", checked.precision, cfg.peft)
+    work = make_workload(cfg, method, read_lengths(checked, inputs.data, inputs.rows), devices=1)
+    passes = make_passes(cfg, method, load_model_config(cfg.model), work, "cpu", checked.precision, cfg.peft)
     there = ("weights", "reference", "start model", "freed gradients", "gaps")
-    found = phases(passes, SHARDINGS["single"])
+    found = list_phases(passes, SHARDINGS["single"])
     in_training = [phase for phase in found if phase.name in ("sampling", "training", "update")]
     planned = max(sum(size for name, size in phase.held.items() if name not in there) for phase in in_training)
     return sum(live.peak()), planned
@@ -91,10 +91,10 @@ def test_a_model_that_cannot_be_followed_stops_no_run(
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("data-dependent")
 
-    monkeypatch.setattr("alignzoo.plan.skeleton.skeleton", broken)
+    monkeypatch.setattr("alignzoo.plan.skeleton.build_skeleton", broken)
     cfg = compose_config("model=tiny", "dataset.rows=8")
     inputs = prepare_run(check(cfg))
-    assert planned_peak(inputs.checked, inputs.start, inputs.data, inputs.rows) is None
+    assert plan_peak(inputs.checked, inputs.start, inputs.data, inputs.rows) is None
     assert "cannot be planned: RuntimeError: data-dependent" in caplog.text
 
 
@@ -108,14 +108,14 @@ def test_a_plan_leaves_out_what_was_freed_before_it(compose_config: Compose) -> 
     cfg = compose_config("model=tiny", "dataset.rows=8", "strategy.device=cpu")
     inputs = prepare_run(check(cfg))
     planned = (inputs.checked, inputs.start, inputs.data, inputs.rows)
-    first = planned_peak(*planned)
+    first = plan_peak(*planned)
     freed = [bytearray(64_000) for _ in range(4_000)]  # each in the C library's heap, with one above it
     kept = bytearray(64_000)
     for block in freed:
         block[::4096] = b"x" * len(block[::4096])
     del block, freed
     assert first is not None
-    assert planned_peak(*planned) == pytest.approx(first, abs=100e6)
+    assert plan_peak(*planned) == pytest.approx(first, abs=100e6)
     assert kept
 
 

@@ -12,9 +12,9 @@ from omegaconf import DictConfig
 
 from alignzoo.plan.live_bytes import LiveBytes
 from alignzoo.plan.passes import Settings, Size
-from alignzoo.plan.phases import Holding, Passes, Phase, Workload, phases
-from alignzoo.plan.sharding import SHARDINGS, sharding_of
-from alignzoo.plan.skeleton import skeleton
+from alignzoo.plan.phases import Holding, Passes, Phase, Workload, list_phases
+from alignzoo.plan.sharding import SHARDINGS, find_sharding
+from alignzoo.plan.skeleton import build_skeleton
 
 Compose = Callable[..., DictConfig]
 
@@ -38,7 +38,7 @@ def passes(cfg: DictConfig, layers: int = 2, **changes: Any) -> Passes:
     settings = Settings(**{key: changes.get(key, value) for key, value in made.items()})  # type: ignore[arg-type]
     holding = Holding(**{key: changes.get(key, value) for key, value in holds.items()})
     work = Workload(TRAIN, changes.get("sample"), 20, SCORE, ANSWER, 20, 1)
-    return Passes(skeleton(config, cfg, "fp32", cfg.peft), work, settings, holding)
+    return Passes(build_skeleton(config, cfg, "fp32", cfg.peft), work, settings, holding)
 
 
 def named(found: list[Phase]) -> dict[str, dict[str, int]]:
@@ -47,7 +47,7 @@ def named(found: list[Phase]) -> dict[str, dict[str, int]]:
 
 def test_a_small_llama_by_hand(compose_config: Compose) -> None:
     made = passes(compose_config("model=tiny"))
-    held = named(phases(made, SHARDINGS["single"]))
+    held = named(list_phases(made, SHARDINGS["single"]))
     weights = made.skeleton.weight_bytes
     assert 4 * COUNT <= weights <= 4 * COUNT + 1000, "and a few numbers for positions"
     assert held["update"]["optimizer"] == 8 * COUNT
@@ -60,7 +60,7 @@ def test_a_small_llama_by_hand(compose_config: Compose) -> None:
     assert training["logits"] <= 5 * logits
     measured = held["measuring"]["logits"]
     assert 4 * SCORE.positions * VOCABULARY <= measured <= 1.5 * 4 * SCORE.positions * VOCABULARY
-    kl = next(phase.held for phase in phases(made, SHARDINGS["single"]) if phase.name == "measuring the KL")
+    kl = next(phase.held for phase in list_phases(made, SHARDINGS["single"]) if phase.name == "measuring the KL")
     assert kl["start model"] == weights
     assert kl["logits"] >= 2 * 4 * ANSWER.positions * VOCABULARY
 
@@ -83,16 +83,16 @@ def test_checkpointing_keeps_one_input_a_layer(compose_config: Compose) -> None:
 
 def test_chunks_on_a_gpu_take_less_than_all_logits(compose_config: Compose) -> None:
     cfg = compose_config("model=tiny")
-    whole = named(phases(passes(cfg, device="cuda"), SHARDINGS["single"]))["training"]["logits"]
+    whole = named(list_phases(passes(cfg, device="cuda"), SHARDINGS["single"]))["training"]["logits"]
     made = passes(cfg, device="cuda", whole_logits=False)
     assert made.training.flops > 0.9 * passes(cfg, device="cuda").training.flops, "the kernel's are counted too"
     tile = 4 * (TRAIN.positions - TRAIN.sequences) * 32768
-    assert named(phases(made, SHARDINGS["single"]))["training"]["logits"] >= tile > whole
+    assert named(list_phases(made, SHARDINGS["single"]))["training"]["logits"] >= tile > whole
 
 
 def test_an_adapter_has_no_second_model(compose_config: Compose) -> None:
     made = passes(compose_config("model=tiny", "peft=lora"))
-    held = named(phases(made, SHARDINGS["single"]))
+    held = named(list_phases(made, SHARDINGS["single"]))
     assert held["measuring the KL"]["start model"] == 0
     assert held["update"]["gradients"] == 4 * made.skeleton.trained < COUNT
 
@@ -100,13 +100,13 @@ def test_an_adapter_has_no_second_model(compose_config: Compose) -> None:
 def test_a_reference_in_memory_is_another_model(compose_config: Compose) -> None:
     cfg = compose_config("model=tiny")
     without, holding = (passes(cfg, reference=reference) for reference in (False, True))
-    more = [sum(named(phases(made, SHARDINGS["single"]))["training"].values()) for made in (without, holding)]
+    more = [sum(named(list_phases(made, SHARDINGS["single"]))["training"].values()) for made in (without, holding)]
     assert more[1] - more[0] == without.skeleton.weight_bytes
 
 
 def test_a_cpu_keeps_the_place_of_freed_gradients(compose_config: Compose) -> None:
     cfg = compose_config("model=tiny")
-    here, there = (named(phases(passes(cfg, device=device), SHARDINGS["single"])) for device in ("cpu", "cuda"))
+    here, there = (named(list_phases(passes(cfg, device=device), SHARDINGS["single"])) for device in ("cpu", "cuda"))
     assert here["measuring the KL"]["freed gradients"] == 4 * COUNT
     training = here["training"]
     assert training["freed gradients"] + training["gradients"] == 4 * COUNT
@@ -116,7 +116,7 @@ def test_a_cpu_keeps_the_place_of_freed_gradients(compose_config: Compose) -> No
 def test_sampling_keeps_keys_and_values(compose_config: Compose) -> None:
     made = passes(compose_config("model=tiny"), sample=Size(4, 48))
     cache = 4 * 2 * 2 * 4 * 48 * WIDTH  # bytes, keys and values, layers, sequences, tokens, width
-    assert cache <= named(phases(made, SHARDINGS["single"]))["sampling"]["sampling"] <= 3 * cache
+    assert cache <= named(list_phases(made, SHARDINGS["single"]))["sampling"]["sampling"] <= 3 * cache
 
 
 def test_gradients_of_several_batches_stay(compose_config: Compose) -> None:
@@ -146,7 +146,7 @@ def paper(devices: int, strategy: str) -> float:
     weight = SimpleNamespace(numel=lambda: 0, element_size=lambda: 4)
     made.skeleton.head = weight
     made.skeleton.core = SimpleNamespace(get_input_embeddings=lambda: SimpleNamespace(weight=weight))
-    held = named(phases(made, SHARDINGS[strategy], devices))["update"]
+    held = named(list_phases(made, SHARDINGS[strategy], devices))["update"]
     return sum(held[name] for name in ("weights", "gradients", "optimizer")) / GIGA
 
 
@@ -161,10 +161,10 @@ def test_fsdp_divides_what_stage_three_does() -> None:
 
 
 def test_ddp_copies_gradients_into_buckets(compose_config: Compose) -> None:
-    held = named(phases(passes(compose_config("model=tiny")), SHARDINGS["ddp"], 2))
+    held = named(list_phases(passes(compose_config("model=tiny")), SHARDINGS["ddp"], 2))
     assert held["training"]["buckets"] == 4 * COUNT
 
 
 def test_unknown_strategies_are_one_process_or_ddp() -> None:
-    assert [sharding_of("auto", n).name for n in (1, 2)] == ["single", "ddp"]
-    assert sharding_of("zero3", 8).name == "zero3"
+    assert [find_sharding("auto", n).name for n in (1, 2)] == ["single", "ddp"]
+    assert find_sharding("zero3", 8).name == "zero3"

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from repository import ROOT
 
 from alignzoo import UserError
-from alignzoo.plan.skeleton import model_config, skeleton
+from alignzoo.plan.skeleton import build_skeleton, load_model_config
 
 Compose = Callable[..., DictConfig]
 
@@ -59,7 +59,7 @@ def config(name: str) -> Any:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameters_are_those_of_the_published_weights(name: str, compose_config: Compose) -> None:
     cfg = compose_config("model=tiny")
-    assert skeleton(config(name), cfg, "fp32", cfg.peft).parameters == PUBLISHED[name][2]
+    assert build_skeleton(config(name), cfg, "fp32", cfg.peft).parameters == PUBLISHED[name][2]
 
 
 def test_every_hub_model_of_the_configs_is_counted() -> None:
@@ -73,7 +73,7 @@ def test_tiny_has_the_weights_of_the_real_one(compose_config: Compose) -> None:
 
     for words in (["model=tiny"], ["model=tiny", "peft=lora"]):
         cfg = compose_config(*words)
-        found = skeleton(model_config(cfg.model), cfg, "fp32", cfg.peft)
+        found = build_skeleton(load_model_config(cfg.model), cfg, "fp32", cfg.peft)
         real = load.load_policy(start_model.start_folder(cfg.model), cfg, "fp32")
         adapter = adapter_config(cfg.peft)
         if adapter is not None:
@@ -88,14 +88,14 @@ def test_weights_have_the_bytes_of_their_precision(compose_config: Compose) -> N
     full, lora, qlora = (compose_config("model=tiny", f"peft={peft}") for peft in ("none", "lora", "qlora"))
     config = transformers.LlamaConfig(**sizes(64, 160, 2, 4, vocab_size=1000, tie_word_embeddings=True))
     count = 64_000 + 2 * (4 * 64 * 64 + 3 * 64 * 160 + 2 * 64) + 64
-    found = skeleton(config, full, "bf16", full.peft)
+    found = build_skeleton(config, full, "bf16", full.peft)
     assert found.parameters == found.trained == count
     buffers = sum(buffer.numel() * 4 for buffer in found.model.buffers())
     assert found.weight_bytes == 4 * count + buffers, "all weights train, in float32"
-    adapted = skeleton(config, lora, "bf16", lora.peft)
+    adapted = build_skeleton(config, lora, "bf16", lora.peft)
     assert adapted.weight_bytes == 2 * count + 4 * adapted.trained + buffers, "frozen ones in bfloat16"
     linear = 2 * (4 * 64 * 64 + 3 * 64 * 160)
-    small = skeleton(config, qlora, "bf16", qlora.peft)
+    small = build_skeleton(config, qlora, "bf16", qlora.peft)
     assert small.weight_bytes == int(adapted.weight_bytes - linear * (2 - 4.127 / 8))
 
 
@@ -104,4 +104,4 @@ def test_a_wheel_that_is_not_here_is_not_downloaded(
 ) -> None:
     monkeypatch.setenv("ALIGNZOO_CACHE", str(tmp_path))
     with pytest.raises(UserError, match="check model=bundled"):
-        model_config(compose_config("model=bundled").model)
+        load_model_config(compose_config("model=bundled").model)

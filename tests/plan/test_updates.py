@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from alignzoo import DataFormat, UserError
 from alignzoo.config.checked import Checked
-from alignzoo.plan.updates import Plan, make_plan, mean_length
+from alignzoo.plan.updates import Plan, make_plan, measure_mean_length
 from alignzoo.plugin.method import Method
 
 P, U, S, Q = DataFormat.PREFERENCE, DataFormat.UNPAIRED, DataFormat.SUPERVISED, DataFormat.PROMPTS
@@ -127,12 +127,12 @@ def test_lengths_are_means_over_the_rows() -> None:
             {"prompt_ids": [1] * 3, "chosen_ids": [1] * 2, "rejected_ids": [1] * 8},
         ]
     )
-    assert mean_length(mixed, "prompt_ids") == 2
+    assert measure_mean_length(mixed, "prompt_ids") == 2
     assert make_plan(checked(config(batch=2), P), mixed, 2.0).tokens == (1 + 4) + (1 + 6) + (3 + 2) + (3 + 8)
 
 
 def test_length_of_nothing_is_zero() -> None:
-    assert mean_length(Dataset.from_list([{"ids": [1]}]).select([]), "ids") == 0
+    assert measure_mean_length(Dataset.from_list([{"ids": [1]}]).select([]), "ids") == 0
 
 
 @pytest.mark.parametrize("data", [P, U, S, Q])
@@ -188,13 +188,13 @@ def test_a_budget_can_be_more_than_one_epoch() -> None:
 @pytest.mark.parametrize(
     ("data", "settings", "message"),
     [
-        (P, {"pairs": 3}, "train.budget.pairs=3 is less than one update, which takes 4 pairs."),
-        (U, {"pairs": 1}, "train.budget.pairs=1 is less than one update, which takes 2 pairs."),
-        (P, {"sequences": 7}, "train.budget.sequences=7 is less than one update, which takes 8 sequences."),
-        (P, {"sequences": 0}, "train.budget.sequences=0 is less than one update, which takes 8 sequences."),
-        (P, {"sequences": -8}, "train.budget.sequences=-8 is less than one update, which takes 8 sequences."),
-        (S, {"tokens": 31}, "train.budget.tokens=31 is less than one update, which takes 32 tokens."),
-        (Q, {"pairs": 100}, "train.budget.pairs: this trains on no pairs. Use train.budget.sequences."),
+        (P, {"pairs": 3}, "train.budget.pairs=3 is less than one step, which takes 4 pairs."),
+        (U, {"pairs": 1}, "train.budget.pairs=1 is less than one step, which takes 2 pairs."),
+        (P, {"sequences": 7}, "train.budget.sequences=7 is less than one step, which takes 8 sequences."),
+        (P, {"sequences": 0}, "train.budget.sequences=0 is less than one step, which takes 8 sequences."),
+        (P, {"sequences": -8}, "train.budget.sequences=-8 is less than one step, which takes 8 sequences."),
+        (S, {"tokens": 31}, "train.budget.tokens=31 is less than one step, which takes 32 tokens."),
+        (Q, {"pairs": 100}, "train.budget.pairs: this does not train on pairs. Use train.budget.sequences."),
         (
             *(P, {"pairs": 8, "tokens": 100}),
             "train.budget and train.max_steps: set one of train.budget's units or train.max_steps, not two.",
@@ -213,8 +213,8 @@ def test_mistakes(data: DataFormat, settings: dict[str, int], message: str) -> N
 
 
 def test_says_at_most_where_answers_are_sampled() -> None:
-    assert str(plan(P, 4000)) == "4,000 rows, 1,000 updates, 8,000 sequences, 52,000 tokens to train on"
-    assert str(plan(Q)) == "12 rows, 3 updates, 12 sequences, at most 276 tokens to train on"
+    assert str(plan(P, 4000)) == "4,000 rows, 1,000 steps, 8,000 sequences, 52,000 tokens to train on"
+    assert str(plan(Q)) == "12 rows, 3 steps, 12 sequences, at most 276 tokens to train on"
 
 
 @pytest.mark.parametrize(("data", "sequences"), [(P, 20), (S, 10)])
@@ -272,7 +272,7 @@ def trained_tokens(done: Outcome) -> float:
 
 @pytest.mark.parametrize("method", ["dpo", "ipo", "sft"])
 def test_tokens_are_those_that_trl_counts(sweep: dict[str, Outcome], method: str) -> None:
-    """8 pairs in 2 updates, or 8 answers twice: each row is trained on as often as the others."""
+    """8 pairs in 2 steps, or 8 answers twice: each row is trained on as often as the others."""
     assert trained_tokens(sweep[method]) == sweep[method].result()["plan"]["tokens"]
 
 
@@ -284,7 +284,7 @@ def test_tokens_of_sampled_answers_are_at_most_the_plans(sweep: dict[str, Outcom
 def test_a_run_is_refused_with_the_plans_complaint(tmp_path: Path) -> None:
     done = run(tmp_path / "run", "method=grpo", *LITTLE, "dataset.rows=8", "train.budget.pairs=8")
     assert done.code == 1
-    assert done.err.strip() == "alignzoo: train.budget.pairs: grpo trains on no pairs. Use train.budget.sequences."
+    assert done.err.strip() == "alignzoo: train.budget.pairs: grpo does not train on pairs. Use train.budget.sequences."
     assert not done.folder.exists()
 
 

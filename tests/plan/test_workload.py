@@ -9,7 +9,7 @@ from datasets import Dataset
 from omegaconf import DictConfig
 
 from alignzoo.plan.passes import Size
-from alignzoo.plan.workload import Lengths, assumed_lengths, longest, read_lengths, workload
+from alignzoo.plan.workload import Lengths, assume_lengths, make_workload, measure_longest, read_lengths
 from alignzoo.plugin import registry
 
 Compose = Callable[..., DictConfig]
@@ -26,38 +26,38 @@ READ = Lengths(trained=50, scored=60, prompt=20, rows=100, heldout=9)
 )
 def test_a_batch_of_four_rows(method: str, train: Size, compose_config: Compose) -> None:
     cfg = compose_config(f"method={method}", "train.global_batch_size=8")
-    found = workload(cfg, registry.registry().method(method), READ, devices=1)
+    found = make_workload(cfg, registry.registry().method(method), READ, devices=1)
     assert (found.train, found.batches) == (train, 2)
     assert (found.score, found.answer) == (Size(9, 60), Size(9, 20 + 96))
     assert found.sample == (Size(8, 146) if method == "grpo" else None), "both batches' answers are sampled at once"
-    assert workload(cfg, registry.registry().method(method), READ, devices=2).batches == 1
+    assert make_workload(cfg, registry.registry().method(method), READ, devices=2).batches == 1
 
 
 def test_answers_of_several_updates_are_sampled_at_once(compose_config: Compose) -> None:
     of = registry.registry().method("grpo")
     for key, size in (("steps_per_generation", 3), ("generation_batch_size", 12)):
         cfg = compose_config("method=grpo", f"+method.{key}={size}")
-        assert workload(cfg, of, READ, devices=1).sample == Size(12, 146)
+        assert make_workload(cfg, of, READ, devices=1).sample == Size(12, 146)
 
 
 def test_a_reward_model_answers_nothing(compose_config: Compose) -> None:
-    found = workload(compose_config("method=reward"), registry.registry().method("reward"), READ, devices=1)
+    found = make_workload(compose_config("method=reward"), registry.registry().method("reward"), READ, devices=1)
     assert (found.score, found.answer, found.sample) == (Size(9, 60), None, None)
 
 
 def test_few_rows_and_nothing_held_out(compose_config: Compose) -> None:
     few = Lengths(trained=50, scored=0, prompt=0, rows=3, heldout=0)
-    found = workload(compose_config(), registry.registry().method("dpo"), few, devices=1)
+    found = make_workload(compose_config(), registry.registry().method("dpo"), few, devices=1)
     assert found.train == Size(6, 50)
     assert found.score is found.answer is None
 
 
 def test_without_data_rows_are_as_long_as_they_may_be(compose_config: Compose) -> None:
     cfg = compose_config("train.max_length=200", "evaluate.rows=5", "evaluate.max_new_tokens=30")
-    found = workload(cfg, registry.registry().method("dpo"), assumed_lengths(cfg), devices=1)
+    found = make_workload(cfg, registry.registry().method("dpo"), assume_lengths(cfg), devices=1)
     assert (found.train, found.score, found.answer) == (Size(8, 200), Size(5, 200), Size(5, 130))
     off = compose_config("evaluate.enabled=false")
-    assert workload(off, registry.registry().method("dpo"), assumed_lengths(off), devices=1).answer is None
+    assert make_workload(off, registry.registry().method("dpo"), assume_lengths(off), devices=1).answer is None
 
 
 def test_the_longest_row_is_a_prompt_with_its_longest_answer() -> None:
@@ -68,9 +68,9 @@ def test_the_longest_row_is_a_prompt_with_its_longest_answer() -> None:
             {"p": [1] * 8, "a": [], "b": []},
         ]
     )
-    assert longest(rows, "p", ["a", "b"]) == 9
-    assert longest(rows, "p", []) == 8
-    assert longest(rows.select([]), "p", ["a"]) == 0
+    assert measure_longest(rows, "p", ["a", "b"]) == 9
+    assert measure_longest(rows, "p", []) == 8
+    assert measure_longest(rows.select([]), "p", ["a"]) == 0
 
 
 @pytest.mark.parametrize("method", ["dpo", "kto", "sft", "grpo"])

@@ -156,11 +156,11 @@ def test_two_strangers_lose_a_common_name_and_nothing_else(fake_package: Callabl
 
 def test_what_is_no_callback_is_left_out(fake_package: Callable[..., None]) -> None:
     from alignzoo.plugin.registry import registry
-    from alignzoo.train.callbacks import plugin_callbacks
+    from alignzoo.train.callbacks import find_plugin_callbacks
 
     code = "from alignzoo import hookimpl\n@hookimpl\ndef alignzoo_callbacks(cfg): return [3]\n"
     fake_package("fake_broken", code)
-    assert list(plugin_callbacks(OmegaConf.create())) == []
+    assert list(find_plugin_callbacks(OmegaConf.create())) == []
     problem = "alignzoo_callbacks returned 3, which is not a transformers.TrainerCallback"
     assert registry().plugins["fake_broken"].problem == problem
 

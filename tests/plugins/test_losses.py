@@ -27,7 +27,7 @@ from alignzoo.models.load import load_policy, load_tokenizer
 from alignzoo.plugin.registry import registry
 from alignzoo.system.libraries import silence_libraries
 from alignzoo.train.trainer import build_trainer
-from alignzoo.train.trl_config import trl_config
+from alignzoo.train.trl_config import make_trl_config
 
 Build = Callable[..., Any]
 
@@ -67,7 +67,7 @@ def build(start: Path, pairs: Path, tmp_path: Path, compose_config: Callable[...
         data = prepare(cfg, Tokeniser(tokenizer, []))
         trainer_ = build_trainer(
             checked,
-            trl_config(checked, tmp_path),
+            make_trl_config(checked, tmp_path),
             load_policy(start, cfg, "fp32"),
             tokenizer,
             convert(data.train, data.kind, checked.method.data, batch, cfg.seed),

@@ -103,17 +103,17 @@ def test_its_loss_is_the_papers(compose_config: Callable[..., DictConfig], tmp_p
     from alignzoo.config.check import check
     from alignzoo.models import load, reward_model, start_model
     from alignzoo.plugin.method import DataFormat
-    from alignzoo.testing.losses.rows import fixed_rows
+    from alignzoo.testing.losses.rows import make_rows
     from alignzoo.train.trainer import build_trainer
-    from alignzoo.train.trl_config import trl_config
+    from alignzoo.train.trl_config import make_trl_config
 
     cfg = compose_config("method=reward", "model=tiny", "method.center_rewards_coefficient=0.3")
     start = start_model.start_folder(cfg.model)
     tokenizer = load.load_tokenizer(start, cfg.model)
     model = reward_model.load_scorer(start, tokenizer, [tokenizer.eos_token_id], cfg, "fp32")
-    rows = fixed_rows(DataFormat.PREFERENCE, tokenizer)
+    rows = make_rows(DataFormat.PREFERENCE, tokenizer)
     checked = check(cfg)
-    trainer: Any = build_trainer(checked, trl_config(checked, tmp_path), model, tokenizer, rows)
+    trainer: Any = build_trainer(checked, make_trl_config(checked, tmp_path), model, tokenizer, rows)
     inputs = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
     loss = trainer.compute_loss(trainer.model.eval(), inputs)
 

@@ -80,7 +80,7 @@ def stopped(
         for number in range(len(stops.split(","))):
             done = run(folder, *WORDS, *words, "resume=auto")
             assert done.code == EXIT_CODE, f"start {number}: {done.out[-2000:]} {done.err}"
-            assert "To go on:" in done.err
+            assert "To resume:" in done.err
             assert not (folder / "result.json").exists()
             assert not (folder / ".lock").exists()
         monkeypatch.delenv("STOPS")
@@ -248,11 +248,11 @@ def test_the_end_of_the_time_stops_a_run(
     tmp_path: Path, saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        stop = {"1s": 1e-3}  # a quick machine is at update 3 after a second
+        stop = {"1s": 1e-3}  # a quick machine is at step 3 after a second
         patch.setattr("alignzoo.config.check.seconds", lambda text, key="": stop.get(text, 600.0))
         done = run(tmp_path / "run", *WORDS, *BASE, "train.stop_before=1s")
     assert done.code == EXIT_CODE
-    assert "alignzoo: stopped by train.stop_before at update 1 of 6. To go on:" in done.err
+    assert "alignzoo: stopped by train.stop_before at step 1 of 6. To resume:" in done.err
     (command,) = [line for line in done.err.splitlines() if line.startswith("    python -m alignzoo ")]
     words = [word for word in shlex.split(command)[3:] if not word.startswith(("train.stop_before", "hydra.run.dir"))]
     again = run(tmp_path / "run", *words)
@@ -314,7 +314,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(
     looked: bool, small_disk: Path, saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not looked:
-        monkeypatch.setattr("alignzoo.train.checkpointing.Saving.needed", lambda saving: 0)
+        monkeypatch.setattr("alignzoo.train.checkpointing.Saving.estimate_bytes", lambda saving: 0)
     filler = small_disk / "filler"
     filler.write_bytes(b"x" * 13_300_000)
     full = run(small_disk / "run", *WORDS, *BASE, "resume=auto")

@@ -58,7 +58,7 @@ def fake(fake_package: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     def install(code: str = CODE, option: str = OPTION) -> type[Method]:
         fake_package("fake_hinge", code, {"method/fake_hinge.yaml": option} if option else {})
-        return contract.registered("fake_hinge")
+        return contract.find_method("fake_hinge")
 
     return install
 
@@ -80,9 +80,9 @@ def refusal(check: Callable[[Any], object], method: Any) -> str:
 
 def test_a_method_that_keeps_the_contract_passes(fake: Callable[..., type[Method]]) -> None:
     method = fake()
-    for check in (contract.declares, contract.names_its_source, contract.imports_nothing_heavy):
+    for check in (contract.check_declarations, contract.check_source, contract.check_imports):
         check(method)
-    for check in (keys.sets_known_fields, keys.explains_its_keys, keys.composes):
+    for check in (keys.check_fields, keys.check_comments, keys.check_defaults):
         check(method)
 
 
@@ -90,10 +90,10 @@ def test_a_method_that_is_not_found(fake_package: Install) -> None:
     with pytest.raises(
         NotConforming, match=r"^fake_hinge: method=fake_hinge: no installed plugin adds it(.|\n)*\nFix: py"
     ):
-        contract.registered("fake_hinge")
+        contract.find_method("fake_hinge")
     fake_package("fake_hinge", "import nothing_of_that_name")
     with pytest.raises(NotConforming, match="No module named 'nothing_of_that_name'"):
-        contract.registered("fake_hinge")
+        contract.find_method("fake_hinge")
 
 
 DECLARED = {
@@ -119,16 +119,16 @@ def test_a_declaration_of_another_kind_is_refused(
     fake: Callable[..., type[Method]], old: str, new: str, said: str
 ) -> None:
     """What the registry leaves out is refused with its reason; the kit looks at the rest."""
-    assert said in refusal(lambda code: contract.declares(fake(code)), changed(old, new))
+    assert said in refusal(lambda code: contract.check_declarations(fake(code)), changed(old, new))
 
 
 def test_a_first_line_without_a_paper_is_refused(fake: Callable[..., type[Method]]) -> None:
-    said = refusal(contract.names_its_source, fake(changed(" (Liu et al., 2023)", "")))
+    said = refusal(contract.check_source, fake(changed(" (Liu et al., 2023)", "")))
     assert "cites no paper: 'Hinge loss.'" in said
 
 
 def test_a_docstring_without_an_address_is_refused(fake: Callable[..., type[Method]]) -> None:
-    said = refusal(contract.names_its_source, fake(changed("https://arxiv.org/abs/2309.06657", "a paper")))
+    said = refusal(contract.check_source, fake(changed("https://arxiv.org/abs/2309.06657", "a paper")))
     assert "no docstring has the address of the paper" in said
     assert "into the docstring of fake_hinge." in said
 
@@ -138,7 +138,7 @@ def test_a_heavy_import_is_named_with_the_step_that_does_it(fake: Callable[..., 
     inside = place.startswith("def")
     new = f"{place}    import datasets\n" if inside else f"import datasets\n{place}"
     method = fake(changed(place, new))
-    said = refusal(contract.imports_nothing_heavy, method)
+    said = refusal(contract.check_imports, method)
     assert "`list` imports datasets" in said if inside else "`import fake_hinge` imports datasets" in said
     assert "if TYPE_CHECKING" in said
 
@@ -159,13 +159,13 @@ def test_keys_that_no_config_has_are_refused(
     fake: Callable[..., type[Method]], text: str, old: str, new: str, said: str, fix: str
 ) -> None:
     code, option = (changed(old, new, text) if text is given else given for given in (CODE, OPTION))
-    told = refusal(keys.sets_known_fields, fake(code, option))
+    told = refusal(keys.check_fields, fake(code, option))
     assert said in told
     assert fix in told.splitlines()[-1]
 
 
 def test_a_key_of_the_methods_own_is_one_of_its_options(fake: Callable[..., type[Method]]) -> None:
-    keys.sets_known_fields(
+    keys.check_fields(
         fake(
             changed("    pinned", '    options = frozenset({"betta"})\n    pinned'), changed("beta:", "betta:", OPTION)
         )
@@ -173,13 +173,13 @@ def test_a_key_of_the_methods_own_is_one_of_its_options(fake: Callable[..., type
 
 
 def test_a_yaml_that_is_not_there_is_refused(fake: Callable[..., type[Method]]) -> None:
-    said = refusal(keys.explains_its_keys, fake(option=""))
+    said = refusal(keys.check_comments, fake(option=""))
     assert "method/fake_hinge.yaml is in no config package (alignzoo_conf, fake_hinge.conf)" in said
     assert "package-data" in said
 
 
 def test_a_config_package_that_is_not_there_is_refused(fake: Callable[..., type[Method]]) -> None:
-    said = refusal(keys.explains_its_keys, fake(changed("fake_hinge.conf", "fake_hinge.config")))
+    said = refusal(keys.check_comments, fake(changed("fake_hinge.conf", "fake_hinge.config")))
     assert "config package fake_hinge.config: ModuleNotFoundError" in said
 
 
@@ -188,17 +188,17 @@ def test_a_key_without_a_comment_is_named(fake: Callable[..., type[Method]], key
     lines = OPTION.splitlines()
     place = next(number for number, line in enumerate(lines) if line.startswith(f"{key}:"))
     option = "\n".join(lines[: place - 1] + lines[place:])
-    assert f"no comment stands above '{key}'" in refusal(keys.explains_its_keys, fake(option=option))
+    assert f"no comment stands above '{key}'" in refusal(keys.check_comments, fake(option=option))
 
 
 def test_a_rate_that_is_not_derived_needs_a_comment(fake: Callable[..., type[Method]]) -> None:
     option = OPTION.replace("${method.learning_rates.${peft.rate}}", "1e-6")
-    assert "above 'learning_rate'" in refusal(keys.explains_its_keys, fake(option=option))
+    assert "above 'learning_rate'" in refusal(keys.check_comments, fake(option=option))
 
 
 def test_defaults_that_the_method_refuses_itself_are_refused(fake: Callable[..., type[Method]]) -> None:
     assert "method.beta=big is text; DPOConfig takes float" in refusal(
-        keys.composes, fake(option=OPTION.replace("0.1", "big"))
+        keys.check_defaults, fake(option=OPTION.replace("0.1", "big"))
     )
 
 

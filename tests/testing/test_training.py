@@ -77,15 +77,15 @@ def built(change: str) -> str:
 
 
 def test_the_layouts_are_those_that_convert() -> None:
-    assert rows.layouts_for(DataFormat.PREFERENCE)[:3] == [
+    assert rows.list_layouts(DataFormat.PREFERENCE)[:3] == [
         f"pairs-of-{n}" for n in ("messages", "text", "conversations")
     ]
-    assert set(rows.layouts_for(DataFormat.PROMPTS)) == set(rows.LAYOUTS)
-    assert "prompts" not in rows.layouts_for(DataFormat.SUPERVISED)
+    assert set(rows.list_layouts(DataFormat.PROMPTS)) == set(rows.LAYOUTS)
+    assert "prompts" not in rows.list_layouts(DataFormat.SUPERVISED)
     held = {kind for kind, _ in rows.LAYOUTS.values()}
     assert held == set(DataFormat)
     for wanted in DataFormat:
-        kinds = {rows.LAYOUTS[layout][0] for layout in rows.layouts_for(wanted)}
+        kinds = {rows.LAYOUTS[layout][0] for layout in rows.list_layouts(wanted)}
         assert kinds == {kind for kind in held if kind is wanted or (kind, wanted) in MEANING}
 
 
@@ -106,14 +106,14 @@ def test_a_layout_is_read_as_what_it_is(
 
 def test_a_format_that_the_trainer_does_not_read_is_refused(fake: Install, tmp_path: Path) -> None:
     method = fake("    data = DataFormat.SUPERVISED")
-    said = refusal(lambda: training.trains_on(method, "good-answers", tmp_path))
+    said = refusal(lambda: training.check_training(method, "good-answers", tmp_path))
     assert "training on good-answers: ValueError: No columns in the dataset match" in said
     assert "`data` names the columns" in said
 
 
 def test_a_trainer_that_is_not_there_is_refused(fake: Install, tmp_path: Path) -> None:
     method = fake('    trainer = "trl:NoTrainer"')
-    said = refusal(lambda: training.trains_on(method, "pairs-of-text", tmp_path))
+    said = refusal(lambda: training.check_training(method, "pairs-of-text", tmp_path))
     assert "NoTrainer" in said
 
 
@@ -123,7 +123,7 @@ def test_a_reference_that_the_loss_does_not_have_is_refused(fake: Install, tmp_p
     trainer = "trl.experimental.orpo:ORPOTrainer"
     pinned = {"remove_unused_columns": False}
 """
-    said = refusal(lambda: training.trains_on(fake(body), "pairs-of-text", tmp_path))
+    said = refusal(lambda: training.check_training(fake(body), "pairs-of-text", tmp_path))
     assert "with the start model as reference they must be 0" in said
 
 
@@ -132,9 +132,9 @@ def test_a_reference_that_the_loss_does_not_have_is_refused(fake: Install, tmp_p
 
 def test_a_loss_without_a_gradient_is_refused(fake: Install, tmp_path: Path) -> None:
     method = fake(built("changed({trainer}, lambda loss: loss * 0)"))
-    run = learning.learned(method, tmp_path)
-    assert "moved no weight" in refusal(lambda: learning.has_a_gradient(method, run))
-    assert "the loss rises from 0.0000 to 0.0000" in refusal(lambda: learning.learns(method, run))
+    run = learning.train_on_separable(method, tmp_path)
+    assert "moved no weight" in refusal(lambda: learning.check_gradient(method, run))
+    assert "the loss rises from 0.0000 to 0.0000" in refusal(lambda: learning.check_learning(method, run))
 
 
 def test_a_frozen_part_is_named(fake: Install, tmp_path: Path) -> None:
@@ -144,10 +144,10 @@ def test_a_frozen_part_is_named(fake: Install, tmp_path: Path) -> None:
         return super().build_trainer(parts)
 """
     method = fake(body)
-    run = learning.learned(method, tmp_path)
-    said = refusal(lambda: learning.has_a_gradient(method, run))
+    run = learning.train_on_separable(method, tmp_path)
+    said = refusal(lambda: learning.check_gradient(method, run))
     assert "9 weights never move, model.layers.1." in said
-    learning.learns(method, run)
+    learning.check_learning(method, run)
 
 
 def test_swapped_answers_are_found_though_the_loss_falls(fake: Install, tmp_path: Path) -> None:
@@ -157,18 +157,18 @@ def test_swapped_answers_are_found_though_the_loss_falls(fake: Install, tmp_path
         return super().trainer_arguments(parts) | {"train_dataset": parts.train.rename_columns(swapped)}
 """
     method = fake(body)
-    run = learning.learned(method, tmp_path)
+    run = learning.train_on_separable(method, tmp_path)
     assert run.losses[-1] < run.losses[0]
-    said = refusal(lambda: learning.learns(method, run))
+    said = refusal(lambda: learning.check_learning(method, run))
     assert "nats ahead of the rejected" in said
-    assert "24 updates bring the chosen answer -" in said
+    assert "24 steps bring the chosen answer -" in said
     assert "swap chosen and rejected" in said
 
 
 def test_a_loss_that_rises_is_refused(fake: Install, tmp_path: Path) -> None:
     method = fake(built("changed({trainer}, lambda loss: loss - 2 * loss.detach())"))
-    run = learning.learned(method, tmp_path)
-    assert "the loss rises from -" in refusal(lambda: learning.learns(method, run))
+    run = learning.train_on_separable(method, tmp_path)
+    assert "the loss rises from -" in refusal(lambda: learning.check_learning(method, run))
 
 
 REWARDED = """
@@ -185,8 +185,8 @@ REWARDED = """
 def test_rewards_that_are_not_handed_over_are_missed(fake: Install, tmp_path: Path) -> None:
     rewards = "[lambda completions, **more: [float(len(str(c)) % 7) for c in completions]]"
     method = fake(REWARDED.format(rewards=rewards))
-    run = learning.learned(method, tmp_path)
-    said = refusal(lambda: learning.learns(method, run))
+    run = learning.train_on_separable(method, tmp_path)
+    said = refusal(lambda: learning.check_learning(method, run))
     assert "never asks for a reward" in said
     assert '"reward_funcs": list(parts.rewards)' in said
 
@@ -194,23 +194,23 @@ def test_rewards_that_are_not_handed_over_are_missed(fake: Install, tmp_path: Pa
 def test_a_reward_that_does_not_rise_is_refused(fake: Install, tmp_path: Path) -> None:
     rewards = "[lambda *args, reward=reward, **more: [-r for r in reward(*args, **more)] for reward in parts.rewards]"
     method = fake(REWARDED.format(rewards=rewards))
-    run = learning.learned(method, tmp_path)
-    assert "the mean reward goes from 0." in refusal(lambda: learning.learns(method, run))
+    run = learning.train_on_separable(method, tmp_path)
+    assert "the mean reward goes from 0." in refusal(lambda: learning.check_learning(method, run))
 
 
 def test_a_reference_that_is_not_declared_is_refused(fake: Install, tmp_path: Path) -> None:
     method = fake("    needs_reference = False")
-    run = learning.learned(method, tmp_path)
-    said = refusal(lambda: learning.declares_its_reference(method, run))
+    run = learning.train_on_separable(method, tmp_path)
+    said = refusal(lambda: learning.check_reference(method, run))
     assert "set needs_reference = True" in said
 
 
 def test_another_first_loss_is_refused(fake: Install, tmp_path: Path) -> None:
     method = fake()
-    run = learning.learned(method, tmp_path)
-    learning.starts_at_its_first_loss(method, run)
+    run = learning.train_on_separable(method, tmp_path)
+    learning.check_first_loss(method, run)
     method.first_loss = classmethod(lambda cls, cfg: 0.7)  # type: ignore[method-assign, assignment]
-    said = refusal(lambda: learning.starts_at_its_first_loss(method, run))
+    said = refusal(lambda: learning.check_first_loss(method, run))
     assert "the first loss is 0.6931, first_loss 0.7000" in said
 
 
@@ -222,7 +222,7 @@ def test_an_adapter_that_is_not_handed_over_is_missed(fake: Install, tmp_path: P
     def trainer_arguments(self, parts):
         return super().trainer_arguments(parts) | {"peft_config": None}
 """
-    said = refusal(lambda: training.trains_an_adapter(fake(body), tmp_path))
+    said = refusal(lambda: training.check_adapter(fake(body), tmp_path))
     assert "the trainer's model has no adapter" in said
     assert "parts.peft_config" in said
 
@@ -235,7 +235,7 @@ def test_frozen_weights_that_move_are_named(fake: Install, tmp_path: Path) -> No
             weight.requires_grad_("lora_" in name or "norm" in name)
         return trainer
 """
-    said = refusal(lambda: training.trains_an_adapter(fake(body), tmp_path))
+    said = refusal(lambda: training.check_adapter(fake(body), tmp_path))
     assert "moves 5 frozen weights, model.layers.0.input_layernorm.weight first" in said
 
 
@@ -250,16 +250,16 @@ def test_a_state_that_no_checkpoint_holds_is_found(fake: Install, tmp_path: Path
         trainer.args.optim = "sgd"
         return changed(trainer, scaled)
 """
-    said = refusal(lambda: training.resumes(fake(body), tmp_path))
-    assert "resumed after 2 of 4 updates, " in said
+    said = refusal(lambda: training.check_resuming(fake(body), tmp_path))
+    assert "resumed after 2 of 4 steps, " in said
     assert "whatever the trainer keeps" in said
 
 
 def test_a_batch_that_is_more_than_its_rows_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    orpo = contract.registered("orpo")  # its likelihood is a mean over the tokens of a batch
+    orpo = contract.find_method("orpo")  # its likelihood is a mean over the tokens of a batch
     monkeypatch.setattr(orpo, "mean_of_rows", classmethod(lambda cls, cfg: True))
-    with pytest.raises(NotConforming, match=r"orpo: an update row by row differs by [\d.]+% (.|\n)*`mean_of_rows`"):
-        training.may_be_divided(orpo, tmp_path)
+    with pytest.raises(NotConforming, match=r"orpo: a step row by row differs by [\d.]+% (.|\n)*`mean_of_rows`"):
+        training.check_division(orpo, tmp_path)
 
 
 EQUATION = """
@@ -274,19 +274,19 @@ EQUATION = """
 
 def test_another_equation_is_refused(fake: Install) -> None:
     method = fake(EQUATION.format(beta=0.2))
-    said = refusal(lambda: training.follows_its_equation(method))
+    said = refusal(lambda: training.check_equation(method))
     assert "the trainer's loss is 0." in said
     assert "and their gradients " in said
 
 
 def test_an_equation_that_is_the_losses_passes(fake: Install) -> None:
-    assert training.follows_its_equation(fake(EQUATION.format(beta=0.1))) is None
+    assert training.check_equation(fake(EQUATION.format(beta=0.1))) is None
 
 
 def test_without_an_equation_nothing_is_said(fake: Install) -> None:
-    assert "gives no equation" in str(training.follows_its_equation(fake()))
+    assert "gives no equation" in str(training.check_equation(fake()))
 
 
 def test_an_equation_that_raises_is_refused(fake: Install) -> None:
     method = fake(EQUATION.format(beta="cfg.method.nothing"))
-    assert "equation: " in refusal(lambda: training.follows_its_equation(method))
+    assert "equation: " in refusal(lambda: training.check_equation(method))

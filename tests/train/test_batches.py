@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from alignzoo import UserError
 from alignzoo.config import check, placement
 from alignzoo.system.signals import EXIT_CODE
-from alignzoo.train.batches import bound_batches, divide, lengths
+from alignzoo.train.batches import bound_batches, count_tokens, divide
 
 #: Rows of very unlike length, several batches an update and a last update with fewer rows.
 UNLIKE = [*QUICK, "dataset.rows=10", "train.global_batch_size=4", "train.num_train_epochs=2", "seed=3"]
@@ -45,16 +45,16 @@ def test_rows_of_like_length_go_together() -> None:
 
 def test_tokens_of_a_row() -> None:
     pair = {"prompt_ids": [1, 2, 3], "chosen_ids": [4], "rejected_ids": [5, 6], "ref_chosen_logps": -1.0}
-    assert lengths(pair, shared=False) == [4, 5]
-    assert lengths(pair, shared=True) == [6]
-    assert lengths({"input_ids": [1, 2], "labels": [-100, 2]}, shared=True) == [2]
+    assert count_tokens(pair, shared=False) == [4, 5]
+    assert count_tokens(pair, shared=True) == [6]
+    assert count_tokens({"input_ids": [1, 2], "labels": [-100, 2]}, shared=True) == [2]
     joined = {
         "prompt_input_ids": [1],
         "chosen_input_ids": [1, 2],
         "rejected_input_ids": [1, 2, 3],
         "chosen_labels": [2],
     }
-    assert lengths(joined, shared=False) == [2, 3]
+    assert count_tokens(joined, shared=False) == [2, 3]
 
 
 def trained(folder: Path, *words: str) -> Outcome:

@@ -56,7 +56,7 @@ def test_a_signal_to_one_rank_saves_all_and_they_go_on(method: str, tmp_path: Pa
     assert ended(second) == [EXIT_CODE] * 2, second[0].said
     (saved,) = stopped.glob("checkpoints/checkpoint-*")
     step = int(saved.name.split("-")[1])
-    assert [f"stopped by SIGUSR1 at update {step} of " in one.said for one in second] == [True, False]
+    assert [f"stopped by SIGUSR1 at step {step} of " in one.said for one in second] == [True, False]
     if method == "dpo":
         alone = Started(stopped, *words)  # each of the two has random states of its own
         assert alone.ends() == 1

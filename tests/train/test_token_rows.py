@@ -20,7 +20,7 @@ from alignzoo.models.load import load_policy, load_tokenizer
 from alignzoo.system.libraries import silence_libraries
 from alignzoo.train.token_rows import BlockSampler
 from alignzoo.train.trainer import build_trainer
-from alignzoo.train.trl_config import trl_config
+from alignzoo.train.trl_config import make_trl_config
 
 Build = Callable[..., Any]
 
@@ -50,7 +50,7 @@ def build(start: Path, tmp_path: Path, compose_config: Callable[..., DictConfig]
         silence_libraries(cfg.telemetry)
         trainer_ = build_trainer(
             checked,
-            trl_config(checked, tmp_path),
+            make_trl_config(checked, tmp_path),
             load_policy(start, cfg, "fp32"),
             load_tokenizer(start, cfg.model),
             rows,

@@ -13,8 +13,8 @@ from trl import DPOTrainer, GRPOTrainer, KTOTrainer  # noqa: F401
 from alignzoo.benchmark.sides.pace import Pace, score_groups, serve
 from alignzoo.benchmark.steps import Side
 from alignzoo.models.shared_prefix.patch import share_prefixes
-from alignzoo.train.cost import Watch
-from alignzoo.train.reference.precompute import KeptReference
+from alignzoo.train.cost import Stopwatch
+from alignzoo.train.reference.precompute import CachedReference
 
 
 def train(settings: dict[str, Any], pace: Pace) -> None:
@@ -31,10 +31,10 @@ def train(settings: dict[str, Any], pace: Pace) -> None:
         trainer.train()
 
 
-def watch_reference() -> Watch:
+def watch_reference() -> Stopwatch:
     """Return what adds up the seconds of this process's reference passes, which trainers make when they are built."""
-    mixin: Any = KeptReference
-    watch, original = Watch(), mixin._precompute_ref_logps
+    mixin: Any = CachedReference
+    watch, original = Stopwatch(), mixin._precompute_ref_logps
 
     def timed(trainer: Any, *args: Any) -> Any:
         with watch:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.plugin.method import DataFormat, Method
-from alignzoo.testing.losses.likelihood import make_batch, token_log_probs
-from alignzoo.testing.losses.rows import GROUP, SIZES, fixed_rows, read_rows, reward
+from alignzoo.testing.losses.likelihood import compute_log_probs, make_batch
+from alignzoo.testing.losses.rows import GROUP, SIZES, make_rows, read_rows, score_ids
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -53,12 +53,12 @@ def has_equation(method: type[Method]) -> bool:
     return own.__func__ is not Method.equation.__func__  # type: ignore[attr-defined]
 
 
-def named(method: type[Method]) -> str:
+def read_source(method: type[Method]) -> str:
     """Return the first line of the equation's docstring: paper and number."""
     return (inspect.getdoc(method.equation) or "").partition("\n")[0].rstrip(".") if has_equation(method) else ""
 
 
-def overrides(method: type[Method]) -> list[str]:
+def make_words(method: type[Method]) -> list[str]:
     """Return the words that compose the method's own settings on a tiny model, with all rows in one batch."""
     size = SIZES[method.data]
     words = [f"method={method.name}", "model=tiny", "strategy.device=cpu", "train.precision=fp32"]
@@ -76,59 +76,59 @@ def compare(method: type[Method]) -> Comparison | None:
     from alignzoo.config.compose import compose
     from alignzoo.system.libraries import silence_libraries
 
-    checked = dataclasses.replace(check(compose(overrides(method))), method=method)
+    checked = dataclasses.replace(check(compose(make_words(method))), method=method)
     silence_libraries(checked.cfg.telemetry)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)  # matrices this small take twice as long on two
         with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as scratch:
             torch.manual_seed(0)
-            return _compared(checked, Path(scratch))
+            return _compare_losses(checked, Path(scratch))
     finally:
         torch.set_num_threads(threads)
 
 
-def _compared(checked: Checked, scratch: Path) -> Comparison | None:
+def _compare_losses(checked: Checked, scratch: Path) -> Comparison | None:
     from alignzoo.models import load, start_model
 
     cfg, method = checked.cfg, checked.method
     start = start_model.start_folder(cfg.model)
     reference = load.load_policy(start, cfg, "fp32").eval()
     tokenizer = load.load_tokenizer(start, cfg.model)
-    fixed = fixed_rows(method.data, tokenizer)
-    trainer = _trainer(checked, start, scratch, fixed)
+    fixed = make_rows(method.data, tokenizer)
+    trainer = _make_trainer(checked, start, scratch, fixed)
     _move(trainer.model, tokenizer.eos_token_id, fixed, seed=1)
-    old = _plain(trainer, start, cfg)
-    inputs, count = _inputs(trainer)
+    old = _copy_policy(trainer, start, cfg)
+    inputs, count = _read_inputs(trainer)
     if method.data is DataFormat.PROMPTS:
         _move(trainer.model, None, fixed, seed=2)
-    policy = _plain(trainer, start, cfg)
+    policy = _copy_policy(trainer, start, cfg)
     expected = method.equation(cfg, make_batch(read_rows(method.data, fixed, inputs), policy, reference, old))
     if expected is None:
         return None
     expected.backward()  # type: ignore[no-untyped-call]
     loss = trainer.compute_loss(trainer.model, inputs, num_items_in_batch=count)
     loss.backward()
-    theirs, ours = _gradient(trainer.model), _gradient(policy)
+    theirs, ours = _read_gradient(trainer.model), _read_gradient(policy)
     return Comparison(float(loss.detach()), float(expected.detach()), float((theirs - ours).norm() / ours.norm()))
 
 
-def _trainer(checked: Checked, start: Path, scratch: Path, rows: Dataset) -> Any:
+def _make_trainer(checked: Checked, start: Path, scratch: Path, rows: Dataset) -> Any:
     """Return the trainer that a run would use, in training mode, on the fixed rows."""
     from alignzoo.models import load
     from alignzoo.train.trainer import build_trainer
-    from alignzoo.train.trl_config import trl_config
+    from alignzoo.train.trl_config import make_trl_config
 
     cfg = checked.cfg
     model, tokenizer = load.load_policy(start, cfg, "fp32"), load.load_tokenizer(start, cfg.model)
-    rewards = [reward] if checked.method.uses_rewards else []
-    trainer = build_trainer(checked, trl_config(checked, scratch), model, tokenizer, rows, rewards=rewards)
+    rewards = [score_ids] if checked.method.uses_rewards else []
+    trainer = build_trainer(checked, make_trl_config(checked, scratch), model, tokenizer, rows, rewards=rewards)
     trainer.current_gradient_accumulation_steps = 1  # the training loop sets it
     trainer.model.train()
     return trainer
 
 
-def _inputs(trainer: Any) -> tuple[Any, Any]:
+def _read_inputs(trainer: Any) -> tuple[Any, Any]:
     """Return what the training loop hands to the loss: the first batch, sampled where need be, and its token count."""
     samples, count = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 1, trainer.args.device)
     return trainer._prepare_inputs(samples[0]), count
@@ -156,14 +156,14 @@ def _climb(model: Any, pairs: Sequence[tuple[list[int], list[int]]]) -> None:
     """Make answers likelier, by about a nat each."""
     import torch
 
-    total = torch.stack([token_log_probs(model, *pair).sum() for pair in pairs]).sum()
+    total = torch.stack([compute_log_probs(model, *pair).sum() for pair in pairs]).sum()
     weights = list(model.parameters())
     with torch.no_grad():
         for weight, slope in zip(weights, torch.autograd.grad(total, weights), strict=True):
             weight += CLIMB * slope
 
 
-def _plain(trainer: Any, start: Path, cfg: DictConfig) -> Any:
+def _copy_policy(trainer: Any, start: Path, cfg: DictConfig) -> Any:
     """Return a copy of the trainer's policy as transformers loads it: TRL patches the forward pass of its own."""
     from alignzoo.models import load
 
@@ -172,7 +172,7 @@ def _plain(trainer: Any, start: Path, cfg: DictConfig) -> Any:
     return model
 
 
-def _gradient(model: Any) -> Tensor:
+def _read_gradient(model: Any) -> Tensor:
     """Return the gradient with respect to all weights, as one vector; a weight without one has 0."""
     import torch
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.plugin.batch import Answers, Batch
-from alignzoo.testing.losses.rows import reward
+from alignzoo.testing.losses.rows import score_ids
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,10 +18,10 @@ def make_batch(rows: Sequence[dict[str, Any]], policy: Any, reference: Any, old:
     """Return what an equation sees of ``rows`` under three models; ``old``: that which sampled, or the policy."""
     import torch
 
-    columns = {name: _answers(rows, name, policy, reference, old) for name in COLUMNS if _has(rows[0], name)}
+    columns = {name: _measure_answers(rows, name, policy, reference, old) for name in COLUMNS if _has(rows[0], name)}
     labels = torch.tensor([row["label"] for row in rows if "label" in row], dtype=torch.bool)
     groups = torch.tensor([row["group"] for row in rows if "group" in row])
-    scores = reward([], [], [row["completion_ids"] for row in rows]) if len(groups) else []
+    scores = score_ids([], [], [row["completion_ids"] for row in rows]) if len(groups) else []
     return Batch(columns, labels, torch.tensor(scores), groups)
 
 
@@ -29,29 +29,29 @@ def _has(row: dict[str, Any], column: str) -> bool:
     return f"{column}_ids" in row
 
 
-def _answers(rows: Sequence[dict[str, Any]], column: str, policy: Any, reference: Any, old: Any) -> Answers:
+def _measure_answers(rows: Sequence[dict[str, Any]], column: str, policy: Any, reference: Any, old: Any) -> Answers:
     import torch
 
     pairs = [
         ([], row["prompt_ids"]) if column == "prompt" else (row["prompt_ids"], row[f"{column}_ids"]) for row in rows
     ]
     with torch.no_grad():
-        before = _padded([token_log_probs(reference, *pair) for pair in pairs])
-        sampled = _padded([token_log_probs(old, *pair) for pair in pairs])
-    mask = _padded([torch.ones(len(answer)) for _, answer in pairs])
+        before = _pad([compute_log_probs(reference, *pair) for pair in pairs])
+        sampled = _pad([compute_log_probs(old, *pair) for pair in pairs])
+    mask = _pad([torch.ones(len(answer)) for _, answer in pairs])
     if column == "prompt":
         mask[:, 0] = 0
-    return Answers(_padded([token_log_probs(policy, *pair) for pair in pairs]), before, sampled, mask)
+    return Answers(_pad([compute_log_probs(policy, *pair) for pair in pairs]), before, sampled, mask)
 
 
-def _padded(rows: list[Tensor]) -> Tensor:
+def _pad(rows: list[Tensor]) -> Tensor:
     from torch.nn.utils.rnn import pad_sequence
 
     padded: Tensor = pad_sequence(rows, batch_first=True)
     return padded
 
 
-def token_log_probs(model: Any, prompt: list[int], answer: list[int]) -> Tensor:
+def compute_log_probs(model: Any, prompt: list[int], answer: list[int]) -> Tensor:
     """Return log p(token | what precedes it) of each of the answer's tokens, in nats; 0 for one with nothing before."""
     import torch
 

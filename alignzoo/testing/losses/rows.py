@@ -23,19 +23,19 @@ SIZES = {  #: format -> rows of one update
 Row = dict[str, Any]
 
 
-def fixed_rows(kind: DataFormat, tokenizer: Any) -> Dataset:
+def make_rows(kind: DataFormat, tokenizer: Any) -> Dataset:
     """Return one update's rows of the format ``kind``: the same ones for the same tokenizer."""
     from datasets import Dataset
 
     if kind is DataFormat.PROMPTS:
         return Dataset.from_list([{"prompt": "Why is the sea salt?"}, {"prompt": "Name three colours, and say why."}])
-    pairs = _pairs(tokenizer)
-    made = {DataFormat.UNPAIRED: _unpaired(pairs), DataFormat.SUPERVISED: _supervised(pairs)}
+    pairs = _make_pairs(tokenizer)
+    made = {DataFormat.UNPAIRED: _make_unpaired(pairs), DataFormat.SUPERVISED: _make_supervised(pairs)}
     rows: Dataset = Dataset.from_list(made.get(kind, pairs))
     return rows
 
 
-def _pairs(tokenizer: Any) -> list[Row]:
+def _make_pairs(tokenizer: Any) -> list[Row]:
     """Lengths differ within a pair and between pairs, so that a sum is no mean and a mean of means no mean."""
     dice = random.Random(0)
     known = [i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids]
@@ -50,7 +50,7 @@ def _pairs(tokenizer: Any) -> list[Row]:
     return [{"prompt_ids": ids(p), "chosen_ids": answer(c), "rejected_ids": answer(r)} for p, c, r in lengths]
 
 
-def _unpaired(pairs: Sequence[Row]) -> list[Row]:
+def _make_unpaired(pairs: Sequence[Row]) -> list[Row]:
     """Good and bad answers, each with the same kind of answer to the next prompt as its KL pair."""
     return [
         {
@@ -64,7 +64,7 @@ def _unpaired(pairs: Sequence[Row]) -> list[Row]:
     ]
 
 
-def _supervised(pairs: Sequence[Row]) -> list[Row]:
+def _make_supervised(pairs: Sequence[Row]) -> list[Row]:
     return [
         {
             "input_ids": pair["prompt_ids"] + pair["chosen_ids"],
@@ -74,7 +74,7 @@ def _supervised(pairs: Sequence[Row]) -> list[Row]:
     ]
 
 
-def reward(
+def score_ids(
     prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Sequence[Sequence[int]], **columns: Any
 ) -> list[float]:
     """Score sampled answers by their ids alone, as TRL calls rewards.
@@ -87,7 +87,7 @@ def reward(
 def read_rows(kind: DataFormat, rows: Dataset, inputs: Any) -> list[Row]:
     """Return the update's rows with ``prompt_ids`` and ``completion_ids``; sampled ones are read from ``inputs``."""
     if kind is DataFormat.PROMPTS:
-        return _sampled(inputs)
+        return _read_sampled(inputs)
     if kind is DataFormat.SUPERVISED:
         return [_split(row) for row in rows]
     return [dict(row) for row in rows]
@@ -98,7 +98,7 @@ def _split(row: Row) -> Row:
     return {"prompt_ids": row["input_ids"][:start], "completion_ids": row["input_ids"][start:]}
 
 
-def _sampled(inputs: Any) -> list[Row]:
+def _read_sampled(inputs: Any) -> list[Row]:
     def unpadded(column: str) -> list[list[int]]:
         masks = inputs[f"{column}_mask"].bool()
         return [ids[mask].tolist() for ids, mask in zip(inputs[f"{column}_ids"], masks, strict=True)]

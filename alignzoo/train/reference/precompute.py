@@ -27,7 +27,7 @@ VERSION = 1  #: raised whenever the same model gives the same sequence another n
 PART = 4096  #: sequences after which what was computed is written, so that a killed pass goes on from there
 
 
-class KeptReference:
+class CachedReference:
     """A mixin for TRL's DPO and KTO trainers: their reference pass is read from the cache as far as it is there."""
 
     # patch: trl DPOTrainer._precompute_ref_logps
@@ -38,15 +38,15 @@ class KeptReference:
         """
         import datasets
 
-        if not _plain(self):
+        if not _is_trl_pass(self):
             ours: Dataset = super()._precompute_ref_logps(dataset, name, batch_size)  # type: ignore[misc]
             return ours
-        found = {column: self._kept.values(dataset, of) for column, of in _columns(self).items()}
+        found = {column: self._cached.look_up(dataset, of) for column, of in _list_columns(self).items()}
         joined: Dataset = datasets.concatenate_datasets([dataset, datasets.Dataset.from_dict(found)], axis=1)
         return joined
 
     @functools.cached_property
-    def _kept(self) -> Reference:
+    def _cached(self) -> Reference:
         return Reference(self)
 
 
@@ -55,20 +55,20 @@ class Reference:
 
     def __init__(self, trainer: Any) -> None:
         self.trainer, self.scorer = trainer, Scorer(trainer)
-        self.store = LogProbs(_agreed(identity(trainer)))
+        self.store = LogProbs(_broadcast(describe_model(trainer)))
 
-    def values(self, rows: Dataset, column: Column) -> Values:
+    def look_up(self, rows: Dataset, column: Column) -> Values:
         """Return the log-probability of each row's sequence, (rows,)."""
         facts = ((one.key, len(one.ids)) for one in column.sequences(rows))
         table = np.fromiter(facts, [("key", KEY), ("length", np.int32)], len(rows))
         keys: Keys = np.ascontiguousarray(table["key"])
-        found: Values = _agreed(self.store.values(keys))
+        found: Values = _broadcast(self.store.look_up(keys))
         missing = np.flatnonzero(np.isnan(found))
         if len(missing):
             unique = missing[np.unique(keys[missing], return_index=True)[1]]
             longest_first = unique[np.argsort(-table["length"][unique], kind="stable")]
             self._compute(rows, column, keys, longest_first.tolist())
-            found[missing] = self.store.values(keys[missing])
+            found[missing] = self.store.look_up(keys[missing])
         return found
 
     def _compute(self, rows: Dataset, column: Column, keys: Keys, order: list[int]) -> None:
@@ -86,7 +86,7 @@ class Reference:
                 part = order[start : start + PART]
                 mine = part[accelerator.process_index :: accelerator.num_processes]
                 values = []
-                for scores in self.scorer.scores(list(column.sequences(rows.select(mine)))) if mine else ():
+                for scores in self.scorer.score(list(column.sequences(rows.select(mine)))) if mine else ():
                     values.append(scores)
                     bar.advance(task, len(scores) * accelerator.num_processes)
                 shares = gather_object([(mine, np.concatenate(values) if values else np.empty(0, np.float32))])
@@ -94,7 +94,7 @@ class Reference:
                     self.store.add(keys[places], share, save=accelerator.is_main_process)
 
 
-def identity(trainer: Any) -> str:
+def describe_model(trainer: Any) -> str:
     """Return all that a reference log-probability depends on, beside the sequence: weights, architecture, arithmetic.
 
     The weights count by content, so that a copy in another folder is the same model. With an adapter that starts anew,
@@ -137,7 +137,7 @@ def _hash_below(model: Any) -> str:
     return found
 
 
-def _columns(trainer: Any) -> dict[str, Column]:
+def _list_columns(trainer: Any) -> dict[str, Column]:
     """Return TRL's columns of reference log-probabilities, and what each is of."""
     from trl import KTOTrainer
 
@@ -152,7 +152,7 @@ def _columns(trainer: Any) -> dict[str, Column]:
     }
 
 
-def _plain(trainer: Any) -> bool:
+def _is_trl_pass(trainer: Any) -> bool:
     """Return whether collator and reference pass are TRL's own, on a model that each process has whole."""
     from trl import DPOTrainer, KTOTrainer
     from trl.trainer.dpo_trainer import DataCollatorForPreference
@@ -166,7 +166,7 @@ def _plain(trainer: Any) -> bool:
     return whole and own and keeps_start
 
 
-def _agreed(value: Any) -> Any:
+def _broadcast(value: Any) -> Any:
     """Return what the first process has, in all of them."""
     from accelerate.utils import broadcast_object_list
 

@@ -30,7 +30,7 @@ class Scorer:
         self.chosen = trainer.args.precompute_ref_batch_size
         self.tokens = TOKENS if trainer.accelerator.device.type == "cuda" else 1
 
-    def scores(self, sequences: Sequence[Tokens]) -> Iterator[Values]:
+    def score(self, sequences: Sequence[Tokens]) -> Iterator[Values]:
         """Yield the weighted sums of log-probabilities, in nats, batch by batch; sorted, the longest first, is best."""
         import torch
 
@@ -55,7 +55,7 @@ class Scorer:
     def _batch(self, batch: Sequence[Tokens]) -> Values:
         import torch
 
-        inputs, weights = padded(batch, self.trainer.processing_class.pad_token_id, self.trainer.accelerator.device)
+        inputs, weights = pad_batch(batch, self.trainer.processing_class.pad_token_id, self.trainer.accelerator.device)
         with torch.no_grad(), _as_reference(self.trainer), self.trainer.accelerator.autocast():
             found = self.model(**inputs, use_cache=False, fused_lm_head=True).log_probs
         found = found[:, -weights.shape[1] :].float()  # prompt learning puts virtual tokens in front
@@ -63,7 +63,7 @@ class Scorer:
         return sums
 
 
-def padded(batch: Sequence[Tokens], pad: int, device: Any) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+def pad_batch(batch: Sequence[Tokens], pad: int, device: Any) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Return the model's inputs, (sequences, longest) each, filled up on the right, and the weights of the tokens.
 
     Labels are -100 where TRL's fused head need not score; the weights, (sequences, longest - 1), are 0 there.

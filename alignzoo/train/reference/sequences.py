@@ -36,8 +36,8 @@ class Column:
         names = ["prompt_ids", self.answer, *([self.other] if self.other and self.alpha is not None else [])]
         for batch in rows.select_columns(names).with_format("arrow").iter(BATCH):
             for prompt, answer, *other in zip(*(batch.column(name) for name in names), strict=True):
-                ids = np.concatenate([_ids(prompt), _ids(answer)])[: self.limit]
-                full = len(_ids(other[0])) if other else None
+                ids = np.concatenate([_read_ids(prompt), _read_ids(answer)])[: self.limit]
+                full = len(_read_ids(other[0])) if other else None
                 yield Sequence(ids, len(prompt), full, self.alpha)
 
 
@@ -73,6 +73,6 @@ class Sequence:
         return weights[1:]
 
 
-def _ids(scalar: Any) -> np.ndarray[Any, np.dtype[np.int32]]:
+def _read_ids(scalar: Any) -> np.ndarray[Any, np.dtype[np.int32]]:
     ids: np.ndarray[Any, np.dtype[np.int32]] = scalar.values.to_numpy(zero_copy_only=False).astype(np.int32)
     return ids

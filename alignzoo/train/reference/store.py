@@ -35,7 +35,7 @@ class LogProbs:
         self.folder = cache.make_folder("reference") / hashlib.sha256(model.encode()).hexdigest()[:32]
         self.parts = [part for file in sorted(self.folder.glob("*.npz")) if (part := _read(file))]
 
-    def values(self, keys: Keys) -> Values:
+    def look_up(self, keys: Keys) -> Values:
         """Return the value of each key, NaN where there is none."""
         found = np.full(len(keys), np.nan, np.float32)
         for known, values, file in self.parts:

@@ -94,7 +94,7 @@ def test_a_member_that_fails_or_dies_stops_no_other(alignzoo: Alignzoo, doing: d
     words = ("method.beta=0.05,0.1,0.2,0.5", *SETTING, *TWO, "train.save_strategy=steps", "train.save_steps=1")
     done = alignzoo(*SWEEP, *words, **doing, ALIGNZOO_DO=do)
     assert done.returncode == 1
-    assert "a member of the sweep ended without a result: " in done.stderr
+    assert "a sweep job ended without a result: " in done.stderr
     assert "Traceback" not in done.stderr
     assert finished(tmp_path / "sweep") == "23"
     status = alignzoo("sweep", "status", "sweep")
@@ -108,7 +108,7 @@ def test_a_member_that_fails_or_dies_stops_no_other(alignzoo: Alignzoo, doing: d
 def test_members_and_processes_on_ray_at_once_are_refused(alignzoo: Alignzoo) -> None:
     done = alignzoo(*SWEEP, *SETTING, *TWO, "launcher=ray")
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("alignzoo: hydra/launcher=ray places a sweep's members")
+    assert done.stderr.strip().splitlines()[-1].startswith("alignzoo: hydra/launcher=ray places a sweep's jobs")
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["its own cluster", "a running cluster"])

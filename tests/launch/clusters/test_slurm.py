@@ -143,7 +143,7 @@ def test_two_nodes_train_one_run(alignzoo: Alignzoo, disturbing: dict[str, str],
     variables = {**os.environ, **disturbing, "DISTURB": json.dumps({"0.1": ["--signal=USR1"]})}
     subprocess.run(["sbatch", "--wait", "job.sh"], cwd=tmp_path, env=variables, timeout=900, check=True)
     output = (tmp_path / "job.out").read_text()
-    assert "stopped by SIGUSR1 at update 3 of 6" in output, output
+    assert "stopped by SIGUSR1 at step 3 of 6" in output, output
     assert json.loads((tmp_path / "run" / "result.json").read_text())["cost"]["resumed"] == [3], output
     assert yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())["strategy"]["nodes"] == 2
     assert (tmp_path / "run" / "logs" / "rank1.log").exists()

@@ -118,7 +118,7 @@ def test_a_run_that_is_out_of_time_is_not_started_again(alignzoo: Command, tmp_p
     words = (*TWO, "strategy.restarts=2", "train.stop_before=1s")
     done = alignzoo(*WORDS, *words, "hydra.run.dir=run", SLOW="1")
     assert done.returncode == 138, done.stderr
-    assert "stopped by train.stop_before at update 1 of 8" in done.stderr
+    assert "stopped by train.stop_before at step 1 of 8" in done.stderr
     (saved,) = (tmp_path / "run" / "checkpoints").glob("checkpoint-*")
     assert saved.name == "checkpoint-1"
 

@@ -23,8 +23,8 @@ from alignzoo.models.shared_prefix.patch import share_prefixes, stop_sharing
 from alignzoo.models.tiny import VOCABULARY, make_tiny
 from alignzoo.plugin.method import Method
 from alignzoo.system.libraries import silence_libraries
-from alignzoo.train.trainer import train_parts
-from alignzoo.train.trl_config import trl_config
+from alignzoo.train.trainer import collect_parts
+from alignzoo.train.trl_config import make_trl_config
 
 STEPS = 10
 
@@ -114,9 +114,9 @@ def losses(
         data = prepare(cfg, Tokeniser(tokenizer, []))
         model = load_policy(folder, cfg, "fp32")
         share_prefixes(cfg, model)
-        parts = train_parts(
+        parts = collect_parts(
             checked,
-            trl_config(checked, tmp_path / "out"),
+            make_trl_config(checked, tmp_path / "out"),
             model,
             tokenizer,
             convert(data.train, data.kind, checked.method.data, batch, cfg.seed),

@@ -26,8 +26,8 @@ from alignzoo.plugin.registry import registry
 from alignzoo.system.libraries import silence_libraries
 from alignzoo.train.reference import scoring
 from alignzoo.train.token_rows import TokenRows
-from alignzoo.train.trainer import train_parts
-from alignzoo.train.trl_config import trl_config
+from alignzoo.train.trainer import collect_parts
+from alignzoo.train.trl_config import make_trl_config
 
 Build = Callable[..., Any]
 
@@ -85,9 +85,9 @@ def build(start: Path, tmp_path: Path, compose_config: Callable[..., DictConfig]
         silence_libraries(cfg.telemetry)
         tokenizer = load_tokenizer(folder, cfg.model)
         data = prepare(cfg, Tokeniser(tokenizer, []))
-        parts = train_parts(
+        parts = collect_parts(
             checked,
-            trl_config(checked, tmp_path / "out"),
+            make_trl_config(checked, tmp_path / "out"),
             more.get("model") or load_policy(folder, cfg, "fp32"),
             tokenizer,
             convert(data.train, data.kind, checked.method.data, 4, cfg.seed),
@@ -265,14 +265,14 @@ def test_batches_shrink_until_they_fit(build: Build, monkeypatch: pytest.MonkeyP
             raise torch.OutOfMemoryError
         return batch(self, sequences)
 
-    scorer = build("dpo")._kept.scorer
+    scorer = build("dpo")._cached.scorer
     monkeypatch.setattr(scoring.Scorer, "_batch", cramped)
     from alignzoo.train.reference.sequences import Column
 
     scorer.tokens = scoring.TOKENS
     rows: Dataset = scorer.trainer.train_dataset
     for answer, expected in zip(("chosen_ids", "rejected_ids"), alone, strict=True):
-        values = np.concatenate(list(scorer.scores(list(Column(answer).sequences(rows)))))
+        values = np.concatenate(list(scorer.score(list(Column(answer).sequences(rows)))))
         np.testing.assert_allclose(values, expected, **WITHIN)
     assert sizes[0] == 10, "all at once, at first"
     assert max(sizes[1:]) > 1
@@ -306,7 +306,7 @@ def write_facts(out: Path) -> None:
     inputs = prepare_run(check(compose(["method=dpo", "model=tiny", "dataset.rows=16"])))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scoring.Scorer, "_batch", counted)
-        trainer = inputs.build_trainer(inputs.trl_config(out), inputs.load_model())
+        trainer = inputs.build_trainer(inputs.make_trl_config(out), inputs.load_model())
     found = [list(trainer.train_dataset[name]) for name in COLUMNS["dpo"]]
     facts = {"scored": len(scored), "columns": found}
     (out / f"rank-{trainer.args.process_index}.json").write_text(json.dumps(facts))

@@ -46,7 +46,7 @@ def test_what_is_not_finite_is_not_kept() -> None:
 def test_a_process_that_does_not_save_still_knows(own_cache: Path) -> None:
     store = LogProbs("a")
     store.add(keys(1), values(-1.0), save=False)
-    assert store.values(keys(1)) == [-1.0]
+    assert store.look_up(keys(1)) == [-1.0]
     assert list(own_cache.rglob("*.npz")) == []
 
 
@@ -58,7 +58,7 @@ def test_a_damaged_file_is_removed_and_computed_again(harm: str, own_cache: Path
     harms = {"empty": b"", "cut": whole[:40], "overwritten": whole[:60] + bytes(200) + whole[260:], "other": b"x"}
     file.write_bytes(harms[harm])
     store = LogProbs("a")
-    assert np.isnan(store.values(keys(1))).all()
+    assert np.isnan(store.look_up(keys(1))).all()
     store.add(keys(1), values(-1.0))
     assert LogProbs("a").values(keys(1)) == [-1.0]
 
@@ -68,7 +68,7 @@ def test_a_full_disk_or_a_cleared_cache_costs_no_run(own_cache: Path, caplog: py
     store.folder.parent.rmdir()
     store.folder.parent.write_text("no folder")
     store.add(keys(1), values(-1.0))
-    assert store.values(keys(1)) == [-1.0]
+    assert store.look_up(keys(1)) == [-1.0]
     assert "1 log-probabilities are not kept" in caplog.text
 
 

@@ -22,7 +22,7 @@ def require_finite(step: int, **numbers: Tensor) -> None:
     for name, tensor in numbers.items():
         if not bool(tensor.isfinite().all()):
             raise UserError(
-                f"ppo: {name.replace('_', ' ')} became NaN or infinite at update {step}.\n"
+                f"ppo: {name.replace('_', ' ')} became NaN or infinite at step {step}.\n"
                 "Lower method.learning_rate or method.value_learning_rate, or use train.precision=fp32."
             )
 

@@ -172,7 +172,7 @@ def test_what_is_not_finite_stops_the_run_by_name(make_trainer: Make, where: str
     with torch.no_grad():
         weight.fill_(math.nan)
     name = "values" if where == "value head" else "reference"
-    with pytest.raises(UserError, match=f"ppo: {name} became NaN or infinite at update 0"):
+    with pytest.raises(UserError, match=f"ppo: {name} became NaN or infinite at step 0"):
         rollouts(trainer)
 
 
