@@ -20,8 +20,11 @@ def join_launched_processes(cfg: DictConfig) -> None:
     Raises:
         UserError: the device is not here, or ``strategy.patience`` is not a duration.
     """
-    patience = parse_duration(cfg.strategy.patience, "strategy.patience") or 0.0
-    join_processes(cfg, choose_device(cfg.strategy.device), patience)
+    join_processes(
+        cfg,
+        device=choose_device(cfg.strategy.device),
+        patience=parse_duration(cfg.strategy.patience, "strategy.patience") or 0.0,
+    )
 
 
 def join_processes(cfg: DictConfig, device: str, patience: float) -> None:
