@@ -1,1 +1,1 @@
-"""Where and how often a run runs: here, in several processes, on Slurm or Ray, in a sweep, in a pipeline."""
+"""Starts runs: in this process or in several, on Slurm or Ray, as jobs of a sweep or stages of a pipeline."""

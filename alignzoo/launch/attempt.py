@@ -1,4 +1,4 @@
-"""Trains one run in this process, and leaves nothing of it behind for the next."""
+"""Trains one run in this process and frees what it held."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Attempt:
 
 
 def train_here(checked: Checked, record: Record, attempt: Attempt) -> None:
-    """Train in this process, and leave nothing of it behind."""
+    """Train in this process; afterwards free its memory and restore the environment variables."""
     from alignzoo.runs.trackers import start_tracker
     from alignzoo.train.run import train
 

@@ -1,4 +1,4 @@
-"""Which GPUs of a machine the members of a sweep get that run on it side by side: each its own."""
+"""Gives each sweep job that runs on one machine at the same time GPUs of its own."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-WAIT = 0.5  #: seconds between looks for a free GPU
+WAIT = 0.5  #: seconds between two searches for a free GPU
 
 
 @contextmanager
 def reserve_gpus(cfg: DictConfig, launcher: DictConfig) -> Iterator[bool]:
-    """Keep a member's GPUs for it, and show the run no other; wait while too few are free. Yield whether it has any.
+    """Reserve a sweep job's GPUs and hide all others from it; wait while too few are free. Yield whether it has any.
 
-    ``launcher`` is Hydra's. Only joblib runs members on one machine side by side without giving them devices: Ray and
-    Slurm do so themselves, and one member at a time has all. Where GPUs were taken, the run needs processes of its own,
-    since joblib's serve one member after the other, and CUDA keeps to the GPUs that it saw first.
+    ``launcher`` is Hydra's. Only joblib runs several jobs at a time on one machine without giving them devices: Ray and
+    Slurm do so themselves, and a job that runs alone has all GPUs. A job with reserved GPUs needs processes of its own:
+    those of joblib serve several jobs in turn, and CUDA keeps the GPUs that it saw first.
 
     Raises:
-        UserError: the member asks for more than there are.
+        UserError: the job asks for more GPUs than there are.
     """
     others = count_parallel_jobs(launcher, os.cpu_count() or 1)
     names = list_visible_gpus() if others > 1 and cfg.strategy.device in ("auto", "cuda") else []
@@ -44,7 +44,7 @@ def reserve_gpus(cfg: DictConfig, launcher: DictConfig) -> Iterator[bool]:
 
 
 def count_parallel_jobs(launcher: DictConfig, cores: int) -> int:
-    """Return how many members joblib runs at a time on a machine with ``cores``; another launcher's are 1."""
+    """Return how many sweep jobs joblib runs at a time on a machine with ``cores``; 1 for other launchers."""
     if not launcher._target_.endswith(".JoblibLauncher"):
         return 1
     count = int(launcher.n_jobs)
@@ -52,10 +52,10 @@ def count_parallel_jobs(launcher: DictConfig, cores: int) -> int:
 
 
 def count_gpus_per_job(wanted: int | str, found: int, others: int) -> int:
-    """Return how many of ``found`` GPUs a member gets: as many as it has processes, or an equal share for each.
+    """Return how many of ``found`` GPUs a sweep job gets: one per process, or an equal share.
 
     Raises:
-        UserError: it wants more than there are.
+        UserError: it asks for more than there are.
     """
     if not isinstance(wanted, int):
         return max(1, found // others)
@@ -75,7 +75,7 @@ def list_visible_gpus() -> list[str]:
 
 @contextmanager
 def lock_gpus(names: Sequence[str], count: int) -> Iterator[list[str]]:
-    """Wait until ``count`` of the GPUs are free, and keep them from every other member of this user's sweeps."""
+    """Wait until ``count`` of the GPUs are free, and lock them against all other sweep jobs of this user."""
     root = Path(tempfile.gettempdir()) / f"alignzoo-gpus-{os.getuid()}"
     while True:
         with ExitStack() as held:
@@ -87,9 +87,9 @@ def lock_gpus(names: Sequence[str], count: int) -> Iterator[list[str]]:
 
 
 def _lock_enough(names: Sequence[str], count: int, root: Path, held: ExitStack) -> list[str]:
-    """Lock ``count`` of the GPUs and return them, or none if fewer are free; the kernel unlocks those of the dead.
+    """Lock ``count`` of the GPUs and return them, or none if fewer are free. The kernel unlocks a dead process's.
 
-    Members look one after the other: two that each held what the other needs would wait forever.
+    Jobs look in turn: two that each held what the other needs would wait forever.
     """
     mine: list[str] = []
     try:

@@ -1,4 +1,4 @@
-"""What happens around a run and the members of a sweep."""
+"""Makes folders before a run or sweep, and writes the leaderboard after a sweep."""
 
 from __future__ import annotations
 
@@ -17,23 +17,27 @@ if TYPE_CHECKING:
 
 
 class SweepCallback(Callback):
-    """Makes the run's or sweep's folder; ends a multirun with its leaderboard, and exit code 1 if a member failed.
+    """Makes the run's or sweep's folder; ends a sweep with its leaderboard, and with exit code 1 if a job failed.
 
-    Hydra turns what a callback raises into a warning, all but the end of the program.
+    Hydra turns exceptions of a callback into warnings, except SystemExit.
     """
 
+    def __init__(self) -> None:
+        self.lost: list[str] = []
+        """The jobs of a sweep that ended without a result; its launcher adds to them."""
+
     def on_run_start(self, config: Any, **kwargs: Any) -> None:
-        """Make the run folder before Hydra does, whose complaint would be a traceback."""
+        """Make the run folder before Hydra does, which would fail with a traceback."""
         _make_folder(config.hydra.run.dir)
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
-        """Make the sweep's, where no other sweep is."""
+        """Make the sweep's folder, if it does not hold another sweep."""
         _make_folder(config.hydra.sweep.dir)
         _refuse_finished(Path(config.hydra.sweep.dir), config)
         if "submitit" in config.hydra.launcher._target_:
-            submitit.wait_for_all()
+            self.lost = submitit.wait_for_all()
         if config.hydra.launcher._target_.endswith(".RayLauncher"):
-            _prepare_ray(config)
+            self.lost = _prepare_ray(config)
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
         """Print and write the leaderboard."""
@@ -50,12 +54,12 @@ class SweepCallback(Callback):
         print_leaderboard(board)
         print(f"page: {folder / 'leaderboard.html'}")
         _send_leaderboard(board, folder)
-        if board.failed or submitit.lost or ray_cluster.lost:
+        if board.failed or self.lost:
             raise SystemExit(1)
 
 
 def _send_leaderboard(board: Leaderboard, folder: Path) -> None:
-    """Send the board to Weights & Biases, as a run of the sweep's group, where its members were sent there."""
+    """Send the board to Weights & Biases, as a run of the sweep's group, if its runs were sent there."""
     from omegaconf import OmegaConf
 
     from alignzoo.report.leaderboard.table import make_wandb_table
@@ -69,9 +73,9 @@ def _send_leaderboard(board: Leaderboard, folder: Path) -> None:
             tracker.table("leaderboard", make_wandb_table(board))
 
 
-def _prepare_ray(config: Any) -> None:
+def _prepare_ray(config: Any) -> list[str]:
     try:
-        ray_cluster.prepare_sweep(config)
+        return ray_cluster.prepare_sweep(config)
     except UserError as error:
         raise SystemExit(print_error(str(error))) from None
 

@@ -1,4 +1,4 @@
-"""Runs one composed config: here, or in as many processes as its strategy places."""
+"""Runs one composed config, in this process or in several as its strategy says."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ from alignzoo.train.vllm import check_vllm
 
 
 def launch(cfg: DictConfig, stage: bool = False) -> float | None:
-    """Run one job and return its ``evaluate.objective``; a sweep job that fails returns None, and the others go on.
+    """Run one job and return its ``evaluate.objective``; a sweep job that fails returns None.
 
-    ``stage``: it is a pipeline's, which says by itself how to resume.
+    ``stage``: the job is a stage of a pipeline, which prints the command to resume itself.
 
     Raises:
-        Preempted: the run was told to stop; a sweep ends with it.
-        SystemExit: the run, which is not a sweep job, was refused or has failed; why has been said.
+        Preempted: the run was preempted; a sweep ends with it.
+        SystemExit: the run, which is not a sweep job, was refused or has failed; the reason was printed.
     """
     hydra = HydraConfig.get()
     sweeping = hydra.mode == RunMode.MULTIRUN
     words: Any = OmegaConf.to_container(hydra.overrides.task)  # as typed: an interpolation may lead nowhere
     job = _Job(hydra, Attempt(words, Path(hydra.sweep.dir).name if sweeping else None), sweeping)
     process_cache().begin_job(sweeping)
-    logging.raiseExceptions = False  # of a full disk the run tells once, and not each line of its log
+    logging.raiseExceptions = False  # a full disk is reported once, not for each line of the log
     if multiprocessing.current_process().name.startswith("LokyProcess"):  # joblib's outlive a sweep that is killed
         end_with_parent(signal.SIGKILL)
     try:
@@ -71,7 +71,7 @@ def launch(cfg: DictConfig, stage: bool = False) -> float | None:
 
 
 class _Job:
-    """One start of a run, and its three ends beside a result: stopped, refused, crashed."""
+    """One start of a run, which ends with a result, preempted, refused or crashed."""
 
     def __init__(self, hydra: DictConfig, attempt: Attempt, sweeping: bool) -> None:
         self.hydra, self.attempt, self.sweeping = hydra, attempt, sweeping
@@ -101,14 +101,14 @@ class _Job:
         return read_objective(record.folder) if ranks.rank() == 0 else None
 
     def _check_folder(self, checked: Checked) -> None:
-        """Refuse a run on several machines whose folder was not named: each would have its own, with its own time."""
+        """Refuse a run on several machines whose folder was not named: each would make one."""
         named = any(word.startswith("hydra.run.dir=") for word in self.hydra.overrides.hydra)
         nodes = checked.cfg.strategy.nodes
         if nodes > 1 and not self.sweeping and not named and not ranks.is_launched():
             raise UserError(f"strategy.nodes={nodes}: add hydra.run.dir=FOLDER, one that all machines see.")
 
     def _train(self, checked: Checked, record: Record, apart: bool) -> None:
-        """Train here, or in as many processes as the strategy places; ``apart``: not here, even if it is one."""
+        """Train here, or in as many processes as the strategy places; ``apart``: in a process of its own."""
         on_ray = checked.cfg.launcher.name == "ray"
         if ranks.is_launched() or (checked.placement.processes == 1 and not apart and not on_ray):
             train_here(checked, record, self.attempt)
@@ -117,11 +117,11 @@ class _Job:
             (ray_train if on_ray else torchrun).start(checked, record.folder, self.attempt)
 
     def refuse(self, error: Exception) -> None:
-        """Say what the user has to mend; end the program, unless a sweep goes on with its next job."""
+        """Print what the user has to correct; end the program, unless a sweep continues with its next job."""
         text = str(error) if isinstance(error, UserError) else str(explain(error))
         print_error(text)
         self._note_refusal(text, error)
-        if not self.sweeping or isinstance(error, InUse):  # whoever uses the folder runs the same sweep
+        if not self.sweeping or isinstance(error, InUse):  # the other process runs the same sweep
             raise SystemExit(1) from None
 
     def _note_refusal(self, text: str, error: Exception) -> None:
@@ -134,11 +134,11 @@ class _Job:
         elif record:
             _close_log()
             record.discard()
-        elif self.sweeping and not isinstance(error, InUse):  # another run's folder: only the sweep's table is told
+        elif self.sweeping and not isinstance(error, InUse):  # else it is another run's folder
             (self.folder / "error.txt").write_text(f"{text}\n", encoding="utf-8")
 
     def crash(self, error: Exception) -> None:
-        """Keep why the run failed; end the program with a traceback, unless a sweep goes on with its next job."""
+        """Write why the run failed; end the program with a traceback, unless a sweep continues with its next job."""
         said = isinstance(error, torchrun.WorkerFailed)
         if said:
             print_error(str(error))
@@ -151,7 +151,7 @@ class _Job:
 
 
 def _share_folder(cfg: DictConfig, folder: Path) -> Path:
-    """Return the run folder; where others started several processes, the main one's."""
+    """Return the run folder; of several processes started by the user, that of the main process."""
     if ranks.world_size() > 1:
         join_launched_processes(cfg)
         shared = ranks.broadcast(folder)
@@ -165,7 +165,7 @@ def _share_folder(cfg: DictConfig, folder: Path) -> Path:
 
 @ranks.on_main
 def _print_resume_command(hydra: DictConfig, preempted: Preempted) -> None:
-    """Print the command that was typed, with folder and ``resume=auto``; in a launcher's process, ``sweep resume``."""
+    """Print the typed command with folder and ``resume=auto``; in a launcher's process, ``sweep resume``."""
     kind = "sweep" if hydra.mode == RunMode.MULTIRUN else "run"
     folder = Path(hydra.sweep.dir if kind == "sweep" else hydra.runtime.output_dir)
     typed = kind == "run" or hydra.launcher._target_.endswith(".BasicLauncher")
@@ -177,7 +177,7 @@ def _print_resume_command(hydra: DictConfig, preempted: Preempted) -> None:
 
 
 def _close_log() -> None:
-    """Let go of Hydra's log file, so that the run folder can be removed."""
+    """Close Hydra's log file, so that the run folder can be removed."""
     root = logging.getLogger()
     for handler in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
         handler.close()

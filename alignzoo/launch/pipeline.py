@@ -1,4 +1,4 @@
-"""Runs a pipeline: every stage is checked before the first one trains, and goes the way of a single run."""
+"""Runs a pipeline: checks every stage before the first one trains, and launches each as a run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from alignzoo.system.errors import UserError, print_error
 from alignzoo.system.files import remove_unfinished, write_atomically
 from alignzoo.system.signals import Preempted
 
-FILE = "pipeline.yaml"  #: in the pipeline's folder: what was asked for
+FILE = "pipeline.yaml"  #: in the pipeline's folder: command and stages
 
 Launch = Callable[..., float | None]  #: :func:`alignzoo.launch.launch.launch`
 
@@ -47,7 +47,7 @@ def run_pipeline(cfg: DictConfig, folder: Path, words: Sequence[str], launch: La
 
     Raises:
         UserError: a stage cannot work, or was run with other settings; nothing is trained then.
-        SystemExit: a stage failed, and has said why.
+        SystemExit: a stage failed, and has printed why.
     """
     stages = read_stages(cfg.pipeline, folder)
     shared = select_shared_words(words)
@@ -56,8 +56,8 @@ def run_pipeline(cfg: DictConfig, folder: Path, words: Sequence[str], launch: La
     asked = {"command": shlex.join(["python", "-m", "alignzoo", *words]), "pipeline": cfg.pipeline}
     (folder / FILE).write_text(OmegaConf.to_yaml(OmegaConf.create(asked)), encoding="utf-8")
     for number, stage in enumerate(stages, 1):
-        told = f"pipeline {cfg.pipeline.name}, stage {number} of {len(stages)}: {stage.name}"
-        print(f"\n{told}, finished before" if stage.is_finished else f"\n{told}", flush=True)
+        title = f"pipeline {cfg.pipeline.name}, stage {number} of {len(stages)}: {stage.name}"
+        print(f"\n{title}, finished before" if stage.is_finished else f"\n{title}", flush=True)
         if not stage.is_finished:
             _run(stage, make_stage_words(stage, shared, cfg.model, _make_inputs(stage, stages)), launch)
         if not stage.is_finished:
@@ -79,7 +79,7 @@ def _find_first_stage(stage: Stage, stages: Sequence[Stage]) -> Stage:
 
 
 def _list_inputs(stage: Stage, stages: Sequence[Stage]) -> dict[str, Path]:
-    """Return the folders that will be handed to a stage, before there is anything in them."""
+    """Return the folders that a stage will read, before there is anything in them."""
     found = {}
     if stage.start:
         found["model.path"] = _find_stage(stages, stage.start).folder / "model"
@@ -91,7 +91,7 @@ def _list_inputs(stage: Stage, stages: Sequence[Stage]) -> dict[str, Path]:
 
 
 def _make_inputs(stage: Stage, stages: Sequence[Stage]) -> dict[str, Path]:
-    """Return them as they are: an adapter is merged, and all policies are measured against where the first began."""
+    """Return the folders that a stage reads; adapters are merged, and policies compared with the first start model."""
     found = _list_inputs(stage, stages)
     if "model.path" in found:
         found["model.path"] = merge_adapter(found["model.path"])
@@ -101,7 +101,7 @@ def _make_inputs(stage: Stage, stages: Sequence[Stage]) -> dict[str, Path]:
 
 
 def merge_adapter(folder: Path) -> Path:
-    """Return the folder of a model without adapter: ``folder`` itself, or ``merged`` beside it, made if need be."""
+    """Return the folder of a model without adapter: ``folder`` itself, or ``merged`` beside it, made if needed."""
     merged = folder.with_name("merged")
     if not (folder / "adapter_config.json").is_file():
         return folder
@@ -133,7 +133,7 @@ def _check(stage: Stage, words: Sequence[str]) -> None:
 
 
 def _run(stage: Stage, words: Sequence[str], launch: Launch) -> None:
-    """Launch the stage as the member of a sweep: it writes why it failed, and does not end the process."""
+    """Launch the stage as a sweep job: it writes why it failed, and does not end the process."""
     shutil.rmtree(stage.folder / "merged", ignore_errors=True)
     job = compose([*words, *_make_searchpath()], with_hydra=True)
     with read_write(job.hydra), open_dict(job.hydra):
@@ -144,8 +144,8 @@ def _run(stage: Stage, words: Sequence[str], launch: Launch) -> None:
         with _set_hydra_job(job):
             launch(job, stage=True)
     finally:  # also after Ctrl-C
-        told = isinstance(sys.exception(), Preempted)  # whoever catches it prints the whole command
-        if not (stage.is_finished or told):
+        is_preempted = isinstance(sys.exception(), Preempted)  # the caller prints the whole command
+        if not (stage.is_finished or is_preempted):
             how = f"the same command with hydra.run.dir={stage.folder.parent} resumes there"
             print_error(f"pipeline stage {stage.name} has no result: {how}.")
 
@@ -173,7 +173,7 @@ def _set_hydra_job(job: DictConfig) -> Iterator[None]:
 
 
 def _end_command() -> None:
-    """End the process, unless a sweep goes on with its next member."""
+    """End the process, unless a sweep continues with its next job."""
     if HydraConfig.get().mode != RunMode.MULTIRUN:
         raise SystemExit(1)
 

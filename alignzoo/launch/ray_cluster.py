@@ -1,4 +1,4 @@
-"""A Ray cluster for sweeps and runs: a running one that they join, or one on this machine that ends with them."""
+"""Joins a Ray cluster for sweeps and runs, or starts one on this machine that ends with them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -18,27 +19,25 @@ from alignzoo.system.errors import UserError, print_error
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-#: What processes on other machines must see as this one does. Keys and tokens stay here: Ray shows its variables.
+#: Prefixes of variables that processes on other machines need. Keys and tokens stay here: Ray shows its variables.
 PASSED_ON = ("ALIGNZOO_", "HF_", "WANDB_", "TOKENIZERS_", "PYTHONPATH", "OMP_NUM_THREADS")
 SECRET = ("TOKEN", "KEY", "SECRET", "PASSWORD")
 
-STORE = 80 * 2**20  #: bytes of memory for objects that Ray passes on, near its least: ours are configurations
+STORE = 80 * 2**20  #: bytes of memory for objects that Ray passes on, near the minimum: ours are small
 
 PATIENCE = 5.0  #: seconds for the head of a cluster to answer
-
-lost: list[str] = []  #: why members of a sweep ended without a result
 
 
 @contextmanager
 def use_cluster(address: str | None, processes: int) -> Iterator[None]:
-    """Join the cluster at ``address`` or ``RAY_ADDRESS``, or start one here that holds ``processes`` for as long.
+    """Join the cluster at ``address`` or ``RAY_ADDRESS``, or start one for ``processes`` that ends with the block.
 
-    What its processes print stays with them.
+    The output of its processes is not shown here.
 
     Raises:
         UserError: there is no cluster at the address.
     """
-    with torchrun.restore_handlers():  # a run answers signals in its own way
+    with torchrun.restore_handlers():  # a run handles signals itself
         connect(address, processes, {"log_to_driver": False})
     import ray
 
@@ -49,13 +48,13 @@ def use_cluster(address: str | None, processes: int) -> Iterator[None]:
 
 
 def connect(address: str | None, processes: int, more: dict[str, Any] | None = None) -> None:
-    """Do the first half of :func:`connected`; ``more`` are arguments for ``ray.init``. Ray ends it with the program."""
+    """Connect until the program ends, as :func:`use_cluster` does; ``more`` are arguments for ``ray.init``."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no run tells anyone about itself
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a notice of what Ray will do one day
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning about a future Ray
     address = address or os.environ.get("RAY_ADDRESS") or None
     if address and _has_token():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # `ray start` asks for it; who joins must say that it has one
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # `ray start` asks for it; whoever joins must set this
     if address:
         _check_address(address)
     import ray
@@ -75,7 +74,7 @@ def connect(address: str | None, processes: int, more: dict[str, Any] | None = N
 
 
 def _check_address(address: str) -> None:
-    """Refuse an address where nothing listens: Ray would look for minutes."""
+    """Refuse an address where nothing listens: Ray would try for minutes."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not port.isdigit():  # such as auto
         return
@@ -86,13 +85,13 @@ def _check_address(address: str) -> None:
 
 
 def _has_token() -> bool:
-    """Tell whether there is one of Ray's tokens, in the places where Ray looks."""
+    """Tell whether there is a Ray token where Ray looks for it."""
     file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
     return "RAY_AUTH_TOKEN" in os.environ or file.exists()
 
 
 def _make_setup_hook(folder: str) -> Callable[[], None]:
-    """Return what lets the cluster's processes work in ``folder``, so that relative paths are what they are here."""
+    """Return a function that makes the cluster's processes work in ``folder``, so that relative paths hold there."""
 
     def enter() -> None:
         os.chdir(folder)
@@ -108,13 +107,14 @@ def _select_variables() -> dict[str, str]:
     }
 
 
-def prepare_sweep(config: DictConfig) -> None:
-    """Connect Hydra's Ray launcher, and let each member of the sweep reserve what its processes need.
+def prepare_sweep(config: DictConfig) -> list[str]:
+    """Connect Hydra's Ray launcher, and let each sweep job reserve what its processes need.
 
-    What the user reserves with ``+hydra.launcher.ray.remote.num_gpus=N`` stays.
+    What the user reserves with ``+hydra.launcher.ray.remote.num_gpus=N`` stays. Returns a list to which the jobs
+    are added that end without a result.
 
     Raises:
-        UserError: there is no cluster, or the members would start their processes on it too.
+        UserError: there is no cluster, or the jobs would start their processes on it too.
     """
     if config.launcher.name == "ray":
         raise UserError(
@@ -131,34 +131,35 @@ def prepare_sweep(config: DictConfig) -> None:
     needed = choose_resources(wanted, config.strategy.device, found)
     with open_dict(config.hydra.launcher):
         config.hydra.launcher.ray.remote = {**needed, "max_retries": 0, **settings["remote"]}
-    _wait_for_all()
+    return _wait_for_all()
 
 
 def choose_resources(processes: int | str, device: str, gpus: Sequence[int]) -> dict[str, int]:
-    """Return what a member reserves, as ``ray.remote`` takes it; ``gpus``: how many each machine of the cluster has.
+    """Return what a sweep job reserves, as ``ray.remote`` takes it; ``gpus``: how many each machine of the cluster has.
 
-    ``processes=auto`` is one GPU, so that most members run at a time; ``gpus`` is all of a machine.
+    ``processes=auto`` is one GPU, so that many jobs run at a time; ``processes=gpus`` is all of a machine.
     """
     most = max(gpus, default=0) if device in ("auto", "cuda") else 0
     count = processes if isinstance(processes, int) else most if processes == "gpus" else 1
     return {"num_cpus": max(1, count), **({"num_gpus": count} if most else {})}
 
 
-def _wait_for_all() -> None:
-    """Let a sweep wait for all of its members: the launcher's wait would end with the first whose process died."""
+def _wait_for_all() -> list[str]:
+    """Let a sweep wait for all of its jobs: the launcher would stop at the first whose process died."""
     from hydra_plugins.hydra_ray_launcher import _core
 
-    lost.clear()
+    lost: list[str] = []
     # patch: hydra_ray_launcher _core.ray
-    _core.ray = SimpleNamespace(get=_result)
+    _core.ray = SimpleNamespace(get=partial(_get_result, lost))
+    return lost
 
 
-def _result(member: Any) -> Any:
+def _get_result(lost: list[str], job: Any) -> Any:
     import ray
     from hydra.core.utils import JobReturn, JobStatus
 
     try:
-        return ray.get(member)
+        return ray.get(job)
     except ray.exceptions.RayError as error:
         lost.append(str(error).splitlines()[0].partition(". ")[0])
         print_error(f"a sweep job ended without a result: {lost[-1]}")

@@ -1,4 +1,4 @@
-"""Starts a run's processes through Ray Train, which places them on the machines of a cluster and makes their group."""
+"""Starts a run's processes through Ray Train, which places them on a cluster and makes their process group."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK = 0.5  #: seconds between looks at what the main process prints
-SHOWN = "shown"  #: in Ray's folder of a run: what its main process prints
-STOPPED = "stopped"  #: there too: why it stopped where it was told to
+LOOK = 0.5  #: seconds between reads of the main process's output
+SHOWN = "shown"  #: file in Ray's folder of a run: the output of its main process
+STOPPED = "stopped"  #: file there too: why the run was preempted
 
 
 def start(checked: Checked, folder: Path, attempt: Attempt) -> None:
@@ -99,11 +99,11 @@ def join(job: dict[str, Any]) -> None:
         raise
     except Exception as error:
         log.exception("rank %d", ranks.rank())
-        raise torchrun.WorkerFailed(f"{type(error).__name__}: {error}") from None  # which Ray can hand over as it is
+        raise torchrun.WorkerFailed(f"{type(error).__name__}: {error}") from None  # which Ray can pickle
 
 
 def _redirect_output(file: Path) -> None:
-    """Send what this process prints to ``file``, for the one that started the run; Ray would show its own words too."""
+    """Send this process's output to ``file``, which the starting process prints; Ray would add words of its own."""
     with file.open("a", encoding="utf-8") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
@@ -111,7 +111,7 @@ def _redirect_output(file: Path) -> None:
 
 @contextmanager
 def _print_file(file: Path) -> Iterator[None]:
-    """Print what comes into ``file``, to its end."""
+    """Print what is written to ``file`` until the block ends."""
     file.touch()
     over = threading.Event()
     with file.open(encoding="utf-8", errors="replace") as stream:
@@ -146,8 +146,8 @@ def _find_failure(error: Exception, folder: Path) -> Exception:
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     if not failures:
         return error
-    told = {rank: isinstance(failure, UserError | torchrun.WorkerFailed) for rank, failure in failures.items()}
-    rank = min(failures, key=lambda rank: (told[rank], rank))  # a process that died makes the others fail
+    explained = {rank: isinstance(failure, UserError | torchrun.WorkerFailed) for rank, failure in failures.items()}
+    rank = min(failures, key=lambda rank: (explained[rank], rank))  # a process that died makes the others fail
     if isinstance(failures[rank], UserError):
         return failures[rank]
-    return torchrun.make_failure(rank, str(failures[rank]) if told[rank] else "its process died", folder)
+    return torchrun.make_failure(rank, str(failures[rank]) if explained[rank] else "its process died", folder)

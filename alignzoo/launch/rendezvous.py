@@ -1,11 +1,11 @@
-"""Where the machines of a cluster's job meet: Kubeflow and SkyPilot say it in the environment of each."""
+"""Reads the rendezvous of several machines from the variables that Kubeflow and SkyPilot set."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-PORT = 29_400  #: torch's own for such meetings
+PORT = 29_400  #: torch's default for a rendezvous
 
 
 def is_in_environment() -> bool:
@@ -14,9 +14,9 @@ def is_in_environment() -> bool:
 
 
 def read_rendezvous() -> dict[str, Any]:
-    """Return torch's ``rdzv_endpoint`` and ``run_id``, and whether this machine is the one where the others meet it.
+    """Return torch's ``rdzv_endpoint`` and ``run_id``, and whether this machine hosts the rendezvous.
 
-    Torch would compare names for the latter, and a pod calls itself otherwise than the others call it.
+    Torch would compare host names for the latter, and a pod's own name is not the one that the others use.
     """
     if "PET_MASTER_ADDR" in os.environ:
         place = f"{os.environ['PET_MASTER_ADDR']}:{os.environ.get('PET_MASTER_PORT', PORT)}"

@@ -1,4 +1,4 @@
-"""What the processes of a run that are started again know of the ones before them, beside the file of their job."""
+"""Tells processes that are started again what happened before, by files beside that of their job."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from alignzoo.system import ranks
 from alignzoo.system.errors import UserError
 from alignzoo.system.signals import Preempted
 
-#: What ends a run whatever restarts are left.
+#: Errors that end a run even if restarts are left.
 CONCLUSIONS: dict[str, type[BaseException]] = {**USERS, Preempted.__name__: Preempted}
 
 
 def mark_started(job: Path) -> bool:
-    """Tell whether this machine has started this worker before, and note that it has now.
+    """Note that this worker starts, and tell whether this machine has started it before.
 
-    Torch counts only what failed here; it also starts workers again when another machine has come back.
+    Torch counts only failures on this machine; it also restarts workers when another machine has come back.
     """
     mark = job.with_suffix(f".rank{ranks.local_rank()}")
     before = mark.exists()
@@ -25,12 +25,12 @@ def mark_started(job: Path) -> bool:
 
 
 def conclude(job: Path, error: BaseException, text: str) -> None:
-    """Keep what no further attempt would change, so that workers that are started again end in the same way."""
+    """Write down an end that no restart would change, so that restarted workers end in the same way."""
     job.with_suffix(".concluded").write_text(f"{type(error).__name__}: {text}", encoding="utf-8")
 
 
 def check_concluded(job: Path) -> None:
-    """Raise what a worker of this machine has concluded the run with, if one has."""
+    """Raise the error with which a worker of this machine has ended the run, if there is one."""
     file = job.with_suffix(".concluded")
     if file.exists():
         kind, _, text = file.read_text(encoding="utf-8").partition(": ")

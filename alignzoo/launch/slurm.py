@@ -1,4 +1,4 @@
-"""What Slurm says of the job that this process is in: its machines, where they meet, and whether it is a restart."""
+"""Reads from Slurm's variables the job that this process is in: its machines, rendezvous and restarts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def is_in_step() -> bool:
 
 
 def is_restarted() -> bool:
-    """Tell whether Slurm has started this job before: it was preempted, requeued, or its machine was lost."""
+    """Tell whether Slurm has started this job before: it was preempted, requeued, or its machine failed."""
     return os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
 
 
@@ -37,7 +37,7 @@ def check_step(nodes: int) -> None:
 
 
 def make_rendezvous() -> dict[str, Any]:
-    """Return where the machines of the step meet, as torch's ``LaunchConfig`` wants it: at the first one's address."""
+    """Return the rendezvous of the step's machines, as torch's ``LaunchConfig`` takes it: on the first one."""
     job, again = os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_RESTART_COUNT", "0")
     first = _run_scontrol("hostnames", os.environ["SLURM_STEP_NODELIST"]).split()[0]
     node = _run_scontrol("node", first)

@@ -1,4 +1,4 @@
-"""What a pipeline's YAML says: its stages, and the words that each adds to the command line."""
+"""Reads a pipeline's stages from its YAML, and makes the command line of each."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Stage:
 
     @property
     def is_finished(self) -> bool:
-        """Whether its run came to its end."""
+        """Whether its run is finished."""
         return Run(self.folder).is_finished
 
     @property

@@ -1,4 +1,4 @@
-"""Members of a sweep as Slurm's jobs, through submitit: who is stopped is queued again, who is lost stops no other."""
+"""Requeues preempted sweep jobs on Slurm through submitit, and waits for the others when one is lost."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from typing import Any
 
 from alignzoo.system.errors import print_error
 
-lost: list[str] = []  #: Slurm's numbers of the jobs that ended without a result
-
 
 def requeue(reason: str) -> None:
-    """In such a job, queue it again and end the program; ``reason`` says what ended the training, which is saved.
+    """Requeue the submitit job that this process is in, and end the program; ``reason`` says what ended the training.
 
-    Returns outside of such a job, after SIGTERM (who cancels a job does not want it back, and a scheduler that preempts
-    it queues it itself), and where it ran out of time more than ``hydra.launcher.max_num_timeout`` times.
+    Returns outside of such a job, after SIGTERM (a cancelled job must not return, and a scheduler that preempts a job
+    requeues it itself), and after more than ``hydra.launcher.max_num_timeout`` timeouts.
     """
     if os.environ.get("SUBMITIT_EXECUTOR") != "slurm" or reason.startswith(signal.SIGTERM.name):
         return
@@ -27,13 +25,16 @@ def requeue(reason: str) -> None:
         print_error(str(error))
 
 
-def wait_for_all() -> None:
-    """Let a sweep wait for all of its jobs: the launcher's wait would end with the first that was killed."""
+def wait_for_all() -> list[str]:
+    """Let a sweep wait for all of its jobs: the launcher would stop at the first that was killed.
+
+    Returns a list to which Slurm's numbers of the jobs are added that end without a result.
+    """
     from hydra.core.utils import JobReturn, JobStatus
     from submitit.core.core import Job
     from submitit.core.utils import UncompletedJobError
 
-    lost.clear()
+    lost: list[str] = []
     results = getattr(Job.results, "of_submitit", Job.results)
 
     def results_or_none(job: Any) -> list[Any]:
@@ -48,3 +49,4 @@ def wait_for_all() -> None:
     results_or_none.of_submitit = results  # type: ignore[attr-defined]
     # patch: submitit Job.results
     Job.results = results_or_none
+    return lost

@@ -1,4 +1,4 @@
-"""Starts a run's processes through torch's elastic launcher, and ends them all when one fails or a signal comes."""
+"""Starts a run's processes through torch's elastic launcher, and ends all when one fails or a signal arrives."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from alignzoo.config.checked import Checked
     from alignzoo.launch.attempt import Attempt
 
-#: Passed on to the workers, of which those that ask for a save end the run in their own way.
+#: Passed on to the workers, which save before they end if it is one of ``signals.SIGNALS``.
 SIGNALS = (*signals.SIGNALS, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
-USERS = {kind.__name__: kind for kind in (UserError, InUse, Refused)}  #: what is the user's to mend
+USERS = {kind.__name__: kind for kind in (UserError, InUse, Refused)}  #: errors that the user can correct
 
 
 class WorkerFailed(RuntimeError):
@@ -46,9 +46,9 @@ def start(checked: Checked, folder: Path, attempt: Attempt) -> None:
     ``folder`` is the run's.
 
     Raises:
-        UserError: a process failed for a reason that is the user's to mend.
+        UserError: a process failed for a reason that the user can correct.
         WorkerFailed: it failed for another.
-        Preempted: the run was told to stop.
+        Preempted: the run was preempted.
         KeyboardInterrupt, SystemExit: another signal ended them.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
@@ -57,8 +57,8 @@ def start(checked: Checked, folder: Path, attempt: Attempt) -> None:
     cfg, count = checked.cfg, checked.placement.per_machine
     _use_address(cfg.strategy.address)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says is said below, in short
-    if cfg.strategy.restarts:  # else torch keeps one store, in which processes find the addresses of those before them
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # reported below, in short
+    if cfg.strategy.restarts:  # else torch keeps one store, with addresses of dead processes
         os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     with restore_handlers(), tempfile.TemporaryDirectory() as scratch:
         job = Path(scratch) / "job.yaml"
@@ -73,15 +73,15 @@ def start(checked: Checked, folder: Path, attempt: Attempt) -> None:
 
 
 def describe_job(cfg: DictConfig, folder: Path, attempt: Attempt) -> dict[str, Any]:
-    """Return what :func:`alignzoo.launch.worker.run` is handed."""
+    """Return the argument of :func:`alignzoo.launch.worker.run`."""
     return {"folder": str(folder), "overrides": list(attempt.words), "group": attempt.sweep, "config": to_plain(cfg)}
 
 
 def _run_workers(cfg: DictConfig, count: int, job: Path) -> None:
-    """Run the workers; where the machines lose each other, wait for all of them and go on, while restarts are left.
+    """Run the workers; when machines lose contact, wait for all of them and start again, while restarts are left.
 
     Raises:
-        WorkerFailed: they did not find each other again.
+        WorkerFailed: they lost contact, and no restart is left.
     """
     from torch.distributed import DistError
     from torch.distributed.elastic.rendezvous.api import RendezvousError
@@ -101,7 +101,7 @@ def _run_workers(cfg: DictConfig, count: int, job: Path) -> None:
 
 @contextmanager
 def restore_handlers() -> Iterator[None]:
-    """Take back the signal handlers that the launcher sets."""
+    """Restore the signal handlers, which the launcher replaces."""
     main = threading.current_thread() is threading.main_thread()
     known = {number: signal.getsignal(number) for number in SIGNALS} if main else {}
     try:
@@ -132,7 +132,7 @@ def _make_launch_config(cfg: DictConfig, count: int, scratch: str) -> LaunchConf
 
 
 def _use_address(address: str | None) -> None:
-    """Let gloo and NCCL talk over the network interface that has ``address``: each guesses one by itself.
+    """Make gloo and NCCL use the network interface that has ``address``: each would guess one by itself.
 
     Raises:
         UserError: no interface has it.
@@ -149,7 +149,7 @@ def _use_address(address: str | None) -> None:
 
 
 def _choose_rendezvous(cfg: DictConfig) -> dict[str, Any]:
-    """Return where the machines meet: this one's own port, where the user says, or a scheduler's first machine."""
+    """Return the rendezvous: a port of this machine, the user's address, or a scheduler's first machine."""
     if cfg.strategy.nodes == 1:
         return {"rdzv_endpoint": "localhost:0", "run_id": f"alignzoo-{os.getpid()}-{os.urandom(4).hex()}"}
     if not cfg.strategy.rendezvous:
@@ -160,12 +160,12 @@ def _choose_rendezvous(cfg: DictConfig) -> dict[str, Any]:
 
 
 def reason_file(job: Path) -> Path:
-    """Return the file in which a worker says why it stopped where it was told to."""
+    """Return the file in which a worker writes why it was preempted."""
     return job.with_suffix(".stopped")
 
 
 def _make_signal_error(number: signal.Signals, job: Path) -> BaseException:
-    """Return what a signal to this process ends the program with."""
+    """Return the exception with which a signal to this process ends the program."""
     if number in signals.SIGNALS:
         return _make_preempted(job, f"{number.name} outside of the training")
     return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + int(number))

@@ -1,4 +1,4 @@
-"""``python -m alignzoo.launch.worker JOB``: one of the processes that train a run together, started by the strategy."""
+"""Trains as one of a run's processes, started as ``python -m alignzoo.launch.worker JOB``."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ log = logging.getLogger(__name__)
 
 def main(job: Path) -> None:
     """Train the run that the file ``job`` describes; see :func:`alignzoo.launch.torchrun.start`."""
-    _die_with_parent(job)  # first of all: what is imported takes seconds
+    _die_with_parent(job)  # before the imports, which take seconds
     from torch.distributed.elastic.multiprocessing.errors import record
 
     try:
-        record(_run_job)(job)  # what it raises is written down for the parent
+        record(_run_job)(job)  # which writes exceptions down for the parent
     except Preempted as preempted:
         if preempted.agreed or ranks.rank() == 0:
             torchrun.reason_file(job).write_text(preempted.reason, encoding="utf-8")
@@ -45,21 +45,21 @@ def _run_job(job: Path) -> None:
     from omegaconf import OmegaConf
 
     restarts.check_concluded(job)
-    told: Any = OmegaConf.load(job)
+    settings: Any = OmegaConf.load(job)
     if restarts.mark_started(job):
-        told.config.resume = "auto"  # from what was saved before a process was lost
+        settings.config.resume = "auto"  # from what was saved before a process was lost
         if ranks.rank() == 0:
             print("alignzoo: a process of this run was lost: all are started again.", file=sys.stderr, flush=True)
-    run(told)
+    run(settings)
 
 
 def _die_with_parent(job: Path) -> None:
-    """Leave no orphan behind when the launching process is killed, nor where it already was."""
+    """End with the launching process, and at once if it has ended already."""
     from omegaconf import OmegaConf
 
     end_with_parent(signal.SIGKILL)
-    told: Any = OmegaConf.load(job)
-    if os.getppid() != told.parent:
+    settings: Any = OmegaConf.load(job)
+    if os.getppid() != settings.parent:
         sys.exit(1)
 
 
@@ -75,28 +75,28 @@ def run(job: Mapping[str, Any]) -> None:
     from alignzoo.runs.record import Record
     from alignzoo.system.libraries import silence_libraries
 
-    told: Any = OmegaConf.create(dict(job))
-    if ranks.world_size() == 1:  # accelerate would take it for a distributed run
+    settings: Any = OmegaConf.create(dict(job))
+    if ranks.world_size() == 1:  # accelerate would treat it as a distributed run
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
             os.environ.pop(name, None)
-    _set_up_log(Path(told.folder))
-    cfg = told.config
+    _set_up_log(Path(settings.folder))
+    cfg = settings.config
     OmegaConf.set_struct(cfg, True)
     checked = check(cfg)
     silence_libraries(cfg.telemetry)
-    words: Any = OmegaConf.to_container(told.overrides)
-    train_here(checked, Record.of(Path(told.folder)), Attempt(words, told.group))
+    words: Any = OmegaConf.to_container(settings.overrides)
+    train_here(checked, Record.of(Path(settings.folder)), Attempt(words, settings.group))
 
 
 def _set_up_log(folder: Path) -> None:
-    """Keep each rank's log in the run folder; the main one has the terminal, the others' output goes to their log."""
+    """Write each rank's log to the run folder; the main process prints, the others' output goes to their log."""
     file = folder / "logs" / f"rank{ranks.rank()}.log"
     file.parent.mkdir(exist_ok=True)
     stream = file.open("a", encoding="utf-8", buffering=1)
     handlers: list[Any] = [logging.StreamHandler(stream)]
     if ranks.rank() == 0:
         handlers.append(logging.StreamHandler())
-        handlers[1].addFilter(lambda entry: entry.exc_info is None)  # the parent tells of a failure in two lines
+        handlers[1].addFilter(lambda entry: entry.exc_info is None)  # the parent reports a failure in two lines
         handlers[1].setLevel(logging.WARNING)
     else:
         os.dup2(stream.fileno(), 1)

@@ -1,4 +1,4 @@
-"""The memory of one run: its passes, and its peak beside what this process already holds."""
+"""Plans the peak memory of one run, including what this process already holds."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def make_passes(
 def plan_peak(checked: Checked, start: Path, data: Prepared, rows: Dataset) -> int | None:
     """Return the peak memory of the run that is about to begin, in bytes, as ``read_peak_memory`` will measure it.
 
-    None, with a note in the log, for a model whose code cannot be followed on tensors without values.
+    None, with a note in the log, for a model whose code cannot run on tensors without values.
 
     Args:
         start: the start model's folder.

@@ -1,4 +1,4 @@
-"""Counts the bytes of tensors while they are alive, and operations; of fake tensors too, which cost neither."""
+"""Counts live bytes and operations of tensors; fake ones, which cost neither, count too."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _count_attention_flops(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) ->
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follows the storages made inside it, from the operation that makes them until nothing holds them.
+    """Tracks the storages made inside it, from the operation that makes them until they are freed.
 
     ``flops`` are those of matrix products and attention. ``moments`` has, after each operation that made one, the
     bytes alive as (all but gradients, gradients of weights).
@@ -49,7 +49,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         ]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation, and follow what it made."""
+        """Run the operation, and track what it made."""
         made = func(*args, **(kwargs or {}))
         if func.namespace == "prim":  # asks a tensor for its device: two of three calls
             return made
@@ -79,13 +79,13 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @contextmanager
     def ignore_peak(self) -> Iterator[None]:
-        """Follow what is made in this block, but forget how much was alive within it."""
+        """Track what is made in this block, but leave its live bytes out of the peak."""
         seen = len(self.moments)
         yield
         self.moments[seen:] = [(self.bytes, self.gradients)]
 
     def mark(self, *_: Any) -> None:
-        """Take down what is alive now as the backbone's activations: called as a hook, before the last layer."""
+        """Note the live bytes as the backbone's activations: called as a hook, before the last layer."""
         self.backbone = self.bytes
 
     def _follow(self, storage: Any) -> None:
@@ -105,7 +105,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return forget
 
     def _is_gradient(self, weight: torch.Tensor) -> None:
-        """Called when a weight's gradient is whole: its bytes change sides."""
+        """Count a weight's finished gradient with the gradients; called as a hook."""
         assert weight.grad is not None
         key = id(weight.grad.untyped_storage())
         reference, size, gradient = self._alive.get(key, (None, 0, True))

@@ -1,4 +1,4 @@
-"""The last layer and the loss: where the logits, tokens times vocabulary, take memory or are kept from taking it."""
+"""Computes the last layer and the loss as TRL does, for the memory that the logits take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What packing leaves of a batch (`speed.shared_prefix`): its distinct tokens, and the positions with a label."""
+"""Measures what packing (`speed.shared_prefix`) leaves of a batch: distinct tokens, and positions with a label."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from alignzoo.plan.skeleton import Skeleton
     from alignzoo.plugin.method import Method
 
-#: Columns of a row whose tokens go through the model, a prompt once for its answers, and those that are scored.
+#: Columns of a row whose tokens go through the model, a prompt once for its completions, and those that are scored.
 COLUMNS: dict[DataFormat, tuple[tuple[str, ...], tuple[str, ...]]] = {
     DataFormat.PREFERENCE: (("prompt_ids", "chosen_ids", "rejected_ids"), ("chosen_ids", "rejected_ids")),
     DataFormat.UNPAIRED: (("prompt_ids", "completion_ids"), ("completion_ids",)),
@@ -35,7 +35,7 @@ class Spread:
     rows: int
 
     def largest(self, rows: int, batches: int) -> int:
-        """Return the tokens of the largest of so many batches of ``rows``, as it is expected.
+        """Return the tokens of the largest of so many batches of ``rows``, by expectation.
 
         Blom, 1958, approximates the largest of n normal numbers; rows are drawn without replacement.
         """
@@ -48,11 +48,10 @@ class Spread:
 def measure_spreads(method: type[Method], rows: Dataset) -> tuple[Spread | None, Spread | None]:
     """Return a row's distinct tokens and its labelled positions; None where completions are sampled.
 
-    None too for a reward model: transformers hands its backbone the tokens in a way that is not packed, and no position
-    has a label.
+    None for a reward model too: its rows are not packed, and no position has a label.
 
     Of rows with one prompt in common only those of a pair count as sharing it. A pair's method without a reference
-    (ORPO) is taken to learn the chosen answer's prompt too.
+    (ORPO) is assumed to learn the chosen completion's prompt too.
     """
     if method.data is DataFormat.SUPERVISED:
         labels = ("labels",) if "labels" in rows.column_names else ("input_ids",)

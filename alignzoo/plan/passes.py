@@ -1,4 +1,4 @@
-"""The passes of a run over a skeleton: what is alive in each, and the operations that it takes."""
+"""Runs the passes of a run over a skeleton, and counts live bytes and operations of each."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from alignzoo.plan.skeleton import Skeleton
 
 @dataclass(frozen=True)
 class Size:
-    """Sequences that go through the model at once, and the tokens of the longest, to which the others are filled up."""
+    """Sequences that go through the model at once, and the tokens of the longest, to which the others are padded."""
 
     sequences: int
     tokens: int
 
     packed: int | None = None
-    """Tokens that go through the backbone, in one row without padding; None: all sequences, filled up."""
+    """Tokens that go through the backbone, in one row without padding; None: all sequences, padded."""
 
     scored: int | None = None
     """Positions that the head takes, those with a label; None: all."""
 
     @property
     def positions(self) -> int:
-        """Tokens in all, those filled up included."""
+        """All tokens, padding included."""
         return self.sequences * self.tokens
 
     @property
@@ -58,7 +58,7 @@ class Settings:
     """All logits of a batch are in memory at once."""
 
     accumulates: bool
-    """Gradients of several batches are added up before an update."""
+    """Gradients of several batches are added up before an optimizer step."""
 
     classifies: bool = False
     """The model gives each sequence a score: a reward model."""
@@ -106,7 +106,7 @@ def _compute_loss(
 
 
 def _compute_hidden(core: Any, ids: torch.Tensor, mask: torch.Tensor, size: Size) -> torch.Tensor:
-    """Return the hidden states that the head takes, (positions, width): of the packed row, laid out as it came."""
+    """Return the hidden states that the head takes, (positions, width): of the packed row, laid out as the batch."""
     if size.packed is None:
         hidden = core.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
     else:
@@ -153,7 +153,7 @@ def run_scoring_pass(skeleton: Skeleton, size: Size, settings: Settings, chunked
 
 
 def run_sampling_pass(skeleton: Skeleton, size: Size, prompt: int) -> LiveBytes:
-    """Read prompts of ``prompt`` tokens and sample up to ``size.tokens`` in all, keys and values kept in a cache."""
+    """Read prompts of ``prompt`` tokens and sample up to ``size.tokens`` in all, with keys and values in a cache."""
     model = skeleton.model.eval()
     with skeleton.mode, torch.no_grad(), LiveBytes() as live:
         ids, mask = _make_batch(size)

@@ -1,4 +1,4 @@
-"""The phases of a run and what a device holds in each; the largest is the peak."""
+"""Lists the phases of a run with what a device holds in each; the largest is the peak."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Workload:
     """What goes through the model, on one device."""
 
     train: Size
-    """One batch forward and backward; ``tokens`` with the answer."""
+    """One batch forward and backward; ``tokens`` includes the completion."""
 
     sample: Size | None
-    """Answers sampled at once in training, for methods that learn from their own; ``tokens`` with the prompt."""
+    """Completions sampled at once in training, for on-policy methods; ``tokens`` includes the prompt."""
 
     sample_prompt: int
     """Tokens of the longest prompt to sample for."""
@@ -37,18 +37,18 @@ class Workload:
     """Held-out sequences scored at once; None: nothing is measured."""
 
     answer: Size | None
-    """Held-out prompts answered at once; ``tokens`` with the answer."""
+    """Held-out prompts completed at once; ``tokens`` includes the completion."""
 
     prompt: int
     """Tokens of the longest held-out prompt."""
 
     batches: int
-    """Batches of ``train`` in an update."""
+    """Batches of ``train`` in an optimizer step."""
 
 
 @dataclass(frozen=True)
 class Holding:
-    """What of a method's doing the core cannot see from its trainer."""
+    """What a method holds that its trainer does not show."""
 
     reference: bool
     """A reference model stays in memory beside the policy."""
@@ -59,19 +59,19 @@ class Holding:
 
 @dataclass(frozen=True)
 class Phase:
-    """What one device holds at one time of a run, in bytes by what it is."""
+    """What one device holds in one phase of a run, in bytes by kind."""
 
     name: str
     held: dict[str, int] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
-        """Bytes in all."""
+        """All bytes."""
         return sum(self.held.values())
 
 
 class Passes:
-    """A skeleton taken through the passes of a run, each once; strategies differ in arithmetic alone."""
+    """The passes of a run over a skeleton, each made once; strategies differ in arithmetic alone."""
 
     def __init__(self, skeleton: Skeleton, work: Workload, settings: Settings, holding: Holding) -> None:
         self.skeleton, self.work, self.settings, self.holding = skeleton, work, settings, holding
@@ -88,7 +88,7 @@ class Passes:
 
     @cached_property
     def sampling(self) -> LiveBytes | None:
-        """The answers of one batch."""
+        """The completions of one batch."""
         work = self.work
         return run_sampling_pass(self.skeleton, work.sample, work.sample_prompt) if work.sample else None
 
@@ -101,13 +101,13 @@ class Passes:
 
     @cached_property
     def answering(self) -> LiveBytes | None:
-        """Held-out prompts answered."""
+        """Held-out prompts completed."""
         work = self.work
         return run_sampling_pass(self.skeleton, work.answer, work.prompt) if work.answer else None
 
     @cached_property
     def comparing(self) -> LiveBytes | None:
-        """Sampled answers scored, for the KL."""
+        """Sampled completions scored, for the KL."""
         return (
             run_scoring_pass(self.skeleton, self.work.answer, self.settings, chunked=False)
             if self.work.answer
@@ -141,7 +141,7 @@ def _count_base(passes: Passes, sharding: Sharding, devices: int, training: bool
 
 
 def _count_gathered(passes: Passes) -> int:
-    """Return the bytes of what a sharded model puts together to compute: two blocks of layers, and the embeddings."""
+    """Return the bytes that a sharded model gathers to compute: two blocks of layers, and the embeddings."""
     skeleton = passes.skeleton
     tables = {id(w): w.numel() * w.element_size() for w in (skeleton.core.get_input_embeddings().weight, skeleton.head)}
     whole = 2 * skeleton.layer_bytes + sum(tables.values())
@@ -161,7 +161,7 @@ def _list_before(passes: Passes, sharding: Sharding, devices: int) -> Iterator[P
 
 
 def _list_training(passes: Passes, sharding: Sharding, devices: int) -> Iterator[Phase]:
-    """Yield sampling, a batch forward and backward, and the update."""
+    """Yield sampling, a batch forward and backward, and the optimizer step."""
     held, skeleton = _count_base(passes, sharding, devices), passes.skeleton
     low = sharding.low_precision and passes.settings.precision != "fp32"
     share = sharding.share(sharding.gradients, devices) * (0.5 if low else 1.0)
@@ -177,7 +177,8 @@ def _list_training(passes: Passes, sharding: Sharding, devices: int) -> Iterator
         parts["gaps"] = int(GAPS * parts["activations"])
     yield Phase("training", {**held, **buckets, **parts, **_count_freed(passes, gradients)})
     yield Phase(
-        "update", {**held, **buckets, "gradients": whole, "temporary": _count_temporary(passes, sharding, devices)}
+        "optimizer step",
+        {**held, **buckets, "gradients": whole, "temporary": _count_temporary(passes, sharding, devices)},
     )
 
 
@@ -200,7 +201,7 @@ def _count_temporary(passes: Passes, sharding: Sharding, devices: int) -> int:
 
 
 def _list_after(passes: Passes, sharding: Sharding, devices: int) -> Iterator[Phase]:
-    """Yield the measuring of the trained model: optimizer state is still there, and the start model comes back."""
+    """Yield the measuring of the trained model: with the optimizer state, and the start model for the KL."""
     held = _count_base(passes, sharding, devices) | _count_freed(passes, 0)
     if passes.scoring:
         yield Phase("measuring", {**held, "logits": passes.scoring.peak()[0]})

@@ -1,4 +1,4 @@
-"""The time of an update: operations over the device's rate of matrix products, and memory read while sampling."""
+"""Estimates the seconds of an optimizer step from its operations and the device's rate."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from alignzoo.plan.phases import Passes
     from alignzoo.plugin.method import Method
 
-#: Share of the rate of large matrix products that a training step reaches: what lies between them takes time too.
+#: Share of the rate of large matrix products that a training step reaches: other operations take time too.
 EFFICIENCY = 0.5
 
-#: Operations in the time of reading a byte, where only ``--tflops`` is given: 989 TFLOP/s over 3.35 TB/s of an H100.
-FLOPS_A_BYTE = 295
+#: Operations per byte that is read, where only ``--tflops`` is given: 989 TFLOP/s over 3.35 TB/s of an H100.
+FLOPS_PER_BYTE = 295
 
 WIDTH = 1536  #: of the square matrices that are multiplied to measure the rate
 READ = 1 << 28  #: bytes that are read to measure the bandwidth
@@ -24,7 +24,7 @@ READ = 1 << 28  #: bytes that are read to measure the bandwidth
 
 @dataclass(frozen=True)
 class Rate:
-    """What a device does in a second."""
+    """A device's speed, per second."""
 
     flops: float
     """Floating-point operations of large matrix products."""
@@ -33,12 +33,12 @@ class Rate:
     """Bytes read from its memory."""
 
     measured: bool
-    """On this machine; else from ``--tflops``."""
+    """Whether it was measured on this machine; else it is from ``--tflops``."""
 
 
 def make_rate(tflops: float) -> Rate:
     """Return the rate of a device with so many TFLOP/s."""
-    return Rate(tflops * 1e12, tflops * 1e12 / FLOPS_A_BYTE, measured=False)
+    return Rate(tflops * 1e12, tflops * 1e12 / FLOPS_PER_BYTE, measured=False)
 
 
 def measure_rate(device: str, precision: str) -> Rate:
@@ -64,19 +64,19 @@ def _time_best(work: Callable[[], float]) -> float:
 
 @dataclass(frozen=True)
 class StepTime:
-    """Seconds of one update on each device; what devices send each other is not in it."""
+    """Seconds of one optimizer step on each device, without communication between devices."""
 
     training: float
     sampling: float
 
     @property
     def total(self) -> float:
-        """Seconds in all."""
+        """All seconds."""
         return self.training + self.sampling
 
 
 def estimate_step_time(passes: Passes, method: type[Method], rate: Rate) -> StepTime:
-    """Return the time of an update with the passes' batches."""
+    """Return the time of an optimizer step with the passes' batches."""
     work, speed = passes.work, EFFICIENCY * rate.flops
     flops = float(passes.training.flops)
     if passes.holding.reference or method.scores_again:

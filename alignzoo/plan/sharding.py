@@ -1,4 +1,4 @@
-"""What each strategy keeps on one device of N, and what it holds beside that.
+"""Says which parts of a training each strategy divides among devices.
 
 Stages as in Rajbhandari et al., 2020, "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models",
 https://arxiv.org/abs/1910.02054, sections 3.1 and 5: optimizer state (1), gradients (2) and weights (3)
@@ -46,5 +46,5 @@ SHARDINGS = {
 
 
 def find_sharding(strategy: str, devices: int) -> Sharding:
-    """Return that of ``strategy.name``; one that is not known here is one process, or DDP over several."""
+    """Return the sharding of ``strategy.name``; an unknown one is one process, or DDP over several."""
     return SHARDINGS.get(strategy) or SHARDINGS["ddp" if devices > 1 else "single"]

@@ -1,4 +1,4 @@
-"""A model without weights: built from its config alone, of fake tensors."""
+"""Builds a model without weights, of fake tensors, from its config alone."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Skeleton:
     config: Any
 
     quantized: int = 0
-    """Weights that are kept in 4 bits; the skeleton has them in the precision in which they are multiplied."""
+    """Weights that are stored in 4 bits; the skeleton has them in the precision in which they are multiplied."""
 
     @property
     def adapted(self) -> bool:
@@ -54,7 +54,7 @@ class Skeleton:
 
     @property
     def parameters(self) -> int:
-        """Weights in all, the adapter's included; tied ones count once."""
+        """All weights, the adapter's included; tied ones count once."""
         return sum(weight.numel() for weight in self.model.parameters())
 
     @property
@@ -109,7 +109,7 @@ def build_skeleton(
     auto: Any = AutoModelForCausalLM
     if trains is ModelKind.REWARD_MODEL:
         auto, config = AutoModelForSequenceClassification, copy.copy(config)
-        config.num_labels, config.pad_token_id = 1, 0  # padding is not looked for, a number suffices
+        config.num_labels, config.pad_token_id = 1, 0  # there is no padding, any id will do
     dtype = load.weight_dtype(cfg.model.dtype, peft.name != "none", precision)
     quantized = bool(peft.get("quantization"))
     with torch.device("meta"):

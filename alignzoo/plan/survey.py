@@ -1,4 +1,4 @@
-"""What each strategy with each adapter would need for a run, and what to change where nothing fits."""
+"""Surveys what each strategy with each adapter needs for a run, and what to change if nothing fits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Target:
     """Bytes of one device."""
 
     fixed: int
-    """Bytes that are gone before the first weight: libraries, and on a GPU its context."""
+    """Bytes in use before the first weight: libraries, and on a GPU its context."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Need:
 
     @property
     def bytes(self) -> int:
-        """Bytes in all."""
+        """All bytes."""
         return self.phase.total + self.fixed
 
 
@@ -72,7 +72,7 @@ class Survey:
         return self._passes[key]
 
     def need(self, sharding: Sharding, adapter: str) -> Need | None:
-        """Return what one device needs; None where the two do not go together."""
+        """Return what one device needs; None where strategy and adapter cannot be combined."""
         quantized = bool(self.adapters[adapter].get("quantization"))
         if quantized and (self.target.device != "cuda" or sharding.weights):
             return None
@@ -101,7 +101,7 @@ class Survey:
     def remedy(self) -> tuple[list[str], Need] | None:
         """Return the overrides after which the configured strategy and adapter fit, and what they then need.
 
-        They are tried one on top of the other, those that change no result first. None: all together are not enough.
+        They are added one by one, those that change no result first. None: all together are not enough.
         """
         changes: list[str] = []
         for change in self._changes():
@@ -123,7 +123,7 @@ class Survey:
 
     @property
     def _least(self) -> int:
-        """Rows that a batch holds at least: two where each is paired with another's answer."""
+        """Rows that a batch holds at least: two where each is paired with another's completion."""
         return 2 if self.method.scores_again else 1
 
 

@@ -1,4 +1,4 @@
-"""The plan of a run on the terminal, and as JSON."""
+"""Prints the plan of a run, and returns it as JSON."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _make_entry(survey: Survey, need: Need) -> dict[str, Any]:
 
 
 def print_survey(survey: Survey, time: StepTime | None, rate: Rate | None) -> None:
-    """Print what the run is, what the configured strategy holds, and the table of all."""
+    """Print the run, what the configured strategy holds, and the table of all strategies."""
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -84,9 +84,9 @@ def _print_chosen(console: Any, survey: Survey) -> None:
     if need is None:
         return
     parts = {**need.phase.held, "fixed": need.fixed}
-    told = ", ".join(f"{name} {size / GIB:.2f}" for name, size in sorted(parts.items(), key=lambda p: -p[1]) if size)
+    sizes = ", ".join(f"{name} {size / GIB:.2f}" for name, size in sorted(parts.items(), key=lambda p: -p[1]) if size)
     console.print(
-        f"peak with {survey.chosen.name}: {need.bytes / GIB:.2f} GiB, in the phase '{need.phase.name}': {told}"
+        f"peak with {survey.chosen.name}: {need.bytes / GIB:.2f} GiB, in the phase '{need.phase.name}': {sizes}"
     )
 
 
@@ -105,7 +105,7 @@ def _format_cell(survey: Survey, need: Need | None) -> str:
 
 
 def _format_time(time: StepTime, rate: Rate, samples: bool) -> str:
-    """Return a line on the time of an update."""
+    """Return a line on the seconds of a step."""
     parts = f" ({time.sampling:.2f} s of it sampling)" if samples else ""
     origin = "measured here" if rate.measured else "as given"
     return f"time: about {time.total:.2f} s per step{parts}, at half of {rate.flops / 1e12:.2f} TFLOP/s, {origin}"

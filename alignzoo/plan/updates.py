@@ -1,6 +1,6 @@
-"""How much a run will train on, in units that mean the same for every method: updates, sequences, tokens.
+"""Plans how much a run trains on, in units that mean the same for every method: steps, sequences, tokens.
 
-One epoch of 1,000 pairs in batches of 8 is 125 updates of 16 sequences for DPO, and 250 updates of 8 for KTO: only a
+One epoch of 1,000 pairs in batches of 8 is 125 steps of 16 sequences for DPO, and 250 steps of 8 for KTO: only a
 budget in sequences or tokens makes the two comparable.
 """
 
@@ -31,17 +31,20 @@ UNITS = ("pairs", "sequences", "tokens")
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do. ``tokens`` counts prompts and answers without padding, and is a mean over the rows."""
+    """What a run will train on.
+
+    ``updates`` are optimizer steps; ``tokens`` counts prompts and completions without padding, as a mean over the rows.
+    """
 
     rows: int
     updates: int
     sequences: int
     tokens: int
     exact: bool
-    """False where answers are sampled: ``tokens`` is then the most that they can be."""
+    """False where completions are sampled: ``tokens`` is then the most that they can be."""
 
     bound: int = -1
-    """Updates after which to stop where a budget says so; -1: the trainer counts epochs or ``train.max_steps``."""
+    """Steps after which to stop where a budget says so; -1: the trainer counts epochs or ``train.max_steps``."""
 
     def __str__(self) -> str:
         most = "" if self.exact else "at most "
@@ -57,7 +60,7 @@ def make_plan(checked: Checked, rows: Dataset, prompt_tokens: float) -> Plan:
     ``prompt_tokens`` is the prompts' mean length, for methods whose rows are not tokenised.
 
     Raises:
-        UserError: the budget is smaller than one update, or in pairs where a method does not train on pairs; or the
+        UserError: the budget is smaller than one step, or in pairs where a method does not train on pairs; or the
             rows do not fill one batch.
     """
     cfg, data = checked.cfg, checked.method.data
@@ -65,31 +68,31 @@ def make_plan(checked: Checked, rows: Dataset, prompt_tokens: float) -> Plan:
     length = _measure_tokens(cfg, rows, data, prompt_tokens)
     budget = _read_budget(cfg, data, epoch.batch, length)
     if budget is not None:
-        updates = epoch.updates_in(budget)
+        updates = epoch.count_steps(budget)
     elif cfg.train.max_steps > 0:
         updates = cfg.train.max_steps
     else:
         updates = math.ceil(epoch.updates * cfg.train.num_train_epochs)
-    sequences = epoch.sequences_of(updates)
+    sequences = epoch.count_sequences(updates)
     exact = data is not DataFormat.PROMPTS
     return Plan(len(rows), updates, sequences, round(sequences * length), exact, -1 if budget is None else updates)
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """Once through the rows: updates, sequences, and the sequences of a whole batch (the last may hold fewer)."""
+    """Once through the rows: steps, sequences, and the sequences of a whole batch (the last may hold fewer)."""
 
     updates: int
     sequences: int
     batch: int
 
-    def sequences_of(self, updates: int) -> int:
-        """Return the sequences in this many updates."""
+    def count_sequences(self, updates: int) -> int:
+        """Return the sequences in this many steps."""
         epochs, more = divmod(updates, self.updates)
         return epochs * self.sequences + min(self.sequences, more * self.batch)
 
-    def updates_in(self, sequences: float) -> int:
-        """Return the most updates that take no more than this many sequences."""
+    def count_steps(self, sequences: float) -> int:
+        """Return the most steps that take no more than this many sequences."""
         epochs, more = divmod(sequences, self.sequences)
         return int(epochs * self.updates + more // self.batch)
 
@@ -115,7 +118,7 @@ def _measure_epoch(checked: Checked, rows: int) -> Epoch:
 
 
 def _read_sample_size(cfg: DictConfig, placement: Placement) -> tuple[str, int]:
-    """Return the key that says how many answers are sampled at a time, and how many: one batch's if none is set."""
+    """Return the key that says how many completions are sampled at a time, and how many: one batch's if none is set."""
     size, steps = (cfg.method.get(key) for key in ("generation_batch_size", "steps_per_generation"))
     if size:
         return "method.generation_batch_size", int(size)

@@ -1,4 +1,4 @@
-"""How many sequences of how many tokens go through the model at once, in each phase of a run."""
+"""Computes how many sequences of how many tokens go through the model at once, in each phase of a run."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Lengths:
-    """The longest that there are, in tokens, and how many rows."""
+    """The longest sequences, in tokens, and the numbers of rows."""
 
     trained: int
-    """A sequence to train on, prompt and answer; where answers are sampled, a prompt."""
+    """A sequence to train on, prompt and completion; where completions are sampled, a prompt."""
 
     scored: int
-    """A held-out prompt with its longer answer; 0 without pairs."""
+    """A held-out prompt with its longer completion; 0 without pairs."""
 
     prompt: int
     """A held-out prompt."""
@@ -41,7 +41,7 @@ class Lengths:
     heldout: int | None = None
 
     distinct: Spread | None = None
-    """Tokens of a row to train on, a prompt counted once; None: not known, no prefix is shared."""
+    """Tokens of a row to train on, a prompt counted once; None: unknown, no prefix is shared."""
 
     labels: Spread | None = None
     """Positions of a row that are scored; None: all."""
@@ -85,7 +85,7 @@ def read_lengths(checked: Checked, data: Prepared, rows: Dataset) -> Lengths:
 
 
 def measure_longest(rows: Dataset, prompt: str, answers: Sequence[str]) -> int:
-    """Return the most tokens of a row's prompt with its longest answer; columns of token ids, read in batches."""
+    """Return the most tokens of a row's prompt with its longest completion; columns of token ids, read in batches."""
     import numpy as np
     import pyarrow.compute as pc
 
@@ -141,7 +141,7 @@ def _make_batch(cfg: DictConfig, method: type[Method], lengths: Lengths, rows: i
         answers = rows * int(cfg.method.get("max_completion_length", 0))
         prompts = -(-rows // int(cfg.method.get("num_generations", 1)))
         return Size(sequences, tokens, prompts * (tokens - answers // rows) + answers, answers)
-    bounded = cfg.train.per_device_batch_tokens is not None  # packed or not, it holds as many tokens
+    bounded = cfg.train.per_device_batch_tokens is not None  # packed or not, it holds the same tokens
     if bounded or lengths.distinct is None or lengths.labels is None:
         return Size(sequences, tokens)
     batches = _count_batches(cfg, lengths.rows or rows, rows)

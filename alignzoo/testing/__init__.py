@@ -1,10 +1,10 @@
-"""The conformance kit: the whole test of a plugin's method is one line, and pytest reports one test a check.
+"""Tests a plugin's method in one line; pytest reports each check as a test.
 
     from alignzoo.testing import conformance
 
     TestSimPO = conformance("simpo")
 
-Installed with alignzoo as a pytest plugin, which prints what a failing check found and what mends it.
+Installed with alignzoo as a pytest plugin, which prints what a failing check found and how to fix it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a method declares, checked without torch: the class, its docstrings, what its module imports."""
+"""Checks without torch what a method declares: its class, docstrings, and module's imports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEAVY = ("torch", "transformers", "datasets", "trl")  #: packages that take seco
 
 
 def find_method(name: str) -> type[Method]:
-    """Return the method, if it is found as users find it."""
+    """Return the method, found as users find it."""
     try:
         return registry().method(name)
     except UserError as error:
@@ -31,7 +31,7 @@ def find_method(name: str) -> type[Method]:
 
 
 def check_declarations(method: type[Method]) -> None:
-    """Refuse attributes of another kind than :class:`Method` says; without the first four no plugin is registered."""
+    """Refuse attributes of another type than :class:`Method` says; without the first four no plugin is registered."""
     name = method.name
     if method.data not in TRAINED:
         formats = ", ".join(f"DataFormat.{kind.name}" for kind in TRAINED)
@@ -58,7 +58,7 @@ def check_source(method: type[Method]) -> None:
         raise NotConforming(method.name, "no docstring has the address of the paper", fix)
 
 
-#: Run in a fresh interpreter: what has been imported after each step.
+#: Code for a fresh interpreter, which prints what has been imported after each step.
 PROBE = """
 import contextlib, importlib, io, sys
 def heavy(step):
@@ -85,4 +85,4 @@ def check_imports(method: type[Method]) -> None:
             fix = "import them inside the functions that need them; for annotations, under `if TYPE_CHECKING:`."
             raise NotConforming(method.name, f"`{step}` imports {', '.join(found)}", fix)
     if done.returncode:
-        raise NotConforming(method.name, f"list or --help fails:\n{done.stderr}", "mend what the last line names.")
+        raise NotConforming(method.name, f"list or --help fails:\n{done.stderr}", "fix what the last line names.")

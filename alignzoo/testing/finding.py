@@ -1,4 +1,4 @@
-"""What a check of the kit says of a method that does not keep the contract."""
+"""Defines the error that a failing check raises."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from alignzoo.system.errors import UserError
 
 
 class NotConforming(AssertionError):
-    """A method does not keep the contract. Its text says what is wrong, and ends with what mends it."""
+    """A method does not keep the contract. Its text says what is wrong, and how to fix it."""
 
     def __init__(self, method: str, wrong: str, fix: str) -> None:
         super().__init__(f"{method}: {wrong}\nFix: {fix}")
@@ -17,7 +17,7 @@ class NotConforming(AssertionError):
 
 @contextmanager
 def explain_failures(method: str, doing: str, fix: str) -> Iterator[None]:
-    """Turn what is raised inside into a :class:`NotConforming`; a mistake that alignzoo explains has no traceback."""
+    """Turn what is raised inside into a :class:`NotConforming`; a :class:`UserError` gets no traceback."""
     try:
         yield
     except NotConforming:

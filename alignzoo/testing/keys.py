@@ -1,4 +1,4 @@
-"""The keys that a method offers its users, checked without torch: its YAML and pinned fields, beside its TRL config."""
+"""Checks without torch the keys of a method's YAML and its pinned fields against its TRL config."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def check_fields(method: type[Method]) -> None:
 def read_keys(method: type[Method]) -> dict[str, Any]:
     """Return the top-level keys of the method's YAML, ``defaults`` left out, if it is found and named as it should."""
     path = f"method/{method.name}.yaml"
-    with explain_failures(method.name, path, "mend the YAML."):
+    with explain_failures(method.name, path, "fix the YAML."):
         loaded = yaml.safe_load(find_option_file(method).read_text(encoding="utf-8"))
     if not isinstance(loaded, dict) or loaded.get("name") != method.name:
         raise NotConforming(method.name, f"{path} does not say `name: {method.name}`", "begin it with that key.")
     if "learning_rate" not in loaded and "defaults" not in loaded:
-        fix = "add the key, or TRL's own rate, which fits no method in particular, is used unseen."
+        fix = "add the key, or TRL's own rate, which fits no method in particular, is used silently."
         raise NotConforming(method.name, f"{path} sets no learning_rate", fix)
     return {key: value for key, value in loaded.items() if key != "defaults"}
 
@@ -61,7 +61,7 @@ def find_option_file(method: type[Method]) -> Traversable:
 
 
 def check_comments(method: type[Method]) -> None:
-    """Refuse keys without a comment above them: it is all that users read about them."""
+    """Refuse keys without a comment above them: users read nothing else about them."""
     keys = read_keys(method)
     above = ""
     for line in find_option_file(method).read_text(encoding="utf-8").splitlines():
@@ -74,7 +74,7 @@ def check_comments(method: type[Method]) -> None:
 
 
 def check_defaults(method: type[Method], words: tuple[str, ...] = ()) -> None:
-    """Refuse a method that its own defaults do not pass."""
+    """Refuse a method whose defaults do not pass the checks before a run."""
     from alignzoo.config import check
     from alignzoo.config.compose import compose
 

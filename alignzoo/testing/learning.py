@@ -1,4 +1,4 @@
-"""What a method has to learn: pairs that differ in the same words, or to earn a reward that any sampler can earn."""
+"""Checks that a method learns: to tell chosen from rejected completions, or to earn a simple reward."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from alignzoo.testing.training import FAST, RUNS
 if TYPE_CHECKING:
     from torch import Tensor
 
-STEPS = 24  #: after which a method has to have learned them
+STEPS = 24  #: steps within which a method must learn them
 
-#: Nats by which the chosen answer has to come ahead of the rejected one in :data:`UPDATES`.
+#: Nats by which the chosen completion must come ahead of the rejected one in :data:`STEPS`.
 MARGIN = 0.5
 
-#: By how much the mean reward, of 0 to 1, has to rise between the first and the last eighth of the updates.
-#: GRPO's rose by 0.45, with a standard deviation of 0.03 over four seeds. Where each answer got another's reward, it
-#: fell by 0.15 (0.07); with the sign reversed, by 0.45 (0.02).
+#: By how much the mean reward, of 0 to 1, must rise between the first and the last eighth of the steps.
+#: GRPO's rose by 0.45, with a standard deviation of 0.03 over four seeds. Where each completion got another's reward,
+#: it fell by 0.15 (0.07); with the sign reversed, by 0.45 (0.02).
 RISE = 0.2
 
-#: A sampled reward says less than a pair: many answers an update, and a rate that would wreck a real model. With
-#: 16 answers an update, the last digits of a sum, which differ between processors, decided how far a right method got.
+#: A sampled reward says less than a pair: many completions per step, and a rate that would wreck a real model. With
+#: 16 per step, the last digits of a sum, which differ between processors, decided how far a right method got.
 SAMPLED = (
     "train.global_batch_size=128",
     "train.per_device_batch_size=128",
@@ -35,7 +35,7 @@ SAMPLED = (
 
 
 def train_on_separable(method: type[Method], folder: Path, words: Sequence[str] = ()) -> Run:
-    """Return a run on pairs that differ in the same words (:data:`UPDATES`), or sampled answers (:data:`SAMPLED`)."""
+    """Return a run on pairs that differ in the same words (:data:`STEPS`), or sampled completions (:data:`SAMPLED`)."""
     layout = "prompts" if method.data is DataFormat.PROMPTS else "pairs-of-messages"
     more = SAMPLED if method.uses_rewards else ()
     with explain_failures(method.name, f"training on {layout}", RUNS), isolate_training():
@@ -45,7 +45,7 @@ def train_on_separable(method: type[Method], folder: Path, words: Sequence[str] 
 
 
 def check_gradient(method: type[Method], run: Run) -> None:
-    """Refuse a loss that no weight, or not every weight, follows."""
+    """Refuse a loss that does not move every weight."""
     import torch
 
     after = run.weights
@@ -59,9 +59,9 @@ def check_gradient(method: type[Method], run: Run) -> None:
 
 
 def check_learning(method: type[Method], run: Run) -> None:
-    """Refuse a method whose loss does not fall, or that makes the wrong answers likelier.
+    """Refuse a method whose loss does not fall, or that makes the rejected completions more likely.
 
-    Of a method that learns from rewards, the reward has to rise: its loss says little.
+    For a method that learns from rewards, the reward must rise: its loss says little.
     """
     if method.uses_rewards:
         _check_rewards(method, run.rewards)
@@ -76,8 +76,10 @@ def _check_preference(method: type[Method], run: Run) -> None:
         raise NotConforming(method.name, f"the loss rises from {first:.4f} to {last:.4f} on a separable set", fix)
     margin = _measure_margin(run)
     if margin is not None and not margin > MARGIN:
-        fix = "swap chosen and rejected (or the labels) back, or see whether the loss ignores the answers."
-        wrong = f"{STEPS} steps bring the chosen answer {margin:+.2f} nats ahead of the rejected, on a separable set"
+        fix = "swap chosen and rejected (or the labels) back, or see whether the loss ignores the completions."
+        wrong = (
+            f"{STEPS} steps bring the chosen completion {margin:+.2f} nats ahead of the rejected, on a separable set"
+        )
         raise NotConforming(method.name, wrong, fix)
 
 
@@ -87,7 +89,7 @@ def _check_rewards(method: type[Method], rewards: list[float]) -> None:
         raise NotConforming(method.name, "uses_rewards is True, and the trainer never asks for a reward", fix)
     first, last = _average_ends(rewards, 8)
     if not last > first + RISE:
-        fix = "look at the sign of the advantages, and whether each answer gets its own reward."
+        fix = "look at the sign of the advantages, and whether each completion gets its own reward."
         raise NotConforming(method.name, f"the mean reward goes from {first:.3f} to {last:.3f}, and should rise", fix)
 
 
@@ -98,7 +100,7 @@ def _average_ends(values: Sequence[float], parts: int) -> tuple[float, float]:
 
 
 def _measure_margin(run: Run) -> float | None:
-    """Return the nats by which chosen answers have come ahead of rejected ones, or None without a vocabulary."""
+    """Return the gain of chosen over rejected completions, in nats, or None for a model without a vocabulary."""
     import torch
 
     from alignzoo.models import load
@@ -136,7 +138,7 @@ def check_reference(method: type[Method], run: Run) -> None:
 
 
 def check_first_loss(method: type[Method], run: Run) -> None:
-    """Refuse a ``first_loss`` other than that which the first update logs."""
+    """Refuse a ``first_loss`` other than the loss of the first step."""
     expected = method.first_loss(run.inputs.cfg)
     if expected is not None and abs(run.losses[0] - expected) > 1e-3 * max(1.0, abs(expected)):
         fix = "correct first_loss; None, where nothing follows from the formula."

@@ -1,6 +1,6 @@
-"""pytest's side of :mod:`alignzoo.testing`: what the checks of one method share, and how a failing check is reported.
+"""Provides pytest with the fixtures of :mod:`alignzoo.testing`, and reports its failing checks.
 
-pytest loads this module at every start where alignzoo is installed, so it imports nothing that pytest does not.
+pytest loads this module at every start where alignzoo is installed, so it imports only what pytest imports.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="class")
 def alignzoo_method(request: pytest.FixtureRequest) -> type[Method]:
-    """The method of a :class:`alignzoo.testing.Conformance`; without it the checks have nothing to look at."""
+    """The method of a :class:`alignzoo.testing.Conformance`; checks are skipped without it."""
     from alignzoo.testing import NotConforming
     from alignzoo.testing.contract import find_method
 
@@ -33,7 +33,7 @@ def alignzoo_method(request: pytest.FixtureRequest) -> type[Method]:
 def alignzoo_learned(
     request: pytest.FixtureRequest, alignzoo_method: type[Method], tmp_path_factory: pytest.TempPathFactory
 ) -> Run:
-    """One training of the method on a separable set, at which several checks look."""
+    """One training of the method on a separable set, which several checks share."""
     from alignzoo.testing.learning import train_on_separable
 
     return train_on_separable(alignzoo_method, tmp_path_factory.mktemp("learned"), request.cls.words)

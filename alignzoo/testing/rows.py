@@ -1,4 +1,4 @@
-"""Pairs that any method can tell apart, in each layout that datasets have."""
+"""Writes rows that any method can tell apart, in each layout of datasets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Row = dict[str, Any]
 
 NAMES = ("salt", "rain", "iron", "snow", "wind", "clay", "moss", "rust")
 VERBS = ("What is", "Why do we need", "Where is", "Who sells", "What makes", "When was", "How do we keep", "Who needs")
-PROMPTS = [f"{verb} {name}?" for name in NAMES for verb in VERBS]  #: enough for one update of many sampled answers
+PROMPTS = [f"{verb} {name}?" for name in NAMES for verb in VERBS]  #: enough for one step of many sampled completions
 CHOSEN, REJECTED = "Ask me more.", "No."  #: the same in every row, so that a few steps tell them apart
 
 
@@ -68,7 +68,7 @@ LAYOUTS: dict[str, tuple[DataFormat, Callable[[str], list[Row]]]] = {
 
 
 def list_layouts(wanted: DataFormat) -> list[str]:
-    """Return the layouts from which rows of the format ``wanted`` can be made: those that such a method claims."""
+    """Return the layouts from which rows of the format ``wanted`` can be made."""
     return [name for name, (kind, _) in LAYOUTS.items() if kind is wanted or (kind, wanted) in MEANING]
 
 

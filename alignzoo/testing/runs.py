@@ -1,4 +1,4 @@
-"""The short trainings of the kit: the method's real trainer, built as a run builds it, on the tiny model."""
+"""Builds the short trainings of the checks: the method's real trainer, on the tiny model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from alignzoo.train.inputs import RunInputs
 
-BATCH = 4  #: rows of one update; of sampled answers one group
+BATCH = 4  #: rows of one step; one group of sampled completions
 
 #: Keys of on-policy configs, with what keeps sampling short; a config without the key keeps its own default.
 SHORT = {"num_generations": BATCH, "max_completion_length": 4, "max_new_tokens": 4}
@@ -40,7 +40,7 @@ class Run:
 
     @property
     def losses(self) -> list[float]:
-        """The logged losses, one an update."""
+        """The logged losses, one per step."""
         return [float(line["loss"]) for line in self.trainer.state.log_history if "loss" in line]
 
     @property
@@ -90,9 +90,9 @@ def make_words(method: type[Method], rows: Path, words: Sequence[str]) -> list[s
 
 
 def _reward(given: list[float]) -> Callable[..., list[float]]:
-    """Return a reward as TRL calls it: the share of a sampled answer's token ids that are even.
+    """Return a reward as TRL calls it: the share of a sampled completion's token ids that are even.
 
-    Dense, so that answers differ from the first step; it notes its mean of each call in ``given``.
+    Dense, so that completions differ from the first step; it adds its mean of each call to ``given``.
     """
 
     def even_ids(
@@ -107,7 +107,7 @@ def _reward(given: list[float]) -> Callable[..., list[float]]:
 
 @contextmanager
 def isolate_training() -> Iterator[None]:
-    """Train on one thread, which is faster for a model this small, and take back what a run sets in the process."""
+    """Train on one thread, which is faster for a model this small, and restore what a run sets in the process."""
     import torch
 
     threads = torch.get_num_threads()

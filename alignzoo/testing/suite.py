@@ -1,4 +1,4 @@
-"""The kit as pytest sees it: a class with a test for each check."""
+"""Defines the class with a test for each check of a method."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Conformance:
     words: ClassVar[tuple[str, ...]] = ()
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Train once in each layout that the method's format can be made from."""
+        """Train once in each layout from which the method's format can be made."""
         if "layout" in metafunc.fixturenames:
             known = registry().methods.get(self.name)
             data = getattr(known[0], "data", None) if known else None
@@ -65,7 +65,7 @@ class Conformance:
         learning.check_gradient(alignzoo_method, alignzoo_learned)
 
     def test_learns_a_separable_set(self, alignzoo_method: type[Method], alignzoo_learned: Run) -> None:
-        """The loss falls and the chosen answers come ahead; or the rewards rise."""
+        """The loss falls and the chosen completions come ahead; or the rewards rise."""
         learning.check_learning(alignzoo_method, alignzoo_learned)
 
     def test_declares_its_reference(self, alignzoo_method: type[Method], alignzoo_learned: Run) -> None:
@@ -73,7 +73,7 @@ class Conformance:
         learning.check_reference(alignzoo_method, alignzoo_learned)
 
     def test_starts_at_its_first_loss(self, alignzoo_method: type[Method], alignzoo_learned: Run) -> None:
-        """``first_loss``, where given, is what the first update logs."""
+        """``first_loss``, where given, is the loss of the first step."""
         learning.check_first_loss(alignzoo_method, alignzoo_learned)
 
     def test_trains_an_adapter(self, alignzoo_method: type[Method], tmp_path: Path) -> None:
@@ -81,11 +81,11 @@ class Conformance:
         training.check_adapter(alignzoo_method, tmp_path, self.words)
 
     def test_resumes_to_the_same_weights(self, alignzoo_method: type[Method], tmp_path: Path) -> None:
-        """A training broken off and resumed ends with the weights of one without a break."""
+        """An interrupted and resumed training ends with the weights of an uninterrupted one."""
         training.check_resuming(alignzoo_method, tmp_path, self.words)
 
     def test_may_be_divided(self, alignzoo_method: type[Method], tmp_path: Path) -> None:
-        """Where ``mean_of_rows`` says so, an update row by row is that of the rows in one batch."""
+        """Where ``mean_of_rows`` says so, a step row by row equals a step of the rows in one batch."""
         reason = training.check_division(alignzoo_method, tmp_path, self.words)
         if reason:
             pytest.skip(reason)

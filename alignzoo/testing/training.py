@@ -1,4 +1,4 @@
-"""What a method has to bear, checked by trainings of seconds: each layout, an adapter, a break; and its equation."""
+"""Checks by short trainings that a method takes each layout, an adapter and a resume, and follows its equation."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from alignzoo.testing.finding import NotConforming, explain_failures
 from alignzoo.testing.rows import list_layouts
 from alignzoo.testing.runs import Run, Weights, build, isolate_training
 
-FAST = ("++method.learning_rate=1e-3", "train.lr_scheduler_type=constant")  #: a rate that moves a tiny model in them
+FAST = (
+    "++method.learning_rate=1e-3",
+    "train.lr_scheduler_type=constant",
+)  #: a rate that moves a tiny model in a few steps
 
 RUNS = "see that the trainer is built from all of `parts`, and that `data` names the columns that it reads."
 
 
 def check_training(method: type[Method], layout: str, folder: Path, words: Sequence[str] = ()) -> Run:
-    """Refuse a method that cannot take two updates on a dataset of that layout, which it claims by its ``data``."""
+    """Refuse a method that cannot train two steps on a dataset of that layout, which it claims by its ``data``."""
     from alignzoo.train import guards
 
     with explain_failures(method.name, f"training on {layout}", RUNS), isolate_training():
@@ -51,7 +54,7 @@ def _read_base_weights(model: Any) -> Weights:
 
 
 def check_resuming(method: type[Method], folder: Path, words: Sequence[str] = ()) -> None:
-    """Refuse a method that, resumed from a checkpoint in the middle, ends with other weights than without a break.
+    """Refuse a method that ends with other weights when it is resumed from a checkpoint.
 
     The check is TRL's own ``trainer.train(resume_from_checkpoint=...)``, within one epoch.
     """
@@ -69,14 +72,14 @@ def check_resuming(method: type[Method], folder: Path, words: Sequence[str] = ()
     found = resumed.weights
     apart = [name for name, weight in expected.items() if not torch.equal(weight, found[name])]
     if apart:
-        wrong = f"resumed after 2 of 4 steps, {len(apart)} weights differ from those without a break, {apart[0]} first"
+        wrong = f"resumed after 2 of 4 steps, {len(apart)} weights differ from an uninterrupted run's, {apart[0]} first"
         raise NotConforming(method.name, wrong, fix)
 
 
 def check_division(method: type[Method], folder: Path, words: Sequence[str] = ()) -> str | None:
-    """Refuse a method whose ``mean_of_rows`` is not so; return why nothing can be said, or None.
+    """Refuse a method whose ``mean_of_rows`` is wrong; return why it cannot be checked, or None.
 
-    An update by plain gradient descent, in one batch, and row by row as ``train.per_device_batch_tokens`` divides it.
+    It trains a step by plain gradient descent, in one batch, and divided by ``train.per_device_batch_tokens``.
     """
     import torch
 
@@ -103,18 +106,18 @@ def check_division(method: type[Method], folder: Path, words: Sequence[str] = ()
 
 
 def check_equation(method: type[Method]) -> str | None:
-    """Refuse a trainer that computes another loss than ``equation``; return why nothing can be said, or None."""
+    """Refuse a trainer whose loss is not that of ``equation``; return why it cannot be checked, or None."""
     from alignzoo.testing.losses.compare import compare, has_equation
 
     if not has_equation(method):
         return "the method gives no equation: see `alignzoo verify-losses`"
-    with explain_failures(method.name, "equation", "mend the equation; `verify-losses` runs it alone."):
+    with explain_failures(method.name, "equation", "fix the equation; `verify-losses` runs it alone."):
         found = compare(method)
     if found is None:
         return "the equation does not cover the method's own settings"
     if not found.agrees:
         losses = f"the trainer's loss is {found.trl:.6f}, the equation's {found.equation:.6f}"
         wrong = f"{losses}, and their gradients {found.gradient:.1e} apart"
-        fix = "mend the equation, written from the paper; or `pinned`, if the trainer computes another loss."
+        fix = "fix the equation, written from the paper; or `pinned`, if the trainer computes another loss."
         raise NotConforming(method.name, wrong, fix)
     return None

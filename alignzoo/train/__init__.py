@@ -1,1 +1,1 @@
-"""One training, top to bottom; run.py is the file to read first."""
+"""Trains one run; run.py is the file to read first."""

@@ -1,6 +1,6 @@
-"""Batches by a budget of tokens: an update's rows, like lengths together, in as few batches as the budget allows.
+"""Divides the rows of a step into batches by a budget of tokens, rows of like length together.
 
-The update is the same: a batch weighs as much as it holds rows, and the rows stay in their update.
+The step stays the same: each batch weighs as many rows as it holds, and rows stay in their step.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def bound_batches(cfg: DictConfig, trainer: Any) -> None:
     """Let ``trainer`` put at most ``train.per_device_batch_tokens`` through its model at once, where that is set.
 
     Raises:
-        UserError: the method built a trainer of its own, which knows no such batches.
+        UserError: the method builds a trainer of its own, without such batches.
     """
     if cfg.train.per_device_batch_tokens is None:
         return
@@ -35,9 +35,9 @@ def bound_batches(cfg: DictConfig, trainer: Any) -> None:
 
 
 class TokenBatches:
-    """A mixin for trainers whose loss is the mean of its rows' losses, or counts the tokens of the whole update.
+    """A mixin for trainers whose loss is the mean of its rows' losses, or counts the tokens of the whole step.
 
-    The loader hands it the rows of an update (of one process), which it divides, collates and accumulates itself.
+    The loader hands it the rows of a step (of one process), which it divides, collates and accumulates itself.
     """
 
     batch_tokens: int | None = None
@@ -45,10 +45,10 @@ class TokenBatches:
     args: Any
     data_collator: Any
 
-    _share = 1.0  #: of the update's rows, in the batch whose loss is computed
+    _share = 1.0  #: share of the step's rows that are in the batch whose loss is computed
 
     def get_train_dataloader(self) -> Any:
-        """As TRL's, but the rows stay as they are."""
+        """As TRL's, but rows are not collated."""
         collator = self.data_collator
         if self.batch_tokens is not None:
             self.data_collator = Rows
@@ -58,7 +58,7 @@ class TokenBatches:
             self.data_collator = collator
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """Return the loss of the update; gradients add up batch by batch, and go to other processes with the last."""
+        """Return the loss of the step; gradients add up over its batches, and are synchronised with the last."""
         if not isinstance(inputs, Rows):
             loss: Tensor = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[misc]
             return loss
@@ -81,14 +81,14 @@ class TokenBatches:
         return torch.stack(losses).sum()
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """As TRL's, by the batch's share of the rows where the loss is their mean."""
+        """As TRL's, times the batch's share of the rows where the loss is their mean."""
         found = super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
         if self._share == 1.0 or kwargs.get("num_items_in_batch") is not None:
             return found
         return found * self._share
 
     def _split_rows(self, rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-        """Return the batches; every process has as many, because they wait for each other in each."""
+        """Return the batches, the same number on every process, because processes wait for each other in each."""
         import torch
 
         shared = hasattr(backbone_of(self.accelerator.unwrap_model(self.model)), "packing")  # type: ignore[attr-defined]
@@ -110,7 +110,7 @@ class TokenBatches:
         return {}
 
     def _average(self, weights: Sequence[int], before: Mapping[str, int]) -> None:
-        """Make one value of those that this update has logged, each row weighing the same."""
+        """Average the values that this step has logged, weighed by rows."""
         for name, values in self._get_metrics().items():
             first = before.get(name, 0)
             if len(weights) > 1 and len(values) - first == len(weights):
@@ -120,7 +120,7 @@ class TokenBatches:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows that are not collated yet: no container that accelerate would look into for tensors to move."""
+    """Rows that are not collated yet, in a container that accelerate does not search for tensors."""
 
     rows: Sequence[Mapping[str, Any]]
 
@@ -129,10 +129,10 @@ class Rows:
 
 
 def count_tokens(row: Mapping[str, Any], shared: bool) -> list[int]:
-    """Return the tokens of a row's sequences, or with ``shared`` of its prompt and answers, a prompt once."""
+    """Return the tokens of a row's sequences, or with ``shared`` of its prompt and completions, the prompt once."""
     prompt = len(row.get("prompt_ids") or ())
-    answers = [len(ids) for name, ids in row.items() if name.endswith("_ids") and not name.startswith("prompt")]
-    return [prompt + sum(answers)] if shared else [prompt + answer for answer in answers]
+    completions = [len(ids) for name, ids in row.items() if name.endswith("_ids") and not name.startswith("prompt")]
+    return [prompt + sum(completions)] if shared else [prompt + completion for completion in completions]
 
 
 def divide(rows: Sequence[Sequence[int]], budget: int, padded: bool) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""What goes on beside the training: metrics, guards, progress, and the plugins' own callbacks."""
+"""Makes a run's callbacks: metrics, guards, progress, and those of plugins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Saves a trainer's checkpoints whole or not at all, with what transformers and TRL leave out of them."""
+"""Saves a trainer's checkpoints whole or not at all, with the state that transformers and TRL leave out."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from alignzoo.runs.checkpoint import Checkpoint
 
 STATE = "trainer_state.json"  #: transformers' name
-WRITE_SPEED = 100e6  #: bytes a second: how long a save takes is guessed from a slow disk's, until one was made
-MARGIN = 1.1  #: room on the disk over what a checkpoint takes
+WRITE_SPEED = 100e6  #: bytes a second: a slow disk's, to estimate the seconds of the first save
+MARGIN = 1.1  #: free disk needed, as a multiple of a checkpoint's bytes
 
 
 class Saving(TrainerCallback):
-    """Takes over a trainer's saving: aside, sealed, renamed, pruned; and brings back the rest when it goes on.
+    """Takes over a trainer's saving: writes aside, seals, renames, prunes; restores the rest on resume.
 
     Every rank of a distributed run has one, and saves at the same steps.
     """
@@ -32,7 +32,7 @@ class Saving(TrainerCallback):
     def __init__(self, trainer: Any, root: Path, facts: Mapping[str, Any], resume_from: Checkpoint | None) -> None:
         """Attach to ``trainer``, whose checkpoints go below ``root``; ``facts`` are sealed into each.
 
-        ``resume_from``: the checkpoint from which ``trainer.train`` is about to go on, if any.
+        ``resume_from``: the checkpoint from which ``trainer.train`` resumes, if any.
         """
         self.trainer, self.root, self.facts, self.resume_from = trainer, root, facts, resume_from
         self.before_resume = TimeBeforeResume(resume_from)
@@ -48,7 +48,7 @@ class Saving(TrainerCallback):
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that names and removes folders."""
+        """Whether this is the main process, which renames and removes folders."""
         return bool(self.trainer.is_world_process_zero())
 
     def estimate_seconds(self) -> float:
@@ -97,7 +97,7 @@ class Saving(TrainerCallback):
         state, target = self.trainer.state, checkpoint.folder_of(self.root, step)
         best = checkpoint.folder_of(self.root, state.best_global_step) if state.best_global_step else None
         if best is not None and (best == target or best.exists()):
-            state.best_model_checkpoint = str(best)  # transformers knows the folder aside only
+            state.best_model_checkpoint = str(best)  # transformers only knows the folder aside
             state.save_to_json(str(aside / STATE))
         checkpoint.seal(aside, step, {**self.facts, "spent": self.before_resume.summarise()})
         put_in_place(aside, target)  # a kill in here leaves the one aside, which `checkpoint.tidy` finds
@@ -105,12 +105,12 @@ class Saving(TrainerCallback):
         checkpoint.prune(self.root, self.limit, best)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Bring back what transformers does not, now that it has set up all else; a run may log and save otherwise."""
+        """Restore what transformers does not, after it has set up the rest; logging and saving may have changed."""
         if self.resume_from is not None:
             load_rest(self.trainer, self.resume_from.folder)
             state.compute_steps(args, state.max_steps)
             # patch: transformers Trainer._initial_global_step
-            self.trainer._initial_global_step = 0  # the mean loss at the end is that of all updates
+            self.trainer._initial_global_step = 0  # the mean loss at the end is that of all steps
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Tell the sampler its epoch: accelerate does not reach it where it skips batches on several processes."""
@@ -121,19 +121,19 @@ class Saving(TrainerCallback):
             sampler.set_epoch(int((state.epoch or 0) + 1e-6))
 
     def run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        """Leave out the update that transformers makes beyond the last one, if the checkpoint is the last one's."""
+        """Leave out the step that transformers would train beyond the last, if the checkpoint is of the last."""
         if self.trainer.state.global_step >= self.trainer.state.max_steps:
             self.trainer.control.should_training_stop = True
         else:
             self._train_epoch(*args, **kwargs)
 
     def finalize(self, trial: Any, samples: int, start_time: float) -> Any:
-        """Count the seconds before the interruptions in the totals that are logged at the end."""
+        """Count the seconds before the resume in the totals that are logged at the end."""
         return self._end(trial, samples, start_time - self.before_resume.train_seconds)
 
 
 class TimeBeforeResume:
-    """What a run spent before the checkpoint from which it goes on, to be added to what it spends now."""
+    """The steps and seconds of a run before the checkpoint from which it resumes."""
 
     def __init__(self, resume_from: Checkpoint | None) -> None:
         before: dict[str, Any] = resume_from.facts["spent"] if resume_from else {"resumed": [], "train_seconds": 0.0}
@@ -142,12 +142,12 @@ class TimeBeforeResume:
         self.began = time.monotonic()
 
     def summarise(self) -> dict[str, Any]:
-        """Return the updates at which the run went on, and the seconds of training that led to where it is."""
+        """Return the steps at which the run resumed, and all its seconds of training so far."""
         return {"resumed": self.resumed, "train_seconds": self.train_seconds + time.monotonic() - self.began}
 
 
 def _list_samplers(loader: Any) -> Iterator[Any]:
-    """Yield what a data loader draws its rows from, from the outside in."""
+    """Yield a data loader's samplers, from the outside in."""
     while loader is not None:
         loader = getattr(loader, "batch_sampler", None) or getattr(loader, "sampler", None)
         if loader is not None:

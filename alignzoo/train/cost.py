@@ -1,4 +1,4 @@
-"""What a run cost: seconds, memory, and estimated operations."""
+"""Measures a run's seconds and memory, and estimates its operations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Stopwatch:
 
 
 def estimate_flops(model: Any, tokens: int, reference: bool) -> float:
-    """Estimate a training's floating-point operations: 6 a weight and token (Kaplan et al., 2020), 2 for a reference.
+    """Estimate a training's floating-point operations: 6 per weight and token (Kaplan et al., 2020), 2 for a reference.
 
     ``tokens`` are those trained on, without padding. Sampling, attention's own products and recomputed activations are
     not counted; a frozen weight under an adapter counts 4, since it gets no gradient of its own.

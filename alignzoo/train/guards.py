@@ -1,4 +1,4 @@
-"""Stops a run that is going silently wrong: each guard names what it saw and the likely cause."""
+"""Stops a run that goes wrong silently, with what was seen and the likely cause."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from alignzoo.system.errors import UserError
 
 log = logging.getLogger(__name__)
 
-CONSTANT_STEPS = 10  #: updates without any difference between rewards before the run is stopped
+CONSTANT_STEPS = 10  #: logged steps without any difference between rewards before the run is stopped
 
 
 class FirstLoss(TrainerCallback):
@@ -53,10 +53,10 @@ class Finite(TrainerCallback):
 
 
 class RewardsDiffer(TrainerCallback):
-    """Groups whose answers all have the same reward teach nothing.
+    """Groups whose completions all have the same reward teach nothing.
 
-    A run that never saw a difference is stopped. One whose rewards differed before may have solved its task, or fallen
-    into one answer: it goes on, and says so.
+    A run that never saw a difference is stopped. One whose rewards differed before may have solved its task, or
+    collapsed: it continues, with a warning.
     """
 
     def __init__(self) -> None:
@@ -64,11 +64,11 @@ class RewardsDiffer(TrainerCallback):
         self.first: float | None = None  # the mean reward when groups first differed
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run goes on from."""
+        """Return the state for a resumed run."""
         return {"constant": self.constant, "first": self.first}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from it."""
+        """Restore it."""
         self.constant, self.first = state["constant"], state["first"]
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
@@ -84,16 +84,16 @@ class RewardsDiffer(TrainerCallback):
             self._complain(float(logs["reward"]), state)
 
     def _complain(self, reward: float, state: Any) -> None:
-        same = f"in {CONSTANT_STEPS} logged steps all answers of each group had the same reward ({reward:g})"
+        same = f"in {CONSTANT_STEPS} logged steps all completions of each group had the same reward ({reward:g})"
         if self.first is None:
             raise UserError(
                 f"{same}: nothing is learned.\n"
-                "Check the reward on a few answers, raise method.temperature, or take easier prompts."
+                "Check the reward on a few completions, raise method.temperature, or take easier prompts."
             )
         if state.is_world_process_zero:
             log.warning(
                 "%s, which was %g when they first differed. The task is solved if no reward is higher; else the policy "
-                "has settled on one kind of answer. Nothing more is learned.",
+                "has settled on one kind of completion. Nothing more is learned.",
                 same,
                 self.first,
             )

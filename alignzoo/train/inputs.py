@@ -1,4 +1,4 @@
-"""Prepares what runs, checks and benchmarks begin with: start model, tokenizer, rows, and the plan."""
+"""Prepares the inputs of runs, checks and benchmarks: start model, tokenizer, rows, and plan."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Measuring(Protocol):
-    """What the yardsticks of policies and of reward models have in common."""
+    """The interface of both yardsticks, of policies and of reward models."""
 
     @property
     def objective(self) -> str:
@@ -52,12 +52,12 @@ class Measuring(Protocol):
         """Measure the trained model; ``start`` loads the one to compare with."""
 
     def make_lines(self, before: Sequence[Any], after: Sequence[Any]) -> list[dict[str, Any]]:
-        """Return one line a held-out prompt, as ``answers.jsonl`` holds them."""
+        """Return one line per held-out prompt, as ``answers.jsonl`` holds them."""
 
 
 @dataclass(frozen=True)
 class RunInputs:
-    """All that is known before a weight is loaded, and what follows from it."""
+    """The inputs of a run, known before a weight is loaded."""
 
     checked: Checked
     start: Path
@@ -136,7 +136,7 @@ class RunInputs:
         return Yardstick(self.cfg.evaluate, rows, self.tokenizer, self.eos_ids, score, sharing)
 
     def read_trained_model(self, trainer: Trainer, folder: Path) -> Any:
-        """Return what was trained, whole; where processes hold a share of each weight, it is read from ``folder``."""
+        """Return the whole trained model; read from ``folder`` where processes hold a share of each weight."""
         if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
             return trainer.model
         ranks.wait()
@@ -157,7 +157,7 @@ class RunInputs:
         return (model if self.against == self.start else self.load_model(self.against)).to(self.checked.device)
 
     def make_baseline_loader(self) -> Callable[[], Any] | None:
-        """Return what loads the model to compare with; None where it is the trained one without its adapter."""
+        """Return a function that loads the model to compare with; None if it is the trained one without its adapter."""
         if self.checked.adapts and self.against == self.start:
             return None
         return lambda: self.load_model(self.against).to(self.checked.device).eval()
@@ -197,7 +197,7 @@ def _convert_rows(checked: Checked, rows: Dataset, data: Prepared) -> Dataset:
 
 
 def _prepare_rows(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
-    """Return the prepared rows; the members of a sweep share them, as long as the files stay what they are."""
+    """Return the prepared rows; the jobs of a sweep share them, while the files stay the same."""
     if not process_cache().in_sweep:
         return prepare(cfg, tokeniser)
     sources = [*(source for source, _ in training_sources(cfg.dataset)), heldout_source(cfg.dataset)]

@@ -1,4 +1,4 @@
-"""Brings a run's processes together, and makes sure that its work is divided between them as the strategy says."""
+"""Makes a run's process group, and checks that its strategy is in effect."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def join_launched_processes(cfg: DictConfig) -> None:
 def join_processes(cfg: DictConfig, device: str, patience: float) -> None:
     """Make the process group, before anything is loaded; nothing happens where there is one process.
 
-    ``patience``: seconds that a process waits for the others before it takes them for lost.
+    ``patience``: seconds that a process waits for the others before contact counts as lost.
     """
     deepspeed_on_cpu = "deepspeed" in cfg.strategy.args and device == "cpu"
     if deepspeed_on_cpu:
@@ -43,7 +43,7 @@ def join_processes(cfg: DictConfig, device: str, patience: float) -> None:
 
 
 def check_divided(cfg: DictConfig, trainer: Any) -> None:
-    """Refuse a run whose strategy was quietly exchanged: accelerate runs plain DDP where FSDP needs GPUs.
+    """Refuse a run whose strategy was silently replaced: accelerate runs plain DDP where FSDP needs GPUs.
 
     Raises:
         UserError: as said.

@@ -1,4 +1,4 @@
-"""What the user sees while a run trains: a bar with the method's own headline numbers."""
+"""Shows a training's progress: a bar with the method's headline numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
-LINES = 10  #: lines printed over a run where the output is no terminal
+LINES = 10  #: lines printed over a run where the output is not a terminal
 
 
 class ProgressBar(TrainerCallback):

@@ -1,4 +1,4 @@
-"""Trains one run, top to bottom."""
+"""Trains one run, from the checked configuration to the written result."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from alignzoo.runs.record import Record
     from alignzoo.runs.trackers import Tracker
 
-#: Rows whose texts are looked at before a training; `alignzoo check` looks at all.
+#: Rows whose texts are inspected before a training; `alignzoo check` inspects all.
 INSPECTED = 20_000
 
 
@@ -44,7 +44,7 @@ def train(checked: Checked, record: Record, tracker: Tracker, started: float, re
     """Align the model that the configuration names, measure it, and write the run's result into ``record``.
 
     Where several processes train together, each runs this, and the main one writes.
-    ``started``: when this start of it began, in seconds since the epoch. ``resume_from``: the main process's counts.
+    ``started``: when this attempt began, in seconds since the epoch. ``resume_from``: that of the main process is used.
     """
     inputs = prepare_run(checked)
     data = fingerprints(inputs.data.manifest)
@@ -94,11 +94,11 @@ def _train(
     facts: dict[str, Any],
     resume_from: Checkpoint | None,
 ) -> tuple[Any, Saving]:
-    """Train ``model``, with the reference's pass before it; return the trainer, and what saved its checkpoints.
+    """Train ``model``, with the reference's pass before it; return the trainer, and what saves its checkpoints.
 
     Raises:
         UserError: a guard has stopped the training.
-        Preempted: the run was told to stop; what it had learned is saved.
+        Preempted: the run was preempted, and is saved.
     """
     cfg, time_limit = inputs.cfg, inputs.checked.time_limit
     with catch_signals() as received, sharing_ends():
@@ -115,7 +115,7 @@ def _train(
 
 
 def _find_reference(trainer: Any) -> Any:
-    """Return the reference model that the trainer holds, out of what a strategy has wrapped it in, or None."""
+    """Return the reference model that the trainer holds, without a strategy's wrapper, or None."""
     reference = getattr(trainer, "ref_model", None)
     return None if reference is None else trainer.accelerator.unwrap_model(reference)
 
@@ -123,7 +123,7 @@ def _find_reference(trainer: Any) -> Any:
 def _summarise_cost(
     inputs: RunInputs, trainer: Any, saving: Saving, training: Stopwatch, measuring: Stopwatch, started: float
 ) -> dict[str, Any]:
-    """Return what the run has cost."""
+    """Return the run's steps, seconds, operations and memory."""
     before = saving.before_resume.train_seconds
     return {
         "steps": trainer.state.global_step,
@@ -138,7 +138,7 @@ def _summarise_cost(
 
 
 def _describe_start(inputs: RunInputs, objective: str, data: dict[str, str]) -> dict[str, Any]:
-    """Return what ``result.json`` says of what the run began with; ``data``: the manifest's fingerprints."""
+    """Return what ``result.json`` says of the run's inputs; ``data``: the manifest's fingerprints."""
     return {
         "method": inputs.cfg.method.name,
         "objective": objective,

@@ -1,4 +1,4 @@
-"""Ends a training at a step boundary, saved, before its machine is taken away."""
+"""Saves and ends a training at the end of a step, after a signal or before a deadline."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from alignzoo.system.signals import ReceivedSignal
     from alignzoo.train.checkpointing import Saving
 
-OUT_OF_TIME = 1_000  #: stands for the end of `train.stop_before`, above every signal's number
-SAFETY = 1.5  #: the next update and the save are given this much more than the longest so far
+OUT_OF_TIME = 1_000  #: the number for the end of `train.stop_before`, above every signal's
+SAFETY = 1.5  #: factor on the longest step and save so far, to leave time for the next
 
 
 class StopAtStepEnd(TrainerCallback):
@@ -25,17 +25,17 @@ class StopAtStepEnd(TrainerCallback):
         """``deadline``: when everything must be saved, as ``time.time()`` gives it, or None."""
         self.received, self.saving, self.deadline = received, saving, deadline
         self.reason: str | None = None
-        """Why the training was stopped, once it is."""
+        """Why the training was stopped; None before."""
 
         self.longest = 0.0
         self.began = time.time()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Watch the time of an update."""
+        """Note when the step begins."""
         self.began = time.time()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Stop if any rank has been asked to: a rank that decided for itself would leave the others waiting."""
+        """Stop if any rank has been asked to: if one stopped alone, the others would wait for it."""
         self.longest = max(self.longest, time.time() - self.began)
         asked = reduce_signal(self.received.signal or self._check_deadline(), args.device)
         if asked:
@@ -62,10 +62,10 @@ def reduce_signal(asked: int, device: Any) -> int:
 
 
 def train_until_stopped(trainer: Any, saving: Saving, received: ReceivedSignal, deadline: float | None) -> None:
-    """Run ``trainer.train`` from where ``saving`` goes on.
+    """Run ``trainer.train``, from the checkpoint from which ``saving`` resumes.
 
     Raises:
-        Preempted: it was told to stop; what it had learned is saved.
+        Preempted: the run was preempted, and is saved.
     """
     preempt = StopAtStepEnd(received, saving, deadline)
     trainer.add_callback(preempt)

@@ -1,4 +1,4 @@
-"""Hands rows that the core has tokenised to TRL's trainers, which would each tokenise them in their own way."""
+"""Hands tokenised rows to TRL's trainers, each of which would tokenise them in its own way."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class BlockSampler:
 
 
 class EpochRepeats:
-    """TRL's ``RepeatSampler``, whose order in an epoch follows from the epoch and not from those that it has seen."""
+    """TRL's ``RepeatSampler``, whose order depends on the number of the epoch, not on earlier epochs."""
 
     def __init__(self, repeats: Any) -> None:
         self.repeats, self.epoch = repeats, 0
@@ -93,7 +93,7 @@ class EpochRepeats:
 
 
 def accept_token_ids(trainer: type[Any]) -> type[Any]:
-    """Return ``trainer`` with :class:`TokenRows` and what makes it faster mixed in, under its own name."""
+    """Return ``trainer`` with :class:`TokenRows` and the mixins that make it faster, under its own name."""
     return type(
         trainer.__name__, (TokenRows, CachedReference, TokenBatches, trainer), {"__module__": trainer.__module__}
     )

@@ -1,4 +1,4 @@
-"""Collects the parts that a method builds its trainer from, and has it built."""
+"""Collects the parts of a method's trainer, and builds it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a training's next step depends on, and transformers and TRL leave out of a checkpoint.
+"""Saves and restores the training state that transformers and TRL leave out of a checkpoint.
 
-Seen with TRL 1.16 and transformers 5.23: GRPO's sampled block and its place in it (``steps_per_generation``,
+As of TRL 1.16 and transformers 5.23: GRPO's sampled block and its place in it (``steps_per_generation``,
 ``num_iterations``), a reference that moves (``sync_ref_model``), losses and metrics since the last logged line, and the
 state of callbacks and rewards. Random states, optimizer, schedule and scaler are in transformers' own files.
 """
@@ -34,7 +34,7 @@ def save_rest(trainer: Any, folder: Path) -> None:
 
 
 def load_rest(trainer: Any, folder: Path) -> None:
-    """Bring it back. Called when transformers has set up the training, and before the first step."""
+    """Restore it. Called after transformers has set up the training, before the first step."""
     import torch
 
     device = trainer.args.device

@@ -1,4 +1,4 @@
-"""Answers that vLLM samples in a training, which TRL does where ``method.use_vllm=true``: what it needs for that."""
+"""Checks what TRL needs to sample completions with vLLM (``method.use_vllm=true``)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from alignzoo.system.errors import UserError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-PATIENCE = 5.0  #: seconds for a server that runs to say so; TRL itself waits for minutes, with the weights loaded
+PATIENCE = 5.0  #: seconds for a running server to answer; TRL itself waits for minutes, with the weights loaded
 
 
 def check_vllm(cfg: DictConfig) -> None:

@@ -54,7 +54,7 @@ def held(cfg: DictConfig, folder: Path) -> tuple[int, int]:
     passes = make_passes(cfg, method, load_model_config(cfg.model), work, "cpu", checked.precision, cfg.peft)
     there = ("weights", "reference", "start model", "freed gradients", "gaps")
     found = list_phases(passes, SHARDINGS["single"])
-    in_training = [phase for phase in found if phase.name in ("sampling", "training", "update")]
+    in_training = [phase for phase in found if phase.name in ("sampling", "training", "optimizer step")]
     planned = max(sum(size for name, size in phase.held.items() if name not in there) for phase in in_training)
     return sum(live.peak()), planned
 

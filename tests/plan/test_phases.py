@@ -50,9 +50,9 @@ def test_a_small_llama_by_hand(compose_config: Compose) -> None:
     held = named(list_phases(made, SHARDINGS["single"]))
     weights = made.skeleton.weight_bytes
     assert 4 * COUNT <= weights <= 4 * COUNT + 1000, "and a few numbers for positions"
-    assert held["update"]["optimizer"] == 8 * COUNT
-    assert held["update"]["gradients"] == 4 * COUNT
-    assert held["update"]["temporary"] == 2 * 4 * VOCABULARY * WIDTH, "the largest weight is the embedding"
+    assert held["optimizer step"]["optimizer"] == 8 * COUNT
+    assert held["optimizer step"]["gradients"] == 4 * COUNT
+    assert held["optimizer step"]["temporary"] == 2 * 4 * VOCABULARY * WIDTH, "the largest weight is the embedding"
     training = held["training"]
     assert training["weights"] == weights
     logits = 4 * TRAIN.positions * VOCABULARY
@@ -94,7 +94,7 @@ def test_an_adapter_has_no_second_model(compose_config: Compose) -> None:
     made = passes(compose_config("model=tiny", "peft=lora"))
     held = named(list_phases(made, SHARDINGS["single"]))
     assert held["measuring the KL"]["start model"] == 0
-    assert held["update"]["gradients"] == 4 * made.skeleton.trained < COUNT
+    assert held["optimizer step"]["gradients"] == 4 * made.skeleton.trained < COUNT
 
 
 def test_a_reference_in_memory_is_another_model(compose_config: Compose) -> None:
@@ -110,7 +110,7 @@ def test_a_cpu_keeps_the_place_of_freed_gradients(compose_config: Compose) -> No
     assert here["measuring the KL"]["freed gradients"] == 4 * COUNT
     training = here["training"]
     assert training["freed gradients"] + training["gradients"] == 4 * COUNT
-    assert "freed gradients" not in here["update"] | there["training"]
+    assert "freed gradients" not in here["optimizer step"] | there["training"]
 
 
 def test_sampling_keeps_keys_and_values(compose_config: Compose) -> None:
@@ -146,7 +146,7 @@ def paper(devices: int, strategy: str) -> float:
     weight = SimpleNamespace(numel=lambda: 0, element_size=lambda: 4)
     made.skeleton.head = weight
     made.skeleton.core = SimpleNamespace(get_input_embeddings=lambda: SimpleNamespace(weight=weight))
-    held = named(list_phases(made, SHARDINGS[strategy], devices))["update"]
+    held = named(list_phases(made, SHARDINGS[strategy], devices))["optimizer step"]
     return sum(held[name] for name in ("weights", "gradients", "optimizer")) / GIGA
 
 

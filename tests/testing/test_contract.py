@@ -150,7 +150,7 @@ KEYS = {
     "no rate": (OPTION, "learning_rate: $", "beta_2: $", "sets no learning_rate", "TRL's own rate"),
     "another name": (OPTION, "name: fake_hinge", "name: fake", "does not say `name: fake_hinge`", "begin it"),
     "no mapping": (OPTION, OPTION, "- fake_hinge", "does not say `name: fake_hinge`", "begin it"),
-    "broken YAML": (OPTION, "name:", "name: [", "method/fake_hinge.yaml: ParserError", "mend the YAML"),
+    "broken YAML": (OPTION, "name:", "name: [", "method/fake_hinge.yaml: ParserError", "fix the YAML"),
 }
 
 

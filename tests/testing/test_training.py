@@ -161,7 +161,7 @@ def test_swapped_answers_are_found_though_the_loss_falls(fake: Install, tmp_path
     assert run.losses[-1] < run.losses[0]
     said = refusal(lambda: learning.check_learning(method, run))
     assert "nats ahead of the rejected" in said
-    assert "24 steps bring the chosen answer -" in said
+    assert "24 steps bring the chosen completion -" in said
     assert "swap chosen and rejected" in said
 
 

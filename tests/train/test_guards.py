@@ -164,7 +164,7 @@ def test_constant_rewards_end_the_run(tmp_path: Path, fake_package: Callable[...
     fake_package("fake_rewards", REWARDS, BROKEN_YAML)
     words = ("method=grpo", "reward=broken", "reward.broken.how=constant", "method.max_completion_length=8")
     done = run(tmp_path / "run", *words, *LITTLE, "dataset.rows=16")
-    assert "in 10 logged steps all answers of each group had the same reward (0.25)" in stopped(done)
+    assert "in 10 logged steps all completions of each group had the same reward (0.25)" in stopped(done)
     assert done.metrics()[-1]["step"] == 10
 
 

@@ -1,1 +1,1 @@
-"""Whether the losses that TRL computes are those of the papers: value and gradient, on a tiny fixed batch."""
+"""Compares TRL's losses with the papers' equations: value and gradient, on a tiny fixed batch."""

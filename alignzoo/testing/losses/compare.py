@@ -1,4 +1,4 @@
-"""A method's real trainer, taken through one update's forward and backward pass, beside the paper's equation."""
+"""Compares one forward and backward pass of a method's trainer with the paper's equation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LOSS_TOLERANCE = 1e-5  #: of losses below 1 in nats, of larger ones as a share: float32 keeps seven digits
 GRADIENT_TOLERANCE = 1e-3  #: norm of the difference over the norm of the equation's
 NOISE = 0.02  #: standard deviation of what moves each weight away: pairs' margins of a nat, small beside weights of 0.1
-CLIMB = 1e-3  #: step along the gradient that makes KL pairs likelier
+CLIMB = 1e-3  #: step along the gradient that makes KL pairs more likely
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def make_words(method: type[Method]) -> list[str]:
     size = SIZES[method.data]
     words = [f"method={method.name}", "model=tiny", "strategy.device=cpu", "train.precision=fp32"]
     words += [f"train.per_device_batch_size={size}", f"train.global_batch_size={size}"]
-    if method.data is DataFormat.PROMPTS:  # two updates a sample: at the second, the policy is not the one that sampled
+    if method.data is DataFormat.PROMPTS:  # two steps per sample: at the second, the policy is not the one that sampled
         words += [f"++method.num_generations={GROUP}", "++method.max_completion_length=24", "++method.num_iterations=2"]
     return words
 
@@ -80,7 +80,7 @@ def compare(method: type[Method]) -> Comparison | None:
     silence_libraries(checked.cfg.telemetry)
     threads = torch.get_num_threads()
     try:
-        torch.set_num_threads(1)  # matrices this small take twice as long on two
+        torch.set_num_threads(1)  # small matrices take twice as long on two
         with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as scratch:
             torch.manual_seed(0)
             return _compare_losses(checked, Path(scratch))
@@ -135,10 +135,10 @@ def _read_inputs(trainer: Any) -> tuple[Any, Any]:
 
 
 def _move(model: Any, end: int | None, rows: Dataset, seed: int) -> None:
-    """Take the policy a little away from where it is, so that no term of an equation vanishes.
+    """Change the policy a little, so that no term of an equation vanishes.
 
-    Sampled answers get an ``end``, else all would be of one length. KL pairs become likelier: the estimate is
-    clamped at 0, and would be left out below.
+    ``end`` becomes likely, else all sampled completions would be of one length. KL pairs become more likely: the
+    estimate is clamped at 0, and would vanish below.
     """
     import torch
 
@@ -153,7 +153,7 @@ def _move(model: Any, end: int | None, rows: Dataset, seed: int) -> None:
 
 
 def _climb(model: Any, pairs: Sequence[tuple[list[int], list[int]]]) -> None:
-    """Make answers likelier, by about a nat each."""
+    """Make completions more likely, by about a nat each."""
     import torch
 
     total = torch.stack([compute_log_probs(model, *pair).sum() for pair in pairs]).sum()
@@ -164,7 +164,7 @@ def _climb(model: Any, pairs: Sequence[tuple[list[int], list[int]]]) -> None:
 
 
 def _copy_policy(trainer: Any, start: Path, cfg: DictConfig) -> Any:
-    """Return a copy of the trainer's policy as transformers loads it: TRL patches the forward pass of its own."""
+    """Return a copy of the trainer's policy as transformers loads it: TRL patches its own forward pass."""
     from alignzoo.models import load
 
     model = load.load_policy(start, cfg, "fp32").eval()

@@ -1,4 +1,4 @@
-"""Log-probabilities of the fixed rows from plain forward passes, one sequence at a time, without padding."""
+"""Computes log-probabilities of the fixed rows by plain forward passes, one sequence at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLUMNS = ("prompt", "chosen", "rejected", "completion", "KL_completion")
 
 
 def make_batch(rows: Sequence[dict[str, Any]], policy: Any, reference: Any, old: Any) -> Batch:
-    """Return what an equation sees of ``rows`` under three models; ``old``: that which sampled, or the policy."""
+    """Return an equation's view of ``rows`` under three models; ``old``: the model that sampled, or the policy."""
     import torch
 
     columns = {name: _measure_answers(rows, name, policy, reference, old) for name in COLUMNS if _has(rows[0], name)}
@@ -52,7 +52,7 @@ def _pad(rows: list[Tensor]) -> Tensor:
 
 
 def compute_log_probs(model: Any, prompt: list[int], answer: list[int]) -> Tensor:
-    """Return log p(token | what precedes it) of each of the answer's tokens, in nats; 0 for one with nothing before."""
+    """Return log p(token | what precedes it) of each of the completion's tokens, in nats; 0 for a first token."""
     import torch
 
     ids = torch.tensor([prompt + answer])

@@ -1,4 +1,4 @@
-"""The fixed rows on which losses are verified: token ids without meaning, of many lengths."""
+"""Makes the fixed rows on which losses are verified: random token ids of many lengths."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 PAIRS = 4
-GROUP = 4  #: answers sampled for a prompt
-SIZES = {  #: format -> rows of one update
+GROUP = 4  #: completions sampled for a prompt
+SIZES = {  #: format -> rows of one step
     DataFormat.PREFERENCE: PAIRS,
     DataFormat.UNPAIRED: 2 * PAIRS,
     DataFormat.SUPERVISED: PAIRS,
@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 
 def make_rows(kind: DataFormat, tokenizer: Any) -> Dataset:
-    """Return one update's rows of the format ``kind``: the same ones for the same tokenizer."""
+    """Return one step's rows of the format ``kind``: the same ones for the same tokenizer."""
     from datasets import Dataset
 
     if kind is DataFormat.PROMPTS:
@@ -36,7 +36,7 @@ def make_rows(kind: DataFormat, tokenizer: Any) -> Dataset:
 
 
 def _make_pairs(tokenizer: Any) -> list[Row]:
-    """Lengths differ within a pair and between pairs, so that a sum is no mean and a mean of means no mean."""
+    """Lengths differ within a pair and between pairs, so that a sum, a mean and a mean of means all differ."""
     dice = random.Random(0)
     known = [i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids]
 
@@ -51,7 +51,7 @@ def _make_pairs(tokenizer: Any) -> list[Row]:
 
 
 def _make_unpaired(pairs: Sequence[Row]) -> list[Row]:
-    """Good and bad answers, each with the same kind of answer to the next prompt as its KL pair."""
+    """Good and bad completions, each with the same kind of completion of the next prompt as its KL pair."""
     return [
         {
             "prompt_ids": pair["prompt_ids"],
@@ -77,7 +77,7 @@ def _make_supervised(pairs: Sequence[Row]) -> list[Row]:
 def score_ids(
     prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Sequence[Sequence[int]], **columns: Any
 ) -> list[float]:
-    """Score sampled answers by their ids alone, as TRL calls rewards.
+    """Score sampled completions by their ids alone, as TRL calls rewards.
 
     The scores spread over hundreds: TRL adds 1e-4 to a group's spread, lest it divide by 0, and the papers do not.
     """
@@ -85,7 +85,7 @@ def score_ids(
 
 
 def read_rows(kind: DataFormat, rows: Dataset, inputs: Any) -> list[Row]:
-    """Return the update's rows with ``prompt_ids`` and ``completion_ids``; sampled ones are read from ``inputs``."""
+    """Return the step's rows with ``prompt_ids`` and ``completion_ids``; sampled ones are read from ``inputs``."""
     if kind is DataFormat.PROMPTS:
         return _read_sampled(inputs)
     if kind is DataFormat.SUPERVISED:

@@ -1,1 +1,1 @@
-"""The reference model's log-probabilities: computed once before the training, and kept on disk."""
+"""Computes the reference model's log-probabilities once before the training, and caches them on disk."""

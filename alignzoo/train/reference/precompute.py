@@ -1,8 +1,8 @@
-"""Reference log-probabilities, computed once per model and sequence, and kept for every later run.
+"""Computes reference log-probabilities once per model and sequence, and caches them for later runs.
 
-They depend on neither beta, loss, learning rate, seed nor run folder, and are a quarter of a step: DPO, IPO and KTO
-share them, over sweeps and runs, with an adapter as without. TRL keeps them too, but for one dataset as a whole, and
-with a new adapter's random weights in the key.
+They do not depend on beta, loss, learning rate, seed or run folder, and take a quarter of a step's time: DPO, IPO and
+KTO share them, over sweeps and runs, with an adapter as without. TRL caches them too, but for one dataset as a whole,
+and with a new adapter's random weights in the key.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from alignzoo.train.reference.store import Keys, Values
 
 VERSION = 1  #: raised whenever the same model gives the same sequence another number
-PART = 4096  #: sequences after which what was computed is written, so that a killed pass goes on from there
+PART = 4096  #: sequences after which what was computed is written, so that a killed pass resumes there
 
 
 class CachedReference:
-    """A mixin for TRL's DPO and KTO trainers: their reference pass is read from the cache as far as it is there."""
+    """A mixin for TRL's DPO and KTO trainers, which read the reference's log-probabilities from the cache."""
 
     # patch: trl DPOTrainer._precompute_ref_logps
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
@@ -51,7 +51,7 @@ class CachedReference:
 
 
 class Reference:
-    """What one trainer's reference says of sequences, from the cache or computed."""
+    """The log-probabilities of one trainer's reference, cached or computed."""
 
     def __init__(self, trainer: Any) -> None:
         self.trainer, self.scorer = trainer, Scorer(trainer)
@@ -72,7 +72,7 @@ class Reference:
         return found
 
     def _compute(self, rows: Dataset, column: Column, keys: Keys, order: list[int]) -> None:
-        """Compute the rows ``order``, each process its share, and keep them part by part."""
+        """Compute the rows ``order``, each process its share, and cache them part by part."""
         from accelerate.utils import gather_object
         from rich.console import Console
         from rich.progress import Progress
@@ -167,7 +167,7 @@ def _is_trl_pass(trainer: Any) -> bool:
 
 
 def _broadcast(value: Any) -> Any:
-    """Return what the first process has, in all of them."""
+    """Return the first process's value, on all processes."""
     from accelerate.utils import broadcast_object_list
 
     values = [value]

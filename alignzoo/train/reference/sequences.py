@@ -1,4 +1,4 @@
-"""The sequences of a dataset whose log-probabilities a loss needs, read from Arrow in bounded memory."""
+"""Reads the sequences whose log-probabilities a loss needs, from Arrow in bounded memory."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ BATCH = 10_000  #: rows read at once
 
 @dataclass(frozen=True)
 class Column:
-    """One column of log-probabilities: which answers of the rows it is of, and how it counts their tokens."""
+    """One column of log-probabilities: the completions that it scores, and how it counts their tokens."""
 
     answer: str
-    """The column with the answers' token ids."""
+    """The column with the completions' token ids."""
 
     limit: int | None = None
-    """Tokens of prompt and answer after which a sequence is cut, as TRL cuts KTO's pairs of different rows."""
+    """Tokens of prompt and completion after which a sequence is cut, as TRL cuts KTO's pairs of different rows."""
 
     other: str | None = None
-    """With ``alpha``: the column of the answer that it is compared with."""
+    """With ``alpha``: the column of the completion that it is compared with."""
 
     alpha: float | None = None
-    """Weight of the tokens beyond the other answer's length (TRL's ``ld_alpha``); None: all count in full."""
+    """Weight of the tokens beyond the other completion's length (TRL's ``ld_alpha``); None: all count in full."""
 
     def sequences(self, rows: Dataset) -> Iterator[Sequence]:
         """Yield the sequence of each row."""
@@ -43,16 +43,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Sequence:
-    """A prompt and an answer, whose tokens' log-probabilities are added up."""
+    """A prompt and a completion, whose tokens' log-probabilities are added up."""
 
     ids: np.ndarray[Any, np.dtype[np.int32]]
-    """Prompt and answer."""
+    """Prompt and completion."""
 
     start: int
-    """Where the answer begins."""
+    """Where the completion begins."""
 
     full: int | None = None
-    """Tokens of the answer that count in full; those behind count ``alpha`` times. None: all in full."""
+    """Tokens of the completion that count in full; those behind count ``alpha`` times. None: all in full."""
 
     alpha: float | None = None
 

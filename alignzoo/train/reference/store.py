@@ -1,4 +1,4 @@
-"""Log-probabilities of sequences under one model, kept on disk for every run that asks for them again."""
+"""Caches log-probabilities of sequences under one model on disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KEY = "S16"  #: a sequence's key: 128 bits, so that two of a billion sequences do not meet
+KEY = "S16"  #: a sequence's key: 128 bits, so that no two of a billion sequences collide
 
 
 class LogProbs:
@@ -47,7 +47,7 @@ class LogProbs:
         return found
 
     def add(self, keys: Keys, values: Values, save: bool = True) -> None:
-        """Add values, on disk too where ``save``; a full disk costs the next run its time, not this one its result."""
+        """Add values, on disk too where ``save``; a full disk only means that the next run computes them again."""
         finite = np.isfinite(values)
         known, first = np.unique(keys[finite], return_index=True)
         if not len(known):
@@ -62,7 +62,7 @@ class LogProbs:
             _write(file, *part)
             cache.trim()
         except OSError as error:
-            log.warning("%d log-probabilities are not kept in %s: %s", len(known), self.folder, error.strerror)
+            log.warning("%d log-probabilities were not cached in %s: %s", len(known), self.folder, error.strerror)
 
 
 def _read(file: Path) -> tuple[Keys, Values, Path] | None:
