@@ -181,7 +181,7 @@ def advice(survey: Survey) -> str:
     ]
     if fitting:
         return f"{survey.chosen.name} with peft={survey.cfg.peft.name} does not fit; {', or '.join(fitting[:3])} does."
-    found = survey.remedy()
+    found = survey.find_remedy()
     if found:
         changes, need = found
         return f"nothing fits as it is; it does with {' '.join(changes)} ({need.bytes / 2**30:.2f} GiB per device)."

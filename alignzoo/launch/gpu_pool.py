@@ -95,14 +95,14 @@ def _lock_enough(names: Sequence[str], count: int, root: Path, held: ExitStack) 
     try:
         with hold_lock(_make_folder(root, "gate")):
             for name in names:
-                if len(mine) < count and _lock(_make_folder(root, name), held):
+                if len(mine) < count and _try_lock(_make_folder(root, name), held):
                     mine.append(name)
     except InUse:
         return []
     return mine if len(mine) == count else []
 
 
-def _lock(folder: Path, held: ExitStack) -> bool:
+def _try_lock(folder: Path, held: ExitStack) -> bool:
     try:
         held.enter_context(hold_lock(folder))
     except InUse:

@@ -52,18 +52,18 @@ def run_pipeline(cfg: DictConfig, folder: Path, words: Sequence[str], launch: La
     stages = read_stages(cfg.pipeline, folder)
     shared = select_shared_words(words)
     for stage in stages:
-        _check(stage, make_stage_words(stage, shared, cfg.model, _list_inputs(stage, stages)))
+        _check_stage(stage, make_stage_words(stage, shared, cfg.model, _list_inputs(stage, stages)))
     asked = {"command": shlex.join(["python", "-m", "alignzoo", *words]), "pipeline": cfg.pipeline}
     (folder / FILE).write_text(OmegaConf.to_yaml(OmegaConf.create(asked)), encoding="utf-8")
     for number, stage in enumerate(stages, 1):
         title = f"pipeline {cfg.pipeline.name}, stage {number} of {len(stages)}: {stage.name}"
         print(f"\n{title}, finished before" if stage.is_finished else f"\n{title}", flush=True)
         if not stage.is_finished:
-            _run(stage, make_stage_words(stage, shared, cfg.model, _make_inputs(stage, stages)), launch)
+            _run_stage(stage, make_stage_words(stage, shared, cfg.model, _make_inputs(stage, stages)), launch)
         if not stage.is_finished:
             _end_command()
             return None
-    _compare(folder)
+    _print_leaderboard(folder)
     return read_objective(stages[-1].folder)
 
 
@@ -116,7 +116,7 @@ def merge_adapter(folder: Path) -> Path:
     return merged
 
 
-def _check(stage: Stage, words: Sequence[str]) -> None:
+def _check_stage(stage: Stage, words: Sequence[str]) -> None:
     """Compose the stage and refuse what cannot work, or what is not what its finished run was."""
     try:
         check.check(compose([*words, *_make_searchpath()]))
@@ -132,7 +132,7 @@ def _check(stage: Stage, words: Sequence[str]) -> None:
         raise stage.error(f"it was finished with other settings ({file}): choose another hydra.run.dir, or delete it.")
 
 
-def _run(stage: Stage, words: Sequence[str], launch: Launch) -> None:
+def _run_stage(stage: Stage, words: Sequence[str], launch: Launch) -> None:
     """Launch the stage as a sweep job: it writes why it failed, and does not end the process."""
     shutil.rmtree(stage.folder / "merged", ignore_errors=True)
     job = compose([*words, *_make_searchpath()], with_hydra=True)
@@ -178,7 +178,7 @@ def _end_command() -> None:
         raise SystemExit(1)
 
 
-def _compare(folder: Path) -> None:
+def _print_leaderboard(folder: Path) -> None:
     from alignzoo.report.leaderboard.files import write_leaderboard
     from alignzoo.report.leaderboard.table import print_leaderboard
 

@@ -68,7 +68,7 @@ def read_stages(pipeline: DictConfig, folder: Path) -> list[Stage]:
     if not isinstance(named, dict) or not named:
         raise UserError("pipeline.stages is empty: name at least one stage and its method.")
     numbered = enumerate(named.items(), 1)
-    stages = [_read(str(name), keys, folder / f"{number}-{name}") for number, (name, keys) in numbered]
+    stages = [_read_stage(str(name), keys, folder / f"{number}-{name}") for number, (name, keys) in numbered]
     for place, stage in enumerate(stages):
         _check_method(stage)
         earlier = {other.name: other for other in stages[:place]}
@@ -77,7 +77,7 @@ def read_stages(pipeline: DictConfig, folder: Path) -> list[Stage]:
     return stages
 
 
-def _read(name: str, keys: Any, folder: Path) -> Stage:
+def _read_stage(name: str, keys: Any, folder: Path) -> Stage:
     bare = Stage(name, folder, "")
     if not re.fullmatch(r"[\w-]+", name):
         raise bare.error("its name is also its folder's: letters, digits, - and _ only.")

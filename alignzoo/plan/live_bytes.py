@@ -43,7 +43,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.moments: list[tuple[int, int]] = [(0, 0)]
         self._alive: dict[int, tuple[weakref.ref[Any], int, bool]] = {}
         self._hooks = [
-            weight.register_post_accumulate_grad_hook(self._is_gradient)
+            weight.register_post_accumulate_grad_hook(self._count_gradient)
             for weight in (model.parameters() if model else ())
             if weight.requires_grad
         ]
@@ -56,7 +56,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         given = {id(storage) for storage in _list_storages((args, kwargs))}
         for storage in _list_storages(made):
             if id(storage) not in given and id(storage) not in self._alive:
-                self._follow(storage)
+                self._track(storage)
         packet = func.overloadpacket
         if packet in MORE_FLOPS:
             self.flops += MORE_FLOPS[packet](*args, **(kwargs or {}))
@@ -73,7 +73,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for hook in self._hooks:
             hook.remove()
 
-    def peak(self, share: float = 1.0) -> tuple[int, int]:
+    def find_peak(self, share: float = 1.0) -> tuple[int, int]:
         """Return the moment with the most bytes, (rest, gradients), where a device keeps this share of gradients."""
         return max(((rest, int(share * gradients)) for rest, gradients in self.moments), key=sum)
 
@@ -88,7 +88,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Note the live bytes as the backbone's activations: called as a hook, before the last layer."""
         self.backbone = self.bytes
 
-    def _follow(self, storage: Any) -> None:
+    def _track(self, storage: Any) -> None:
         size, key = storage.nbytes(), id(storage)
         self._alive[key] = (weakref.ref(storage, self._make_callback(key)), size, False)
         self.bytes += size
@@ -104,7 +104,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         return forget
 
-    def _is_gradient(self, weight: torch.Tensor) -> None:
+    def _count_gradient(self, weight: torch.Tensor) -> None:
         """Count a weight's finished gradient with the gradients; called as a hook."""
         assert weight.grad is not None
         key = id(weight.grad.untyped_storage())

@@ -154,10 +154,10 @@ def _list_before(passes: Passes, sharding: Sharding, devices: int) -> Iterator[P
     held = _count_base(passes, sharding, devices, training=False)
     for live, name in ((passes.scoring, "logits"), (passes.answering, "sampling")):
         if live:
-            yield Phase("measuring the start model", {**held, name: live.peak()[0]})
+            yield Phase("measuring the start model", {**held, name: live.find_peak()[0]})
     if passes.holding.precomputes:
         held["reference"] = held["weights"] if sharding.loads_reference and devices > 1 else 0
-        yield Phase("reference log-probabilities", {**held, "activations": passes.reference.peak()[0]})
+        yield Phase("reference log-probabilities", {**held, "activations": passes.reference.find_peak()[0]})
 
 
 def _list_training(passes: Passes, sharding: Sharding, devices: int) -> Iterator[Phase]:
@@ -169,11 +169,11 @@ def _list_training(passes: Passes, sharding: Sharding, devices: int) -> Iterator
     buckets = {"buckets": skeleton.gradient_bytes} if sharding.buckets and devices > 1 else {}
     left = _count_freed(passes, 0)
     if passes.sampling:
-        yield Phase("sampling", {**held, **buckets, **left, "sampling": passes.sampling.peak()[0]})
-    rest, gradients = passes.training.peak(share)
+        yield Phase("sampling", {**held, **buckets, **left, "sampling": passes.sampling.find_peak()[0]})
+    rest, gradients = passes.training.find_peak(share)
     logits = max(0, rest - passes.training.backbone)
     parts = {"gradients": gradients, "activations": rest - logits, "logits": logits}
-    if skeleton.adapted and passes.settings.device == "cpu" and memory.leaves_gaps():
+    if skeleton.is_adapted and passes.settings.device == "cpu" and memory.leaves_gaps():
         parts["gaps"] = int(GAPS * parts["activations"])
     yield Phase("training", {**held, **buckets, **parts, **_count_freed(passes, gradients)})
     yield Phase(
@@ -204,11 +204,13 @@ def _list_after(passes: Passes, sharding: Sharding, devices: int) -> Iterator[Ph
     """Yield the measuring of the trained model: with the optimizer state, and the start model for the KL."""
     held = _count_base(passes, sharding, devices) | _count_freed(passes, 0)
     if passes.scoring:
-        yield Phase("measuring", {**held, "logits": passes.scoring.peak()[0]})
+        yield Phase("measuring", {**held, "logits": passes.scoring.find_peak()[0]})
     if passes.comparing and passes.work.answer:
-        start = 0 if passes.skeleton.adapted else held["weights"]
+        start = 0 if passes.skeleton.is_adapted else held["weights"]
         one = passes.work.answer.positions * passes.skeleton.head.shape[0] * passes.skeleton.head.element_size()
-        logits = one + passes.comparing.peak()[0]  # the trained model's are kept while the start model computes its own
+        logits = (
+            one + passes.comparing.find_peak()[0]
+        )  # the trained model's are kept while the start model computes its own
         yield Phase("measuring the KL", {**held, "start model": start, "logits": logits})
         if passes.answering:  # the start model is there while the next answers are sampled
-            yield Phase("measuring the KL", {**held, "start model": start, "sampling": passes.answering.peak()[0]})
+            yield Phase("measuring the KL", {**held, "start model": start, "sampling": passes.answering.find_peak()[0]})

@@ -43,14 +43,14 @@ class Skeleton:
     """Weights that are stored in 4 bits; the skeleton has them in the precision in which they are multiplied."""
 
     @property
-    def adapted(self) -> bool:
+    def is_adapted(self) -> bool:
         """Whether only an adapter trains."""
         return hasattr(self.model, "get_base_model")
 
     @property
     def core(self) -> Any:
         """The model without its adapter's wrapper."""
-        return self.model.get_base_model() if self.adapted else self.model
+        return self.model.get_base_model() if self.is_adapted else self.model
 
     @property
     def parameters(self) -> int:

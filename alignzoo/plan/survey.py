@@ -71,7 +71,7 @@ class Survey:
             self._passes[key] = make_passes(self.cfg, self.method, self.config, work, *settings)
         return self._passes[key]
 
-    def need(self, sharding: Sharding, adapter: str) -> Need | None:
+    def find_need(self, sharding: Sharding, adapter: str) -> Need | None:
         """Return what one device needs; None where strategy and adapter cannot be combined."""
         quantized = bool(self.adapters[adapter].get("quantization"))
         if quantized and (self.target.device != "cuda" or sharding.weights):
@@ -83,7 +83,7 @@ class Survey:
     @cached_property
     def table(self) -> dict[str, dict[str, Need | None]]:
         """Strategy -> adapter -> need."""
-        return {s.name: {a: self.need(s, a) for a in self.adapters} for s in SHARDINGS.values()}
+        return {s.name: {a: self.find_need(s, a) for a in self.adapters} for s in SHARDINGS.values()}
 
     @property
     def chosen(self) -> Sharding:
@@ -98,23 +98,23 @@ class Survey:
         """Whether one of the table's entries fits."""
         return any(self.fits(need) for row in self.table.values() for need in row.values())
 
-    def remedy(self) -> tuple[list[str], Need] | None:
+    def find_remedy(self) -> tuple[list[str], Need] | None:
         """Return the overrides after which the configured strategy and adapter fit, and what they then need.
 
         They are added one by one, those that change no result first. None: all together are not enough.
         """
         changes: list[str] = []
-        for change in self._changes():
+        for change in self._list_changes():
             changes.append(change)
             survey = Survey(
                 apply_changes(self.cfg, changes), self.method, self.config, self.lengths, self.adapters, self.target
             )
-            need = survey.need(self.chosen, self.cfg.peft.name)
+            need = survey.find_need(self.chosen, self.cfg.peft.name)
             if need and survey.fits(need):
                 return changes, need
         return None
 
-    def _changes(self) -> Iterator[str]:
+    def _list_changes(self) -> Iterator[str]:
         train = self.cfg.train
         if train.per_device_batch_tokens is None and train.per_device_batch_size > self._least:
             yield f"train.per_device_batch_size={self._least}"

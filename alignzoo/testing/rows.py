@@ -18,52 +18,52 @@ PROMPTS = [f"{verb} {name}?" for name in NAMES for verb in VERBS]  #: enough for
 CHOSEN, REJECTED = "Ask me more.", "No."  #: the same in every row, so that a few steps tell them apart
 
 
-def _turn(role: str, text: str) -> list[dict[str, str]]:
+def _make_turn(role: str, text: str) -> list[dict[str, str]]:
     return [{"role": role, "content": text}]
 
 
-def _conversation(prompt: str, answer: str) -> list[dict[str, str]]:
-    return _turn("user", prompt) + _turn("assistant", answer)
+def _make_conversation(prompt: str, answer: str) -> list[dict[str, str]]:
+    return _make_turn("user", prompt) + _make_turn("assistant", answer)
 
 
-def _messages(prompt: str) -> list[Row]:
-    chosen, rejected = (_turn("assistant", text) for text in (CHOSEN, REJECTED))
-    return [{"prompt": _turn("user", prompt), "chosen": chosen, "rejected": rejected}]
+def _make_messages(prompt: str) -> list[Row]:
+    chosen, rejected = (_make_turn("assistant", text) for text in (CHOSEN, REJECTED))
+    return [{"prompt": _make_turn("user", prompt), "chosen": chosen, "rejected": rejected}]
 
 
-def _text(prompt: str) -> list[Row]:
+def _make_text(prompt: str) -> list[Row]:
     return [{"prompt": prompt, "chosen": CHOSEN, "rejected": REJECTED}]
 
 
-def _implicit(prompt: str) -> list[Row]:
-    return [{"chosen": _conversation(prompt, CHOSEN), "rejected": _conversation(prompt, REJECTED)}]
+def _make_implicit(prompt: str) -> list[Row]:
+    return [{"chosen": _make_conversation(prompt, CHOSEN), "rejected": _make_conversation(prompt, REJECTED)}]
 
 
-def _marked(prompt: str) -> list[Row]:
+def _make_marked(prompt: str) -> list[Row]:
     return [{"prompt": prompt, "completion": text, "label": text == CHOSEN} for text in (CHOSEN, REJECTED)]
 
 
-def _scored(prompt: str) -> list[Row]:
+def _make_scored(prompt: str) -> list[Row]:
     return [{"prompt": prompt, "completion": text, "score": float(text == CHOSEN)} for text in (CHOSEN, REJECTED)]
 
 
-def _answers(prompt: str) -> list[Row]:
-    return [{"messages": _conversation(prompt, CHOSEN)}]
+def _make_answers(prompt: str) -> list[Row]:
+    return [{"messages": _make_conversation(prompt, CHOSEN)}]
 
 
-def _prompts(prompt: str) -> list[Row]:
-    return [{"prompt": _turn("user", prompt)}]
+def _make_prompts(prompt: str) -> list[Row]:
+    return [{"prompt": _make_turn("user", prompt)}]
 
 
 #: Name -> what such a dataset holds, and the rows that it has for a prompt.
 LAYOUTS: dict[str, tuple[DataFormat, Callable[[str], list[Row]]]] = {
-    "pairs-of-messages": (DataFormat.PREFERENCE, _messages),
-    "pairs-of-text": (DataFormat.PREFERENCE, _text),
-    "pairs-of-conversations": (DataFormat.PREFERENCE, _implicit),
-    "marked-answers": (DataFormat.UNPAIRED, _marked),
-    "scored-answers": (DataFormat.SCORED, _scored),
-    "good-answers": (DataFormat.SUPERVISED, _answers),
-    "prompts": (DataFormat.PROMPTS, _prompts),
+    "pairs-of-messages": (DataFormat.PREFERENCE, _make_messages),
+    "pairs-of-text": (DataFormat.PREFERENCE, _make_text),
+    "pairs-of-conversations": (DataFormat.PREFERENCE, _make_implicit),
+    "marked-answers": (DataFormat.UNPAIRED, _make_marked),
+    "scored-answers": (DataFormat.SCORED, _make_scored),
+    "good-answers": (DataFormat.SUPERVISED, _make_answers),
+    "prompts": (DataFormat.PROMPTS, _make_prompts),
 }
 
 

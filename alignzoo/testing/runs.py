@@ -72,7 +72,7 @@ def build(method: type[Method], layout: str, folder: Path, words: Sequence[str] 
     start = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
     given: list[float] = []
     if method.uses_rewards:
-        inputs.rewards.functions[:] = [_reward(given) for _ in inputs.rewards.functions]
+        inputs.rewards.functions[:] = [_make_reward(given) for _ in inputs.rewards.functions]
     trainer = inputs.build_trainer(args, model, make_callbacks(checked, Record(folder)))
     return Run(inputs, trainer, start, given)
 
@@ -89,7 +89,7 @@ def make_words(method: type[Method], rows: Path, words: Sequence[str]) -> list[s
     return [f"method={method.name}", *quick, *data, *size, *short, *words]
 
 
-def _reward(given: list[float]) -> Callable[..., list[float]]:
+def _make_reward(given: list[float]) -> Callable[..., list[float]]:
     """Return a reward as TRL calls it: the share of a sampled completion's token ids that are even.
 
     Dense, so that completions differ from the first step; it adds its mean of each call to ``given``.

@@ -52,11 +52,11 @@ class Metrics(TrainerCallback):
         """Write on the main process only."""
         if state.is_world_process_zero and logs:
             self.record.append_metrics(
-                {"step": state.global_step, **{key: _number(value) for key, value in logs.items()}}
+                {"step": state.global_step, **{key: _to_number(value) for key, value in logs.items()}}
             )
 
 
-def _number(value: Any) -> Any:
+def _to_number(value: Any) -> Any:
     """Return a number that transformers prints as text; anything else as it is."""
     try:
         return float(value)

@@ -81,9 +81,9 @@ class RewardsDiffer(TrainerCallback):
             return
         self.constant += 1
         if self.constant == CONSTANT_STEPS:
-            self._complain(float(logs["reward"]), state)
+            self._report(float(logs["reward"]), state)
 
-    def _complain(self, reward: float, state: Any) -> None:
+    def _report(self, reward: float, state: Any) -> None:
         same = f"in {CONSTANT_STEPS} logged steps all completions of each group had the same reward ({reward:g})"
         if self.first is None:
             raise UserError(
@@ -101,10 +101,10 @@ class RewardsDiffer(TrainerCallback):
 
 def sum_weights(model: Any) -> dict[str, float]:
     """Return a sum of each weight that trains, to tell afterwards whether it moved."""
-    return {name: _sum(weight) for name, weight in model.named_parameters() if weight.requires_grad}
+    return {name: _sum_weight(weight) for name, weight in model.named_parameters() if weight.requires_grad}
 
 
-def _sum(weight: Any) -> float:
+def _sum_weight(weight: Any) -> float:
     """Sum a weight, all of it: FSDP and ZeRO-3 leave each process a share."""
     if hasattr(weight, "full_tensor"):
         return float(weight.detach().full_tensor().double().sum())

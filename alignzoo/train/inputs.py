@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from alignzoo.plugin.method import Method
 
 
-class Measuring(Protocol):
+class AnyYardstick(Protocol):
     """The interface of both yardsticks, of policies and of reward models."""
 
     @property
@@ -124,7 +124,7 @@ class RunInputs:
         rewards = self.rewards.functions
         return build_trainer(self.checked, args, model, self.tokenizer, self.rows, heldout, rewards, callbacks)
 
-    def make_yardstick(self) -> Measuring:
+    def make_yardstick(self) -> AnyYardstick:
         """Return the yardstick for the held-out rows, as pairs where they can be paired."""
         rows = with_pairs(self.data.heldout, self.data.kind)
         if self.trains_reward_model:

@@ -42,7 +42,7 @@ def join_processes(cfg: DictConfig, device: str, patience: float) -> None:
         deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False, verbose=False)
 
 
-def check_divided(cfg: DictConfig, trainer: Any) -> None:
+def check_strategy_in_effect(cfg: DictConfig, trainer: Any) -> None:
     """Refuse a run whose strategy was silently replaced: accelerate runs plain DDP where FSDP needs GPUs.
 
     Raises:

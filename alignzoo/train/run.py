@@ -27,7 +27,7 @@ from alignzoo.train.callbacks import make_callbacks
 from alignzoo.train.checkpointing import Saving
 from alignzoo.train.cost import Stopwatch, estimate_flops, read_peak_memory
 from alignzoo.train.inputs import RunInputs, prepare_run
-from alignzoo.train.processes import check_divided
+from alignzoo.train.processes import check_strategy_in_effect
 from alignzoo.train.stop import train_until_stopped
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def train(checked: Checked, record: Record, tracker: Tracker, started: float, re
         before = yardstick.measure_start(inputs.place_baseline(model), start_model.identity(inputs.against))
 
     with Stopwatch() as training:
-        trainer, saving = _train(inputs, args, model, record, started, facts, resume_from)
+        trainer, saving = _train_model(inputs, args, model, record, started, facts, resume_from)
     record.save_model(trainer, whole=inputs.trains_reward_model)
 
     with measuring:
@@ -79,13 +79,13 @@ def train(checked: Checked, record: Record, tracker: Tracker, started: float, re
         "planned_memory_bytes": planned_memory,
     }
     result = {**_describe_start(inputs, yardstick.objective, data), **summarise(lines), "cost": cost}
-    _write(result, lines, checked, record)
+    _write_results(result, lines, checked, record)
     tracker.summary({**result["after"], **cost})
     print_answers(lines, checked.cfg.evaluate.shown)
     print_result(result, record.folder)
 
 
-def _train(
+def _train_model(
     inputs: RunInputs,
     args: Any,
     model: Any,
@@ -107,7 +107,7 @@ def _train(
         share_prefixes(cfg, _find_reference(trainer))
         bound_batches(cfg, trainer)
         saving = Saving(trainer, record.folder / "checkpoints", facts, resume_from)
-        check_divided(cfg, trainer)
+        check_strategy_in_effect(cfg, trainer)
         unmoved = guards.sum_weights(trainer.model)
         train_until_stopped(trainer, saving, received, time_limit and started + time_limit)
         guards.check_trained(trainer, unmoved)
@@ -150,7 +150,7 @@ def _describe_start(inputs: RunInputs, objective: str, data: dict[str, str]) -> 
     }
 
 
-def _write(result: dict[str, Any], lines: list[dict[str, Any]], checked: Checked, record: Record) -> None:
+def _write_results(result: dict[str, Any], lines: list[dict[str, Any]], checked: Checked, record: Record) -> None:
     """Write model card, curves, completions and, last of all, the result."""
     cfg = checked.cfg
     write_card(record.folder / "model", cfg, checked.method, result)

@@ -25,10 +25,10 @@ def save_rest(trainer: Any, folder: Path) -> None:
     """Write this rank's part, and on the main rank the reference if it moves."""
     import torch
 
-    rest = {name: _plain(getattr(trainer, name)) for name in ATTRIBUTES if hasattr(trainer, name)}
-    states = {name: _plain(thing.state_dict()) for name, thing in _stateful(trainer)}
-    torch.save({"attributes": rest, "states": states}, folder / _name(trainer))
-    if _moves(trainer) and trainer.is_world_process_zero():
+    rest = {name: _to_loadable(getattr(trainer, name)) for name in ATTRIBUTES if hasattr(trainer, name)}
+    states = {name: _to_loadable(thing.state_dict()) for name, thing in _list_stateful(trainer)}
+    torch.save({"attributes": rest, "states": states}, folder / _name_file(trainer))
+    if _syncs_reference(trainer) and trainer.is_world_process_zero():
         reference = trainer.accelerator.unwrap_model(trainer.ref_model)
         torch.save(reference.state_dict(), folder / "reference.pth")
 
@@ -39,26 +39,26 @@ def load_rest(trainer: Any, folder: Path) -> None:
 
     device = trainer.args.device
     place = "cpu" if device.type == "cpu" else device  # several processes' is cpu:0, to which torch cannot load
-    rest = torch.load(folder / _name(trainer), map_location=place, weights_only=True)
+    rest = torch.load(folder / _name_file(trainer), map_location=place, weights_only=True)
     for name, value in rest["attributes"].items():
         _bring_back(trainer, name, value)
-    for name, thing in _stateful(trainer):
+    for name, thing in _list_stateful(trainer):
         if name in rest["states"]:
             thing.load_state_dict(rest["states"][name])
-    if _moves(trainer):
+    if _syncs_reference(trainer):
         reference = trainer.accelerator.unwrap_model(trainer.ref_model)
         reference.load_state_dict(torch.load(folder / "reference.pth", map_location="cpu", weights_only=True))
 
 
-def _name(trainer: Any) -> str:
+def _name_file(trainer: Any) -> str:
     return f"rest_{trainer.args.process_index}.pth"
 
 
-def _moves(trainer: Any) -> bool:
+def _syncs_reference(trainer: Any) -> bool:
     return bool(getattr(trainer.args, "sync_ref_model", False))
 
 
-def _stateful(trainer: Any) -> Iterator[tuple[str, Any]]:
+def _list_stateful(trainer: Any) -> Iterator[tuple[str, Any]]:
     """Yield the callbacks and rewards that have a state, each with its class's name and its number among these.
 
     Not its place among all: another tracker brings other callbacks.
@@ -72,12 +72,12 @@ def _stateful(trainer: Any) -> Iterator[tuple[str, Any]]:
             seen[name] += 1
 
 
-def _plain(value: Any) -> Any:
+def _to_loadable(value: Any) -> Any:
     """Return ``value`` without the containers that torch does not load again: deques, dicts with defaults."""
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: _to_loadable(inner) for key, inner in value.items()}
     if isinstance(value, list | deque):
-        return [_plain(inner) for inner in value]
+        return [_to_loadable(inner) for inner in value]
     return value.item() if type(value).__module__ == "numpy" and value.ndim == 0 else value
 
 

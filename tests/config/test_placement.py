@@ -14,7 +14,7 @@ from alignzoo.config import placement
 from alignzoo.config.check import check
 from alignzoo.launch.strategy import check_strategy
 from alignzoo.system import ranks
-from alignzoo.train.processes import check_divided
+from alignzoo.train.processes import check_strategy_in_effect
 
 Composed = Callable[..., DictConfig]
 
@@ -125,7 +125,7 @@ def test_a_strategy_that_was_quietly_exchanged_is_refused(compose_config: Compos
         args = OmegaConf.create({"device": {"type": "cpu"}})
 
     with pytest.raises(UserError, match=rf"strategy={name} needs GPUs: on the cpu take strategy=ddp"):
-        check_divided(compose_config(f"strategy={name}"), Trainer())
+        check_strategy_in_effect(compose_config(f"strategy={name}"), Trainer())
 
 
 def test_one_process_does_all_batches() -> None:

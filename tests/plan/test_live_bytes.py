@@ -20,7 +20,7 @@ def test_the_peak_is_what_was_alive_at_once() -> None:
         del first
         third = second + 1
         del second, third
-    assert live.peak() == (2 * KILO, 0)
+    assert live.find_peak() == (2 * KILO, 0)
     assert live.bytes == 0
 
 
@@ -28,7 +28,7 @@ def test_views_and_updates_in_place_make_nothing() -> None:
     outside = floats()
     with LiveBytes() as live:
         outside.view(2, 512).t()[0].add_(1)
-    assert live.peak() == (0, 0)
+    assert live.find_peak() == (0, 0)
 
 
 def test_gradients_are_counted_apart_and_a_share_of_them_can_be_kept() -> None:
@@ -36,8 +36,8 @@ def test_gradients_are_counted_apart_and_a_share_of_them_can_be_kept() -> None:
     with LiveBytes(layers) as live:
         layers(torch.ones(1, 32)).sum().backward()
     assert live.gradients == 3 * KILO
-    assert live.peak()[1] == 2 * KILO, "the third is whole only after its bytes were made"
-    assert sum(live.peak(0.25)) <= sum(live.peak()) - 1.4 * KILO
+    assert live.find_peak()[1] == 2 * KILO, "the third is whole only after its bytes were made"
+    assert sum(live.find_peak(0.25)) <= sum(live.find_peak()) - 1.4 * KILO
 
 
 def test_a_second_backward_pass_adds_to_the_first_gradients() -> None:
@@ -46,14 +46,14 @@ def test_a_second_backward_pass_adds_to_the_first_gradients() -> None:
         for _ in range(2):
             layer(torch.ones(1, 32)).sum().backward()
     assert live.gradients == KILO
-    assert sum(live.peak()) >= 2 * KILO, "the first stays while the second is made"
+    assert sum(live.find_peak()) >= 2 * KILO, "the first stays while the second is made"
 
 
 def test_what_is_made_unseen_counts_only_while_it_stays() -> None:
     with LiveBytes() as live, live.ignore_peak():
         kept, lost = floats(), [floats() for _ in range(9)]
         del lost
-    assert live.peak() == (KILO, 0)
+    assert live.find_peak() == (KILO, 0)
     del kept
 
 

@@ -56,7 +56,7 @@ def held(cfg: DictConfig, folder: Path) -> tuple[int, int]:
     found = list_phases(passes, SHARDINGS["single"])
     in_training = [phase for phase in found if phase.name in ("sampling", "training", "optimizer step")]
     planned = max(sum(size for name, size in phase.held.items() if name not in there) for phase in in_training)
-    return sum(live.peak()), planned
+    return sum(live.find_peak()), planned
 
 
 def words_of(method: str, *more: str) -> list[str]:

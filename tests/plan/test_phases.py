@@ -121,7 +121,7 @@ def test_sampling_keeps_keys_and_values(compose_config: Compose) -> None:
 
 def test_gradients_of_several_batches_stay(compose_config: Compose) -> None:
     cfg = compose_config("model=tiny")
-    once, twice = (passes(cfg, accumulates=accumulates).training.peak() for accumulates in (False, True))
+    once, twice = (passes(cfg, accumulates=accumulates).training.find_peak() for accumulates in (False, True))
     assert sum(twice) >= sum(once) + 0.5 * 4 * COUNT
 
 

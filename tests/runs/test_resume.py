@@ -249,7 +249,7 @@ def test_the_end_of_the_time_stops_a_run(
 ) -> None:
     with monkeypatch.context() as patch:
         stop = {"1s": 1e-3}  # a quick machine is at step 3 after a second
-        patch.setattr("alignzoo.config.check.seconds", lambda text, key="": stop.get(text, 600.0))
+        patch.setattr("alignzoo.config.check.parse_duration", lambda text, key="": stop.get(text, 600.0))
         done = run(tmp_path / "run", *WORDS, *BASE, "train.stop_before=1s")
     assert done.code == EXIT_CODE
     assert "alignzoo: stopped by train.stop_before at step 1 of 6. To resume:" in done.err

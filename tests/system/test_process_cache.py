@@ -80,7 +80,7 @@ def test_rows_weights_and_reference_are_read_once(tmp_path: Path, monkeypatch: p
         for name, of in {
             "weights": (load, "_loaded"),
             "rows": (inputs, "prepare"),
-            "reference": (scoring.Scorer, "_batch"),
+            "reference": (scoring.Scorer, "_score_batch"),
         }.items()
     }
     first = run(tmp_path / "first", "-m", "method=dpo", "method.beta=0.05,0.1,0.2,0.5,1.0", *WORDS)

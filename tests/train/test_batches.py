@@ -98,7 +98,7 @@ def test_a_run_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     folder = tmp_path / "cut"
     with monkeypatch.context() as patch:
         stop = {"1s": 1e-3}  # a quick machine has finished after a second
-        patch.setattr("alignzoo.config.check.seconds", lambda text, key="": stop.get(text, 600.0))
+        patch.setattr("alignzoo.config.check.parse_duration", lambda text, key="": stop.get(text, 600.0))
         assert run(folder, *UNLIKE, "evaluate.enabled=false", *words, "train.stop_before=1s").code == EXIT_CODE
     cut = trained(folder, *words, "resume=auto")
     first, second = (load_file(done.folder / "model" / "model.safetensors") for done in (whole, cut))

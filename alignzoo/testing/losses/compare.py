@@ -97,11 +97,11 @@ def _compare_losses(checked: Checked, scratch: Path) -> Comparison | None:
     tokenizer = load.load_tokenizer(start, cfg.model)
     fixed = make_rows(method.data, tokenizer)
     trainer = _make_trainer(checked, start, scratch, fixed)
-    _move(trainer.model, tokenizer.eos_token_id, fixed, seed=1)
+    _perturb(trainer.model, tokenizer.eos_token_id, fixed, seed=1)
     old = _copy_policy(trainer, start, cfg)
     inputs, count = _read_inputs(trainer)
     if method.data is DataFormat.PROMPTS:
-        _move(trainer.model, None, fixed, seed=2)
+        _perturb(trainer.model, None, fixed, seed=2)
     policy = _copy_policy(trainer, start, cfg)
     expected = method.equation(cfg, make_batch(read_rows(method.data, fixed, inputs), policy, reference, old))
     if expected is None:
@@ -134,7 +134,7 @@ def _read_inputs(trainer: Any) -> tuple[Any, Any]:
     return trainer._prepare_inputs(samples[0]), count
 
 
-def _move(model: Any, end: int | None, rows: Dataset, seed: int) -> None:
+def _perturb(model: Any, end: int | None, rows: Dataset, seed: int) -> None:
     """Change the policy a little, so that no term of an equation vanishes.
 
     ``end`` becomes likely, else all sampled completions would be of one length. KL pairs become more likely: the
@@ -149,10 +149,10 @@ def _move(model: Any, end: int | None, rows: Dataset, seed: int) -> None:
         if "prompt" in rows.column_names and end is not None:
             model.get_input_embeddings().weight[end] *= 3
     if "KL_completion_ids" in rows.column_names:
-        _climb(model, [(row["prompt_ids"], row["KL_completion_ids"]) for row in rows])
+        _raise_likelihood(model, [(row["prompt_ids"], row["KL_completion_ids"]) for row in rows])
 
 
-def _climb(model: Any, pairs: Sequence[tuple[list[int], list[int]]]) -> None:
+def _raise_likelihood(model: Any, pairs: Sequence[tuple[list[int], list[int]]]) -> None:
     """Make completions more likely, by about a nat each."""
     import torch
 

@@ -18,15 +18,13 @@ def make_batch(rows: Sequence[dict[str, Any]], policy: Any, reference: Any, old:
     """Return an equation's view of ``rows`` under three models; ``old``: the model that sampled, or the policy."""
     import torch
 
-    columns = {name: _measure_answers(rows, name, policy, reference, old) for name in COLUMNS if _has(rows[0], name)}
+    columns = {
+        name: _measure_answers(rows, name, policy, reference, old) for name in COLUMNS if f"{name}_ids" in rows[0]
+    }
     labels = torch.tensor([row["label"] for row in rows if "label" in row], dtype=torch.bool)
     groups = torch.tensor([row["group"] for row in rows if "group" in row])
     scores = score_ids([], [], [row["completion_ids"] for row in rows]) if len(groups) else []
     return Batch(columns, labels, torch.tensor(scores), groups)
-
-
-def _has(row: dict[str, Any], column: str) -> bool:
-    return f"{column}_ids" in row
 
 
 def _measure_answers(rows: Sequence[dict[str, Any]], column: str, policy: Any, reference: Any, old: Any) -> Answers:

@@ -89,11 +89,11 @@ def read_rows(kind: DataFormat, rows: Dataset, inputs: Any) -> list[Row]:
     if kind is DataFormat.PROMPTS:
         return _read_sampled(inputs)
     if kind is DataFormat.SUPERVISED:
-        return [_split(row) for row in rows]
+        return [_split_row(row) for row in rows]
     return [dict(row) for row in rows]
 
 
-def _split(row: Row) -> Row:
+def _split_row(row: Row) -> Row:
     start = sum(label == -100 for label in row["labels"])
     return {"prompt_ids": row["input_ids"][:start], "completion_ids": row["input_ids"][start:]}
 

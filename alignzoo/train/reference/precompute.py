@@ -59,7 +59,7 @@ class Reference:
 
     def look_up(self, rows: Dataset, column: Column) -> Values:
         """Return the log-probability of each row's sequence, (rows,)."""
-        facts = ((one.key, len(one.ids)) for one in column.sequences(rows))
+        facts = ((one.key, len(one.ids)) for one in column.read_sequences(rows))
         table = np.fromiter(facts, [("key", KEY), ("length", np.int32)], len(rows))
         keys: Keys = np.ascontiguousarray(table["key"])
         found: Values = _broadcast(self.store.look_up(keys))
@@ -86,7 +86,7 @@ class Reference:
                 part = order[start : start + PART]
                 mine = part[accelerator.process_index :: accelerator.num_processes]
                 values = []
-                for scores in self.scorer.score(list(column.sequences(rows.select(mine)))) if mine else ():
+                for scores in self.scorer.score(list(column.read_sequences(rows.select(mine)))) if mine else ():
                     values.append(scores)
                     bar.advance(task, len(scores) * accelerator.num_processes)
                 shares = gather_object([(mine, np.concatenate(values) if values else np.empty(0, np.float32))])
@@ -110,7 +110,7 @@ def describe_model(trainer: Any) -> str:
     adapter = None
     if isinstance(model, PeftModel) and trainer.ref_model is None:
         adapter = model.peft_config["ref"].to_dict() if "ref" in model.peft_config else None
-        digest, model = _hash_below(model), model.get_base_model()
+        digest, model = _hash_base_model(model), model.get_base_model()
     else:
         digest = trainer._precompute_model_hash
     config = {name: value for name, value in model.config.to_dict().items() if name not in UNRELATED}
@@ -124,7 +124,7 @@ def describe_model(trainer: Any) -> str:
 UNRELATED = {"_name_or_path", "use_cache", "transformers_version"}
 
 
-def _hash_below(model: Any) -> str:
+def _hash_base_model(model: Any) -> str:
     """Hash the weights below the adapter that trains, and those of ``ref``, as TRL hashes a model without any."""
     from trl.trainer.utils import hash_module
 

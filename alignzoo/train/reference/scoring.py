@@ -36,9 +36,9 @@ class Scorer:
 
         todo = list(sequences)
         while todo:
-            batch = todo[: self._size(len(todo[0].ids))]
+            batch = todo[: self._count_sequences(len(todo[0].ids))]
             try:
-                found = self._batch(batch)
+                found = self._score_batch(batch)
             except torch.OutOfMemoryError:
                 if len(batch) == 1 or self.chosen:
                     raise
@@ -48,15 +48,15 @@ class Scorer:
             del todo[: len(batch)]
             yield found
 
-    def _size(self, length: int) -> int:
+    def _count_sequences(self, length: int) -> int:
         """Return the sequences of ``length`` tokens in a batch: what the user set, or as many as may fit."""
         return int(self.chosen or max(1, self.tokens // length))
 
-    def _batch(self, batch: Sequence[Tokens]) -> Values:
+    def _score_batch(self, batch: Sequence[Tokens]) -> Values:
         import torch
 
         inputs, weights = pad_batch(batch, self.trainer.processing_class.pad_token_id, self.trainer.accelerator.device)
-        with torch.no_grad(), _as_reference(self.trainer), self.trainer.accelerator.autocast():
+        with torch.no_grad(), _use_reference(self.trainer), self.trainer.accelerator.autocast():
             found = self.model(**inputs, use_cache=False, fused_lm_head=True).log_probs
         found = found[:, -weights.shape[1] :].float()  # prompt learning puts virtual tokens in front
         sums: Values = (found * weights).sum(1).cpu().numpy()
@@ -80,7 +80,7 @@ def pad_batch(batch: Sequence[Tokens], pad: int, device: Any) -> tuple[dict[str,
 
 
 @contextlib.contextmanager
-def _as_reference(trainer: Any) -> Iterator[None]:
+def _use_reference(trainer: Any) -> Iterator[None]:
     """Leave out the adapter that trains, as TRL does (or take its frozen copy), and recompute no activations."""
     from peft import PeftModel
     from trl.models.utils import disable_gradient_checkpointing

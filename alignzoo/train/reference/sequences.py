@@ -31,7 +31,7 @@ class Column:
     alpha: float | None = None
     """Weight of the tokens beyond the other completion's length (TRL's ``ld_alpha``); None: all count in full."""
 
-    def sequences(self, rows: Dataset) -> Iterator[Sequence]:
+    def read_sequences(self, rows: Dataset) -> Iterator[Sequence]:
         """Yield the sequence of each row."""
         names = ["prompt_ids", self.answer, *([self.other] if self.other and self.alpha is not None else [])]
         for batch in rows.select_columns(names).with_format("arrow").iter(BATCH):

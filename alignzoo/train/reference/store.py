@@ -33,7 +33,7 @@ class LogProbs:
     def __init__(self, model: str) -> None:
         """``model``: names all but the sequence that a value depends on."""
         self.folder = cache.make_folder("reference") / hashlib.sha256(model.encode()).hexdigest()[:32]
-        self.parts = [part for file in sorted(self.folder.glob("*.npz")) if (part := _read(file))]
+        self.parts = [part for file in sorted(self.folder.glob("*.npz")) if (part := _read_part(file))]
 
     def look_up(self, keys: Keys) -> Values:
         """Return the value of each key, NaN where there is none."""
@@ -59,13 +59,13 @@ class LogProbs:
         if not save:
             return
         try:
-            _write(file, *part)
+            _write_part(file, *part)
             cache.trim()
         except OSError as error:
             log.warning("%d log-probabilities were not cached in %s: %s", len(known), self.folder, error.strerror)
 
 
-def _read(file: Path) -> tuple[Keys, Values, Path] | None:
+def _read_part(file: Path) -> tuple[Keys, Values, Path] | None:
     """Return keys, values and the file; None where it is damaged, which then is removed, or just went away."""
     try:
         with np.load(file) as arrays:
@@ -78,7 +78,7 @@ def _read(file: Path) -> tuple[Keys, Values, Path] | None:
         return None
 
 
-def _write(file: Path, keys: Keys, values: Values) -> None:
+def _write_part(file: Path, keys: Keys, values: Values) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(file) as aside, aside.open("wb") as stream:
         np.savez(stream, keys=keys, values=values)

@@ -50,13 +50,13 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def passed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """The lengths of the sequences that went through the reference, one by one."""
     lengths: list[int] = []
-    batch = scoring.Scorer._batch
+    batch = scoring.Scorer._score_batch
 
     def counted(self: scoring.Scorer, sequences: Any) -> Any:
         lengths.extend(len(one.ids) for one in sequences)
         return batch(self, sequences)
 
-    monkeypatch.setattr(scoring.Scorer, "_batch", counted)
+    monkeypatch.setattr(scoring.Scorer, "_score_batch", counted)
     return lengths
 
 
@@ -237,7 +237,7 @@ def test_a_killed_pass_goes_on_where_it_was(build: Build, passed: list[int], mon
     from alignzoo.train.reference import precompute
 
     monkeypatch.setattr(precompute, "PART", 5)
-    batch = scoring.Scorer._batch
+    batch = scoring.Scorer._score_batch
 
     def killed(self: Any, sequences: Any) -> Any:
         if len(passed) == 8:
@@ -245,7 +245,7 @@ def test_a_killed_pass_goes_on_where_it_was(build: Build, passed: list[int], mon
         return batch(self, sequences)
 
     with monkeypatch.context() as patch:
-        patch.setattr(scoring.Scorer, "_batch", killed)
+        patch.setattr(scoring.Scorer, "_score_batch", killed)
         with pytest.raises(KeyboardInterrupt):
             build("dpo")
     passed.clear()
@@ -257,7 +257,7 @@ def test_batches_shrink_until_they_fit(build: Build, monkeypatch: pytest.MonkeyP
     """On the CPU, as if it were a GPU with room for 150 tokens."""
     alone = columns(build("dpo"), "dpo")
     sizes: list[int] = []
-    batch = scoring.Scorer._batch
+    batch = scoring.Scorer._score_batch
 
     def cramped(self: Any, sequences: Any) -> Any:
         sizes.append(len(sequences))
@@ -266,13 +266,13 @@ def test_batches_shrink_until_they_fit(build: Build, monkeypatch: pytest.MonkeyP
         return batch(self, sequences)
 
     scorer = build("dpo")._cached.scorer
-    monkeypatch.setattr(scoring.Scorer, "_batch", cramped)
+    monkeypatch.setattr(scoring.Scorer, "_score_batch", cramped)
     from alignzoo.train.reference.sequences import Column
 
     scorer.tokens = scoring.TOKENS
     rows: Dataset = scorer.trainer.train_dataset
     for answer, expected in zip(("chosen_ids", "rejected_ids"), alone, strict=True):
-        values = np.concatenate(list(scorer.score(list(Column(answer).sequences(rows)))))
+        values = np.concatenate(list(scorer.score(list(Column(answer).read_sequences(rows)))))
         np.testing.assert_allclose(values, expected, **WITHIN)
     assert sizes[0] == 10, "all at once, at first"
     assert max(sizes[1:]) > 1
@@ -297,7 +297,7 @@ def write_facts(out: Path) -> None:
     from alignzoo.train.inputs import prepare_run
 
     scored: list[Any] = []
-    batch = scoring.Scorer._batch
+    batch = scoring.Scorer._score_batch
 
     def counted(self: scoring.Scorer, sequences: Any) -> Any:
         scored.extend(sequences)
@@ -305,7 +305,7 @@ def write_facts(out: Path) -> None:
 
     inputs = prepare_run(check(compose(["method=dpo", "model=tiny", "dataset.rows=16"])))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring.Scorer, "_batch", counted)
+        patch.setattr(scoring.Scorer, "_score_batch", counted)
         trainer = inputs.build_trainer(inputs.make_trl_config(out), inputs.load_model())
     found = [list(trainer.train_dataset[name]) for name in COLUMNS["dpo"]]
     facts = {"scored": len(scored), "columns": found}
