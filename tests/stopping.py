@@ -1,4 +1,4 @@
-"""A plugin that stops its own run at given updates, and what must be equal of a stopped run and an undisturbed one."""
+"""A plugin that stops its own run at given steps, and what must be equal of a stopped run and an undisturbed one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-#: At each update that $STOPS names, the run gets $SIGNAL, as a scheduler would send it. The reward scores an answer by
+#: At each step that $STOPS names, the run gets $SIGNAL, as a scheduler would send it. The reward scores an answer by
 #: how many it has seen.
 PLUGIN = '''
 import os, signal

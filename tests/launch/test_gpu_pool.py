@@ -39,7 +39,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ("wanted", "found", "others", "expected"),
     [("auto", 4, 2, 2), ("gpus", 8, 3, 2), ("auto", 4, 16, 1), (1, 4, 2, 1), (3, 4, 2, 3)],
 )
-def test_a_member_gets_a_gpu_for_each_process_or_an_equal_share(
+def test_a_sweep_job_gets_a_gpu_for_each_process_or_an_equal_share(
     wanted: Any, found: int, others: int, expected: int
 ) -> None:
     assert gpu_pool.count_gpus_per_job(wanted, found, others) == expected
@@ -55,20 +55,20 @@ def test_joblib_counts_from_all_cores(jobs: int, expected: int) -> None:
     assert gpu_pool.count_parallel_jobs(joblib(jobs), cores=16) == expected
 
 
-def test_one_member_at_a_time_has_every_gpu(compose_config: Composed) -> None:
+def test_one_sweep_job_at_a_time_has_every_gpu(compose_config: Composed) -> None:
     for launcher in (BASIC, joblib(1)):
         with gpu_pool.reserve_gpus(compose_config(), launcher) as apart:
             assert not apart
             assert gpu_pool.VISIBLE not in os.environ
 
 
-def test_a_member_on_the_cpu_takes_none(compose_config: Composed) -> None:
+def test_a_sweep_job_on_the_cpu_takes_none(compose_config: Composed) -> None:
     with gpu_pool.reserve_gpus(compose_config("strategy.device=cpu"), joblib(2)) as apart:
         assert not apart
 
 
 @pytest.mark.parametrize(("before", "first", "second"), [(None, "0,1", "2,3"), ("7,5,3,1", "7,5", "3,1")])
-def test_members_side_by_side_see_their_own_gpus_alone(
+def test_sweep_jobs_side_by_side_see_their_own_gpus_alone(
     compose_config: Composed, monkeypatch: pytest.MonkeyPatch, before: str | None, first: str, second: str
 ) -> None:
     """Another process has the first two while this one comes."""
@@ -84,8 +84,8 @@ def test_members_side_by_side_see_their_own_gpus_alone(
         assert os.environ[gpu_pool.VISIBLE] == second
 
 
-def test_no_gpu_is_two_members_at_once_and_all_get_theirs() -> None:
-    """Twelve members of one, two or three processes want four GPUs."""
+def test_no_gpu_is_two_sweep_jobs_at_once_and_all_get_theirs() -> None:
+    """Twelve jobs of one, two or three processes want four GPUs."""
     held: Counter[str] = Counter()
     most: Counter[str] = Counter()
     guard = threading.Lock()
@@ -117,7 +117,7 @@ def test_no_gpu_is_two_members_at_once_and_all_get_theirs() -> None:
         ("auto", "auto", [], {"num_cpus": 1}),
     ],
 )
-def test_a_member_on_ray_reserves_what_its_processes_need(
+def test_a_sweep_job_on_ray_reserves_what_its_processes_need(
     processes: Any, device: str, gpus: list[int], expected: dict[str, int]
 ) -> None:
     assert ray_cluster.choose_resources(processes, device, gpus) == expected

@@ -165,7 +165,7 @@ def test_a_stage_that_fails_keeps_the_others_and_says_how_to_go_on(tmp_path: Pat
     failing = 'pipeline.stages.dpo.overrides=["train.budget.tokens=1"]'
     done = run(tmp_path / "pipe", *words, failing)
     assert done.code == 1
-    assert "alignzoo: train.budget.tokens=1 is less than one update" in done.err
+    assert "alignzoo: train.budget.tokens=1 is less than one step" in done.err
     assert "alignzoo: pipeline stage dpo has no result: the same command with hydra.run.dir=" in done.err
     assert (tmp_path / "pipe" / "1-sft" / "result.json").is_file()
     assert (tmp_path / "pipe" / "2-dpo" / "error.txt").is_file()

@@ -177,7 +177,7 @@ def test_a_failing_rank_ends_all(alignzoo: Any, tmp_path: Path, stopping: dict[s
 
 
 def test_a_sweep_goes_on_after_a_failed_member(alignzoo: Any, tmp_path: Path, stopping: dict[str, str]) -> None:
-    """The callback fails at the second step, which the second member never reaches."""
+    """The callback fails at the second step, which the second job never reaches."""
     words = [*SETTING, *TWO, "hydra.sweep.dir=sweep", "train.max_steps=4,1"]
     done = alignzoo("-m", *[word for word in words if word != "train.max_steps=4"], **stopping, STOP="raise:1")
     assert done.returncode == 1

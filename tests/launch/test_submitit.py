@@ -24,12 +24,12 @@ def queued(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("reason", ["SIGUSR1 at step 3 of 6", "train.stop_before at step 3 of 6"])
-def test_a_member_that_was_told_to_stop_is_queued_again(queued: list[int], reason: str) -> None:
+def test_a_preempted_sweep_job_is_requeued(queued: list[int], reason: str) -> None:
     submitit.requeue(reason)
     assert queued == [signal.SIGUSR2]
 
 
-def test_a_member_that_was_cancelled_is_not(queued: list[int]) -> None:
+def test_a_cancelled_sweep_job_is_not(queued: list[int]) -> None:
     submitit.requeue("SIGTERM at step 3 of 6")
     assert queued == []
 
@@ -40,7 +40,7 @@ def test_other_runs_are_not(queued: list[int], monkeypatch: pytest.MonkeyPatch) 
     assert queued == []
 
 
-def test_a_member_that_timed_out_too_often_ends(queued: list[int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_job_that_timed_out_too_often_ends(queued: list[int], capsys: pytest.CaptureFixture[str]) -> None:
     def refuse(number: int, frame: object) -> None:
         raise RuntimeError("Job not requeued because: timed-out too many times.")
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 EXAMPLES = [Path("docs", "examples", name) for name in ("alignzoo-simpo", "alignzoo-online-dpo", "alignzoo-ppo")]
 METHODS = ("dpo", "grpo", "ipo", "kto", "online_dpo", "orpo", "ppo", "reward", "rloo", "sft", "simpo")
 
-#: Two updates; the first one's learning rate is 0.
+#: Two steps; the first one's learning rate is 0.
 SHORT = (*QUICK, "train.max_steps=2")
 
 
@@ -247,7 +247,7 @@ def test_the_method_trains(installed: Installed) -> None:
 
 
 def members(folder: Path) -> dict[str, dict[str, object]]:
-    """Return the results of a sweep's members by method."""
+    """Return the results of a sweep's jobs by method."""
     found = [json.loads(file.read_text()) for file in sorted(folder.glob("*/result.json"))]
     return {result["method"]: result for result in found}
 
@@ -263,7 +263,7 @@ def test_a_sweep_holds_a_third_partys_method_beside_ours(installed: Installed) -
 
 
 def test_the_classic_pipeline_ends_in_ppo(installed: Installed) -> None:
-    """Supervised fine-tuning, a reward model, and PPO against it: two updates each."""
+    """Supervised fine-tuning, a reward model, and PPO against it: two steps each."""
     overrides = 'pipeline.stages.ppo.overrides=["method.max_completion_length=12"]'
     installed.alignzoo("+pipeline=rlhf", *SHORT, overrides, "hydra.run.dir=rlhf")
     stages = {path.parent.name: json.loads(path.read_text()) for path in installed.folder.glob("rlhf/*/result.json")}

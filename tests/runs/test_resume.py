@@ -23,7 +23,7 @@ from alignzoo.system.signals import EXIT_CODE
 
 pytestmark = pytest.mark.slow
 
-#: Three updates an epoch (of pairs), in two batches each, and two epochs; changes that can be seen in the weights.
+#: Three steps per epoch (of pairs), in two batches each, and two epochs; changes that can be seen in the weights.
 WORDS = (
     *(word for word in QUICK if "dataset.rows" not in word),
     "train.per_device_batch_size=2",
@@ -37,7 +37,7 @@ WORDS = (
 
 GRPO = ("method=grpo", "dataset.rows=3", "method.max_completion_length=6")
 
-#: For each case, its words and the updates after which it is stopped: in an epoch, at its end, in the next one.
+#: For each case, its words and the steps after which it is stopped: in an epoch, at its end, in the next one.
 CASES: dict[str, tuple[tuple[str, ...], str]] = {
     "sft": (("method=sft", "dataset.rows=12"), "2,3,5"),
     "dpo": (("method=dpo", "dataset.rows=12"), "2,3,5"),
@@ -72,7 +72,7 @@ MARKED = [
 def stopped(
     fake_package: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[..., Outcome]:
-    """Run the words, stopped after each of the updates that are named, and then to the end."""
+    """Run the words, stopped after each of the steps that are named, and then to the end."""
     fake_package("fake_stop", PLUGIN)
 
     def start(folder: Path, *words: str, stops: str, ends: bool = True) -> Outcome:
@@ -110,7 +110,7 @@ BASE = ("method=dpo", "dataset.rows=12", "train.save_strategy=steps", "train.sav
 
 @pytest.fixture
 def interrupted(stopped: Callable[..., Outcome], tmp_path: Path, saved: dict[str, Path]) -> Path:
-    """A copy of a run of six updates, stopped after the fifth: it has checkpoints of the second, fourth and fifth."""
+    """A copy of a run of six steps, stopped after the fifth: it has checkpoints of the second, fourth and fifth."""
     if "interrupted" not in saved:
         folder = saved["root"] / "interrupted"
         saved["interrupted"] = stopped(folder, *BASE, stops="5", ends=False).folder
@@ -280,7 +280,7 @@ def test_a_stopped_sweep_starts_no_further_member_and_goes_on(
 
 
 def test_the_best_checkpoint_is_kept_and_is_the_result(stopped: Callable[..., Outcome], tmp_path: Path) -> None:
-    """The learning rate is so high that the first update is the best one."""
+    """The learning rate is so high that the first step is the best one."""
     words = ("method=dpo", "dataset.rows=12", "method.learning_rate=0.03", "train.save_strategy=steps")
     words += ("train.save_steps=1", "+train.eval_strategy=steps", "+train.eval_steps=1")
     words += ("+train.load_best_model_at_end=true", "+train.metric_for_best_model=loss", "dataset.heldout.rows=8")

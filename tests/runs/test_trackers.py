@@ -84,7 +84,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sweep(folder: Path, cache: Path) -> subprocess.CompletedProcess[str]:
-    """A sweep of one member that fails and one that does not, by a user who never logged in."""
+    """A sweep of one job that fails and one that does not, by a user who never logged in."""
     (folder / "home").mkdir()
     words = ("method=dpo", "method.learning_rate=1e30,0.001", "tracker=wandb", "tracker.tags=[red,blue]", *LITTLE)
     variables = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
@@ -103,7 +103,7 @@ def sweep(folder: Path, cache: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def members(folder: Path, sweep: subprocess.CompletedProcess[str]) -> list[Path]:
-    """The run folders of the member that fails and of the one that does not."""
+    """The run folders of the job that fails and of the one that does not."""
     return sorted((folder / "my-sweep").glob("[0-9]*"))
 
 

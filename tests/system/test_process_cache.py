@@ -1,4 +1,4 @@
-"""The members of a sweep in one process share rows and weights, and come out as runs by themselves do."""
+"""The jobs of a sweep in one process share rows and weights, and come out as runs by themselves do."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     return {"weights": hashed, "losses": losses, **{name: result[name] for name in ("before", "after", "data", "rows")}}
 
 
-def test_members_are_bit_for_bit_what_separate_processes_give(
+def test_sweep_jobs_are_bit_for_bit_what_separate_processes_give(
     tmp_path: Path, alignzoo: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     """Full training, then an adapter, then another method and seed: each after what the others left behind."""

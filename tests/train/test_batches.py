@@ -1,4 +1,4 @@
-"""Batches by a budget of tokens: the same updates as batches of so many rows."""
+"""Batches by a budget of tokens: the same steps as batches of so many rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from alignzoo.config import check, placement
 from alignzoo.system.signals import EXIT_CODE
 from alignzoo.train.batches import bound_batches, count_tokens, divide
 
-#: Rows of very unlike length, several batches an update and a last update with fewer rows.
+#: Rows of very unlike length, several batches per step and a last step with fewer rows.
 UNLIKE = [*QUICK, "dataset.rows=10", "train.global_batch_size=4", "train.num_train_epochs=2", "seed=3"]
 
 LENGTHS = draw.lists(draw.lists(draw.integers(1, 50), min_size=2, max_size=2), min_size=1, max_size=20)

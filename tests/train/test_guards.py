@@ -169,7 +169,7 @@ def test_constant_rewards_end_the_run(tmp_path: Path, fake_package: Callable[...
 
 
 def test_a_solved_task_is_no_mistake(tmp_path: Path, fake_package: Callable[..., None]) -> None:
-    """Half of the answers are right in the first two updates, all of them from then on."""
+    """Half of the answers are right in the first two steps, all of them from then on."""
     fake_package("fake_rewards", REWARDS, BROKEN_YAML)
     words = ("method=grpo", "reward=broken", "reward.broken.how=solved", "method.max_completion_length=8")
     done = run(tmp_path / "run", *words, *LITTLE, "dataset.rows=16", "evaluate.enabled=false")

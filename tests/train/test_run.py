@@ -24,7 +24,7 @@ from inprocess import run
 
 METHODS = ("dpo", "ipo", "orpo", "kto", "grpo", "rloo", "sft")
 
-#: Two updates of four pairs that can be seen in the weights. On random weights, answers differ in length.
+#: Two steps of four pairs that can be seen in the weights. On random weights, answers differ in length.
 LITTLE = (*(word for word in QUICK if "dataset.rows" not in word), "dataset.rows=8", "train.warmup_steps=0")
 
 WORDS = (*LITTLE, "method.learning_rate=0.001", "reward=length", "reward.length.slack=200")

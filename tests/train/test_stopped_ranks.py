@@ -1,4 +1,4 @@
-"""Runs of two processes that are told to stop and go on; `nox -s faults` does worse to them, with every method."""
+"""Runs of two processes that are told to stop and resume; `nox -s faults` does worse to them, with every method."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WORDS = (
     *("reward=length", "reward.length.slack=200"),
 )
 
-#: Eight updates or more in two epochs.
+#: Eight steps or more in two epochs.
 CASES = {
     "kto": ("dataset.rows=8",),
     "grpo": ("dataset.rows=4", "method.max_completion_length=6", "+method.num_iterations=2"),
@@ -45,7 +45,7 @@ def ended(started: list[Started]) -> list[int]:
 
 @pytest.mark.parametrize("method", CASES)
 def test_a_signal_to_one_rank_saves_all_and_they_go_on(method: str, tmp_path: Path, cache: Path) -> None:
-    """Only rank 1 gets it; both save the same update, the main one says how to go on, and one alone may not."""
+    """Only rank 1 gets it; both save the same step, the main one says how to resume, and one alone may not."""
     words = (f"method={method}", *CASES[method], *WORDS)
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     first = ranks(whole, *words)

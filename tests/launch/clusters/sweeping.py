@@ -1,4 +1,4 @@
-"""What tests of sweeps on clusters share: members that fail or stand still, and what is left of them."""
+"""What tests of sweeps on clusters share: jobs that fail or stand still, and what is left of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-#: A plugin that does what $ALIGNZOO_DO says for a member's beta, at the second update of its first rank. Ray hands on
+#: A plugin that does what $ALIGNZOO_DO says for a job's beta, at the second step of its first rank. Ray hands on
 #: variables of such names.
 DOING = """
 import json, os, time
@@ -61,7 +61,7 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], out:
 
 
 def finished(sweep: Path) -> str:
-    """Return the numbers of the members that have a result."""
+    """Return the numbers of the jobs that have a result."""
     return "".join(sorted(file.parent.name[0] for file in sweep.glob("*/result.json")))
 
 

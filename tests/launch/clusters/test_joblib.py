@@ -1,4 +1,4 @@
-"""Sweeps whose members joblib runs side by side: nox -s clusters."""
+"""Sweeps whose jobs joblib runs side by side: nox -s clusters."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_failing_member_stops_no_other(alignzoo: Alignzoo, doing: dict[str, st
 def test_nothing_is_left_of_a_sweep_that_is_ended(
     doing: dict[str, str], tmp_path: Path, number: signal.Signals
 ) -> None:
-    """Two members stand still at their second update; then the process that was started gets the signal, alone."""
+    """Two jobs stand still at their second step; then the process that was started gets the signal, alone."""
     words = ("method.beta=0.05,0.1", *SETTING, *TWO, "strategy.grace=2")
     environment = {**os.environ, **doing, "ALIGNZOO_DO": '{"0.05": "wait", "0.1": "wait"}'}
     command = [sys.executable, "-m", "alignzoo", *LAUNCHER, *words]

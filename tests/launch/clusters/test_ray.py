@@ -88,7 +88,9 @@ def test_a_sweep_of_two_processes_each_makes_one_leaderboard(
     assert (status.returncode, status.stdout.splitlines()[-1]) == (0, "6 done")
 
 
-def test_a_member_that_fails_or_dies_stops_no_other(alignzoo: Alignzoo, doing: dict[str, str], tmp_path: Path) -> None:
+def test_a_sweep_job_that_fails_or_dies_stops_no_other(
+    alignzoo: Alignzoo, doing: dict[str, str], tmp_path: Path
+) -> None:
     """One raises; of another, the process that Ray started for it is killed. `sweep resume` finishes both."""
     do = '{"0.05": "raise", "0.1": "kill the parent"}'
     words = ("method.beta=0.05,0.1,0.2,0.5", *SETTING, *TWO, "train.save_strategy=steps", "train.save_steps=1")
@@ -105,7 +107,7 @@ def test_a_member_that_fails_or_dies_stops_no_other(alignzoo: Alignzoo, doing: d
     assert gone(tmp_path, 20), left(tmp_path)
 
 
-def test_members_and_processes_on_ray_at_once_are_refused(alignzoo: Alignzoo) -> None:
+def test_sweep_jobs_and_processes_on_ray_at_once_are_refused(alignzoo: Alignzoo) -> None:
     done = alignzoo(*SWEEP, *SETTING, *TWO, "launcher=ray")
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("alignzoo: hydra/launcher=ray places a sweep's jobs")
@@ -148,7 +150,7 @@ def test_a_mistake_in_the_data_reads_as_from_one_process(alignzoo: Alignzoo, tmp
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 138), (signal.SIGKILL, -9)])
 def test_a_signal_ends_everything(stopping: dict[str, str], tmp_path: Path, number: signal.Signals, code: int) -> None:
-    """Both processes stand still at their second update."""
+    """Both processes stand still at their second step."""
     environment = {**os.environ, **stopping, "STOP": "wait:", "HERE": str(tmp_path / "here")}
     command = [sys.executable, "-m", "alignzoo", *SETTING, *ON_RAY]
     with (tmp_path / "out").open("w") as out:

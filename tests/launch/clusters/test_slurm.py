@@ -23,7 +23,7 @@ TWO = ("strategy=ddp", "strategy.processes=2")
 TWO_NODES = ("strategy=multinode", "strategy.processes=1", "hydra.run.dir=run", "resume=auto")
 LAUNCHER = ("-m", "hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=60", "hydra.launcher.max_num_timeout=3")
 
-#: A plugin by which a member has Slurm do to its own job, after the third update of its first start, what $DISTURB says
+#: A plugin that has Slurm do to its own job, after the third step of its first start, what $DISTURB says
 #: for its beta: words of `scancel`.
 DISTURBING = """
 import json, os, subprocess, time
@@ -49,7 +49,7 @@ Alignzoo = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Two nodes with a processor each, so that two members run at a time."""
+    """Two nodes with a processor each, so that two jobs run at a time."""
     if slurm.missing():
         pytest.skip(slurm.missing())
     with slurm.slurm(tmp_path_factory.mktemp("slurm"), nodes=2, cpus=1):
@@ -68,7 +68,7 @@ def disturbing(tmp_path: Path) -> dict[str, str]:
 
 
 def results(sweep: Path) -> dict[str, dict[str, Any]]:
-    """Return the members' results by their folders' numbers."""
+    """Return the jobs' results by their folders' numbers."""
     return {path.parent.name.split("-")[0]: json.loads(path.read_text()) for path in sweep.glob("*/result.json")}
 
 
@@ -96,7 +96,7 @@ def test_a_sweep_of_two_processes_each_makes_one_leaderboard(alignzoo: Alignzoo,
     assert left() == []
 
 
-def test_a_member_that_is_warned_is_queued_again_and_goes_on(
+def test_a_sweep_job_that_is_warned_is_requeued_and_resumes(
     alignzoo: Alignzoo, disturbing: dict[str, str], tmp_path: Path
 ) -> None:
     """By submitit's signal, by alignzoo's, and not at all."""
@@ -112,7 +112,7 @@ def test_a_member_that_is_warned_is_queued_again_and_goes_on(
     assert left() == []
 
 
-def test_members_that_are_killed_leave_a_sweep_that_resume_finishes(
+def test_sweep_jobs_that_are_killed_leave_a_sweep_that_resume_finishes(
     alignzoo: Alignzoo, disturbing: dict[str, str], tmp_path: Path
 ) -> None:
     """One is killed, one cancelled, one goes on to its end."""
@@ -134,7 +134,7 @@ def test_members_that_are_killed_leave_a_sweep_that_resume_finishes(
 
 
 def test_two_nodes_train_one_run(alignzoo: Alignzoo, disturbing: dict[str, str], tmp_path: Path) -> None:
-    """The nodes are those of the job; warned in the middle, it queues itself again and goes on."""
+    """The nodes are those of the job; warned in the middle, it requeues itself and resumes."""
     words = ("method.beta=0.1", *SETTING)
     script = ["#!/bin/bash", "#SBATCH --nodes=2 --ntasks-per-node=1 --open-mode=append --output=job.out"]
     script += [f"srun {sys.executable} -m alignzoo {' '.join((*words, *TWO_NODES))}"]

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.faults
 PAIRS = ("dataset.rows=16", "train.per_device_batch_size=2")
 SAMPLED = ("dataset.rows=4", "method.max_completion_length=6", "+method.num_iterations=2")
 
-#: For each method, the rows that give about a dozen updates in three epochs.
+#: For each method, the rows that give about a dozen steps in three epochs.
 METHODS = {
     "sft": PAIRS,
     "dpo": PAIRS,

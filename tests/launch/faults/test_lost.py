@@ -23,7 +23,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 STEPS = 8
 
-#: Two rows on each of two processes, and a checkpoint after each update.
+#: Two rows on each of two processes, and a checkpoint after each step.
 WORDS = (
     *QUICK,
     *("method.learning_rate=0.001", "train.warmup_steps=0", "train.per_device_batch_size=2"),
@@ -140,7 +140,7 @@ def cut_off(machines: list[Machine]) -> None:
 
 
 def trained(machines: list[Machine], folder: Path, disturb: Callable[[list[Machine]], None]) -> None:
-    """Disturb the run that was started on the machines after its third update, and wait for its end."""
+    """Disturb the run that was started on the machines after its third step, and wait for its end."""
     reaches(folder, 3)
     disturb(machines)
     ends = [machine.started[-1].communicate(timeout=300)[0] for machine in machines]

@@ -1,4 +1,4 @@
-"""Ten updates of TRL's own trainers: packed and dense, the losses are the same."""
+"""Ten steps of TRL's own trainers: packed and dense, the losses are the same."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_other_methods_have_the_same_losses(losses: Losses, method: str, more: t
     same(losses(method, *more), losses(method, *more, choice="off"))
 
 
-#: Groups of four sampled answers, each learnt from in two updates; the reward differs between random answers.
+#: Groups of four sampled answers, each learnt from in two steps; the reward differs between random answers.
 GROUPS = (
     *("method.num_generations=4", "method.max_completion_length=12", "reward=length", "reward.length.words=1"),
     *("train.per_device_batch_size=4", "train.global_batch_size=8", "+method.num_iterations=2", "method.beta=1"),
@@ -170,7 +170,7 @@ GROUPS = (
 
 @pytest.mark.parametrize("method", ["grpo", "rloo"])
 def test_groups_of_sampled_answers_have_the_same_losses(losses: Losses, method: str) -> None:
-    """Also accumulated, in two micro-batches an update. What is sampled is never packed, and the same."""
+    """Also accumulated, in two micro-batches per step. What is sampled is never packed, and the same."""
     same(losses(method, *GROUPS), losses(method, *GROUPS, choice="off"))
 
 
