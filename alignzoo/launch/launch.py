@@ -120,11 +120,11 @@ class _Job:
         """Print what the user has to correct; end the program, unless a sweep continues with its next job."""
         text = str(error) if isinstance(error, UserError) else str(explain(error))
         print_error(text)
-        self._note_refusal(text, error)
+        self._write_refusal(text, error)
         if not self.sweeping or isinstance(error, InUse):  # the other process runs the same sweep
             raise SystemExit(1) from None
 
-    def _note_refusal(self, text: str, error: Exception) -> None:
+    def _write_refusal(self, text: str, error: Exception) -> None:
         record = self.record
         others = isinstance(error, resume.Refused | InUse)
         if others or (record and record.trained and not self.attempt.has_written):
@@ -139,14 +139,15 @@ class _Job:
 
     def crash(self, error: Exception) -> None:
         """Write why the run failed; end the program with a traceback, unless a sweep continues with its next job."""
-        said = isinstance(error, torchrun.WorkerFailed)
-        if said:
+        is_explained = isinstance(error, torchrun.WorkerFailed)
+        if is_explained:
             print_error(str(error))
         if self.record:
-            self.record.write_error(str(error) if said else f"{type(error).__name__}: {error}", self.attempt.words)
+            text = str(error) if is_explained else f"{type(error).__name__}: {error}"
+            self.record.write_error(text, self.attempt.words)
         if not self.sweeping:
-            raise SystemExit(1) if said else error from None
-        if not said:
+            raise SystemExit(1) if is_explained else error from None
+        if not is_explained:
             traceback.print_exception(error)
 
 

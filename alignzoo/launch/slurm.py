@@ -24,7 +24,7 @@ def check_step(nodes: int) -> None:
     """Refuse a step of ``srun`` that does not start one task on each of ``nodes`` machines.
 
     Raises:
-        UserError: as said.
+        UserError: it does not.
     """
     machines, tasks = (int(os.environ[f"SLURM_STEP_NUM_{what}"]) for what in ("NODES", "TASKS"))
     if machines != nodes:

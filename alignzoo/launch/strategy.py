@@ -17,7 +17,7 @@ def check_strategy(checked: Checked) -> None:
     """Refuse a strategy that is not installed, has nothing to divide, or whose machines cannot find each other.
 
     Raises:
-        UserError: as said.
+        UserError: it cannot run here.
     """
     cfg, strategy = checked.cfg, checked.cfg.strategy
     for group in ("strategy", "launcher"):

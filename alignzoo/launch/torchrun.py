@@ -93,10 +93,10 @@ def _run_workers(cfg: DictConfig, count: int, job: Path) -> None:
             elastic_launch(config, sys.executable)("-m", "alignzoo.launch.worker", str(job))
             return
         except (RendezvousError, DistError) as error:
-            lost = f"lost contact between machines: {str(error).splitlines()[0]}"
+            problem = f"lost contact between machines: {str(error).splitlines()[0]}"
             if not left:
-                raise WorkerFailed(f"{lost}\nStart the command on each machine again, with resume=auto.") from None
-        print(f"alignzoo: {lost}; {left} more attempt(s)", file=sys.stderr, flush=True)
+                raise WorkerFailed(f"{problem}\nStart the command on each machine again, with resume=auto.") from None
+        print(f"alignzoo: {problem}; {left} more attempt(s)", file=sys.stderr, flush=True)
 
 
 @contextmanager

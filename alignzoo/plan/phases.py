@@ -95,9 +95,8 @@ class Passes:
     @cached_property
     def scoring(self) -> LiveBytes | None:
         """Held-out rows scored."""
-        return (
-            run_scoring_pass(self.skeleton, self.work.score, self.settings, chunked=False) if self.work.score else None
-        )
+        size = self.work.score
+        return run_scoring_pass(self.skeleton, size, self.settings, chunked=False) if size else None
 
     @cached_property
     def answering(self) -> LiveBytes | None:
@@ -108,11 +107,8 @@ class Passes:
     @cached_property
     def comparing(self) -> LiveBytes | None:
         """Sampled completions scored, for the KL."""
-        return (
-            run_scoring_pass(self.skeleton, self.work.answer, self.settings, chunked=False)
-            if self.work.answer
-            else None
-        )
+        size = self.work.answer
+        return run_scoring_pass(self.skeleton, size, self.settings, chunked=False) if size else None
 
 
 def list_phases(passes: Passes, sharding: Sharding, devices: int = 1) -> list[Phase]:
@@ -208,9 +204,7 @@ def _list_after(passes: Passes, sharding: Sharding, devices: int) -> Iterator[Ph
     if passes.comparing and passes.work.answer:
         start = 0 if passes.skeleton.is_adapted else held["weights"]
         one = passes.work.answer.positions * passes.skeleton.head.shape[0] * passes.skeleton.head.element_size()
-        logits = (
-            one + passes.comparing.find_peak()[0]
-        )  # the trained model's are kept while the start model computes its own
+        logits = one + passes.comparing.find_peak()[0]  # of the trained model, while the start model computes its own
         yield Phase("measuring the KL", {**held, "start model": start, "logits": logits})
-        if passes.answering:  # the start model is there while the next answers are sampled
+        if passes.answering:  # the start model stays while the next completions are sampled
             yield Phase("measuring the KL", {**held, "start model": start, "sampling": passes.answering.find_peak()[0]})

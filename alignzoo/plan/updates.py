@@ -151,10 +151,9 @@ def _measure_tokens(cfg: DictConfig, rows: Dataset, data: DataFormat, prompt_tok
         return prompt_tokens + float(cfg.method.get("max_completion_length", 0))
     if data is DataFormat.SUPERVISED:
         return measure_mean_length(rows, "input_ids")
-    answers = ("chosen_ids", "rejected_ids") if data is DataFormat.PREFERENCE else ("completion_ids",)
-    return measure_mean_length(rows, "prompt_ids") + sum(measure_mean_length(rows, answer) for answer in answers) / len(
-        answers
-    )
+    columns = ("chosen_ids", "rejected_ids") if data is DataFormat.PREFERENCE else ("completion_ids",)
+    completion = sum(measure_mean_length(rows, column) for column in columns) / len(columns)
+    return measure_mean_length(rows, "prompt_ids") + completion
 
 
 def measure_mean_length(rows: Dataset, column: str) -> float:

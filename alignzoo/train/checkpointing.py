@@ -114,9 +114,8 @@ class Saving(TrainerCallback):
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Tell the sampler its epoch: accelerate does not reach it where it skips batches on several processes."""
-        sampler = next(
-            (found for found in _list_samplers(kwargs["train_dataloader"]) if hasattr(found, "set_epoch")), None
-        )
+        samplers = _list_samplers(kwargs["train_dataloader"])
+        sampler = next((found for found in samplers if hasattr(found, "set_epoch")), None)
         if sampler is not None:
             sampler.set_epoch(int((state.epoch or 0) + 1e-6))
 

@@ -46,7 +46,7 @@ def check_strategy_in_effect(cfg: DictConfig, trainer: Any) -> None:
     """Refuse a run whose strategy was silently replaced: accelerate runs plain DDP where FSDP needs GPUs.
 
     Raises:
-        UserError: as said.
+        UserError: it was replaced.
     """
     kind = trainer.accelerator.distributed_type.value
     for name in ("fsdp", "deepspeed"):

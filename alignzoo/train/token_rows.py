@@ -94,6 +94,5 @@ class EpochRepeats:
 
 def accept_token_ids(trainer: type[Any]) -> type[Any]:
     """Return ``trainer`` with :class:`TokenRows` and the mixins that make it faster, under its own name."""
-    return type(
-        trainer.__name__, (TokenRows, CachedReference, TokenBatches, trainer), {"__module__": trainer.__module__}
-    )
+    bases = (TokenRows, CachedReference, TokenBatches, trainer)
+    return type(trainer.__name__, bases, {"__module__": trainer.__module__})

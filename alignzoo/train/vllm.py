@@ -20,7 +20,7 @@ def check_vllm(cfg: DictConfig) -> None:
     """Refuse vLLM where it is not installed, finds no NVIDIA GPU, or its server does not answer.
 
     Raises:
-        UserError: as said.
+        UserError: vLLM cannot be used.
     """
     method = cfg.method
     if not method.get("use_vllm"):
