@@ -41,7 +41,7 @@ from alignzoo.train.vllm import check_vllm
 def launch(cfg: DictConfig, stage: bool = False) -> float | None:
     """Run one job and return its ``evaluate.objective``; a sweep job that fails returns None.
 
-    ``stage``: the job is a stage of a pipeline, which prints the command to resume itself.
+    ``stage``: the job is a stage of a pipeline; the command to resume is then printed by the pipeline.
 
     Raises:
         Preempted: the run was preempted; a sweep ends with it.

@@ -33,10 +33,10 @@ def ranks(folder: Path, *words: str) -> list[Started]:
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = str(probe.getsockname()[1])
-    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    rendezvous = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
     outputs = [folder.with_suffix(f".out{rank}") for rank in range(2)]
     numbers = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
-    return [Started(folder, *words, output=out, **meeting, **own) for out, own in zip(outputs, numbers, strict=True)]
+    return [Started(folder, *words, output=out, **rendezvous, **own) for out, own in zip(outputs, numbers, strict=True)]
 
 
 def ended(started: list[Started]) -> list[int]:

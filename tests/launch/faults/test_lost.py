@@ -30,7 +30,7 @@ WORDS = (
     *(f"train.max_steps={STEPS}", "train.save_strategy=steps", "train.save_steps=1", "resume=auto"),
 )
 TWO = ("strategy=ddp", "strategy.processes=2")
-MEETING = ("strategy=multinode", "strategy.processes=1", f"strategy.rendezvous={ADDRESSES[0]}:29518")
+RENDEZVOUS = ("strategy=multinode", "strategy.processes=1", f"strategy.rendezvous={ADDRESSES[0]}:29518")
 
 #: Updates that take SLOW seconds, and an end for one rank at the fourth that $STOP says, the first time or each time.
 PLUGIN = """
@@ -152,7 +152,7 @@ def trained(machines: list[Machine], folder: Path, disturb: Callable[[list[Machi
 def test_a_machine_that_is_lost_and_comes_back(
     disturb: Callable[[list[Machine]], None], tmp_path: Path, whole: Path
 ) -> None:
-    words = (*WORDS, *MEETING, "strategy.restarts=3", "strategy.patience=15s", "hydra.run.dir=lost")
+    words = (*WORDS, *RENDEZVOUS, "strategy.restarts=3", "strategy.patience=15s", "hydra.run.dir=lost")
     with two_machines(tmp_path) as machines:
         for machine in machines:
             machine.start(*words, SLOW="1")
