@@ -242,7 +242,7 @@ def test_a_signal_ends_everything(
 
 def test_the_launcher_hears_what_a_run_listens_to(compose_config: Callable[..., Any]) -> None:
     """Its own default leaves out SIGUSR1 and SIGUSR2, by which Slurm warns."""
-    heard = elastic._make_launch_config(compose_config(*TWO), "scratch").signals_to_handle.split(",")
+    heard = elastic._make_launch_config(compose_config(*TWO), 2, "scratch").signals_to_handle.split(",")
     assert {number.name for number in signals.SIGNALS} <= set(heard)
 
 

@@ -32,15 +32,15 @@ def values(*numbers: float) -> np.ndarray[Any, Any]:
 def test_what_was_added_is_found_by_model_and_sequence() -> None:
     LogProbs("a").add(keys(3, 1, 2), values(-3.5, -1.5, -2.5))
     LogProbs("a").add(keys(9), values(-9.5))
-    found = LogProbs("a").values(keys(1, 9, 7, 3))
+    found = LogProbs("a").look_up(keys(1, 9, 7, 3))
     assert np.array_equal(found, values(-1.5, -9.5, np.nan, -3.5), equal_nan=True)
-    assert np.isnan(LogProbs("b").values(keys(1))).all()
+    assert np.isnan(LogProbs("b").look_up(keys(1))).all()
 
 
 def test_what_is_not_finite_is_not_kept() -> None:
     store = LogProbs("a")
     store.add(keys(1, 2, 3), values(np.nan, -np.inf, -3.0))
-    assert np.array_equal(np.isfinite(LogProbs("a").values(keys(1, 2, 3))), [False, False, True])
+    assert np.array_equal(np.isfinite(LogProbs("a").look_up(keys(1, 2, 3))), [False, False, True])
 
 
 def test_a_process_that_does_not_save_still_knows(own_cache: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_damaged_file_is_removed_and_computed_again(harm: str, own_cache: Path
     store = LogProbs("a")
     assert np.isnan(store.look_up(keys(1))).all()
     store.add(keys(1), values(-1.0))
-    assert LogProbs("a").values(keys(1)) == [-1.0]
+    assert LogProbs("a").look_up(keys(1)) == [-1.0]
 
 
 def test_a_full_disk_or_a_cleared_cache_costs_no_run(own_cache: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -77,9 +77,9 @@ def test_reading_makes_a_file_young() -> None:
     store.add(keys(1), values(-1.0))
     (file,) = store.folder.glob("*.npz")
     os.utime(file, (0, 0))
-    LogProbs("a").values(keys(2))
+    LogProbs("a").look_up(keys(2))
     assert file.stat().st_mtime == 0, "nothing of it was used"
-    LogProbs("a").values(keys(1))
+    LogProbs("a").look_up(keys(1))
     assert time.time() - file.stat().st_mtime < 60
 
 
@@ -98,6 +98,6 @@ def test_several_processes_write_at_once(own_cache: Path) -> None:
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(number)]) for number in range(4)]
     assert [writer.wait(60) for writer in writers] == [0, 0, 0, 0]
     wanted = {(7 * writer + n) % 300 for writer in range(4) for n in range(200)}
-    found = LogProbs("a").values(keys(*wanted))
+    found = LogProbs("a").look_up(keys(*wanted))
     assert found.tolist() == [float(number) for number in wanted]
     assert [file.name for file in own_cache.rglob(".*")] == [], "nothing half written is left"
