@@ -69,7 +69,7 @@ def test_a_full_disk_or_a_cleared_cache_costs_no_run(own_cache: Path, caplog: py
     store.folder.parent.write_text("no folder")
     store.add(keys(1), values(-1.0))
     assert store.look_up(keys(1)) == [-1.0]
-    assert "1 log-probabilities are not kept" in caplog.text
+    assert "1 log-probabilities were not cached" in caplog.text
 
 
 def test_reading_makes_a_file_young() -> None:
