@@ -73,14 +73,14 @@ BROKEN = {
     ),
     "returns a text for a list": Broken(hook("alignzoo_config_packages", "return 'a.b'"), "returned the text 'a.b'"),
     "returns a number as a package": Broken(
-        hook("alignzoo_config_packages", "return [3]"), "no import name of a package"
+        hook("alignzoo_config_packages", "return [3]"), "not the import name of a package"
     ),
-    "returns no reward": Broken(hook("alignzoo_rewards", "return [Theirs]"), "no subclass of alignzoo.Reward"),
+    "returns no reward": Broken(hook("alignzoo_rewards", "return [Theirs]"), "not a subclass of alignzoo.Reward"),
     "returns a reward that cannot be called": Broken(
         hook("alignzoo_rewards", "return [type('R', (__import__('alignzoo').Reward,), {'name': 'r'})]"),
         "lacks __call__",
     ),
-    "returns no judge": Broken(hook("alignzoo_judges", "return [3]"), "no subclass of alignzoo.Judge"),
+    "returns no judge": Broken(hook("alignzoo_judges", "return [3]"), "not a subclass of alignzoo.Judge"),
     "returns what cannot be printed": Broken(
         hook("alignzoo_judges", "return [type('Odd', (), {'__repr__': lambda self: 1 / 0})()]"),
         "alignzoo_judges raised ZeroDivisionError",

@@ -60,7 +60,7 @@ def test_without_a_padding_token_it_is_eos(tiny: Path, tmp_path: Path, compose_c
 
 def test_without_eos_a_tokenizer_is_refused(tiny: Path, tmp_path: Path, compose_config: Compose) -> None:
     folder = with_tokenizer(tiny, tmp_path / "model", eos_token=None)
-    with pytest.raises(UserError, match="the tokenizer of model=tiny has no EOS token: no answer would ever end"):
+    with pytest.raises(UserError, match="the tokenizer of model=tiny has no EOS token: no completion would ever end"):
         load.load_tokenizer(folder, compose_config("model=tiny").model)
 
 

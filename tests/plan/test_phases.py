@@ -136,7 +136,7 @@ def paper(devices: int, strategy: str) -> float:
     live = LiveBytes()
     made: Any = SimpleNamespace(
         skeleton=SimpleNamespace(
-            weight_bytes=4 * count, trained=count, gradient_bytes=4 * count, adapted=False, largest=0, layer_bytes=0
+            weight_bytes=4 * count, trained=count, gradient_bytes=4 * count, is_adapted=False, largest=0, layer_bytes=0
         ),
         settings=SimpleNamespace(precision="bf16", device="cpu", accumulates=False),
         holding=SimpleNamespace(reference=False, precomputes=False),

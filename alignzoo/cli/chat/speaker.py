@@ -183,7 +183,7 @@ def load(label: str, folder: Path, system: str | None) -> Speaker:
         raise UserError(f"{folder} cannot be loaded: {reason}") from error
     stops = read_eos_ids(folder, tokenizer)
     if not stops:
-        raise UserError(f"the tokenizer of {folder} has no EOS token: no answer would ever end.")
+        raise UserError(f"the tokenizer of {folder} has no EOS token: no completion would ever end.")
     return Speaker(label, model, tokenizer, stops, system)
 
 
