@@ -134,9 +134,10 @@ def losses(
     return train
 
 
-def same(packed: list[float], dense: list[float]) -> None:
+def same(packed: list[float], dense: list[float], distinct: int = STEPS - 1) -> None:
+    """``distinct`` losses at least: the rate rises from 0, so that the first step changes nothing."""
     assert len(packed) == len(dense) == STEPS
-    assert len(set(packed)) >= STEPS - 1  # the rate rises from 0: the first update changes nothing
+    assert len({round(float(loss), 6) for loss in packed}) >= distinct
     assert [float(loss) for loss in packed] == pytest.approx([float(loss) for loss in dense], abs=1e-4, rel=0)
 
 
@@ -170,8 +171,11 @@ GROUPS = (
 
 @pytest.mark.parametrize("method", ["grpo", "rloo"])
 def test_groups_of_sampled_answers_have_the_same_losses(losses: Losses, method: str) -> None:
-    """Also accumulated, in two micro-batches per step. What is sampled is never packed, and the same."""
-    same(losses(method, *GROUPS), losses(method, *GROUPS, choice="off"))
+    """Also accumulated, in two micro-batches per step. What is sampled is never packed, and the same.
+
+    Which groups have equal rewards, and so a loss of 0, depends on the processor.
+    """
+    same(losses(method, *GROUPS), losses(method, *GROUPS, choice="off"), distinct=4)
 
 
 @pytest.mark.parametrize("more", [(), ("peft=lora",)], ids=["full", "lora"])
