@@ -110,7 +110,7 @@ DECLARED = {
     "a reference that is no bool": ("needs_reference = True", "needs_reference = 'yes'", "needs_reference is 'yes'\n"),
     "rewards that are no bool": ("needs_reference = True", "uses_rewards = 1", "uses_rewards is 1\n"),
     "pinned that is no dict": ('{"loss_type": ["hinge"]}', '["loss_type"]', "whose pinned is not a Mapping"),
-    "not a Method": ("class Fake(Method)", "class Fake", "no subclass of alignzoo.Method"),
+    "not a Method": ("class Fake(Method)", "class Fake", "not a subclass of alignzoo.Method"),
 }
 
 
