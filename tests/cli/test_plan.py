@@ -23,7 +23,7 @@ def test_a_table_of_strategies_and_adapters(capsys: pytest.CaptureFixture[str]) 
     assert run_command(["plan", *TINY, "--devices", "8", "--memory", "80", "--tflops", "400"]) == 0
     out = capsys.readouterr().out
     lines = [line.split() for line in out.splitlines()]
-    assert ["GiB", "a", "device", "peft=none", "peft=lora", "peft=qlora"] in lines
+    assert ["GiB", "per", "device", "peft=none", "peft=lora", "peft=qlora"] in lines
     rows = {line[0]: line for line in lines if line and line[0] in ("single", "ddp", "fsdp", "zero2", "zero3")}
     assert list(rows) == ["single", "ddp", "fsdp", "zero2", "zero3"]
     assert rows["ddp"][1:3] == ["(this", "run)"], "the strategy auto, on several devices"
