@@ -25,7 +25,7 @@ Configured = Callable[..., DictConfig]
 
 
 @pytest.fixture(scope="module")
-def compose() -> dict[tuple[str, ...], DictConfig]:
+def composed() -> dict[tuple[str, ...], DictConfig]:
     return {}
 
 

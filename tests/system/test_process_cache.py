@@ -78,7 +78,7 @@ def test_rows_weights_and_reference_are_read_once(tmp_path: Path, monkeypatch: p
     calls = {
         name: counted(monkeypatch, *of)
         for name, of in {
-            "weights": (load, "_loaded"),
+            "weights": (load, "_read_weights"),
             "rows": (inputs, "prepare"),
             "reference": (scoring.Scorer, "_score_batch"),
         }.items()
@@ -92,7 +92,7 @@ def test_rows_weights_and_reference_are_read_once(tmp_path: Path, monkeypatch: p
 
 
 def test_other_data_and_another_model_are_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded, prepared = counted(monkeypatch, load, "_loaded"), counted(monkeypatch, inputs, "prepare")
+    loaded, prepared = counted(monkeypatch, load, "_read_weights"), counted(monkeypatch, inputs, "prepare")
     words = ("method=sft", "evaluate.enabled=false", *(word for word in QUICK if "rows" not in word))
     swept = run(tmp_path / "sweep", "-m", "model.weights_seed=0,1", "dataset.rows=8,16", *words)
     assert swept.code == 0, swept.err
@@ -111,7 +111,7 @@ def test_a_run_by_itself_keeps_nothing(tmp_path: Path) -> None:
 
 def test_a_model_that_leaves_no_room_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "FREE_MEMORY_FACTOR", 10**12)
-    loaded = counted(monkeypatch, load, "_loaded")
+    loaded = counted(monkeypatch, load, "_read_weights")
     swept = run(tmp_path / "sweep", "-m", "method=orpo", "method.beta=0.1,0.2", *WORDS)
     assert swept.code == 0, swept.err
     assert len(loaded) == 4, "policy and start model of each member"
