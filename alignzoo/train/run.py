@@ -41,10 +41,9 @@ INSPECTED = 20_000
 
 
 def train(checked: Checked, record: Record, tracker: Tracker, started: float, resume_from: Checkpoint | None) -> None:
-    """Align the model that the configuration names, measure it, and write the run's result into ``record``.
+    """Align and measure the configured model, and write the result into ``record``; each process of a run calls this.
 
-    Where several processes train together, each runs this, and the main one writes.
-    ``started``: when this attempt began, in seconds since the epoch. ``resume_from``: that of the main process is used.
+    ``started``: when this start of the run began, as ``time.time()`` gives it.
     """
     inputs = prepare_run(checked)
     data = fingerprints(inputs.data.manifest)
@@ -52,8 +51,7 @@ def train(checked: Checked, record: Record, tracker: Tracker, started: float, re
     resume_from = ranks.broadcast(resume_from)
     resume.check(resume_from, facts)
     record.write_manifest(inputs.data.manifest)
-    found = findings(checked.cfg, inputs.data, stops=False, most=INSPECTED)
-    print_plan(inputs.data, checked.method.data, inputs.plan, found)
+    _print_inputs(inputs)
     judge = build_configured_judge(checked.cfg.judge)
     args = inputs.make_trl_config(record.folder)  # before a weight is loaded: TRL may refuse it
 
@@ -74,15 +72,19 @@ def train(checked: Checked, record: Record, tracker: Tracker, started: float, re
         return
     with ranks.work_alone():
         lines = judge_lines(yardstick.make_lines(before, after), judge)
-    cost = {
-        **_summarise_cost(inputs, trainer, saving, training, measuring, started),
-        "planned_memory_bytes": planned_memory,
-    }
+    cost = _summarise_cost(inputs, trainer, saving, training, measuring, started)
+    cost["planned_memory_bytes"] = planned_memory
     result = {**_describe_start(inputs, yardstick.objective, data), **summarise(lines), "cost": cost}
     _write_results(result, lines, checked, record)
     tracker.summary({**result["after"], **cost})
     print_answers(lines, checked.cfg.evaluate.shown)
     print_result(result, record.folder)
+
+
+def _print_inputs(inputs: RunInputs) -> None:
+    """Print how the data was read, what was found in it, and how much will be trained on."""
+    found = findings(inputs.cfg, inputs.data, stops=False, most=INSPECTED)
+    print_plan(inputs.data, inputs.method.data, inputs.plan, found)
 
 
 def _train_model(
