@@ -28,8 +28,7 @@ def main() -> None:
 def count_sequences() -> Iterator[list[int]]:
     """Yield the sequences of each batch that goes through DPO's reference, in alignzoo's pass or in TRL's."""
     computed: list[int] = []
-    scorer: Any = Scorer
-    ours, trls = scorer._batch, DPOTrainer.compute_ref_log_probs
+    ours, trls = Scorer._score_batch, DPOTrainer.compute_ref_log_probs
 
     def counted(self: Scorer, batch: Any) -> Any:
         computed.append(len(batch))
@@ -39,12 +38,13 @@ def count_sequences() -> Iterator[list[int]]:
         computed.append(len(inputs["input_ids"]))
         return trls(trainer, model, inputs)
 
+    scorer: Any = Scorer
     # patch: trl DPOTrainer.compute_ref_log_probs
-    scorer._batch, DPOTrainer.compute_ref_log_probs = counted, counted_by_trl
+    scorer._score_batch, DPOTrainer.compute_ref_log_probs = counted, counted_by_trl
     try:
         yield computed
     finally:
-        scorer._batch, DPOTrainer.compute_ref_log_probs = ours, trls
+        scorer._score_batch, DPOTrainer.compute_ref_log_probs = ours, trls
 
 
 if __name__ == "__main__":
