@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import logging
@@ -13,6 +14,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +60,16 @@ def call(*words: str, folder: Path = Path()) -> Outcome:
     with restored(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = _code(*words)
         changed = {name for name in os.environ.keys() | before.keys() if os.environ.get(name) != before.get(name)}
+    if "trl" in sys.modules:
+        leave_imports_out()
     return Outcome(folder, code, out.getvalue(), err.getvalue(), changed)
+
+
+@cache
+def leave_imports_out() -> None:
+    """Leave what was imported out of garbage collections: each run makes three, of half a second each with it."""
+    gc.collect()
+    gc.freeze()
 
 
 def _code(*words: str) -> int:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
+from alignzoo.config.plain import to_plain
 from alignzoo.plugin.method import ModelKind
 from alignzoo.system import memory
 
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
     from alignzoo.config.checked import Checked
     from alignzoo.data.prepare import Prepared
     from alignzoo.plan.phases import Passes, Workload
+    from alignzoo.plan.sharding import Sharding
     from alignzoo.plugin.method import Method
 
 log = logging.getLogger(__name__)
@@ -49,6 +55,33 @@ def make_passes(
     return Passes(model, apply_packing(cfg, work, model, device), settings, holding)
 
 
+@dataclass(frozen=True)
+class _Run:
+    """All that a run's peak depends on; most jobs of a sweep have the same, and it is found once."""
+
+    settings: str
+    method: type[Method]
+    work: Workload
+    sharding: Sharding
+    devices: int
+    make_passes: Callable[[], Passes] = field(compare=False)
+
+
+@lru_cache(maxsize=64)
+def _find_peak(run: _Run) -> int:
+    """Return the bytes of the largest phase."""
+    from alignzoo.plan.phases import list_phases
+
+    return max(phase.total for phase in list_phases(run.make_passes(), run.sharding, run.devices))
+
+
+def _describe_settings(checked: Checked, config: Any) -> str:
+    """Return, as JSON, the model's architecture and every key but those that matter only by what the method holds."""
+    cfg = {key: value for key, value in to_plain(checked.cfg).items() if key not in ("seed", "method", "resume")}
+    held = (checked.method.holds_reference(checked.cfg), checked.cfg.method.get("precompute_ref_log_probs"))
+    return json.dumps([config.to_dict(), cfg, checked.device, checked.precision, held], sort_keys=True, default=str)
+
+
 def plan_peak(checked: Checked, start: Path, data: Prepared, rows: Dataset) -> int | None:
     """Return the peak memory of the run that is about to begin, in bytes, as ``read_peak_memory`` will measure it.
 
@@ -61,7 +94,6 @@ def plan_peak(checked: Checked, start: Path, data: Prepared, rows: Dataset) -> i
     """
     from transformers import AutoConfig
 
-    from alignzoo.plan.phases import list_phases
     from alignzoo.plan.sharding import find_sharding
     from alignzoo.plan.workload import make_workload, read_lengths
 
@@ -69,8 +101,9 @@ def plan_peak(checked: Checked, start: Path, data: Prepared, rows: Dataset) -> i
     try:
         config = AutoConfig.from_pretrained(start, trust_remote_code=cfg.model.trust_remote_code)
         work = make_workload(cfg, method, read_lengths(checked, data, rows), devices)
-        passes = make_passes(cfg, method, config, work, checked.device, checked.precision, cfg.peft)
-        peak = max(phase.total for phase in list_phases(passes, find_sharding(cfg.strategy.name, devices), devices))
+        make = partial(make_passes, cfg, method, config, work, checked.device, checked.precision, cfg.peft)
+        sharding = find_sharding(cfg.strategy.name, devices)
+        peak = _find_peak(_Run(_describe_settings(checked, config), method, work, sharding, devices, make))
     except Exception as error:  # a model's own code may do anything; the run itself does not need this
         log.warning("the memory of this run cannot be planned: %s: %s", type(error).__name__, error)
         return None

@@ -17,6 +17,7 @@ from inprocess import run
 from omegaconf import DictConfig
 
 from alignzoo.config.check import check
+from alignzoo.plan import footprint
 from alignzoo.plan.footprint import make_passes, plan_peak
 from alignzoo.plan.live_bytes import LiveBytes
 from alignzoo.plan.phases import list_phases
@@ -92,10 +93,33 @@ def test_a_model_that_cannot_be_followed_stops_no_run(
         raise RuntimeError("data-dependent")
 
     monkeypatch.setattr("alignzoo.plan.skeleton.build_skeleton", broken)
+    footprint._find_peak.cache_clear()
     cfg = compose_config("model=tiny", "dataset.rows=8")
     inputs = prepare_run(check(cfg))
     assert plan_peak(inputs.checked, inputs.start, inputs.data, inputs.rows) is None
     assert "cannot be planned: RuntimeError: data-dependent" in caplog.text
+
+
+def test_the_jobs_of_a_sweep_are_planned_once(compose_config: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another beta changes no byte; a longer completion, an adapter or a method that holds more does."""
+    made = []
+
+    def counted(*arguments: Any) -> Any:
+        made.append(arguments)
+        return make_passes(*arguments)
+
+    def plan(*words: str) -> int | None:
+        inputs = prepare_run(check(compose_config("model=tiny", "dataset.rows=8", "strategy.device=cpu", *words)))
+        return plan_peak(inputs.checked, inputs.start, inputs.data, inputs.rows)
+
+    monkeypatch.setattr(footprint, "make_passes", counted)
+    footprint._find_peak.cache_clear()
+    for words in ((), ("method.beta=0.3",), ("method.learning_rate=1e-3",)):
+        plan(*words)
+    assert len(made) == 1
+    for words in (("evaluate.max_new_tokens=9",), ("peft=lora",), ("method=sft",), ("train.per_device_batch_size=2",)):
+        plan(*words)
+    assert len(made) == 5
 
 
 def test_idle_memory_is_that_of_a_process_with_torch() -> None:
