@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import nox
@@ -18,8 +17,7 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 TESTED = ("-c", str(ROOT / "constraints.txt"))
 EXAMPLES = sorted(file.parent for file in (ROOT / "docs" / "examples").glob("*/pyproject.toml"))
 QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "WANDB_MODE": "offline"}
-#: Python 3.12 measures coverage by itself, which costs next to nothing.
-MEASURED = {**QUIET, "OMP_NUM_THREADS": "1"} | ({"COVERAGE_CORE": "sysmon"} if sys.version_info >= (3, 12) else {})
+TESTING = {**QUIET, "OMP_NUM_THREADS": "1"}
 COVERED = 93  #: lines of a hundred
 #: What `nox -s mutation` breaks: folders of alignzoo/, with tests in folders of the same names.
 MUTATED = {"evaluate": "evaluate", "leaderboard": "report/leaderboard", "data": "data", "runs": "runs"}
@@ -27,6 +25,9 @@ SKYPILOT = "skypilot==0.14.1"
 #: One process a core, one thread each: many threads in several processes get into each other's way. A file stays in one
 #: process, for what its tests share; tests/conftest.py puts the long files first.
 PARALLEL = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder", "--durations=40", "--durations-min=10")
+
+#: Not what other sessions run.
+NO_SESSION = "not strategies and not faults and not clusters and not schemas"
 
 #: Instructions of torch and of MKL, threads, and the seed of what samples: each value beside several of the others, not
 #: every combination. Those of AVX-512 run where the processor has it.
@@ -62,34 +63,27 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the test suite, with coverage."""
+    """Run the test suite, but for what `slow` runs."""
     session.install("-e.", *group("test"), *TESTED)
-    args = session.posargs or [*PARALLEL, "--cov", "--cov-report=term"]
-    session.run("pytest", *args, env=MEASURED)
+    session.run("pytest", *(session.posargs or PARALLEL), env=TESTING)
 
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """Run the tests that start whole programs: several processes, kills, sweeps, packages (10 minutes)."""
+    """Run the tests that start whole programs: several processes, kills, sweeps, packages."""
     session.install("-e.", *group("test"), *TESTED)
-    args = session.posargs or [*PARALLEL, "--cov", "--cov-append", "--cov-report="]
-    session.run("pytest", "-m", "slow and not strategies and not faults", *args, env=MEASURED)
-
-
-@nox.session
-def coverage(session: nox.Session) -> None:
-    """Tell what `tests` and `slow`, run before, have covered together: 93 % of all lines at least."""
-    session.install("coverage", *TESTED)
-    session.run("coverage", "report", f"--fail-under={COVERED}")
+    session.run("pytest", *(session.posargs or ["-m", f"slow and {NO_SESSION}", *PARALLEL]), env=TESTING)
 
 
 @nox.session
 def full(session: nox.Session) -> None:
-    """Run `tests`, `slow` and `coverage` in one environment and one go, as the continuous integration does."""
+    """Run `tests` and `slow` in one go, as the continuous integration does: 93 % of all lines must be covered."""
     session.install("-e.", *group("test"), *TESTED)
-    marks = "not strategies and not faults and not clusters and not schemas"
-    args = [*PARALLEL, "--cov", "--cov-report=term", f"--cov-fail-under={COVERED}", *session.posargs]
-    session.run("pytest", "-m", marks, *args, env=MEASURED)
+    args = ("-m", NO_SESSION, *PARALLEL, *session.posargs)
+    found = str(Path(session.create_tmp()) / "coverage.json")
+    cover = ("python", "-m", "slipcover")
+    session.run(*cover, "--json", "--out", found, "-m", "pytest", "-p", "slipcover", *args, env=TESTING)
+    session.run(*cover, "--merge", found, "--out", found, f"--fail-under={COVERED}")
 
 
 @nox.session
@@ -102,7 +96,7 @@ def mutation(session: nox.Session) -> None:
         shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "outputs", "multirun", "build", "mutants"))
         (folder / "setup.cfg").write_text(mutmut_settings(word))
         with session.chdir(folder):
-            session.run("mutmut", "run", env={**QUIET, "OMP_NUM_THREADS": "1"})
+            session.run("mutmut", "run", env=TESTING)
             session.run("mutmut", "results")
             session.run("mutmut", "export-cicd-stats")
         found = json.loads((folder / "mutants" / "mutmut-cicd-stats.json").read_text())
@@ -138,7 +132,7 @@ def strategies(session: nox.Session) -> None:
     """Run every method under every strategy, two processes on the CPU (20 minutes)."""
     session.install("-e.[deepspeed]", *group("test"), *TESTED)
     args = session.posargs or ["-m", "strategies", "tests/launch/test_several_processes.py"]
-    session.run("pytest", *args, env={**QUIET, "OMP_NUM_THREADS": "1"})
+    session.run("pytest", *args, env=TESTING)
 
 
 @nox.session
@@ -146,16 +140,14 @@ def faults(session: nox.Session) -> None:
     """Kill, signal and damage runs of one and two processes at random and resume them: ``-- --faults 100 --seed 7``."""
     session.install("-e.", *group("test"), *TESTED)
     tests = ("tests/launch/faults", "tests/runs/test_resume.py")
-    session.run("pytest", *tests, "-m", "faults", *session.posargs, env={**QUIET, "OMP_NUM_THREADS": "1"})
+    session.run("pytest", *tests, "-m", "faults", *session.posargs, env=TESTING)
 
 
 @nox.session
 def clusters(session: nox.Session) -> None:
     """Run sweeps and runs through real clusters that the tests start here: joblib, Ray, Slurm (30 minutes)."""
     session.install("-e.[joblib,ray,slurm]", *group("test"), *TESTED)
-    session.run(
-        "pytest", "tests/launch/clusters", "-m", "clusters", *session.posargs, env={**QUIET, "OMP_NUM_THREADS": "1"}
-    )
+    session.run("pytest", "tests/launch/clusters", "-m", "clusters", *session.posargs, env=TESTING)
 
 
 @nox.session
@@ -223,7 +215,7 @@ def reference(session: nox.Session) -> None:
 def minimums(session: nox.Session) -> None:
     """Run the test suite against the oldest versions that pyproject.toml allows."""
     session.install("-e.", *group("test"), "-c", str(ROOT / "constraints-minimums.txt"))
-    session.run("pytest", *(session.posargs or PARALLEL), env={**QUIET, "OMP_NUM_THREADS": "1"})
+    session.run("pytest", *(session.posargs or PARALLEL), env=TESTING)
 
 
 @nox.session
