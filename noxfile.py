@@ -80,7 +80,7 @@ def full(session: nox.Session) -> None:
     """Run `tests` and `slow` in one go, as the continuous integration does: 93 % of all lines must be covered."""
     session.install("-e.", *group("test"), *TESTED)
     args = ("-m", NO_SESSION, *PARALLEL, *session.posargs)
-    found = str(Path(session.create_tmp()) / "coverage.json")
+    found = str(session.cache_dir / "coverage.json")
     cover = ("python", "-m", "slipcover")
     session.run(*cover, "--json", "--out", found, "-m", "pytest", "-p", "slipcover", *args, env=TESTING)
     session.run(*cover, "--merge", found, "--out", found, f"--fail-under={COVERED}")

@@ -54,20 +54,20 @@ class GRPO(Method):
         """
         import torch
 
-        method, answers = cfg.method, batch["completion"]
+        method, completions = cfg.method, batch["completion"]
         if method.loss_type not in ("grpo", "bnpo", "dapo"):
             return None
         groups = [batch.rewards[batch.groups == group] for group in batch.groups]
         mean, spread = (torch.stack([f(group) for group in groups]) for f in (torch.mean, torch.std))
         advantages = ((batch.rewards - mean) / spread)[:, None]
-        ratio, clip = (answers.policy - answers.old).exp(), method.get("epsilon", 0.2)
+        ratio, clip = (completions.policy - completions.old).exp(), method.get("epsilon", 0.2)
         gain = torch.min(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
-        kl = (-answers.log_ratio).exp() + answers.log_ratio - 1
+        kl = (-completions.log_ratio).exp() + completions.log_ratio - 1
         kl = kl * ratio if method.get("use_bias_correction_kl", True) else kl
-        losses: Tensor = (method.beta * kl - gain) * answers.mask
+        losses: Tensor = (method.beta * kl - gain) * completions.mask
         if method.loss_type == "grpo":
-            return (losses.sum(-1) / answers.lengths).mean()
-        return losses.sum() / answers.mask.sum()
+            return (losses.sum(-1) / completions.lengths).mean()
+        return losses.sum() / completions.mask.sum()
 
 
 @hookimpl

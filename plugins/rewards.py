@@ -18,23 +18,25 @@ class Verifiable(Reward):
     name = "verifiable"
     columns = frozenset({"answer"})
 
-    def __call__(self, prompts: list[str], answers: list[str], **columns: list[Any]) -> list[float]:
+    def __call__(self, prompts: list[str], completions: list[str], **columns: list[Any]) -> list[float]:
         """Compare final answers: numbers, fractions, LaTeX; text (True, Paris) where it is not mathematics."""
-        return [float(self._same(answer, str(s))) for answer, s in zip(answers, columns["answer"], strict=True)]
+        return [
+            float(self._same(completion, str(s))) for completion, s in zip(completions, columns["answer"], strict=True)
+        ]
 
-    def _same(self, answer: str, solution: str) -> bool:
+    def _same(self, completion: str, solution: str) -> bool:
         from math_verify import parse, verify
 
         solution = solution.rsplit("####", 1)[-1].strip()
         wanted = parse(solution if "$" in solution or "\\boxed" in solution else f"${solution}$")
-        found = parse(answer.rsplit("####", 1)[-1])
+        found = parse(completion.rsplit("####", 1)[-1])
         if re.fullmatch(r"[A-Za-z ]+", solution):  # words: the answer has to end in them
-            return re.search(rf"\b{re.escape(solution)}[\s.!*$)}}]*$", answer, re.IGNORECASE) is not None
+            return re.search(rf"\b{re.escape(solution)}[\s.!*$)}}]*$", completion, re.IGNORECASE) is not None
         return bool(found) and bool(verify(wanted, found))
 
 
 class Format(Reward):
-    """1 where the whole answer matches a regular expression (DeepSeek-R1's format reward by default)."""
+    """1 where the whole completion matches a regular expression (DeepSeek-R1's format reward by default)."""
 
     name = "format"
 
@@ -44,9 +46,9 @@ class Format(Reward):
         except re.error as error:
             raise UserError(f"reward.format.pattern={pattern!r} is not a regular expression: {error}.") from None
 
-    def __call__(self, prompts: list[str], answers: list[str], **columns: list[Any]) -> list[float]:
-        """Search the stripped answer."""
-        return [float(bool(self.pattern.search(answer.strip()))) for answer in answers]
+    def __call__(self, prompts: list[str], completions: list[str], **columns: list[Any]) -> list[float]:
+        """Search the stripped completion."""
+        return [float(bool(self.pattern.search(completion.strip()))) for completion in completions]
 
 
 class Length(Reward):
@@ -59,26 +61,26 @@ class Length(Reward):
             raise UserError(f"reward.length.slack={slack} must be at least 1 word.")
         self.words, self.slack = words, slack
 
-    def __call__(self, prompts: list[str], answers: list[str], **columns: list[Any]) -> list[float]:
+    def __call__(self, prompts: list[str], completions: list[str], **columns: list[Any]) -> list[float]:
         """Count words between blanks."""
-        return [max(0.0, 1 - abs(len(answer.split()) - self.words) / self.slack) for answer in answers]
+        return [max(0.0, 1 - abs(len(completion.split()) - self.words) / self.slack) for completion in completions]
 
 
 class Conciseness(Reward):
-    """1 for a complete answer in few words, falling to 0 at four times as many; 0 for an incomplete one."""
+    """1 for a whole completion in few words, falling to 0 at four times as many; 0 for an unfinished one."""
 
     name = "conciseness"
 
     def __init__(self, words: int, least: int) -> None:
         self.words, self.least = words, least
 
-    def __call__(self, prompts: list[str], answers: list[str], **columns: list[Any]) -> list[float]:
-        """An answer is complete if it ended by itself, in a sentence's punctuation, with enough words."""
-        return [self._score(a, e) for a, e in zip(answers, columns["ended"], strict=True)]
+    def __call__(self, prompts: list[str], completions: list[str], **columns: list[Any]) -> list[float]:
+        """A completion is whole if it ended by itself, in a sentence's punctuation, with enough words."""
+        return [self._score(a, e) for a, e in zip(completions, columns["ended"], strict=True)]
 
-    def _score(self, answer: str, ended: bool) -> float:
-        words = len(answer.split())
-        if not ended or words < self.least or not answer.rstrip().endswith((".", "!", "?", ".)", '."')):
+    def _score(self, completion: str, ended: bool) -> float:
+        words = len(completion.split())
+        if not ended or words < self.least or not completion.rstrip().endswith((".", "!", "?", ".)", '."')):
             return 0.0
         return min(1.0, max(0.0, (4 * self.words - words) / (3 * self.words)))
 
@@ -95,24 +97,24 @@ class RewardModel(Reward):
         self.scorer, self.tokenizer = load_classifier(path, revision)
         self.stops: tuple[str, ...] = tuple(getattr(self.scorer.config, EOS_KEY, ()))
 
-    def __call__(self, prompts: list[str], answers: list[str], **columns: list[Any]) -> list[float]:
-        """Score prompt and answer as one conversation, or as plain text where the model has no chat template.
+    def __call__(self, prompts: list[str], completions: list[str], **columns: list[Any]) -> list[float]:
+        """Score prompt and completion as one conversation, or as plain text where the model has no chat template.
 
         A model that alignzoo trained reads what it was trained on: a plain prompt stays one, and the text ends in EOS.
         """
         chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
-        rows = zip(columns.get("whole_prompts", chats), prompts, answers, strict=True)
+        rows = zip(columns.get("whole_prompts", chats), prompts, completions, strict=True)
         texts = [self._text(*row) for row in rows]
         batches = (texts[i : i + self.batch_size] for i in range(0, len(texts), self.batch_size))
         return [score for batch in batches for score in self._scores(batch)]
 
-    def _text(self, whole: Any, prompt: str, answer: str) -> tuple[str, bool]:
+    def _text(self, whole: Any, prompt: str, completion: str) -> tuple[str, bool]:
         """Return what is read, and whether the tokenizer adds its special tokens: a template writes its own."""
         plain = isinstance(whole, str)
         if not self.tokenizer.chat_template or (plain and self.stops):
-            return (self._ended(prompt + answer) if self.stops else f"{prompt}\n\n{answer}"), True
+            return (self._ended(prompt + completion) if self.stops else f"{prompt}\n\n{completion}"), True
         turns = [{"role": "user", "content": prompt}] if plain else list(whole)
-        messages = [*turns, {"role": "assistant", "content": answer}]
+        messages = [*turns, {"role": "assistant", "content": completion}]
         return self._ended(str(self.tokenizer.apply_chat_template(messages, tokenize=False))), False
 
     def _ended(self, text: str) -> str:

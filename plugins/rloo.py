@@ -54,14 +54,14 @@ class RLOO(Method):
         """
         import torch
 
-        answers, clip = batch["completion"], cfg.method.get("epsilon", 0.2)
+        completions, clip = batch["completion"], cfg.method.get("epsilon", 0.2)
         if cfg.method.get("normalize_advantages"):
             return None
-        returns = batch.rewards - cfg.method.beta * (answers.old - answers.reference).sum(-1)
+        returns = batch.rewards - cfg.method.beta * (completions.old - completions.reference).sum(-1)
         groups = batch.groups[:, None] == batch.groups[None, :]
         others = groups.float() - torch.eye(len(returns))
         advantages = returns - others @ returns / others.sum(-1)
-        ratio = (answers.policy - answers.old).sum(-1).exp()
+        ratio = (completions.policy - completions.old).sum(-1).exp()
         gains: Tensor = torch.min(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
         return -gains.mean()
 

@@ -22,9 +22,9 @@ class Counting(Reward):
     def __init__(self):
         self.seen = 0
 
-    def __call__(self, prompts, answers, **columns):
-        self.seen += len(answers)
-        return [(self.seen + number) * 0.37 % 1 for number in range(len(answers))]
+    def __call__(self, prompts, completions, **columns):
+        self.seen += len(completions)
+        return [(self.seen + number) * 0.37 % 1 for number in range(len(completions))]
 
     def state_dict(self):
         return {"seen": self.seen}

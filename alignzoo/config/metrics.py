@@ -31,7 +31,7 @@ NUMBERS = {
         "preference accuracy",
         "accuracy",
         "{:.0%}",
-        "share of held-out pairs whose chosen answer gained more log-probability over the start model than the "
+        "share of held-out pairs whose chosen completion gained more log-probability over the start model than the "
         "rejected one; ties count half, so the start model itself has 50 % (DPO's implicit reward, Rafailov et al., "
         "2023, without its beta)",
         "high",
@@ -41,8 +41,8 @@ NUMBERS = {
         "chosen more likely",
         "more likely",
         "{:.0%}",
-        "share of held-out pairs whose chosen answer is more likely than the rejected one under the model itself, "
-        "log-probabilities summed; favours short answers",
+        "share of held-out pairs whose chosen completion is more likely than the rejected one under the model itself, "
+        "log-probabilities summed; favours short completions",
         "high",
         "share",
     ),
@@ -50,7 +50,7 @@ NUMBERS = {
         "chosen more likely (per token)",
         "more likely/token",
         "{:.0%}",
-        "the same with each log-probability divided by its answer's tokens (as SimPO ranks, Meng et al., 2024)",
+        "the same with each log-probability divided by its completion's tokens (as SimPO ranks, Meng et al., 2024)",
         "high",
         "share",
     ),
@@ -58,20 +58,20 @@ NUMBERS = {
         "margin (nats)",
         "margin",
         "{:+.2f}",
-        "mean over pairs of the gain in log-probability of the chosen answer less that of the rejected one, since the "
-        "start model, summed over tokens; never scaled by a beta",
+        "mean over pairs of the gain in log-probability of the chosen completion less that of the rejected one, since "
+        "the start model, summed over tokens; never scaled by a beta",
     ),
     "margin_token": Number(
         "margin (nats/token)",
         "margin/token",
         "{:+.3f}",
-        "the same with each gain divided by its answer's tokens",
+        "the same with each gain divided by its completion's tokens",
     ),
     "chosen_change": Number(
         "chosen log-probability (nats/token)",
         "chosen",
         "{:+.3f}",
-        "change of the chosen answers' log-probability since the start model, over all their tokens; below zero is "
+        "change of the chosen completions' log-probability since the start model, over all their tokens; below zero is "
         "likelihood displacement (Razin et al., 2024)",
     ),
     "kl": Number(
@@ -145,8 +145,8 @@ NUMBERS = {
         "chosen scored higher",
         "RM accuracy",
         "{:.0%}",
-        "of a reward model: share of held-out pairs whose chosen answer it scores higher than the rejected one; ties "
-        "count half",
+        "of a reward model: share of held-out pairs whose chosen completion it scores higher than the rejected one; "
+        "ties count half",
         "high",
         "share",
     ),
@@ -154,7 +154,7 @@ NUMBERS = {
         "score margin",
         "score margin",
         "{:+.2f}",
-        "of a reward model: mean over pairs of the chosen answer's score less the rejected one's; a margin of m means "
-        "that the model gives the chosen answer a chance of 1 / (1 + exp(-m)) (Bradley and Terry, 1952)",
+        "of a reward model: mean over pairs of the chosen completion's score less the rejected one's; a margin of m "
+        "means that the model gives the chosen completion a chance of 1 / (1 + exp(-m)) (Bradley and Terry, 1952)",
     ),
 }

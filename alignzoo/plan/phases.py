@@ -36,7 +36,7 @@ class Workload:
     score: Size | None
     """Held-out sequences scored at once; None: nothing is measured."""
 
-    answer: Size | None
+    generate: Size | None
     """Held-out prompts completed at once; ``tokens`` includes the completion."""
 
     prompt: int
@@ -99,15 +99,15 @@ class Passes:
         return run_scoring_pass(self.skeleton, size, self.settings, chunked=False) if size else None
 
     @cached_property
-    def answering(self) -> LiveBytes | None:
+    def generating(self) -> LiveBytes | None:
         """Held-out prompts completed."""
         work = self.work
-        return run_sampling_pass(self.skeleton, work.answer, work.prompt) if work.answer else None
+        return run_sampling_pass(self.skeleton, work.generate, work.prompt) if work.generate else None
 
     @cached_property
     def comparing(self) -> LiveBytes | None:
         """Sampled completions scored, for the KL."""
-        size = self.work.answer
+        size = self.work.generate
         return run_scoring_pass(self.skeleton, size, self.settings, chunked=False) if size else None
 
 
@@ -148,7 +148,7 @@ def _count_gathered(passes: Passes) -> int:
 def _list_before(passes: Passes, sharding: Sharding, devices: int) -> Iterator[Phase]:
     """Yield the measuring of the start model, and the reference's pass."""
     held = _count_base(passes, sharding, devices, training=False)
-    for live, name in ((passes.scoring, "logits"), (passes.answering, "sampling")):
+    for live, name in ((passes.scoring, "logits"), (passes.generating, "sampling")):
         if live:
             yield Phase("measuring the start model", {**held, name: live.find_peak()[0]})
     if passes.holding.precomputes:
@@ -201,10 +201,12 @@ def _list_after(passes: Passes, sharding: Sharding, devices: int) -> Iterator[Ph
     held = _count_base(passes, sharding, devices) | _count_freed(passes, 0)
     if passes.scoring:
         yield Phase("measuring", {**held, "logits": passes.scoring.find_peak()[0]})
-    if passes.comparing and passes.work.answer:
+    if passes.comparing and passes.work.generate:
         start = 0 if passes.skeleton.is_adapted else held["weights"]
-        one = passes.work.answer.positions * passes.skeleton.head.shape[0] * passes.skeleton.head.element_size()
+        one = passes.work.generate.positions * passes.skeleton.head.shape[0] * passes.skeleton.head.element_size()
         logits = one + passes.comparing.find_peak()[0]  # of the trained model, while the start model computes its own
         yield Phase("measuring the KL", {**held, "start model": start, "logits": logits})
-        if passes.answering:  # the start model stays while the next completions are sampled
-            yield Phase("measuring the KL", {**held, "start model": start, "sampling": passes.answering.find_peak()[0]})
+        if passes.generating:  # the start model stays while the next completions are sampled
+            yield Phase(
+                "measuring the KL", {**held, "start model": start, "sampling": passes.generating.find_peak()[0]}
+            )

@@ -119,7 +119,7 @@ def make_workload(cfg: DictConfig, method: type[Method], lengths: Lengths, devic
         sample=sample,
         sample_prompt=tokens - int(cfg.method.get("max_completion_length", 0)) if sampled else 0,
         score=Size(measured, lengths.scored) if measures and lengths.scored else None,
-        answer=Size(measured, lengths.prompt + cfg.evaluate.max_new_tokens) if answers else None,
+        generate=Size(measured, lengths.prompt + cfg.evaluate.max_new_tokens) if answers else None,
         prompt=lengths.prompt,
         batches=batches,
     )

@@ -20,12 +20,12 @@ class Reward(ABC):
     """Dataset columns that it reads, such as ``answer``; a dataset without them is refused."""
 
     @abstractmethod
-    def __call__(self, prompts: list[str], answers: list[str], **columns: list[Any]) -> list[float]:
+    def __call__(self, prompts: list[str], completions: list[str], **columns: list[Any]) -> list[float]:
         """Return one finite score per completion.
 
         Args:
             prompts: the last user turn of each prompt, or the text of a plain prompt.
-            answers: the sampled completions, as text, without special tokens.
+            completions: the sampled completions, as text, without special tokens.
             columns: the dataset's further columns, one value per completion; ``ended``: whether it ended with EOS; and
                 ``whole_prompts``: each prompt with all its turns, as messages, or the text of a plain prompt.
         """

@@ -30,7 +30,7 @@ def alignzoo_method(request: pytest.FixtureRequest) -> type[Method]:
 
 
 @pytest.fixture(scope="class")
-def alignzoo_learned(
+def alignzoo_training_run(
     request: pytest.FixtureRequest, alignzoo_method: type[Method], tmp_path_factory: pytest.TempPathFactory
 ) -> Run:
     """One training of the method on a separable set, which several checks share."""

@@ -60,21 +60,21 @@ class Conformance:
         """It trains on datasets of each layout that its data format can be made from."""
         training.check_training(alignzoo_method, layout, tmp_path, self.words)
 
-    def test_every_weight_has_a_gradient(self, alignzoo_method: type[Method], alignzoo_learned: Run) -> None:
+    def test_every_weight_has_a_gradient(self, alignzoo_method: type[Method], alignzoo_training_run: Run) -> None:
         """The loss moves each weight of the model."""
-        learning.check_gradient(alignzoo_method, alignzoo_learned)
+        learning.check_gradient(alignzoo_method, alignzoo_training_run)
 
-    def test_learns_a_separable_set(self, alignzoo_method: type[Method], alignzoo_learned: Run) -> None:
+    def test_learns_a_separable_set(self, alignzoo_method: type[Method], alignzoo_training_run: Run) -> None:
         """The loss falls and the chosen completions come ahead; or the rewards rise."""
-        learning.check_learning(alignzoo_method, alignzoo_learned)
+        learning.check_learning(alignzoo_method, alignzoo_training_run)
 
-    def test_declares_its_reference(self, alignzoo_method: type[Method], alignzoo_learned: Run) -> None:
+    def test_declares_its_reference(self, alignzoo_method: type[Method], alignzoo_training_run: Run) -> None:
         """``needs_reference`` is what the first rewards show."""
-        learning.check_reference(alignzoo_method, alignzoo_learned)
+        learning.check_reference(alignzoo_method, alignzoo_training_run)
 
-    def test_starts_at_its_first_loss(self, alignzoo_method: type[Method], alignzoo_learned: Run) -> None:
+    def test_starts_at_its_first_loss(self, alignzoo_method: type[Method], alignzoo_training_run: Run) -> None:
         """``first_loss``, where given, is the loss of the first step."""
-        learning.check_first_loss(alignzoo_method, alignzoo_learned)
+        learning.check_first_loss(alignzoo_method, alignzoo_training_run)
 
     def test_trains_an_adapter(self, alignzoo_method: type[Method], tmp_path: Path) -> None:
         """``peft=lora`` trains an adapter and leaves the model below it alone."""

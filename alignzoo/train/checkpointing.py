@@ -23,7 +23,7 @@ WRITE_SPEED = 100e6  #: bytes a second: a slow disk's, to estimate the seconds o
 MARGIN = 1.1  #: free disk needed, as a multiple of a checkpoint's bytes
 
 
-class Saving(TrainerCallback):
+class CheckpointSaver(TrainerCallback):
     """Takes over a trainer's saving: writes aside, seals, renames, prunes; restores the rest on resume.
 
     Every rank of a distributed run has one, and saves at the same steps.

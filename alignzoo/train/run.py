@@ -24,7 +24,7 @@ from alignzoo.system.signals import catch_signals
 from alignzoo.train import guards
 from alignzoo.train.batches import bound_batches
 from alignzoo.train.callbacks import make_callbacks
-from alignzoo.train.checkpointing import Saving
+from alignzoo.train.checkpointing import CheckpointSaver
 from alignzoo.train.cost import Stopwatch, estimate_flops, read_peak_memory
 from alignzoo.train.inputs import RunInputs, prepare_run
 from alignzoo.train.processes import check_strategy_in_effect
@@ -95,7 +95,7 @@ def _train_model(
     started: float,
     facts: dict[str, Any],
     resume_from: Checkpoint | None,
-) -> tuple[Any, Saving]:
+) -> tuple[Any, CheckpointSaver]:
     """Train ``model``, with the reference's pass before it; return the trainer, and what saves its checkpoints.
 
     Raises:
@@ -108,7 +108,7 @@ def _train_model(
         trainer = inputs.build_trainer(args, model, make_callbacks(inputs.checked, record))
         share_prefixes(cfg, _find_reference(trainer))
         bound_batches(cfg, trainer)
-        saving = Saving(trainer, record.folder / "checkpoints", facts, resume_from)
+        saving = CheckpointSaver(trainer, record.folder / "checkpoints", facts, resume_from)
         check_strategy_in_effect(cfg, trainer)
         unmoved = guards.sum_weights(trainer.model)
         train_until_stopped(trainer, saving, received, time_limit and started + time_limit)
@@ -123,7 +123,7 @@ def _find_reference(trainer: Any) -> Any:
 
 
 def _summarise_cost(
-    inputs: RunInputs, trainer: Any, saving: Saving, training: Stopwatch, measuring: Stopwatch, started: float
+    inputs: RunInputs, trainer: Any, saving: CheckpointSaver, training: Stopwatch, measuring: Stopwatch, started: float
 ) -> dict[str, Any]:
     """Return the run's steps, seconds, operations and memory."""
     before = saving.before_resume.train_seconds

@@ -12,7 +12,7 @@ from alignzoo.system.signals import Preempted
 
 if TYPE_CHECKING:
     from alignzoo.system.signals import ReceivedSignal
-    from alignzoo.train.checkpointing import Saving
+    from alignzoo.train.checkpointing import CheckpointSaver
 
 OUT_OF_TIME = 1_000  #: the number for the end of `train.stop_before`, above every signal's
 SAFETY = 1.5  #: factor on the longest step and save so far, to leave time for the next
@@ -21,7 +21,7 @@ SAFETY = 1.5  #: factor on the longest step and save so far, to leave time for t
 class StopAtStepEnd(TrainerCallback):
     """After a signal on any rank, or shortly before the deadline, all ranks save the same step and stop."""
 
-    def __init__(self, received: ReceivedSignal, saving: Saving, deadline: float | None) -> None:
+    def __init__(self, received: ReceivedSignal, saving: CheckpointSaver, deadline: float | None) -> None:
         """``deadline``: when everything must be saved, as ``time.time()`` gives it, or None."""
         self.received, self.saving, self.deadline = received, saving, deadline
         self.reason: str | None = None
@@ -61,7 +61,9 @@ def reduce_signal(asked: int, device: Any) -> int:
     return int(largest.item())
 
 
-def train_until_stopped(trainer: Any, saving: Saving, received: ReceivedSignal, deadline: float | None) -> None:
+def train_until_stopped(
+    trainer: Any, saving: CheckpointSaver, received: ReceivedSignal, deadline: float | None
+) -> None:
     """Run ``trainer.train``, from the checkpoint from which ``saving`` resumes.
 
     Raises:

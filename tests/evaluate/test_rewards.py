@@ -35,9 +35,9 @@ class Seeing(Reward):
     def __init__(self, scale, shift=0.0):
         self.scale, self.shift = scale, shift
 
-    def __call__(self, prompts, answers, **columns):
-        SEEN.append((prompts, answers, columns))
-        return [self.scale * len(a) / w + self.shift for a, w in zip(answers, columns["wanted"])]
+    def __call__(self, prompts, completions, **columns):
+        SEEN.append((prompts, completions, columns))
+        return [self.scale * len(a) / w + self.shift for a, w in zip(completions, columns["wanted"])]
 
 
 @hookimpl

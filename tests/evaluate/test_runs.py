@@ -12,6 +12,7 @@ import pytest
 from inprocess import run
 
 from alignzoo.config.metrics import NUMBERS
+from alignzoo.evaluate.intervals import Estimate
 from alignzoo.evaluate.metrics import estimate_difference
 
 WORDS = (
@@ -39,18 +40,28 @@ def test_two_identical_runs_are_equal(good: list[dict[str, Any]], tmp_path: Path
             assert (found.value, found.low, found.high) == (0, 0, 0), key
 
 
-def test_a_run_with_shuffled_labels_is_worse_beyond_noise(good: list[dict[str, Any]], tmp_path: Path) -> None:
+def shuffle_labels(file: Path, share: float = 0.5) -> None:
+    """Write the pairs of `concise`, of which this share has the rejected completion as the chosen one."""
     concise = importlib.resources.files("alignzoo.data").joinpath("concise")
     draw, rows = random.Random(0), []
     for line in concise.joinpath("train.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        if draw.random() < 0.5:
+        if draw.random() < share:
             row["chosen"], row["rejected"] = row["rejected"], row["chosen"]
         rows.append(row)
-    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    shuffled = lines(tmp_path / "run", f"dataset.path={tmp_path / 'train.jsonl'}")
-    margin, accuracy = (estimate_difference(key, good, shuffled) for key in ("margin", "preference_accuracy"))
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def compare(good: list[dict[str, Any]], other: list[dict[str, Any]]) -> tuple[Estimate, Estimate]:
+    """Return by how much the good run is ahead, in margin and in preference accuracy."""
+    margin, accuracy = (estimate_difference(key, good, other) for key in ("margin", "preference_accuracy"))
     assert margin is not None
-    assert margin.low > 0, margin
     assert accuracy is not None
+    return margin, accuracy
+
+
+def test_a_run_with_shuffled_labels_is_worse_beyond_noise(good: list[dict[str, Any]], tmp_path: Path) -> None:
+    shuffle_labels(tmp_path / "train.jsonl")
+    margin, accuracy = compare(good, lines(tmp_path / "run", f"dataset.path={tmp_path / 'train.jsonl'}"))
+    assert margin.low > 0, margin
     assert accuracy.value > 0, accuracy

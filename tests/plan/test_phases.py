@@ -140,7 +140,7 @@ def paper(devices: int, strategy: str) -> float:
         ),
         settings=SimpleNamespace(precision="bf16", device="cpu", accumulates=False),
         holding=SimpleNamespace(reference=False, precomputes=False),
-        **dict.fromkeys(("sampling", "scoring", "answering", "comparing")),
+        **dict.fromkeys(("sampling", "scoring", "generating", "comparing")),
         training=live,
     )
     weight = SimpleNamespace(numel=lambda: 0, element_size=lambda: 4)

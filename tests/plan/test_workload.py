@@ -28,7 +28,7 @@ def test_a_batch_of_four_rows(method: str, train: Size, compose_config: Compose)
     cfg = compose_config(f"method={method}", "train.global_batch_size=8")
     found = make_workload(cfg, registry.registry().method(method), READ, devices=1)
     assert (found.train, found.batches) == (train, 2)
-    assert (found.score, found.answer) == (Size(9, 60), Size(9, 20 + 96))
+    assert (found.score, found.generate) == (Size(9, 60), Size(9, 20 + 96))
     assert found.sample == (Size(8, 146) if method == "grpo" else None), "both batches' answers are sampled at once"
     assert make_workload(cfg, registry.registry().method(method), READ, devices=2).batches == 1
 
@@ -42,22 +42,22 @@ def test_answers_of_several_updates_are_sampled_at_once(compose_config: Compose)
 
 def test_a_reward_model_answers_nothing(compose_config: Compose) -> None:
     found = make_workload(compose_config("method=reward"), registry.registry().method("reward"), READ, devices=1)
-    assert (found.score, found.answer, found.sample) == (Size(9, 60), None, None)
+    assert (found.score, found.generate, found.sample) == (Size(9, 60), None, None)
 
 
 def test_few_rows_and_nothing_held_out(compose_config: Compose) -> None:
     few = Lengths(trained=50, scored=0, prompt=0, rows=3, heldout=0)
     found = make_workload(compose_config(), registry.registry().method("dpo"), few, devices=1)
     assert found.train == Size(6, 50)
-    assert found.score is found.answer is None
+    assert found.score is found.generate is None
 
 
 def test_without_data_rows_are_as_long_as_they_may_be(compose_config: Compose) -> None:
     cfg = compose_config("train.max_length=200", "evaluate.rows=5", "evaluate.max_new_tokens=30")
     found = make_workload(cfg, registry.registry().method("dpo"), assume_lengths(cfg), devices=1)
-    assert (found.train, found.score, found.answer) == (Size(8, 200), Size(5, 200), Size(5, 130))
+    assert (found.train, found.score, found.generate) == (Size(8, 200), Size(5, 200), Size(5, 130))
     off = compose_config("evaluate.enabled=false")
-    assert make_workload(off, registry.registry().method("dpo"), assume_lengths(off), devices=1).answer is None
+    assert make_workload(off, registry.registry().method("dpo"), assume_lengths(off), devices=1).generate is None
 
 
 def test_the_longest_row_is_a_prompt_with_its_longest_answer() -> None:

@@ -206,8 +206,8 @@ from alignzoo import Reward, hookimpl
 
 class Length(Reward):
     name = "length"
-    def __call__(self, prompts, answers, **columns):
-        return [0.0] * len(answers)
+    def __call__(self, prompts, completions, **columns):
+        return [0.0] * len(completions)
 
 @hookimpl
 def alignzoo_rewards():

@@ -314,7 +314,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(
     looked: bool, small_disk: Path, saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not looked:
-        monkeypatch.setattr("alignzoo.train.checkpointing.Saving.estimate_bytes", lambda saving: 0)
+        monkeypatch.setattr("alignzoo.train.checkpointing.CheckpointSaver.estimate_bytes", lambda saving: 0)
     filler = small_disk / "filler"
     filler.write_bytes(b"x" * 13_300_000)
     full = run(small_disk / "run", *WORDS, *BASE, "resume=auto")

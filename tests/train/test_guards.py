@@ -45,15 +45,15 @@ class Broken(Reward):
     def __init__(self, how):
         self.how, self.calls = how, 0
 
-    def __call__(self, prompts, answers, **columns):
+    def __call__(self, prompts, completions, **columns):
         self.calls += 1
         if self.how == "solved":
-            return [float(self.calls > 2 or number % 2) for number in range(len(answers))]
+            return [float(self.calls > 2 or number % 2) for number in range(len(completions))]
         if self.how == "count":
-            return [0.5] * (len(answers) - 1)
+            return [0.5] * (len(completions) - 1)
         if self.how == "constant":
-            return [0.25] * len(answers)
-        return [float(self.how)] + [0.5] * (len(answers) - 1)
+            return [0.25] * len(completions)
+        return [float(self.how)] + [0.5] * (len(completions) - 1)
 
 
 @hookimpl
