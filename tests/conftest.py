@@ -25,7 +25,7 @@ QUICK = ("model=tiny", "dataset.rows=16", "evaluate.rows=4", "evaluate.max_new_t
 
 
 #: Of the files that are not slow as a whole, those that take longest.
-LONG = ("test_run", "test_peak", "test_updates", "test_precompute", "test_training", "test_own_methods", "test_losses")
+LONG = ("test_run", "test_peak", "test_budget", "test_precompute", "test_training", "test_own_methods", "test_losses")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from alignzoo.plan.budget import SEQUENCES
 from alignzoo.plan.packed import Spread, measure_spreads
 from alignzoo.plan.passes import Size
 from alignzoo.plan.phases import Workload
-from alignzoo.plan.updates import SEQUENCES
 from alignzoo.plugin.method import DataFormat, ModelKind
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from alignzoo.system.tables import plain_table
 if TYPE_CHECKING:
     from alignzoo.data.findings import Finding
     from alignzoo.data.prepare import Prepared
-    from alignzoo.plan.updates import Plan
+    from alignzoo.plan.budget import Plan
     from alignzoo.plugin.method import DataFormat
 
 

@@ -17,7 +17,7 @@ from alignzoo.evaluate.reward_yardstick import RewardYardstick
 from alignzoo.evaluate.rewards import Rewards, build_configured_rewards
 from alignzoo.evaluate.yardstick import Yardstick
 from alignzoo.models import load, reward_model, start_model
-from alignzoo.plan.updates import Plan, make_plan, measure_mean_length
+from alignzoo.plan.budget import Plan, make_plan, measure_mean_length
 from alignzoo.plugin.method import ModelKind
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from alignzoo.config.checked import Checked
-    from alignzoo.plan.updates import Plan
+    from alignzoo.plan.budget import Plan
 
 
 def make_trl_config(checked: Checked, folder: Path, plan: Plan | None = None, **more: Any) -> Any:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from alignzoo import DataFormat, UserError
 from alignzoo.config.checked import Checked
-from alignzoo.plan.updates import Plan, make_plan, measure_mean_length
+from alignzoo.plan.budget import Plan, make_plan, measure_mean_length
 from alignzoo.plugin.method import Method
 
 P, U, S, Q = DataFormat.PREFERENCE, DataFormat.UNPAIRED, DataFormat.SUPERVISED, DataFormat.PROMPTS
