@@ -203,7 +203,7 @@ def test_defaults_that_the_method_refuses_itself_are_refused(fake: Callable[...,
 
 
 def test_the_formats_are_those_that_a_plan_can_be_made_for() -> None:
-    from alignzoo.plan.updates import SEQUENCES
+    from alignzoo.plan.budget import SEQUENCES
 
     assert set(contract.TRAINED) == set(SEQUENCES) == set(DataFormat) - {DataFormat.SCORED}
 
