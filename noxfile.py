@@ -17,7 +17,8 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 TESTED = ("-c", str(ROOT / "constraints.txt"))
 EXAMPLES = sorted(file.parent for file in (ROOT / "docs" / "examples").glob("*/pyproject.toml"))
 QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "WANDB_MODE": "offline"}
-TESTING = {**QUIET, "OMP_NUM_THREADS": "1"}
+#: Many tests start programs: each would compile alignzoo anew if it may not keep what it compiled.
+TESTING = {**QUIET, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
 COVERED = 93  #: lines of a hundred
 #: What `nox -s mutation` breaks: folders of alignzoo/, with tests in folders of the same names.
 MUTATED = {"evaluate": "evaluate", "leaderboard": "report/leaderboard", "data": "data", "runs": "runs"}
