@@ -54,7 +54,7 @@ def python(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[...
 
 
 def test_the_package_passes_its_own_tests(python: Run) -> None:
-    done = python("-m", "pytest", "-q", "-p", "no:cacheprovider")
+    done = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:slipcover")
     assert done.returncode == 0, done.stdout
     assert "test_follows_its_equation" not in done.stdout
     assert " passed, 2 skipped" in done.stdout.splitlines()[-1]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,11 @@ from alignzoo.system.errors import UserError
 TINY = ["model=tiny", "train.max_length=64", "evaluate.rows=2", "evaluate.max_new_tokens=8"]
 
 
-def planned(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any]]:
-    code = run_command(["plan", *TINY, *words, "--json"])
-    return code, json.loads(capsys.readouterr().out)
+@cache
+def planned(*words: str) -> tuple[int, dict[str, Any]]:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        code = run_command(["plan", *TINY, *words, "--json"])
+    return code, json.loads(out.getvalue())
 
 
 def test_a_table_of_strategies_and_adapters(capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,8 +39,8 @@ def test_a_table_of_strategies_and_adapters(capsys: pytest.CaptureFixture[str]) 
     assert "s per step, at half of 400.00 TFLOP/s, as given" in out
 
 
-def test_the_chosen_strategy_is_taken_apart(capsys: pytest.CaptureFixture[str]) -> None:
-    code, found = planned(capsys, "--devices", "2", "--memory", "80")
+def test_the_chosen_strategy_is_taken_apart() -> None:
+    code, found = planned("--devices", "2", "--memory", "80")
     entry = found["table"]["ddp"]["none"]
     assert code == 0
     assert entry["fits"]
@@ -45,8 +50,8 @@ def test_the_chosen_strategy_is_taken_apart(capsys: pytest.CaptureFixture[str]) 
     assert found["update_seconds"] is None, "no GPU here to measure, and no --tflops"
 
 
-def test_more_devices_take_less_where_state_is_divided(capsys: pytest.CaptureFixture[str]) -> None:
-    tables = [planned(capsys, "--devices", n, "--memory", "80")[1]["table"] for n in ("2", "8")]
+def test_more_devices_take_less_where_state_is_divided() -> None:
+    tables = [planned("--devices", n, "--memory", "80")[1]["table"] for n in ("2", "8")]
     held = [{name: table[name]["none"]["held"].get("optimizer") for name in table} for table in tables]
     assert held[0]["zero2"] == pytest.approx(4 * held[1]["zero2"], rel=0.01)
     assert held[0]["ddp"] == held[1]["ddp"]
@@ -62,16 +67,14 @@ def test_what_to_change_where_nothing_fits(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_what_fits_is_named_where_the_chosen_does_not(capsys: pytest.CaptureFixture[str]) -> None:
-    sizes = planned(capsys, "--devices", "4", "--memory", "80")[1]["table"]
+    sizes = planned("--devices", "2", "--memory", "80")[1]["table"]
     between = (sizes["ddp"]["lora"]["bytes"] + sizes["ddp"]["none"]["bytes"]) / 2 / 2**30
-    assert run_command(["plan", *TINY, "--devices", "4", "--memory", f"{between:.6f}"]) == 1
+    assert run_command(["plan", *TINY, "--devices", "2", "--memory", f"{between:.6f}"]) == 1
     assert "ddp with peft=none does not fit; strategy=" in capsys.readouterr().out
 
 
-def test_this_machine_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    code, found = planned(
-        capsys, "strategy.device=cpu", "method=grpo", "reward=length", "method.max_completion_length=8"
-    )
+def test_this_machine_is_measured() -> None:
+    code, found = planned("strategy.device=cpu", "method=grpo", "reward=length", "method.max_completion_length=8")
     assert code == 0
     assert found["rate"]["measured"]
     assert found["update_seconds"]["training"] > 0

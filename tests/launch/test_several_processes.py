@@ -15,6 +15,8 @@ from typing import Any
 import psutil
 import pytest
 from conftest import QUICK
+from inprocess import call
+from inprocess import run as run_here
 from repository import ROOT
 from stopping_plugin import STOPPING, difference, losses
 
@@ -50,7 +52,8 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def folder(method: str) -> Path:
         if not (base / method).exists():
             words = [f"method={method}", *SETTING, *MORE.get(method, ()), f"hydra.run.dir={base / method}"]
-            subprocess.run([sys.executable, "-m", "alignzoo", *words], check=True, capture_output=True, cwd=base)
+            done = call(*words)
+            assert done.code == 0, done.err
         return base / method
 
     return folder
@@ -96,6 +99,9 @@ def test_two_processes_train_what_one_does(
     results = [json.loads((folder / "result.json").read_text()) for folder in (run, other)]
     assert results[0]["after"] == pytest.approx(results[1]["after"], abs=1e-4)
     assert results[0]["plan"] == results[1]["plan"]
+    assert done.stdout.count("plan: ") == done.stdout.count("run folder: ") == 1, "the main process alone prints"
+    assert done.stdout.count(f"{method} 4/4") == 1
+    assert {file.name for file in (run / "logs").iterdir()} == {"rank0.log", "rank1.log"}
 
 
 @pytest.mark.strategies
@@ -135,14 +141,7 @@ def test_divided_weights_go_on_where_they_stopped(
     assert difference(run, other) < 1e-6
 
 
-def test_the_terminal_is_the_main_process_alone(alignzoo: Any, tmp_path: Path) -> None:
-    done = alignzoo(*SETTING, *TWO, "hydra.run.dir=run")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("plan: ") == done.stdout.count("run folder: ") == 1
-    assert done.stdout.count("dpo 4/4") == 1
-    assert {file.name for file in (tmp_path / "run" / "logs").iterdir()} == {"rank0.log", "rank1.log"}
-
-
+@pytest.mark.strategies
 def test_fsdp_without_gpus_is_refused(alignzoo: Any, tmp_path: Path) -> None:
     """Accelerate would run plain DDP in its stead, and say nothing."""
     done = alignzoo(*SETTING, "strategy=fsdp", "strategy.processes=2", "hydra.run.dir=run")
@@ -150,30 +149,35 @@ def test_fsdp_without_gpus_is_refused(alignzoo: Any, tmp_path: Path) -> None:
     assert done.stderr.strip().splitlines()[-1] == "alignzoo: strategy=fsdp needs GPUs: on the cpu take strategy=ddp."
 
 
-def test_a_mistake_in_the_data_reads_as_from_one_process(alignzoo: Any, tmp_path: Path) -> None:
+def test_a_mistake_in_the_data_reads_as_from_one_process(
+    alignzoo: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": null}\n' * 8)
     words = ("model=tiny", "dataset=local", "dataset.path=rows.jsonl", "train.global_batch_size=2")
-    plain = alignzoo(*words, "hydra.run.dir=one")
+    monkeypatch.chdir(tmp_path)
+    plain = run_here(Path("one"), *words)
     done = alignzoo(*words, *TWO, "hydra.run.dir=two")
-    assert (done.returncode, plain.returncode) == (1, 1)
-    assert done.stderr == plain.stderr
+    assert (done.returncode, plain.code) == (1, 1)
+    assert done.stderr == plain.err
     assert not (tmp_path / "two").exists()
 
 
-@pytest.mark.parametrize(("way", "told"), [("raise", "RuntimeError: the moon is full"), ("kill", "SIGKILL")])
-def test_a_failing_rank_ends_all(alignzoo: Any, tmp_path: Path, stopping: dict[str, str], way: str, told: str) -> None:
-    """Two lines: which rank, why, and where its log is."""
-    done = alignzoo(*SETTING, *TWO, "hydra.run.dir=run", **stopping, STOP=f"{way}:1")
+def test_a_failing_rank_ends_all(alignzoo: Any, tmp_path: Path, stopping: dict[str, str]) -> None:
+    done = alignzoo(*SETTING, *TWO, "hydra.run.dir=run", **stopping, STOP="kill:1")
     assert done.returncode == 1
-    lines = done.stderr.strip().splitlines()
-    assert lines[-2].startswith("alignzoo: rank 1 failed: ")
-    assert told in lines[-2]
-    assert lines[-1] == f"Its log: {tmp_path}/run/logs/rank1.log"
-    assert "Traceback" not in done.stderr
-    assert ("the moon is full" in (tmp_path / "run/logs/rank1.log").read_text()) == (way == "raise")
-    assert told in (tmp_path / "run" / "error.txt").read_text()
-    assert not (tmp_path / "run" / "result.json").exists()
+    check_failure(done.stderr, tmp_path / "run", "SIGKILL")
     assert not workers(tmp_path)
+
+
+def check_failure(err: str, folder: Path, told: str) -> None:
+    """Two lines: which rank, why, and where its log is."""
+    lines = err.strip().splitlines()
+    (said,) = [number for number, line in enumerate(lines) if line.startswith("alignzoo: rank 1 failed: ")]
+    assert told in lines[said]
+    assert lines[said + 1] == f"Its log: {folder}/logs/rank1.log"
+    assert "Traceback" not in err
+    assert told in (folder / "error.txt").read_text()
+    assert not (folder / "result.json").exists()
 
 
 def test_a_sweep_goes_on_after_a_failed_member(alignzoo: Any, tmp_path: Path, stopping: dict[str, str]) -> None:
@@ -181,9 +185,10 @@ def test_a_sweep_goes_on_after_a_failed_member(alignzoo: Any, tmp_path: Path, st
     words = [*SETTING, *TWO, "hydra.sweep.dir=sweep", "train.max_steps=4,1"]
     done = alignzoo("-m", *[word for word in words if word != "train.max_steps=4"], **stopping, STOP="raise:1")
     assert done.returncode == 1
-    finished = sorted(folder.name[0] for folder in (tmp_path / "sweep").glob("*") if (folder / "result.json").exists())
-    failed = sorted(folder.name[0] for folder in (tmp_path / "sweep").glob("*") if (folder / "error.txt").exists())
-    assert (finished, failed) == (["1"], ["0"])
+    failed, finished = sorted((tmp_path / "sweep").glob("[01]*"))
+    assert (finished / "result.json").exists()
+    check_failure(done.stderr, failed, "RuntimeError: the moon is full")
+    assert "the moon is full" in (failed / "logs" / "rank1.log").read_text()
 
 
 def workers(folder: Path) -> list[psutil.Process]:
@@ -229,7 +234,14 @@ def test_no_orphans_when_the_parent_is_killed(waiting: subprocess.Popen[str], tm
     assert gone(tmp_path, 10)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 138), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGTERM, 138),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.strategies),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.strategies),
+    ],
+)
 def test_a_signal_ends_everything(
     waiting: subprocess.Popen[str], tmp_path: Path, number: signal.Signals, code: int
 ) -> None:

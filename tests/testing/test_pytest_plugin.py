@@ -41,7 +41,7 @@ TestLost = conformance("fake_lost")
 
 def run_pytest(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run pytest in ``folder``, with no configuration but the environment's plugins."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-v", *words]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:slipcover", "-v", *words]
     environment = {**os.environ, "PYTEST_ADDOPTS": "", "COLUMNS": "200"}
     for name in ("CI", "BUILD_NUMBER"):  # pytest would repeat every message whole in its summary
         environment.pop(name, None)

@@ -1,8 +1,7 @@
-"""Runs ``python -m alignzoo WORDS``, and counts the sequences of its reference passes into the file named first."""
+"""Runs ``alignzoo WORDS``, and counts the sequences of its reference passes into the file named first."""
 
 from __future__ import annotations
 
-import runpy
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any
 
 from trl import DPOTrainer
 
+from alignzoo.cli import main as run_alignzoo
 from alignzoo.train.reference.scoring import Scorer
 
 
@@ -19,7 +19,7 @@ def main() -> None:
     file, sys.argv = sys.argv[1], ["alignzoo", *sys.argv[2:]]
     with count_sequences() as computed:
         try:
-            runpy.run_module("alignzoo", run_name="__main__")
+            run_alignzoo()
         finally:
             Path(file).write_text(str(sum(computed)), encoding="utf-8")
 

@@ -39,6 +39,7 @@ RATES = ("method.learning_rate=1e-7,3e-3", "train.lr_scheduler_type=constant", "
 WORDS = ("reward=length", "reward.length.words=8", "reward.length.slack=8", "dataset.rows=null")
 
 
+@pytest.mark.learning
 def test_the_mean_reward_of_its_samples_rises(tmp_path):
     """At a rate that moves the weights, and not at one that does not."""
     done = alignzoo(tmp_path, "-m", *ONLINE, *LONG, *RATES, *WORDS, "hydra.sweep.dir=sweep")

@@ -9,6 +9,8 @@ import pytest
 from alignzoo_ppo.trainer import PPOTrainer
 from conftest import PROMPTS, low_ids
 
+pytestmark = pytest.mark.learning
+
 #: 25 rounds of 32 answers, in 2 epochs of 2 mini-batches. The rewards are five times a share, from 0 to 5.
 ROUNDS = {"max_steps": 25 * 4, "generation_batch_size": 32, "per_device_train_batch_size": 16, "num_iterations": 2}
 FAST = {"learning_rate": 1e-2, "value_learning_rate": 1e-2, "reward_weights": [5.0], "missing_eos_penalty": 0.0}
