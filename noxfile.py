@@ -40,13 +40,16 @@ MACHINES = (
     ("avx512", "AVX512", "1", "1"),
     ("avx512", "AVX512", "2", "2"),
 )
-#: What trains or samples and asks how far it got; of the conformance kit, the check that a method learns.
-LEARNING = (
-    "tests/testing",
+#: What samples, trains or compares numbers; of the conformance kit, the checks that train.
+COMPUTING = (
+    "tests/testing/test_own_methods.py",
+    "tests/testing/test_training.py",
     "tests/evaluate/test_runs.py",
+    "tests/plugins/test_losses.py",
     "tests/plugins/test_reward_method.py",
-    "-k",
-    "learns or rise or worse",
+    "tests/models/shared_prefix",
+    "tests/train/test_batches.py",
+    "tests/train/reference/test_precompute.py",
 )
 
 
@@ -119,13 +122,18 @@ def mutmut_settings(word: str) -> str:
 
 @nox.session
 def machines(session: nox.Session) -> None:
-    """Run what trains and asks how far it got as other processors would: instructions, threads, seeds."""
-    session.install("-e.", *group("test"), *TESTED)
+    """Run what samples, trains or compares as other processors would: instructions, threads, seeds (30 minutes)."""
+    session.install("-e.", *map(str, EXAMPLES), *group("test"), *TESTED)
     flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     for aten, mkl, threads, seed in MACHINES:
-        if aten == "default" or aten in flags:
-            kind = {"ATEN_CPU_CAPABILITY": aten, "MKL_CBWR": mkl, "OMP_NUM_THREADS": threads}
-            session.run("pytest", *(session.posargs or LEARNING), env={**QUIET, **kind, "ALIGNZOO_TEST_SEED": seed})
+        if aten != "default" and aten not in flags:
+            session.warn(f"this processor has no {aten}")
+            continue
+        kind = {"ATEN_CPU_CAPABILITY": aten, "MKL_CBWR": mkl, "OMP_NUM_THREADS": threads, "ALIGNZOO_TEST_SEED": seed}
+        together = ("-n", "auto", "--dist", "loadfile") if threads == "1" else ()
+        session.run("pytest", *together, *(session.posargs or COMPUTING), env={**TESTING, **kind})
+        for package in () if session.posargs else EXAMPLES:
+            session.run("pytest", "-m", "learning", f"{package}/tests", env={**TESTING, **kind}, success_codes=[0, 5])
 
 
 @nox.session
