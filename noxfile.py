@@ -130,8 +130,7 @@ def machines(session: nox.Session) -> None:
             session.warn(f"this processor has no {aten}")
             continue
         kind = {"ATEN_CPU_CAPABILITY": aten, "MKL_CBWR": mkl, "OMP_NUM_THREADS": threads, "ALIGNZOO_TEST_SEED": seed}
-        together = ("-n", "auto", "--dist", "loadfile") if threads == "1" else ()
-        session.run("pytest", *together, *(session.posargs or COMPUTING), env={**TESTING, **kind})
+        session.run("pytest", *PARALLEL, *(session.posargs or COMPUTING), env={**TESTING, **kind})
         for package in () if session.posargs else EXAMPLES:
             session.run("pytest", "-m", "learning", f"{package}/tests", env={**TESTING, **kind}, success_codes=[0, 5])
 
