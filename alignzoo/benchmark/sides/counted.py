@@ -5,21 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from trl import DPOTrainer
 
-from alignzoo.cli import main as run_alignzoo
 from alignzoo.train.reference.scoring import Scorer
 
 
 def main() -> None:
     """Run the command line, and write the count also where it fails."""
     file, sys.argv = sys.argv[1], ["alignzoo", *sys.argv[2:]]
+    command = next(iter(entry_points(group="console_scripts", name="alignzoo")))
     with count_sequences() as computed:
         try:
-            run_alignzoo()
+            command.load()()
         finally:
             Path(file).write_text(str(sum(computed)), encoding="utf-8")
 
