@@ -41,6 +41,15 @@ REFERENCE = ROOT / "docs" / "reference"
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
+def test_what_cog_writes_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables, help pages and outputs."""
+    monkeypatch.chdir(ROOT)
+    pages = [str(page.relative_to(ROOT)) for page in PAGES]
+    command = [sys.executable, "-m", "cogapp", "--check", "-P", "-I", "docs", "-p", "import printed", *pages]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"nox -s docs -- --write writes them anew:\n{done.stdout}{done.stderr}"
+
+
 @dataclass(frozen=True)
 class Block:
     """One code block: its language ('' where it is indented), its text, and the file that it is said to be."""
