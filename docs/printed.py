@@ -1,6 +1,6 @@
 """Prints what cog writes into the documentation: help pages, tables, and answers of commands that train nothing.
 
-``nox -s docs`` checks that the pages say what these functions print (so do the tests), ``nox -s docs -- --write`` writes them anew.
+``tests/test_docs.py`` checks that the pages say what these functions print, ``nox -s docs -- --write`` writes them anew.
 """
 
 from __future__ import annotations

@@ -24,6 +24,9 @@ from hydra.core.hydra_config import HydraConfig
 from alignzoo.cli import main
 from alignzoo.system.environment import restore_environment
 
+#: The seed of what trains and is asked how far it got: `nox -s machines` takes several.
+SEED = f"seed={os.environ.get('ALIGNZOO_TEST_SEED', '0')}"
+
 #: Signals that a run may handle.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 

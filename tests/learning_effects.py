@@ -40,21 +40,21 @@ def measure_kit(method: str, seed: int, folder: Path) -> Found:
         first, last = learning._average_ends(run.rewards, 8)
         return [(f"{method}: rise of the mean reward", last - first, learning.RISE)]
     first, last = learning._average_ends(run.losses, 4)
-    found = [(f"{method}: fall of the loss", first - last, 0.0)]
+    found = [(f"{method}: share by which the loss falls", 1 - last / first, 0.0)]
     margin = learning._measure_margin(run)
     return found if margin is None else [*found, (f"{method}: margin (nats)", margin, learning.MARGIN)]
 
 
-def measure_shuffled(seed: int, folder: Path) -> Found:
-    """Return how far a run on wrong labels falls behind: the lower end of the margin's interval, and its accuracy."""
-    from test_runs import compare, lines, shuffle_labels
+def measure_swapped(seed: int, folder: Path) -> Found:
+    """Return how far a run on swapped labels falls behind: the lower end of the margin's interval, and its accuracy."""
+    from test_runs import compare, lines, swap_labels
 
     file, words = folder / "train.jsonl", f"seed={seed}"
-    shuffle_labels(file)
+    swap_labels(file)
     margin, accuracy = compare(lines(folder / "good", words), lines(folder / "bad", words, f"dataset.path={file}"))
     return [
-        ("wrong labels: lower end of the difference in margin", margin.low, 0.0),
-        ("wrong labels: difference in accuracy", accuracy.value, 0.0),
+        ("swapped labels: lower end of the difference in margin", margin.low, 0.0),
+        ("swapped labels: difference in accuracy", accuracy.value, 0.0),
     ]
 
 
@@ -75,7 +75,7 @@ EFFECTS: dict[str, Callable[[int, Path], Found]] = {
     **{name: (lambda seed, folder, name=name: measure_kit(name, seed, folder)) for name in ("grpo", "rloo", "dpo")},
     **{name: (lambda seed, folder, name=name: measure_kit(name, seed, folder)) for name in ("ipo", "kto", "orpo")},
     **{name: (lambda seed, folder, name=name: measure_kit(name, seed, folder)) for name in ("sft", "reward")},
-    "labels": measure_shuffled,
+    "labels": measure_swapped,
     "reward-model": measure_reward_model,
 }
 

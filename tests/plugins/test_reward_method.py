@@ -10,10 +10,17 @@ from typing import Any
 import pytest
 from alignzoo_plugins.rewards import RewardModel
 from conftest import QUICK
-from inprocess import Outcome, run
+from inprocess import SEED, Outcome, run
 from omegaconf import DictConfig
 
-LEARNS = ("method=reward", "model=tiny", "dataset.rows=96", "method.learning_rate=3e-3", "train.num_train_epochs=2")
+LEARNS = (
+    "method=reward",
+    "model=tiny",
+    "dataset.rows=96",
+    "method.learning_rate=3e-3",
+    "train.num_train_epochs=2",
+    SEED,
+)
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
+from inprocess import SEED
 
 from alignzoo.plugin.registry import Registry
 from alignzoo.testing import Conformance, conformance
-
-SEED = f"seed={os.environ.get('ALIGNZOO_TEST_SEED', '0')}"  #: `nox -s machines` takes several
 
 TestDPO = conformance("dpo", SEED)
 TestIPO = conformance("ipo", SEED)
