@@ -1,6 +1,6 @@
 """Prints what cog writes into the documentation: help pages, tables, and answers of commands that train nothing.
 
-``tests/test_docs.py`` checks that the pages say what these functions print, ``nox -s docs -- --write`` writes them anew.
+``tests/test_docs.py`` checks that the pages say what these functions print; ``nox -s docs -- --write`` writes it anew.
 """
 
 from __future__ import annotations
