@@ -46,14 +46,14 @@ def measure_kit(method: str, seed: int, folder: Path) -> Found:
 
 
 def measure_swapped(seed: int, folder: Path) -> Found:
-    """Return how far a run on swapped labels falls behind: the lower end of the margin's interval, and its accuracy."""
+    """Return how far a run on swapped labels falls behind: in half-widths of its interval, and in accuracy."""
     from test_runs import compare, lines, swap_labels
 
     file, words = folder / "train.jsonl", f"seed={seed}"
     swap_labels(file)
     margin, accuracy = compare(lines(folder / "good", words), lines(folder / "bad", words, f"dataset.path={file}"))
     return [
-        ("swapped labels: lower end of the difference in margin", margin.low, 0.0),
+        ("swapped labels: difference in margin, in half-widths", margin.value / (margin.value - margin.low), 1.0),
         ("swapped labels: difference in accuracy", accuracy.value, 0.0),
     ]
 
