@@ -149,7 +149,7 @@ def strategies(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Kill, signal and damage runs of one and two processes at random and resume them: ``-- --faults 100 --seed 7``."""
     session.install("-e.", *group("test"), *TESTED)
-    tests = ("tests/launch/faults", "tests/runs/test_resume.py", "tests/train/test_stopped_ranks.py")
+    tests = ("tests/launch/faults", "tests/runs/test_resume.py")
     session.run("pytest", *tests, "-m", "faults", *session.posargs, env=TESTING)
 
 

@@ -20,7 +20,8 @@ from alignzoo.plugin import registry
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 if "SLIPCOVER_COVERAGE_DIR" in os.environ:  # programs that tests start are measured too
-    os.environ["PYTHONPATH"] = str(Path(__file__).parent / "shims" / "covered")
+    covered = str(Path(__file__).parent / "shims" / "covered")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (covered, os.environ.get("PYTHONPATH"))))
 
 #: A run that takes a second: random weights, few rows, short answers.
 QUICK = ("model=tiny", "dataset.rows=16", "evaluate.rows=4", "evaluate.max_new_tokens=8")

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -72,9 +73,7 @@ def measure_reward_model(seed: int, folder: Path) -> Found:
 
 
 EFFECTS: dict[str, Callable[[int, Path], Found]] = {
-    **{name: (lambda seed, folder, name=name: measure_kit(name, seed, folder)) for name in ("grpo", "rloo", "dpo")},
-    **{name: (lambda seed, folder, name=name: measure_kit(name, seed, folder)) for name in ("ipo", "kto", "orpo")},
-    **{name: (lambda seed, folder, name=name: measure_kit(name, seed, folder)) for name in ("sft", "reward")},
+    **{name: partial(measure_kit, name) for name in ("dpo", "ipo", "kto", "orpo", "sft", "reward", "grpo", "rloo")},
     "labels": measure_swapped,
     "reward-model": measure_reward_model,
 }

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.config.plain import to_plain
 from alignzoo.data.files import FORMATS, Row, format_of, read
-from alignzoo.system.errors import UserError, did_you_mean
+from alignzoo.system.errors import UserError, did_you_mean, explain_missing
 from alignzoo.system.hub import explain_hub_error, is_local_path
 
 #: Files that `Dataset.save_to_disk` writes beside the rows.
@@ -99,10 +99,10 @@ def open_source(
     if files is None:
         return _open_hub(str(path), split, config, revision, key, first)
     if not files:
-        raise UserError(f"{key}={path}: no such file.")
+        raise UserError(f"{key}={path}: no such file.{explain_missing(str(path))}")
     for file in files:
         if not file.is_file():
-            raise UserError(f"{key}: {file} does not exist.")
+            raise UserError(f"{key}: {file} does not exist.{explain_missing(file)}")
         if format_of(file) not in FORMATS.values():
             known = f"{', '.join(FORMATS)} (.json, .jsonl, .csv also .gz, .zst)"
             raise UserError(f"{key}: {file.name} must be one of {known}.")

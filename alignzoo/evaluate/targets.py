@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.config.compose import compose
 from alignzoo.runs.folder import CONFIG, Run
-from alignzoo.system.errors import UserError
+from alignzoo.system.errors import UserError, explain_missing
 from alignzoo.system.hub import is_local_path
 
 
@@ -38,7 +38,7 @@ def resolve_target(word: str, overrides: Sequence[str]) -> Target:
     path = Path(word).expanduser()
     if not path.exists():
         if is_local_path(word):
-            raise UserError(f"{word}: no such folder.")
+            raise UserError(f"{word}: no such folder.{explain_missing(word)}")
         return Target(word, compose(overrides), None, None)
     run = next((folder for folder in (path.resolve(), *path.resolve().parents) if (folder / CONFIG).is_file()), None)
     model = path / "model" if (path / CONFIG).is_file() else path

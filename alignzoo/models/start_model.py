@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from alignzoo.system import cache, ranks
 from alignzoo.system.disk import require_space
-from alignzoo.system.errors import UserError
+from alignzoo.system.errors import UserError, explain_missing
 from alignzoo.system.files import write_atomically
 from alignzoo.system.hub import explain_hub_error, is_local_path
 
@@ -58,7 +58,7 @@ def start_folder(cfg: DictConfig) -> Path:
             raise UserError(f"model.path={cfg.path} has no config.json: name the folder of a saved model.")
         return path.resolve()
     if is_local_path(cfg.path):
-        raise UserError(f"model.path={cfg.path}: no such folder.")
+        raise UserError(f"model.path={cfg.path}: no such folder.{explain_missing(cfg.path)}")
     return _from_hub(cfg.path, cfg.revision)
 
 
@@ -149,7 +149,7 @@ def _download(requirement: str, folder: Path) -> Path:
 
 def _from_gguf(file: Path) -> Path:
     if not file.is_file():
-        raise UserError(f"model.gguf_file: {file} does not exist.")
+        raise UserError(f"model.gguf_file: {file} does not exist.{explain_missing(file)}")
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return _make_once(f"{file.stem}-{digest[:12]}", lambda folder: _convert_gguf(file, folder), 8 * file.stat().st_size)

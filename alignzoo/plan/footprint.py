@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.config.plain import to_plain
 from alignzoo.plugin.method import ModelKind
 from alignzoo.system import memory
+from alignzoo.system.process_cache import process_cache
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,8 +19,7 @@ if TYPE_CHECKING:
 
     from alignzoo.config.checked import Checked
     from alignzoo.data.prepare import Prepared
-    from alignzoo.plan.phases import Passes, Workload
-    from alignzoo.plan.sharding import Sharding
+    from alignzoo.plan.phases import Holding, Passes, Workload
     from alignzoo.plugin.method import Method
 
 log = logging.getLogger(__name__)
@@ -34,7 +31,7 @@ def make_passes(
     """Return the passes of a run of ``method`` with the adapter ``peft``; ``config`` is the model's."""
     from alignzoo.plan.packed import apply_packing
     from alignzoo.plan.passes import Settings
-    from alignzoo.plan.phases import Holding, Passes
+    from alignzoo.plan.phases import Passes
     from alignzoo.plan.skeleton import build_skeleton
 
     checkpointing = cfg.train.gradient_checkpointing
@@ -46,40 +43,26 @@ def make_passes(
         accumulates=work.batches > 1,
         classifies=method.trains is ModelKind.REWARD_MODEL,
     )
-    adapted = peft.name != "none"
-    holding = Holding(
-        reference=method.holds_reference(cfg) and not adapted,
+    model = build_skeleton(config, cfg, precision, peft, method.trains)
+    return Passes(model, apply_packing(cfg, work, model, device), settings, _find_holding(cfg, method, peft))
+
+
+def _find_holding(cfg: DictConfig, method: type[Method], peft: DictConfig) -> Holding:
+    """Return what a run of ``method`` with the adapter ``peft`` holds beside the policy."""
+    from alignzoo.plan.phases import Holding
+
+    return Holding(
+        reference=method.holds_reference(cfg) and peft.name == "none",
         precomputes=method.needs_reference and bool(cfg.method.get("precompute_ref_log_probs", False)),
     )
-    model = build_skeleton(config, cfg, precision, peft, method.trains)
-    return Passes(model, apply_packing(cfg, work, model, device), settings, holding)
 
 
-@dataclass(frozen=True)
-class _Run:
-    """All that a run's peak depends on; most jobs of a sweep have the same, and it is found once."""
-
-    settings: str
-    method: type[Method]
-    work: Workload
-    sharding: Sharding
-    devices: int
-    make_passes: Callable[[], Passes] = field(compare=False)
-
-
-@lru_cache(maxsize=64)
-def _find_peak(run: _Run) -> int:
-    """Return the bytes of the largest phase."""
-    from alignzoo.plan.phases import list_phases
-
-    return max(phase.total for phase in list_phases(run.make_passes(), run.sharding, run.devices))
-
-
-def _describe_settings(checked: Checked, config: Any) -> str:
-    """Return, as JSON, the model's architecture and every key but those that matter only by what the method holds."""
+def _make_key(checked: Checked, config: Any, work: Workload) -> str:
+    """Return all that a peak depends on: the method's settings count only by what the run holds and computes."""
     cfg = {key: value for key, value in to_plain(checked.cfg).items() if key not in ("seed", "method", "resume")}
-    held = (checked.method.holds_reference(checked.cfg), checked.cfg.method.get("precompute_ref_log_probs"))
-    return json.dumps([config.to_dict(), cfg, checked.device, checked.precision, held], sort_keys=True, default=str)
+    holding = _find_holding(checked.cfg, checked.method, checked.cfg.peft)
+    facts = [config.to_dict(), cfg, checked.device, checked.precision, checked.placement.processes]
+    return json.dumps([*facts, repr(checked.method), repr(work), repr(holding)], sort_keys=True, default=str)
 
 
 def plan_peak(checked: Checked, start: Path, data: Prepared, rows: Dataset) -> int | None:
@@ -94,6 +77,7 @@ def plan_peak(checked: Checked, start: Path, data: Prepared, rows: Dataset) -> i
     """
     from transformers import AutoConfig
 
+    from alignzoo.plan.phases import list_phases
     from alignzoo.plan.sharding import find_sharding
     from alignzoo.plan.workload import make_workload, read_lengths
 
@@ -101,9 +85,13 @@ def plan_peak(checked: Checked, start: Path, data: Prepared, rows: Dataset) -> i
     try:
         config = AutoConfig.from_pretrained(start, trust_remote_code=cfg.model.trust_remote_code)
         work = make_workload(cfg, method, read_lengths(checked, data, rows), devices)
-        make = partial(make_passes, cfg, method, config, work, checked.device, checked.precision, cfg.peft)
         sharding = find_sharding(cfg.strategy.name, devices)
-        peak = _find_peak(_Run(_describe_settings(checked, config), method, work, sharding, devices, make))
+
+        def find_peak() -> int:
+            passes = make_passes(cfg, method, config, work, checked.device, checked.precision, cfg.peft)
+            return max(phase.total for phase in list_phases(passes, sharding, devices))
+
+        peak = process_cache().get("peak", _make_key(checked, config, work), find_peak)
     except Exception as error:  # a model's own code may do anything; the run itself does not need this
         log.warning("the memory of this run cannot be planned: %s: %s", type(error).__name__, error)
         return None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 import re
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -25,6 +27,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `` Did you mean x or y?`` with a leading space, or an empty string where nothing is near."""
     near = find_nearest(word, known)
     return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+def explain_missing(path: str | Path) -> str:
+    """Return, with a leading space, what there is in place of what ``path`` names: a near name, or where it looked."""
+    path = Path(path).expanduser()
+    if path.is_file():
+        return " It is a file."
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        names = [child.name for child in path.parent.iterdir()]
+    return did_you_mean(path.name, names) or f" Looked in {path.parent.resolve()}."
 
 
 def explain_arguments(error: TypeError, called: type) -> str:

@@ -442,7 +442,8 @@ def test_bad_held_out_rows_are_errors(called: Called) -> None:
 
 
 def test_a_mistake_is_one_line_and_exit_code_1(called: Called) -> None:
-    assert called("dataset.path=nothing.jsonl") == (1, "", "alignzoo: dataset.path=nothing.jsonl: no such file.\n")
+    said = f"alignzoo: dataset.path=nothing.jsonl: no such file. Looked in {Path.cwd()}.\n"
+    assert called("dataset.path=nothing.jsonl") == (1, "", said)
 
 
 @pytest.mark.parametrize("words", [("--most", "3"), ("dataset.pth=rows.jsonl",), ("method=dpoo",)], ids=" ".join)

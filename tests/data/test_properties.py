@@ -34,11 +34,11 @@ FEW = settings(
     derandomize=True,
     deadline=None,
     database=None,
-    max_examples=25,
+    max_examples=60,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
-MANY = settings(FEW, max_examples=100)
+MANY = settings(FEW, max_examples=250)
 
 
 @pytest.fixture(scope="module")

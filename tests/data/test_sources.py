@@ -216,8 +216,8 @@ def test_an_empty_file_has_no_rows(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("missing.jsonl", r"dataset\.path=missing\.jsonl: no such file\."),
-        ("/nowhere/at/all", r"dataset\.path=/nowhere/at/all: no such file\."),
+        ("missing.jsonl", rf"dataset\.path=missing\.jsonl: no such file\. Looked in {Path.cwd()}\."),
+        ("/nowhere/at/all", r"dataset\.path=/nowhere/at/all: no such file\. Looked in /nowhere/at\."),
         ("./missing", r"dataset\.path=\./missing: no such file\."),
         ("/nowhere/*.jsonl", r"dataset\.path=/nowhere/\*\.jsonl: no such file\."),
         (None, r"dataset\.path is needed: a file, a folder, or a hub id\."),
@@ -229,6 +229,12 @@ def test_missing(path: str | None, message: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match=message):
         open_source(path, "train", None, None, "dataset.path")
+
+
+def test_a_file_beside_it_of_nearly_that_name_is_named(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text("")
+    with pytest.raises(UserError, match=r"trian\.jsonl: no such file\. Did you mean train\.jsonl\?"):
+        open_source(str(tmp_path / "trian.jsonl"), "train", None, None, "dataset.path")
 
 
 @pytest.mark.parametrize("name", ["rows.txt", "rows.xlsx", "rows.parquet.gz", "rows"])

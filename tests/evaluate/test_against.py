@@ -32,7 +32,8 @@ def test_a_run_can_be_measured_against_another(tmp_path: Path, cache: Path) -> N
 
 def test_a_model_that_is_not_there_is_named_with_its_key(tmp_path: Path) -> None:
     done = run(tmp_path / "run", "method=dpo", *FAST, "evaluate.against=./nothing")
-    assert (done.code, done.err) == (1, "alignzoo: evaluate.against=./nothing: no such folder.\n")
+    said = f"alignzoo: evaluate.against=./nothing: no such folder. Looked in {Path.cwd()}.\n"
+    assert (done.code, done.err) == (1, said)
     assert not (tmp_path / "run").exists()
 
 

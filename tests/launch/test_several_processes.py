@@ -141,7 +141,6 @@ def test_divided_weights_go_on_where_they_stopped(
     assert difference(run, other) < 1e-6
 
 
-@pytest.mark.strategies
 def test_fsdp_without_gpus_is_refused(alignzoo: Any, tmp_path: Path) -> None:
     """Accelerate would run plain DDP in its stead, and say nothing."""
     done = alignzoo(*SETTING, "strategy=fsdp", "strategy.processes=2", "hydra.run.dir=run")
@@ -166,6 +165,8 @@ def test_a_failing_rank_ends_all(alignzoo: Any, tmp_path: Path, stopping: dict[s
     done = alignzoo(*SETTING, *TWO, "hydra.run.dir=run", **stopping, STOP="kill:1")
     assert done.returncode == 1
     check_failure(done.stderr, tmp_path / "run", "SIGKILL")
+    assert done.stderr.strip().splitlines()[-1].startswith("Its log: ")
+    assert "the moon is full" not in (tmp_path / "run" / "logs" / "rank1.log").read_text()
     assert not workers(tmp_path)
 
 
@@ -187,8 +188,10 @@ def test_a_sweep_goes_on_after_a_failed_member(alignzoo: Any, tmp_path: Path, st
     assert done.returncode == 1
     failed, finished = sorted((tmp_path / "sweep").glob("[01]*"))
     assert (finished / "result.json").exists()
+    assert not (finished / "error.txt").exists()
     check_failure(done.stderr, failed, "RuntimeError: the moon is full")
     assert "the moon is full" in (failed / "logs" / "rank1.log").read_text()
+    assert not workers(tmp_path)
 
 
 def workers(folder: Path) -> list[psutil.Process]:
@@ -234,14 +237,7 @@ def test_no_orphans_when_the_parent_is_killed(waiting: subprocess.Popen[str], tm
     assert gone(tmp_path, 10)
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [
-        (signal.SIGTERM, 138),
-        pytest.param(signal.SIGINT, 130, marks=pytest.mark.strategies),
-        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.strategies),
-    ],
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 138), (signal.SIGHUP, 129)])
 def test_a_signal_ends_everything(
     waiting: subprocess.Popen[str], tmp_path: Path, number: signal.Signals, code: int
 ) -> None:

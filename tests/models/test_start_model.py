@@ -117,7 +117,7 @@ def test_a_folder_without_config_and_a_file_are_refused(tmp_path: Path, compose_
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"has no config\.json: name the folder of a saved model"):
         start_model.start_folder(compose_config("model=local", f"model.path={tmp_path / 'empty'}").model)
-    with pytest.raises(UserError, match="no such folder"):
+    with pytest.raises(UserError, match=r"no such folder\. It is a file\."):
         start_model.start_folder(compose_config("model=local", f"model.path={tmp_path / 'file'}").model)
 
 
@@ -406,10 +406,10 @@ def test_a_hub_id_is_found_in_the_local_cache(repository: Path) -> None:
 
 
 def test_a_hub_that_cannot_be_reached_is_not_needed_for_what_is_in_the_cache(repository: Path) -> None:
-    asked = [("some/model", None), ("some/model", "a" * 40), ("some/model", "c" * 40)]
+    asked = [("some/model", None), ("some/model", "a" * 40), ("some/model", "c" * 40), ("some/x", None)]
     found = look_up(repository, *asked, HF_ENDPOINT="http://127.0.0.1:9")
     assert found[:2] == [str(repository / "snapshots" / (commit * 40)) for commit in "ba"]
-    assert found[2:] == [f"refused: model.path=some/model: {ABSENT}"]
+    assert found[2:] == [f"refused: model.path=some/model: {ABSENT}", f"refused: model.path=some/x: {ABSENT}"]
 
 
 # Made aside, then renamed
