@@ -59,13 +59,13 @@ def test_a_trl_outside_the_range_is_said_once(
 
 
 class Requiring(importlib.metadata.Distribution):
-    """A distribution with these lines in its metadata."""
+    """A distribution with these lines in its metadata, which lie in a file of this name."""
 
-    def __init__(self, *lines: str) -> None:
-        self.lines = lines
+    def __init__(self, *lines: str, file: str = "METADATA") -> None:
+        self.lines, self.file = lines, file
 
     def read_text(self, filename: str) -> str | None:
-        return "".join(f"Requires-Dist: {line}\n" for line in self.lines)
+        return "".join(f"Requires-Dist: {line}\n" for line in self.lines) if filename == self.file else None
 
     def locate_file(self, path: object) -> Path:
         raise FileNotFoundError
@@ -84,5 +84,6 @@ class Requiring(importlib.metadata.Distribution):
         ("alignzoo==nonsense", None),
     ],
 )
-def test_a_plugins_requirement_on_alignzoo_is_read(line: str, unmet: str | None) -> None:
-    assert find_unmet_requirement(Requiring("torch>=2", line), "alignzoo", "0.1.0") == unmet
+@pytest.mark.parametrize("file", ["METADATA", "PKG-INFO"])
+def test_a_plugins_requirement_on_alignzoo_is_read(line: str, unmet: str | None, file: str) -> None:
+    assert find_unmet_requirement(Requiring("torch>=2", line, file=file), "alignzoo", "0.1.0") == unmet

@@ -141,7 +141,8 @@ def find_unmet_requirement(distribution: importlib.metadata.Distribution, name: 
 
     pip checks it when a plugin is installed, but not when alignzoo is upgraded beneath it.
     """
-    text = distribution.read_text("METADATA") or ""  # not `requires`: that parses the whole file as a message
+    # Not `requires`: that parses the whole file as a message. A checkout's egg-info keeps it under its second name.
+    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
     wanted = re.findall(rf"^Requires-Dist: {name}(?:\[[^\]]*\])? *\(?([<>=!~][^;)\n]*)\)?$", text, re.MULTILINE)
     if not wanted:
         return None
