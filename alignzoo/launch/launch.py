@@ -25,7 +25,7 @@ from alignzoo.launch.attempt import Attempt, train_here
 from alignzoo.launch.gpu_pool import reserve_gpus
 from alignzoo.launch.strategy import check_strategy
 from alignzoo.runs import resume
-from alignzoo.runs.folder import read_objective
+from alignzoo.runs.folder import Run
 from alignzoo.runs.record import Record
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError, print_error
@@ -80,25 +80,27 @@ class _Job:
 
     def run(self, cfg: DictConfig) -> float | None:
         """Run it, and return its objective."""
-        self.folder = _share_folder(cfg, self.folder)
+        if ranks.world_size() > 1:
+            join_launched_processes(cfg)
+        self.folder = _share_folder(self.folder)
         if slurm.is_restarted() and "resume" in cfg:
             cfg.resume = "auto"
         if resume.is_finished(cfg, self.folder):
-            return read_objective(self.folder)
+            return Run(self.folder).objective
         self.record = record = Record(self.folder)
         if "pipeline" in cfg:
             from alignzoo.launch.pipeline import run_pipeline
 
             return run_pipeline(cfg, record.folder, self.attempt.words, launch)
         warn_untested_trl()
-        with reserve_gpus(cfg, self.hydra.launcher) as apart:
-            checked = check(cfg)
+        checked = check(cfg)  # before it waits for a GPU
+        with reserve_gpus(checked.cfg, self.hydra.launcher) as apart:
             check_strategy(checked)
             check_vllm(checked.cfg)
             self._check_folder(checked)
             silence_libraries(checked.cfg.telemetry)
             self._train(checked, record, apart)
-        return read_objective(record.folder) if ranks.rank() == 0 else None
+        return Run(record.folder).objective if ranks.rank() == 0 else None
 
     def _check_folder(self, checked: Checked) -> None:
         """Refuse a run on several machines whose folder was not named: each would make one."""
@@ -151,17 +153,16 @@ class _Job:
             traceback.print_exception(error)
 
 
-def _share_folder(cfg: DictConfig, folder: Path) -> Path:
+def _share_folder(folder: Path) -> Path:
     """Return the run folder; of several processes started by the user, that of the main process."""
-    if ranks.world_size() > 1:
-        join_launched_processes(cfg)
-        shared = ranks.broadcast(folder)
-        if shared != folder:  # composed a moment later, Hydra has made another
-            _close_log()
-            (folder / "alignzoo.log").unlink(missing_ok=True)
-            run_folders().remove_empty()
-        return shared
-    return run_folders().make(folder)
+    if ranks.world_size() == 1:
+        return run_folders().make(folder)
+    shared = ranks.broadcast(folder)
+    if shared != folder:  # composed a moment later, Hydra has made another
+        _close_log()
+        (folder / "alignzoo.log").unlink(missing_ok=True)
+        run_folders().remove_empty()
+    return shared
 
 
 @ranks.on_main

@@ -26,7 +26,7 @@ from alignzoo.launch.stages import (
     select_shared_words,
 )
 from alignzoo.plugin.method import ModelKind
-from alignzoo.runs.folder import Run, read_objective
+from alignzoo.runs.folder import Run
 from alignzoo.system.errors import UserError, print_error
 from alignzoo.system.files import remove_unfinished, write_atomically
 from alignzoo.system.signals import Preempted
@@ -64,7 +64,7 @@ def run_pipeline(cfg: DictConfig, folder: Path, words: Sequence[str], launch: La
             _end_command()
             return None
     _print_leaderboard(folder)
-    return read_objective(stages[-1].folder)
+    return Run(stages[-1].folder).objective
 
 
 def _find_stage(stages: Sequence[Stage], name: str) -> Stage:

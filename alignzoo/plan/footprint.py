@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.config.plain import to_plain
 from alignzoo.plugin.method import ModelKind
 from alignzoo.system import memory
-from alignzoo.system.process_cache import process_cache
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,9 +59,23 @@ def _find_holding(cfg: DictConfig, method: type[Method], peft: DictConfig) -> Ho
     )
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A run whose peak is asked for; those with the same ``key`` have the same."""
+
+    key: str
+    compute_peak: Callable[[], int] = field(compare=False)
+
+
+@lru_cache(maxsize=64)
+def _find_peak(run: _Run) -> int:
+    """Return the peak of ``run``, computed once in a process: most jobs of a sweep have the same."""
+    return run.compute_peak()
+
+
 def _make_key(checked: Checked, config: Any, work: Workload) -> str:
-    """Return all that a peak depends on: the method's settings count only by what the run holds and computes."""
-    cfg = {key: value for key, value in to_plain(checked.cfg).items() if key not in ("seed", "method", "resume")}
+    """Return all that a peak depends on: other groups count only by the workload, and by what the method holds."""
+    cfg = {group: to_plain(checked.cfg[group]) for group in ("model", "peft", "speed", "strategy", "train")}
     holding = _find_holding(checked.cfg, checked.method, checked.cfg.peft)
     facts = [config.to_dict(), cfg, checked.device, checked.precision, checked.placement.processes]
     return json.dumps([*facts, repr(checked.method), repr(work), repr(holding)], sort_keys=True, default=str)
@@ -87,11 +103,11 @@ def plan_peak(checked: Checked, start: Path, data: Prepared, rows: Dataset) -> i
         work = make_workload(cfg, method, read_lengths(checked, data, rows), devices)
         sharding = find_sharding(cfg.strategy.name, devices)
 
-        def find_peak() -> int:
+        def compute_peak() -> int:
             passes = make_passes(cfg, method, config, work, checked.device, checked.precision, cfg.peft)
             return max(phase.total for phase in list_phases(passes, sharding, devices))
 
-        peak = process_cache().get("peak", _make_key(checked, config, work), find_peak)
+        peak = _find_peak(_Run(_make_key(checked, config, work), compute_peak))
     except Exception as error:  # a model's own code may do anything; the run itself does not need this
         log.warning("the memory of this run cannot be planned: %s: %s", type(error).__name__, error)
         return None

@@ -45,6 +45,13 @@ class Run:
         result: dict[str, Any] = json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
         return result
 
+    @property
+    def objective(self) -> float | None:
+        """The number by which sweeps and leaderboards judge the finished run, where it has one."""
+        result = self.read_result()
+        value: float | None = result["after"].get(result["objective"])
+        return value
+
     @functools.cached_property
     def error(self) -> str | None:
         """What ``error.txt`` says, or None where there is none."""
@@ -190,10 +197,3 @@ def _read_lines(file: Path) -> list[dict[str, Any]]:
         with contextlib.suppress(ValueError):
             found.append(json.loads(line))
     return found
-
-
-def read_objective(folder: Path) -> float | None:
-    """Return the number by which sweeps and leaderboards judge the finished run in ``folder``, where it has one."""
-    result = Run(folder).read_result()
-    value: float | None = result["after"].get(result["objective"])
-    return value

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from inprocess import run
 from omegaconf import DictConfig, OmegaConf
 
 from alignzoo import UserError
 from alignzoo.config import placement
-from alignzoo.launch import gpu_pool, ray_cluster
+from alignzoo.launch import gpu_pool, launch, ray_cluster
 
 Composed = Callable[..., DictConfig]
 BASIC = OmegaConf.create({"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"})
@@ -82,6 +83,13 @@ def test_sweep_jobs_side_by_side_see_their_own_gpus_alone(
     assert os.environ.get(gpu_pool.VISIBLE) == before
     with gpu_pool.lock_gpus(names, 2), gpu_pool.reserve_gpus(cfg, joblib(2)):
         assert os.environ[gpu_pool.VISIBLE] == second
+
+
+def test_a_mistake_is_answered_before_the_job_waits_for_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "reserve_gpus", lambda *_: pytest.fail("waits"))
+    refused = run(tmp_path / "run", "model=tiny", "method.beta=-1")
+    assert refused.code == 1
+    assert "method.beta=-1 must be above 0" in refused.err
 
 
 def test_no_gpu_is_two_sweep_jobs_at_once_and_all_get_theirs() -> None:

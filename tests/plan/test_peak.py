@@ -26,7 +26,6 @@ from alignzoo.plan.skeleton import load_model_config
 from alignzoo.plan.workload import make_workload, read_lengths
 from alignzoo.runs.record import Record
 from alignzoo.system import memory
-from alignzoo.system.process_cache import process_cache
 from alignzoo.train.callbacks import make_callbacks
 from alignzoo.train.inputs import prepare_run
 
@@ -94,6 +93,7 @@ def test_a_model_that_cannot_be_followed_stops_no_run(
         raise RuntimeError("data-dependent")
 
     monkeypatch.setattr("alignzoo.plan.skeleton.build_skeleton", broken)
+    footprint._find_peak.cache_clear()
     cfg = compose_config("model=tiny", "dataset.rows=8")
     inputs = prepare_run(check(cfg))
     assert plan_peak(inputs.checked, inputs.start, inputs.data, inputs.rows) is None
@@ -113,14 +113,13 @@ def test_the_jobs_of_a_sweep_are_planned_once(compose_config: Compose, monkeypat
         return plan_peak(inputs.checked, inputs.start, inputs.data, inputs.rows)
 
     monkeypatch.setattr(footprint, "make_passes", counted)
-    monkeypatch.setattr(process_cache(), "in_sweep", True)
+    footprint._find_peak.cache_clear()
     for words in ((), ("method.beta=0.3",), ("method.learning_rate=1e-3",)):
         plan(*words)
     assert len(made) == 1
     for words in (("evaluate.max_new_tokens=9",), ("peft=lora",), ("method=sft",), ("train.per_device_batch_size=2",)):
         plan(*words)
     assert len(made) == 5
-    process_cache().begin_job(False)
 
 
 def test_idle_memory_is_that_of_a_process_with_torch() -> None:
