@@ -48,12 +48,16 @@ def measure_kit(method: str, seed: int, folder: Path) -> Found:
 
 def measure_swapped(seed: int, folder: Path) -> Found:
     """Return how far a run on swapped labels falls behind, at the lower end of the interval."""
-    from test_runs import compare_accuracy, lines, swap_labels
+    from test_runs import compare_runs, lines, swap_labels
 
     file, words = folder / "train.jsonl", f"seed={seed}"
     swap_labels(file)
     good, bad = lines(folder / "good", words), lines(folder / "bad", words, f"dataset.path={file}")
-    return [("swapped labels: difference in accuracy, lower end", compare_accuracy(good, bad).low, 0.0)]
+    accuracy, margin = compare_runs(good, bad)
+    return [
+        ("swapped labels: difference in accuracy, lower end", accuracy.low, 0.0),
+        ("swapped labels: difference in margin (nats), lower end", margin.low, 0.0),
+    ]
 
 
 def measure_reward_model(seed: int, folder: Path) -> Found:

@@ -15,7 +15,7 @@ from alignzoo.evaluate.intervals import Estimate
 from alignzoo.evaluate.metrics import estimate_difference
 
 WORDS = (
-    *("model=tiny", "method=dpo", "method.learning_rate=0.002", "dataset.rows=96", "train.warmup_steps=0"),
+    *("model=tiny", "method=dpo", "method.learning_rate=5e-4", "dataset.rows=96", "train.warmup_steps=0"),
     *("evaluate.max_new_tokens=4", "evaluate.rows=48", SEED),
 )
 
@@ -47,14 +47,17 @@ def swap_labels(file: Path) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in swapped))
 
 
-def compare_accuracy(good: list[dict[str, Any]], other: list[dict[str, Any]]) -> Estimate:
-    """Return by how much the good run is ahead in preference accuracy."""
+def compare_runs(good: list[dict[str, Any]], other: list[dict[str, Any]]) -> tuple[Estimate, Estimate]:
+    """Return by how much the good run is ahead: in preference accuracy, and in margin."""
     accuracy = estimate_difference("preference_accuracy", good, other)
+    margin = estimate_difference("margin", good, other)
     assert accuracy is not None
-    return accuracy
+    assert margin is not None
+    return accuracy, margin
 
 
 def test_a_run_on_swapped_labels_is_worse_beyond_noise(good: list[dict[str, Any]], tmp_path: Path) -> None:
     swap_labels(tmp_path / "train.jsonl")
-    accuracy = compare_accuracy(good, lines(tmp_path / "run", f"dataset.path={tmp_path / 'train.jsonl'}"))
+    accuracy, margin = compare_runs(good, lines(tmp_path / "run", f"dataset.path={tmp_path / 'train.jsonl'}"))
     assert accuracy.low > 0, accuracy
+    assert margin.low > 0, margin
