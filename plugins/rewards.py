@@ -90,11 +90,15 @@ class RewardModel(Reward):
 
     name = "model"
 
-    def __init__(self, path: str, revision: str | None = None, batch_size: int = 8) -> None:
+    def __init__(
+        self, path: str, revision: str | None = None, batch_size: int = 8, trust_remote_code: bool = False
+    ) -> None:
+        from alignzoo.models.pretrained import RemoteCode
         from alignzoo.models.reward_model import EOS_KEY, load_classifier
 
         self.batch_size = batch_size
-        self.scorer, self.tokenizer = load_classifier(path, revision)
+        code = RemoteCode(trust_remote_code, "reward.model.trust_remote_code=true")
+        self.scorer, self.tokenizer = load_classifier(path, revision, code)
         self.stops: tuple[str, ...] = tuple(getattr(self.scorer.config, EOS_KEY, ()))
 
     def __call__(self, prompts: list[str], completions: list[str], **columns: list[Any]) -> list[float]:

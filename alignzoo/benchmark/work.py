@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from alignzoo.models.pretrained import RemoteCode, build_model, read_config
+
 if TYPE_CHECKING:
     from alignzoo.benchmark.steps import Side
 
@@ -52,10 +54,11 @@ def count_tokens(rows: Sequence[dict[str, Any]]) -> tuple[int, int, int]:
 def count_parameters(side: Side) -> int:
     """Return the start model's weights, counted on a skeleton without any."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
+    code = RemoteCode(allowed=False)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(side.inputs.start))
+        model = build_model(AutoModelForCausalLM, read_config(side.inputs.start, code), code)
     return sum(weight.numel() for weight in model.parameters())
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from alignzoo.cli.options import PATH
-from alignzoo.runs.sweep_status import State, SweepJob, read_command, read_jobs
+from alignzoo.config.trust import refuse_programs_in_words
+from alignzoo.runs.sweep_status import PLAN, State, SweepJob, read_command, read_jobs
 from alignzoo.system.tables import plain_table
 
 STYLES = {State.DONE: "green", State.FAILED: "red", State.RUNNING: "cyan"}
@@ -40,6 +41,7 @@ def resume(folder: Path) -> int:
 
     _print(read_jobs(folder))
     again = [word for word in read_command(folder) if not word.startswith("resume=")]
+    refuse_programs_in_words(again, folder / PLAN)
     cli.main(["-m", *again, f"hydra.sweep.dir={folder}", "resume=auto"])
     return 0
 

@@ -1,11 +1,17 @@
-"""Patches Hydra for this process: the time that ``--help`` takes, and its start on Python 3.14."""
+"""Patches Hydra for this process: the time that ``--help`` takes, its start on Python 3.14, and what files may call."""
 
 from __future__ import annotations
 
 import argparse
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig
+
+from alignzoo.config.trust import refuse_foreign_programs
 
 CHECK = getattr(argparse.ArgumentParser, "_check_help", None)  #: of Python 3.14 and newer
 
@@ -18,9 +24,14 @@ def patch_hydra() -> None:
 
     Python 3.14 reads every option's help when it is declared, where Hydra gives one that is made when it is printed:
     "badly formed help string" (hydra#3121).
+
+    Hydra calls what a configuration names as ``_target_``, before anybody else sees the configuration.
     """
     # patch: hydra ConfigStore.__deepcopy__
     ConfigStore.__deepcopy__ = lambda self, memo: self
+    if not hasattr(ConfigLoaderImpl.load_configuration, "__wrapped__"):
+        # patch: hydra ConfigLoaderImpl.load_configuration
+        ConfigLoaderImpl.load_configuration = _guard(ConfigLoaderImpl.load_configuration)  # type: ignore[method-assign]
     if CHECK is not None:
         # patch: argparse ArgumentParser._check_help
         argparse.ArgumentParser._check_help = _check_text  # type: ignore[attr-defined]
@@ -29,3 +40,20 @@ def patch_hydra() -> None:
 def _check_text(parser: argparse.ArgumentParser, action: argparse.Action) -> Any:
     if CHECK is not None and isinstance(action.help, str):
         CHECK(parser, action)
+
+
+def _guard(load: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
+    """Make Hydra's loader refuse a configuration in which a file names programs."""
+
+    @functools.wraps(load)
+    def guarded(
+        self: ConfigLoaderImpl, config_name: str | None, overrides: Sequence[str], *args: Any, **kwargs: Any
+    ) -> DictConfig:
+        cfg = load(self, config_name, overrides, *args, **kwargs)
+        found = self.repository.load_config(config_path=config_name) if config_name else None
+        foreign = found is not None and found.path.startswith("file://")
+        primary = f"{found.path.removeprefix('file://')}/{config_name}.yaml" if found and foreign else None
+        refuse_foreign_programs(cfg, overrides, primary)
+        return cfg
+
+    return guarded

@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.config.compose import compose
+from alignzoo.config.trust import refuse_handed_over_trust
 from alignzoo.runs.folder import CONFIG, Run
 from alignzoo.system.errors import UserError, explain_missing
 from alignzoo.system.hub import is_local_path
@@ -61,4 +62,5 @@ def load_run_config(run: Path, overrides: Sequence[str]) -> DictConfig:
             cfg.merge_with_dotlist([f"{key}={value}"])
         except Exception as error:  # OmegaConf has a class for each kind
             raise UserError(f"{word}: {str(error).splitlines()[0]}") from None
+    refuse_handed_over_trust(cfg, overrides, run)
     return cfg

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 
 from alignzoo.launch import ray_cluster, submitit
+from alignzoo.runs.sweep_status import mask_account
 from alignzoo.system.errors import UserError, print_error
 from alignzoo.system.folders import run_folders
 from alignzoo.system.process_cache import process_cache
@@ -38,6 +40,11 @@ class SweepCallback(Callback):
             self.lost = submitit.wait_for_all()
         if config.hydra.launcher._target_.endswith(".RayLauncher"):
             self.lost = _prepare_ray(config)
+
+    def on_job_start(self, config: Any, **kwargs: Any) -> None:
+        """Mask what secrets the command had in Hydra's account of the sweep, which is there now."""
+        if config.hydra.mode == RunMode.MULTIRUN:
+            mask_account(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
         """Print and write the leaderboard."""

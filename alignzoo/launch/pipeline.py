@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from alignzoo.config import check
 from alignzoo.config.compose import compose
 from alignzoo.config.errors import explain
+from alignzoo.config.secrets import hide_in_word, hide_secrets
 from alignzoo.launch.stages import (
     Stage,
     make_stage_words,
@@ -28,7 +28,6 @@ from alignzoo.launch.stages import (
 from alignzoo.plugin.method import ModelKind
 from alignzoo.runs.folder import Run
 from alignzoo.system.errors import UserError, print_error
-from alignzoo.system.files import remove_unfinished, write_atomically
 from alignzoo.system.signals import Preempted
 
 FILE = "pipeline.yaml"  #: in the pipeline's folder: command and stages
@@ -53,7 +52,8 @@ def run_pipeline(cfg: DictConfig, folder: Path, words: Sequence[str], launch: La
     shared = select_shared_words(words)
     for stage in stages:
         _check_stage(stage, make_stage_words(stage, shared, cfg.model, _list_inputs(stage, stages)))
-    asked = {"command": shlex.join(["python", "-m", "alignzoo", *words]), "pipeline": cfg.pipeline}
+    command = shlex.join(["python", "-m", "alignzoo", *map(hide_in_word, words)])
+    asked = {"command": command, "pipeline": hide_secrets(cfg)["pipeline"]}
     (folder / FILE).write_text(OmegaConf.to_yaml(OmegaConf.create(asked)), encoding="utf-8")
     for number, stage in enumerate(stages, 1):
         title = f"pipeline {cfg.pipeline.name}, stage {number} of {len(stages)}: {stage.name}"
@@ -91,29 +91,11 @@ def _list_inputs(stage: Stage, stages: Sequence[Stage]) -> dict[str, Path]:
 
 
 def _make_inputs(stage: Stage, stages: Sequence[Stage]) -> dict[str, Path]:
-    """Return the folders that a stage reads; adapters are merged, and policies compared with the first start model."""
+    """Return the folders that a stage reads; policies are compared with the first start model."""
     found = _list_inputs(stage, stages)
-    if "model.path" in found:
-        found["model.path"] = merge_adapter(found["model.path"])
     if "evaluate.against" in found:
         found["evaluate.against"] = Path(_read_result(_find_first_stage(stage, stages))["start"]["folder"])
     return found
-
-
-def merge_adapter(folder: Path) -> Path:
-    """Return the folder of a model without adapter: ``folder`` itself, or ``merged`` beside it, made if needed."""
-    merged = folder.with_name("merged")
-    if not (folder / "adapter_config.json").is_file():
-        return folder
-    if not merged.is_dir():
-        from peft import AutoPeftModelForCausalLM
-        from transformers import AutoTokenizer
-
-        remove_unfinished(merged.parent, merged.name)
-        with write_atomically(merged) as aside:
-            AutoPeftModelForCausalLM.from_pretrained(folder).merge_and_unload().save_pretrained(aside)
-            AutoTokenizer.from_pretrained(folder).save_pretrained(aside)
-    return merged
 
 
 def _check_stage(stage: Stage, words: Sequence[str]) -> None:
@@ -134,7 +116,6 @@ def _check_stage(stage: Stage, words: Sequence[str]) -> None:
 
 def _run_stage(stage: Stage, words: Sequence[str], launch: Launch) -> None:
     """Launch the stage as a sweep job: it writes why it failed, and does not end the process."""
-    shutil.rmtree(stage.folder / "merged", ignore_errors=True)
     job = compose([*words, *_make_searchpath()], with_hydra=True)
     with read_write(job.hydra), open_dict(job.hydra):
         job.hydra.mode = RunMode.MULTIRUN

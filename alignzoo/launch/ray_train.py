@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from alignzoo.config.secrets import list_variables
 from alignzoo.launch import torchrun
 from alignzoo.launch.ray_cluster import use_cluster
 from alignzoo.system import ranks
@@ -37,7 +38,8 @@ def start(checked: Checked, folder: Path, attempt: Attempt) -> None:
     os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"  # it prints everything twice
     cfg, count = checked.cfg, checked.placement.processes
     scratch = folder.absolute() / ".ray"
-    job = {**torchrun.describe_job(cfg, folder.absolute(), attempt), "scratch": str(scratch)}
+    own = {"scratch": str(scratch), "environment": list_variables(cfg)}
+    job = {**torchrun.describe_job(cfg, folder.absolute(), attempt), **own}
     with use_cluster(cfg.launcher.address, count * cfg.launcher.cpus), _make_scratch(scratch):
         from ray.train.v2.api.exceptions import TrainingFailedError
 
@@ -88,6 +90,7 @@ def join(job: dict[str, Any]) -> None:
     """Train as one of the run's processes: Ray has named them as torchrun does, and made their process group."""
     from alignzoo.launch import worker
 
+    os.environ.update(job["environment"])  # to which the configuration refers
     if ranks.rank() == 0:
         _redirect_output(Path(job["scratch"]) / SHOWN)
     try:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from alignzoo.config.plain import to_plain
+from alignzoo.config.secrets import keep_environment
 from alignzoo.launch import rendezvous, slurm
 from alignzoo.runs.resume import Refused
 from alignzoo.system import signals
@@ -74,7 +74,8 @@ def start(checked: Checked, folder: Path, attempt: Attempt) -> None:
 
 def describe_job(cfg: DictConfig, folder: Path, attempt: Attempt) -> dict[str, Any]:
     """Return the argument of :func:`alignzoo.launch.worker.run`."""
-    return {"folder": str(folder), "overrides": list(attempt.words), "group": attempt.sweep, "config": to_plain(cfg)}
+    config = keep_environment(cfg)
+    return {"folder": str(folder), "overrides": list(attempt.words), "group": attempt.sweep, "config": config}
 
 
 def _run_workers(cfg: DictConfig, count: int, job: Path) -> None:

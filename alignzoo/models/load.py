@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from alignzoo.config.plain import to_plain
 from alignzoo.models import start_model
 from alignzoo.models.adapter import check_targets, quantization_config
+from alignzoo.models.pretrained import RemoteCode, read_adapter, read_model, read_tokenizer
 from alignzoo.models.start_model import is_scorer
 from alignzoo.models.tiny import CHATML
 from alignzoo.system.errors import UserError
@@ -30,10 +31,8 @@ FREE_MEMORY_FACTOR = 5
 
 def load_tokenizer(folder: Path, cfg: DictConfig) -> PreTrainedTokenizerBase:
     """Return the tokenizer with a pad token, padding on the left, and the template of ``model.chat_template``."""
-    from transformers import AutoTokenizer
-
     with _explain_errors(cfg.name, folder):
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=cfg.trust_remote_code, padding_side="left")
+        tokenizer = read_tokenizer(folder, RemoteCode.of(cfg), padding_side="left")
     if tokenizer.eos_token is None:
         raise UserError(f"the tokenizer of model={cfg.name} has no EOS token: no completion would ever end.")
     if tokenizer.pad_token is None:
@@ -104,13 +103,13 @@ def _read_weights(
 ) -> PreTrainedModel:
     import torch
 
-    arguments = {"dtype": getattr(torch, dtype), "trust_remote_code": cfg.model.trust_remote_code, **more}
+    arguments = {"dtype": getattr(torch, dtype), **more}
     if cfg.model.attn_implementation:
         arguments["attn_implementation"] = cfg.model.attn_implementation
     if cfg.peft.get("quantization"):
         arguments |= {"quantization_config": quantization_config(cfg.peft.quantization), "device_map": {"": 0}}
     with _explain_errors(cfg.model.name, folder), _without_sharding():
-        model, loaded = auto.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **arguments)
+        model, loaded = read_model(auto, folder, RemoteCode.of(cfg.model), output_loading_info=True, **arguments)
     absent = [name for name in loaded["missing_keys"] if not name.startswith(new or "?")]
     missing = sorted([*absent, *(name for name, *_ in loaded["mismatched_keys"])])
     if missing:
@@ -138,32 +137,27 @@ def load_trained(folder: Path, start: Path, cfg: DictConfig, device: str, precis
     """
     if not (folder / "adapter_config.json").is_file():
         return load_policy(folder, cfg, precision).to(device).eval(), False
-    from peft import PeftModel
-
     base = load_policy(start, cfg, precision)
     with _explain_errors(cfg.model.name, folder):
-        return PeftModel.from_pretrained(base, folder).to(device).eval(), True
+        return read_adapter(base, folder).to(device).eval(), True
 
 
 def load_for_generation(
-    source: str | Path, device: str, revision: str | None = None, adapter: Path | None = None
+    source: str | Path, device: str, code: RemoteCode, revision: str | None = None, adapter: Path | None = None
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """Return a saved causal model in evaluation mode, and its tokenizer: that of the ``adapter`` if it has one.
 
     ``source`` is a folder or a hub id. On a GPU weights keep their precision; on a CPU, where bf16 is many times
     slower, they become float32.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     own_tokenizer = adapter and (adapter / "tokenizer_config.json").is_file()
-    tokenizer = AutoTokenizer.from_pretrained(adapter if own_tokenizer else source, revision=revision)
+    tokenizer = read_tokenizer(adapter if adapter and own_tokenizer else source, code, revision=revision)
     dtype = "float32" if device == "cpu" else "auto"
-    model = AutoModelForCausalLM.from_pretrained(source, revision=revision, use_safetensors=True, dtype=dtype)
-    model = model.to(device)
+    model = read_model(AutoModelForCausalLM, source, code, revision=revision, dtype=dtype).to(device)
     if adapter:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, adapter)
+        model = read_adapter(model, adapter)
     return model.eval(), tokenizer
 
 
@@ -186,6 +180,8 @@ def _explain_errors(name: str, folder: Path) -> Iterator[None]:
     """Turn what the libraries raise about a broken folder, of a dozen kinds, into one line."""
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(f"model={name} ({folder}) cannot be loaded: {reason}") from error

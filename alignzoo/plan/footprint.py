@@ -91,15 +91,14 @@ def plan_peak(checked: Checked, start: Path, data: Prepared, rows: Dataset) -> i
         data: the prepared rows.
         rows: those to train on, in the method's format.
     """
-    from transformers import AutoConfig
-
+    from alignzoo.models.pretrained import RemoteCode, read_config
     from alignzoo.plan.phases import list_phases
     from alignzoo.plan.sharding import find_sharding
     from alignzoo.plan.workload import make_workload, read_lengths
 
     cfg, method, devices = checked.cfg, checked.method, checked.placement.processes
     try:
-        config = AutoConfig.from_pretrained(start, trust_remote_code=cfg.model.trust_remote_code)
+        config = read_config(start, RemoteCode.of(cfg.model))
         work = make_workload(cfg, method, read_lengths(checked, data, rows), devices)
         sharding = find_sharding(cfg.strategy.name, devices)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignzoo.models import load, start_model
 from alignzoo.models.adapter import adapter_config
+from alignzoo.models.pretrained import RemoteCode, build_model, read_config
 from alignzoo.plugin.method import ModelKind
 from alignzoo.system.errors import UserError
 from alignzoo.system.hub import explain_hub_error
@@ -22,11 +23,11 @@ def load_model_config(cfg: DictConfig) -> Any:
     Raises:
         UserError: it is not there, or cannot be reached.
     """
-    from transformers import AutoConfig
-
     folder, more = start_model.config_source(cfg)
     try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=cfg.trust_remote_code, **more)
+        return read_config(folder, RemoteCode.of(cfg), **more)
+    except UserError:
+        raise
     except Exception as error:  # the hub's client raises a dozen kinds
         raise UserError(f"model={cfg.name} ({folder}): {explain_hub_error(error)}") from error
 
@@ -113,11 +114,12 @@ def build_skeleton(
     dtype = load.weight_dtype(cfg.model.dtype, peft.name != "none", precision)
     quantized = bool(peft.get("quantization"))
     with torch.device("meta"):
-        model = auto.from_config(
+        model = build_model(
+            auto,
             config,
+            RemoteCode.of(cfg.model),
             dtype=torch.bfloat16 if quantized else getattr(torch, dtype),
             attn_implementation=cfg.model.attn_implementation or "sdpa",
-            trust_remote_code=cfg.model.trust_remote_code,
         )
         linear = sum(w.numel() for w in _list_quantizable(model)) if quantized else 0
         adapter = adapter_config(peft, trains)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from alignzoo.config.secrets import hide_in_code, hide_in_text, hide_in_word, hide_secrets
 from alignzoo.plugin.loading import read_name_and_version
 from alignzoo.runs.folder import Run
 from alignzoo.system import ranks
@@ -26,6 +27,12 @@ from alignzoo.system.folders import run_folders
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: Files whose changes are never shown, by their names.
+SECRET_FILES = (
+    *(".env*", "*.env", "*.pem", "*.key", "*.p12", "*.pfx", "id_rsa*", "id_ed25519*", ".netrc", "_netrc", ".pgpass"),
+    *("*secret*", "*credential*", "*token*.json", "service*account*.json", ".npmrc", ".pypirc", ".htpasswd"),
+)
 
 
 class Record:
@@ -118,7 +125,7 @@ class Record:
         """Write why the run failed, beside its command, if the disk has room for that."""
         with contextlib.suppress(OSError):
             self._command(overrides)
-            (self.folder / "error.txt").write_text(f"{reason}\n", encoding="utf-8")
+            (self.folder / "error.txt").write_text(f"{hide_in_text(reason)}\n", encoding="utf-8")
 
     def save_model(self, trainer: Any, whole: bool = False) -> None:
         """Save model and tokenizer, and remove the folder for checkpoints if none was saved.
@@ -152,7 +159,8 @@ class Record:
         run_folders().remove_empty()
 
     def _command(self, overrides: Sequence[str]) -> None:
-        self._write("command.txt", f"{shlex.join(['python', '-m', 'alignzoo', *overrides])}\n")
+        words = map(hide_in_word, overrides)
+        self._write("command.txt", f"{shlex.join(['python', '-m', 'alignzoo', *words])}\n")
 
     def _json(self, name: str, content: dict[str, Any]) -> None:
         self._write(name, json.dumps(content, indent=2, default=str) + "\n")
@@ -170,10 +178,13 @@ def _finite(value: Any) -> bool:
 
 
 def runnable(cfg: DictConfig) -> str:
-    """Return the composed ``cfg`` as the text of a ``run.yaml``, with Hydra's part of our ``conf/config.yaml``."""
+    """Return the composed ``cfg`` as the text of a ``run.yaml``, with Hydra's part of our ``conf/config.yaml``.
+
+    What comes from the environment stays as it was typed, and secrets are masked.
+    """
     ours = importlib.resources.files("alignzoo_conf").joinpath("config.yaml").read_text(encoding="utf-8")
     again = {"hydra": OmegaConf.create(ours).hydra}
-    return OmegaConf.to_yaml(again) + OmegaConf.to_yaml(cfg, resolve=True)
+    return OmegaConf.to_yaml(again) + OmegaConf.to_yaml(hide_secrets(cfg))
 
 
 def environment() -> dict[str, Any]:
@@ -188,14 +199,18 @@ def environment() -> dict[str, Any]:
 
 
 def _git() -> dict[str, str] | None:
-    """Return commit and uncommitted diff of the folder the run was started from, if it is a checkout."""
+    """Return commit and uncommitted diff of the folder the run was started from, if it is a checkout.
+
+    Files that hold secrets by their names are left out of the diff, and values that look like some are masked.
+    """
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10)
         return done.stdout.strip()
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "diff": git("diff", "HEAD")}
+        diff = git("diff", "HEAD", "--", ".", *(f":(exclude,icase,glob,top)**/{name}" for name in SECRET_FILES))
+        return {"commit": git("rev-parse", "HEAD"), "diff": hide_in_code(diff)}
     except (OSError, subprocess.SubprocessError):
         return None
 

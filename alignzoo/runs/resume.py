@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import logging
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.config.plain import flatten, to_plain
+from alignzoo.config.secrets import hide_secrets
 from alignzoo.runs import checkpoint
 from alignzoo.runs.folder import CONFIG, Run
 from alignzoo.system import ranks
@@ -146,9 +148,16 @@ def find_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tu
 
 
 def flatten_config(cfg: DictConfig) -> dict[str, Any]:
-    """Return the configuration flat, ``method.beta`` -> 0.1, as JSON would give it back."""
-    flat: dict[str, Any] = json.loads(json.dumps(flatten(to_plain(cfg)), default=str))
-    return flat
+    """Return the configuration flat, ``method.beta`` -> 0.1, as JSON would give it back, without secrets.
+
+    A value from the environment is there as it was typed, with a hash that changes when the value does.
+    """
+    values, flat = flatten(to_plain(cfg)), flatten(hide_secrets(cfg))
+    for key, value in flat.items():
+        if isinstance(value, str) and "${" in value:
+            flat[key] = f"{value} {hashlib.sha256(str(values[key]).encode()).hexdigest()[:12]}"
+    done: dict[str, Any] = json.loads(json.dumps(flat, default=str))
+    return done
 
 
 def format_command(words: Sequence[str], folder: Path, kind: str) -> str:

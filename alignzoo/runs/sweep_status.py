@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,9 +11,11 @@ from typing import Any
 
 import yaml
 
+from alignzoo.config.secrets import mask
 from alignzoo.runs import checkpoint
 from alignzoo.runs.folder import Run
 from alignzoo.system.errors import UserError
+from alignzoo.system.files import write_atomically
 from alignzoo.system.lock import is_locked
 
 PLAN = "multirun.yaml"  #: Hydra's account of a sweep
@@ -60,6 +63,17 @@ def read_command(folder: Path) -> list[str]:
         raise UserError(f"{folder}: its sweeper chooses values as it goes, so that no job is known beforehand.")
     own = ("hydra.sweep.dir=", "hydra.mode=")
     return [*hydra["overrides"]["task"], *(w for w in hydra["overrides"]["hydra"] if not w.startswith(own))]
+
+
+def mask_account(folder: Path) -> None:
+    """Mask the secrets that were typed, in Hydra's account of the sweep in ``folder``."""
+    file = folder / PLAN
+    with contextlib.suppress(OSError, ValueError):
+        account = yaml.safe_load(file.read_text(encoding="utf-8"))
+        masked = mask(account)
+        if masked != account:
+            with write_atomically(file) as aside:
+                aside.write_text(yaml.safe_dump(masked, sort_keys=False), encoding="utf-8")
 
 
 def read_jobs(folder: Path) -> list[SweepJob]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.config.plain import to_plain
+from alignzoo.config.secrets import hide_secrets
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError
 
@@ -83,7 +83,7 @@ def _start_wandb(cfg: DictConfig, folder: Path, group: str | None) -> Any:
         group=group,
         name=folder.name,
         tags=list(cfg.tracker.tags),
-        config=to_plain(cfg),
+        config=hide_secrets(cfg),
         dir=str(folder),
         mode=mode,
         settings=wandb.Settings(silent=True, console="off", disable_git=True),

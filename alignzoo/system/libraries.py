@@ -1,4 +1,4 @@
-"""Keeps the libraries' notices to each other off the terminal, and their reports to their makers at home."""
+"""Keeps the libraries' notices and questions off the terminal, and their reports to their makers at home."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import warnings
 
 def silence_libraries(telemetry: bool) -> None:
     """Silence TRL, transformers, datasets and tqdm; unless ``telemetry``, TRL reports no run to its makers.
+
+    transformers asks nobody whether code that comes with a model may run: where the caller does not say so, as a
+    plugin may forget to, it refuses.
 
     To be called before transformers is imported, which reads the variables then.
     """
@@ -28,3 +31,5 @@ def silence_libraries(telemetry: bool) -> None:
 
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
+    # patch: transformers dynamic_module_utils.TIME_OUT_REMOTE_CODE
+    transformers.dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0

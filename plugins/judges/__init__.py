@@ -64,16 +64,18 @@ class RewardModel(Judge):
     """The answer that a sequence-classification model with one output scores higher; equal within 1e-6 is a tie."""
 
     name = "reward_model"
-    silent = frozenset({"batch_size"})
+    silent = frozenset({"batch_size", "trust_remote_code"})
 
-    def __init__(self, path: str, revision: str | None = None, batch_size: int = 8) -> None:
+    def __init__(
+        self, path: str, revision: str | None = None, batch_size: int = 8, trust_remote_code: bool = False
+    ) -> None:
         from alignzoo.plugin.registry import registry
 
         scorer: Any = registry().reward("model")  # the same scores as that reward's, by the way a stranger's is found
         try:
-            self.score = scorer(path, revision, batch_size)
+            self.score = scorer(path, revision, batch_size, trust_remote_code)
         except UserError as error:
-            raise UserError(str(error).replace("reward.model.path", "judge.path")) from error
+            raise UserError(str(error).replace("reward.model.", "judge.")) from error
         self.batch_size = batch_size
 
     def identity(self) -> dict[str, Any]:
@@ -126,12 +128,13 @@ class PairwiseLM(Judge):
     """Any chat model, asked for both orders; a disagreement is a tie (Zheng et al., 2023, section 3.4)."""
 
     name = "pairwise_lm"
-    silent = frozenset({"api_key_env", "batch_size", "timeout", "attempts", "wait"})
+    silent = frozenset({"api_key_env", "batch_size", "timeout", "attempts", "wait", "trust_remote_code"})
 
     def __init__(
         self,
         path: str | None = None,
         revision: str | None = None,
+        trust_remote_code: bool = False,
         base_url: str | None = None,
         model: str | None = None,
         api_key_env: str | None = None,
@@ -150,7 +153,7 @@ class PairwiseLM(Judge):
         if base_url is not None:
             self.endpoint, self.at_once = _endpoint(base_url, model, api_key_env, timeout, attempts, wait), batch_size
         else:
-            self.local, self.batch_size = _local(str(path), revision, max_tokens or 256), batch_size
+            self.local, self.batch_size = _local(str(path), revision, max_tokens or 256, trust_remote_code), batch_size
 
     def identity(self) -> dict[str, Any]:
         """Add which weights stand in a folder of that name, and the question."""
@@ -191,10 +194,10 @@ def _endpoint(base_url: str, model: str | None, key: str | None, *patience: Any)
     return Endpoint(base_url, model or "", key, *patience)
 
 
-def _local(path: str, revision: str | None, limit: int) -> LocalChat:
+def _local(path: str, revision: str | None, limit: int, trusted: bool) -> LocalChat:
     from .local_chat import LocalChat
 
-    return LocalChat(path, revision, limit)
+    return LocalChat(path, revision, limit, trusted)
 
 
 class Person(Judge):

@@ -11,8 +11,8 @@ from alignzoo.system.errors import UserError
 class LocalChat:
     """A hub id's or a folder's model, on the GPU if there is one; ``key`` is the config key that errors name."""
 
-    def __init__(self, path: str, revision: str | None, limit: int, key: str = "judge.path") -> None:
-        """Load it; its answers have at most ``limit`` tokens.
+    def __init__(self, path: str, revision: str | None, limit: int, trusted: bool, key: str = "judge.path") -> None:
+        """Load it; its answers have at most ``limit`` tokens. ``trusted``: Python code beside its weights may run.
 
         Raises:
             UserError: it cannot be loaded, or is not a chat model.
@@ -20,10 +20,14 @@ class LocalChat:
         import torch
 
         from alignzoo.models.load import load_for_generation
+        from alignzoo.models.pretrained import RemoteCode
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
+        code = RemoteCode(trusted, f"{key.replace('path', 'trust_remote_code')}=true")
         try:
-            self.model, self.tokenizer = load_for_generation(path, device, revision)
+            self.model, self.tokenizer = load_for_generation(path, device, code, revision)
+        except UserError:
+            raise
         except Exception as error:  # the hub's client raises a dozen kinds
             raise UserError(f"{key}={path} cannot be loaded: {str(error).splitlines()[0]}") from error
         if not self.tokenizer.chat_template:

@@ -9,8 +9,10 @@ from pathlib import Path
 import click
 
 from alignzoo.cli.chat.speaker import Sampling, Speaker, find, load, start_of
+from alignzoo.models.pretrained import RemoteCode
 from alignzoo.system.errors import UserError, print_error
 
+TRUST = "--trust-remote-code"
 HELP = "/reset clears the conversation, Ctrl-C stops an answer, /quit or Ctrl-D ends."
 
 
@@ -30,13 +32,16 @@ def _not_negative(context: click.Context, option: click.Parameter, value: float)
     "--temperature", type=float, default=0.7, show_default=True, callback=_not_negative, help="0: the likeliest token."
 )
 @click.option("--system", metavar="TEXT", help="System message.")
-def command(model: str, other: str | None, max_new_tokens: int, temperature: float, system: str | None) -> int:
+@click.option(TRUST, "trusted", is_flag=True, help="Run the Python code that comes with a model: read it first.")
+def command(
+    model: str, other: str | None, max_new_tokens: int, temperature: float, system: str | None, trusted: bool
+) -> int:
     """Talk to a model in the terminal: a run folder, the folder of a saved model or adapter, or a hub id.
 
     From a pipe it answers one question a line, and the first mistake ends it.
     """
     sampling = Sampling(max_new_tokens, temperature)
-    speakers = _speakers(model, other, system)
+    speakers = _speakers(model, other, system, RemoteCode(trusted, TRUST))
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     for speaker in speakers:
         if not speaker.chats:
@@ -53,7 +58,7 @@ def command(model: str, other: str | None, max_new_tokens: int, temperature: flo
     return 0
 
 
-def _speakers(word: str, other: str | None, system: str | None) -> list[Speaker]:
+def _speakers(word: str, other: str | None, system: str | None, code: RemoteCode) -> list[Speaker]:
     """Load one model, or two; both folders are found before either is loaded."""
     words = {word: find(word)}
     if other:
@@ -66,7 +71,7 @@ def _speakers(word: str, other: str | None, system: str | None) -> list[Speaker]
     transformers.utils.logging.set_verbosity_error()
     names = [Path(name).name or name for name in words]
     labels = names if len(set(names)) == len(names) else list(words)
-    return [load(label, folder, system) for label, folder in zip(labels, words.values(), strict=True)]
+    return [load(label, folder, system, code) for label, folder in zip(labels, words.values(), strict=True)]
 
 
 def _typed() -> Iterator[str]:

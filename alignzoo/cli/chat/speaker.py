@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from alignzoo.models.pretrained import RemoteCode
 from alignzoo.models.start_model import is_scorer
 from alignzoo.runs.folder import Run
 from alignzoo.system.errors import UserError
@@ -166,7 +167,7 @@ def start_of(word: str) -> str:
         ) from None
 
 
-def load(label: str, folder: Path, system: str | None) -> Speaker:
+def load(label: str, folder: Path, system: str | None, code: RemoteCode) -> Speaker:
     """Return the model in ``folder`` ready to talk; an adapter is put on the base model that its config names.
 
     Raises:
@@ -175,7 +176,7 @@ def load(label: str, folder: Path, system: str | None) -> Speaker:
     from alignzoo.models.load import read_eos_ids
 
     try:
-        model, tokenizer = _load(folder)
+        model, tokenizer = _load(folder, code)
     except UserError:
         raise
     except Exception as error:  # broken folders raise a dozen kinds
@@ -187,14 +188,14 @@ def load(label: str, folder: Path, system: str | None) -> Speaker:
     return Speaker(label, model, tokenizer, stops, system)
 
 
-def _load(folder: Path) -> tuple[Any, Any]:
+def _load(folder: Path, code: RemoteCode) -> tuple[Any, Any]:
     from alignzoo.models.load import load_for_generation
     from alignzoo.system.device import choose_device
 
     if is_scorer(folder):
         raise UserError(f"{folder} is a reward model: it gives scores, and no answers.")
     adapter = folder if (folder / "adapter_config.json").is_file() else None
-    return load_for_generation(_base(folder) if adapter else folder, choose_device("auto"), adapter=adapter)
+    return load_for_generation(_base(folder) if adapter else folder, choose_device("auto"), code, adapter=adapter)
 
 
 def _base(adapter: Path) -> Path:

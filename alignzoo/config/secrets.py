@@ -1,0 +1,113 @@
+"""Keeps secrets out of what a run writes: interpolations of the environment stay as they were typed, keys are masked."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+MASK = "***"
+
+#: What ends the name of a secret: not `api_key_env`, the name of a variable, nor `pad_token`, which a vocabulary has.
+_NAME = (
+    r"(?:api|access|private|secret|auth|encryption|signing)[_-]?key(?:[_-]id)?|password|passwd|passphrase|secret"
+    r"|credentials?|authorization|(?:api|auth|access|hub|hf|bearer|session|refresh|github|gitlab|wandb|bot)[_-]?token"
+)
+
+#: The last part of a key whose value is a secret.
+SECRET_KEY = re.compile(rf"(?:^|[._-])(?:{_NAME})$|(?:^|\.)token$", re.IGNORECASE)
+
+#: What is a secret wherever it stands: keys of well-known makers, and passwords in URLs.
+SECRET_TEXT = re.compile(
+    r"\b(?:hf_|sk-|sk_|ghp_|gho_|github_pat_|glpat-|xox[abpr]-|AKIA|ASIA|AIza|ya29\.|npm_|pypi-)[\w-]{12,}"
+    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+    r"|(?<=bearer )[\w.~+/=-]{8,}"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+#: An assignment in code or in a file of settings whose name says that its value is a secret.
+ASSIGNED = re.compile(
+    rf"""(?P<name>(?:[\w.-]*(?:{_NAME})|(?<![\w.-])token)["']?\s*[:=]\s*)"""
+    r"""(?P<value>"[^"\n]+"|'[^'\n]+'|[^\s,"'(){}\[\]]{6,})""",
+    re.IGNORECASE,
+)
+
+ENVIRONMENT = "${oc.env:"
+
+
+def keep_environment(cfg: DictConfig) -> dict[str, Any]:
+    """Return ``cfg`` as plain values, resolved but for what comes from the environment."""
+    values = tuple({str(parent[key]) for parent, key, raw in _list_leaves(cfg) if ENVIRONMENT in raw} - {""})
+    kept: dict[str, Any] = _resolve(cfg, values)
+    return kept
+
+
+def hide_secrets(cfg: DictConfig) -> dict[str, Any]:
+    """Return what :func:`keep_environment` does, with secrets masked."""
+    hidden: dict[str, Any] = mask(keep_environment(cfg))
+    return hidden
+
+
+def list_variables(cfg: DictConfig) -> dict[str, str]:
+    """Return the variables of the environment that ``cfg`` refers to, with their values."""
+    named = {name for _, _, raw in _list_leaves(cfg) for name in re.findall(r"\$\{oc\.env:\s*([^,}\s]+)", raw)}
+    return {name: os.environ[name] for name in sorted(named) if name in os.environ}
+
+
+def mask(tree: Any, path: str = "") -> Any:
+    """Return plain values with secrets masked, words of a command line among them; ``path`` is the key of ``tree``."""
+    if isinstance(tree, dict):
+        return {key: mask(value, f"{path}.{key}") for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [mask(value, path) for value in tree]
+    if not isinstance(tree, str):
+        return tree
+    return MASK if tree and not tree.startswith("${") and SECRET_KEY.search(path) else hide_in_word(tree)
+
+
+def hide_in_word(word: str) -> str:
+    """Return a word of the command line without the secret in it."""
+    key, is_assignment, value = word.partition("=")
+    secret = is_assignment and SECRET_KEY.search(key) and not value.startswith("${") and value not in ("", "null")
+    return f"{key}={MASK}" if secret else hide_in_text(word)
+
+
+def hide_in_text(text: str) -> str:
+    """Return a text without the secrets that are known by their form."""
+    return SECRET_TEXT.sub(MASK, text)
+
+
+def hide_in_code(text: str) -> str:
+    """Return code, settings or a diff of them without secrets."""
+    return ASSIGNED.sub(lambda found: f"{found['name']}{MASK}", hide_in_text(text))
+
+
+def _list_leaves(tree: Any) -> Iterator[tuple[Any, Any, str]]:
+    """Yield the parent, the key and the text as typed of each value."""
+    typed: Any = OmegaConf.to_container(tree, resolve=False)
+    for key in range(len(tree)) if isinstance(tree, ListConfig) else list(tree):
+        if isinstance(typed[key], dict | list):
+            yield from _list_leaves(tree[key])
+        elif typed[key] != "???":
+            yield tree, key, str(typed[key])
+
+
+def _resolve(tree: Any, environment: tuple[str, ...]) -> Any:
+    """Return ``tree`` resolved, but for interpolations whose value holds one of ``environment``."""
+    typed: Any = OmegaConf.to_container(tree, resolve=False)
+
+    def value_of(key: Any) -> Any:
+        raw = typed[key]
+        value = "???" if raw == "???" else tree[key]
+        if isinstance(value, DictConfig | ListConfig):
+            return _resolve(value, environment)
+        from_environment = isinstance(raw, str) and "${" in raw and any(text in str(value) for text in environment)
+        return raw if from_environment else value
+
+    if isinstance(tree, ListConfig):
+        return [value_of(i) for i in range(len(tree))]
+    return {str(key): value_of(key) for key in tree}

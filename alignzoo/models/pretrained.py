@@ -1,0 +1,115 @@
+"""Reads configurations, tokenizers, models and adapters that were saved: the only place that calls ``from_pretrained``.
+
+Code that lies beside a model's weights runs with all rights of the user. transformers asks on the terminal whether it
+may, where it was not told; here every call tells it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignzoo.system.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from transformers import PreTrainedTokenizerBase
+
+#: What transformers says of code that it was not allowed to run.
+NEEDS_CODE = re.compile(r"custom (modeling |generation )?code|execute custom code|trust_remote_code=True")
+
+
+@dataclass(frozen=True)
+class RemoteCode:
+    """Whether code that lies beside a model's weights may run, and the word with which the user allows it."""
+
+    allowed: bool
+    switch: str = "model.trust_remote_code=true"
+
+    @classmethod
+    def of(cls, model: DictConfig) -> RemoteCode:
+        """Return what the group ``model`` says."""
+        return cls(bool(model.trust_remote_code))
+
+
+def read_config(source: str | Path, code: RemoteCode, **more: Any) -> Any:
+    """Return the configuration of the model in the folder, or of the hub id, ``source``.
+
+    Raises:
+        UserError: it needs code that may not run.
+    """
+    from transformers import AutoConfig
+
+    with _explain_code(source, code):
+        return AutoConfig.from_pretrained(source, trust_remote_code=code.allowed, **more)
+
+
+def read_tokenizer(source: str | Path, code: RemoteCode, **more: Any) -> PreTrainedTokenizerBase:
+    """Return its tokenizer.
+
+    Raises:
+        UserError: as :func:`read_config`.
+    """
+    from transformers import AutoTokenizer
+
+    with _explain_code(source, code):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            source, trust_remote_code=code.allowed, **more
+        )
+    return tokenizer
+
+
+def read_model(auto: Any, source: str | Path, code: RemoteCode, **more: Any) -> Any:
+    """Return the model of transformers' class ``auto``, from safetensors alone: other formats can hold code.
+
+    Raises:
+        UserError: as :func:`read_config`, or its config.json names an attention kernel that would be downloaded.
+    """
+    with _explain_code(source, code):
+        if not code.allowed:
+            _refuse_kernel(source, code, {key: more[key] for key in ("revision", "gguf_file") if key in more})
+        return auto.from_pretrained(source, trust_remote_code=code.allowed, **{"use_safetensors": True, **more})
+
+
+def build_model(auto: Any, config: Any, code: RemoteCode, **more: Any) -> Any:
+    """Return a model of transformers' class ``auto`` with random weights.
+
+    Raises:
+        UserError: as :func:`read_config`.
+    """
+    with _explain_code(config.name_or_path, code):
+        return auto.from_config(config, trust_remote_code=code.allowed, **more)
+
+
+def read_adapter(model: Any, folder: Path) -> Any:
+    """Return ``model`` with the adapter of ``folder`` on it; PEFT runs no code of a folder."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, folder)
+
+
+def _refuse_kernel(source: str | Path, code: RemoteCode, more: Mapping[str, Any]) -> None:
+    """Refuse a config.json that names a kernel of the hub as its attention: transformers would download and run it."""
+    named = read_config(source, code, **more)._attn_implementation
+    if named and "/" in named:
+        raise UserError(
+            f"{source} takes its attention from {named}, a program that would be downloaded and run.\n"
+            f"Name another with model.attn_implementation, or trust it and add {code.switch}."
+        )
+
+
+@contextmanager
+def _explain_code(source: str | Path, code: RemoteCode) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if code.allowed or not NEEDS_CODE.search(str(error)):
+            raise
+        raise UserError(
+            f"{source} comes with Python code of its own, which would run with all your rights.\n"
+            f"Read it first; to let it run, add {code.switch}."
+        ) from error
