@@ -31,7 +31,7 @@ def patch_hydra() -> None:
     ConfigStore.__deepcopy__ = lambda self, memo: self
     if not hasattr(ConfigLoaderImpl.load_configuration, "__wrapped__"):
         # patch: hydra ConfigLoaderImpl.load_configuration
-        ConfigLoaderImpl.load_configuration = _guard(ConfigLoaderImpl.load_configuration)  # type: ignore[method-assign]
+        ConfigLoaderImpl.load_configuration = _guard(ConfigLoaderImpl.load_configuration)
     if CHECK is not None:
         # patch: argparse ArgumentParser._check_help
         argparse.ArgumentParser._check_help = _check_text  # type: ignore[attr-defined]

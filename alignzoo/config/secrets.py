@@ -1,4 +1,4 @@
-"""Keeps secrets out of what a run writes: interpolations of the environment stay as they were typed, keys are masked."""
+"""Keeps secrets out of what a run writes: what comes from the environment stays as typed, keys are masked."""
 
 from __future__ import annotations
 

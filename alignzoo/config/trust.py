@@ -125,9 +125,8 @@ def _find_callables(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
     in_logging = path.startswith(("hydra.job_logging", "hydra.hydra_logging"))
     for key, value in tree.items():
         inner = f"{path}.{key}"
-        if key == "_target_" and not _is_known(str(value)):
-            yield inner, value
-        elif in_logging and key in ("()", "class", "factory") and value not in LOGGERS:
+        is_logger = in_logging and key in ("()", "class", "factory")
+        if (key == "_target_" and not _is_known(str(value))) or (is_logger and value not in LOGGERS):
             yield inner, value
         else:
             yield from _find_callables(value, inner)

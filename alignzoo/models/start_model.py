@@ -162,9 +162,8 @@ def _from_adapter(folder: Path, cfg: DictConfig) -> Path:
         raise UserError(f"model.path={cfg.path}: {file.name} cannot be read: {error}") from None
     except UserError as error:
         raise UserError(f"model.path={cfg.path} is an adapter, and its base model is not there: {error}") from None
-    name = (
-        f"{folder.parent.name}-merged-{hashlib.sha256((identity(folder) + identity(start)).encode()).hexdigest()[:12]}"
-    )
+    digest = hashlib.sha256((identity(folder) + identity(start)).encode()).hexdigest()
+    name = f"{folder.parent.name}-merged-{digest[:12]}"
     size = 2 * sum(file.stat().st_size for file in start.glob("*.safetensors"))
     return _make_once(name, lambda made: _merge_adapter(folder, start, RemoteCode.of(cfg), made), size)
 
@@ -192,14 +191,10 @@ def _convert_gguf(file: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, GgufConfig
 
     print(f"Converting {file.name} to safetensors (once, about half a minute).", flush=True)
-    code, more = RemoteCode(allowed=False), {"gguf_file": file.name}
-    tokenizer = read_tokenizer(file.parent, code, **more)
-    model = read_model(
-        *(AutoModelForCausalLM, file.parent, code),
-        **more,
-        dtype=torch.float32,
-        quantization_config=GgufConfig(dequantize=True),
-    )
+    code = RemoteCode(allowed=False)
+    tokenizer = read_tokenizer(file.parent, code, gguf_file=file.name)
+    whole = {"dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True)}
+    model = read_model(AutoModelForCausalLM, file.parent, code, gguf_file=file.name, **whole)
     ranks.save_here(model, folder)
     tokenizer.save_pretrained(folder)
 
