@@ -69,7 +69,7 @@ def test_a_handed_over_file_runs_no_program(
 def test_nor_does_one_that_chooses_a_sweeper_with_parts(
     handed_over: Callable[[str, Any], Start], tmp_path: Path
 ) -> None:
-    start = handed_over("hydra.sweeper.sampler", COPY)
+    start = handed_over("hydra.sweeper.sampler._target_", "shutil.copy")
     text = (tmp_path / "run.yaml").read_text()
     (tmp_path / "run.yaml").write_text(f"defaults: [{{override hydra/sweeper: optuna}}, _self_]\n{text}")
     assert "hydra.sweeper.sampler._target_=shutil.copy" in start("-m", "method.beta=0.1,0.2").err
