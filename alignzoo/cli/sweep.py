@@ -9,8 +9,10 @@ from pathlib import Path
 import click
 
 from alignzoo.cli.options import PATH
+from alignzoo.config.secrets import EXAMPLE, MASK
 from alignzoo.config.trust import refuse_programs_in_words
 from alignzoo.runs.sweep_status import PLAN, State, SweepJob, read_command, read_jobs
+from alignzoo.system.errors import UserError
 from alignzoo.system.tables import plain_table
 
 STYLES = {State.DONE: "green", State.FAILED: "red", State.RUNNING: "cyan"}
@@ -42,6 +44,12 @@ def resume(folder: Path) -> int:
     _print(read_jobs(folder))
     again = [word for word in read_command(folder) if not word.startswith("resume=")]
     refuse_programs_in_words(again, folder / PLAN)
+    for word in again:
+        if word.endswith(f"={MASK}"):
+            raise UserError(
+                f"{folder} holds a secret that was not kept ({word}): type its command again, with resume=auto "
+                f"hydra.sweep.dir={folder}.\nTyped as '{EXAMPLE}' it is read from the environment each time."
+            )
     cli.main(["-m", *again, f"hydra.sweep.dir={folder}", "resume=auto"])
     return 0
 

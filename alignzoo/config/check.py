@@ -14,6 +14,7 @@ from alignzoo.config.checked import Checked
 from alignzoo.config.keys import CHOICES, LEAST, TYPES
 from alignzoo.config.placement import may_have_gpus, place
 from alignzoo.config.plain import flatten, to_plain
+from alignzoo.config.secrets import EXAMPLE, MASK
 from alignzoo.config.trl_fields import fits, read_config_fields, trl_items
 from alignzoo.plugin.method import ModelKind
 from alignzoo.plugin.registry import registry
@@ -43,6 +44,9 @@ def check(cfg: DictConfig) -> Checked:
             _check_trl(group, key, value, method, fields)
     for key in sorted(OmegaConf.missing_keys(cfg)):
         raise UserError(f"{key} is needed: add {key}=VALUE.")
+    for key, value in flatten(to_plain(cfg)).items():
+        if value == MASK:
+            raise UserError(f"{key}={MASK} stands for a secret that was not written: type it, as in {key}='{EXAMPLE}'.")
     _check_strategy(cfg)
     _check_batches(cfg, method)
     _check_adapter(cfg)

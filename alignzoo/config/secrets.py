@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 MASK = "***"
+EXAMPLE = "${oc.env:NAME}"  #: how a secret is typed so that it is read from the environment, and never written
 
 #: What ends the name of a secret: not `api_key_env`, the name of a variable, nor `pad_token`, which a vocabulary has.
 _NAME = (
@@ -52,10 +53,10 @@ def hide_secrets(cfg: DictConfig) -> dict[str, Any]:
     return hidden
 
 
-def list_variables(cfg: DictConfig) -> dict[str, str]:
-    """Return the variables of the environment that ``cfg`` refers to, with their values."""
+def list_variables(cfg: DictConfig) -> list[str]:
+    """Return the variables that are set in the environment and that ``cfg`` refers to."""
     named = {name for _, _, raw in _list_leaves(cfg) for name in re.findall(r"\$\{oc\.env:\s*([^,}\s]+)", raw)}
-    return {name: os.environ[name] for name in sorted(named) if name in os.environ}
+    return sorted(named & os.environ.keys())
 
 
 def mask(tree: Any, path: str = "") -> Any:
@@ -66,6 +67,8 @@ def mask(tree: Any, path: str = "") -> Any:
         return [mask(value, path) for value in tree]
     if not isinstance(tree, str):
         return tree
+    if path.endswith(".override_dirname"):  # Hydra's, of all words
+        return ",".join(map(hide_in_word, tree.split(",")))
     return MASK if tree and not tree.startswith("${") and SECRET_KEY.search(path) else hide_in_word(tree)
 
 

@@ -68,9 +68,9 @@ def refuse_foreign_programs(cfg: DictConfig, words: Sequence[str], primary: str 
     hydra: Any = OmegaConf.to_container(cfg.hydra, resolve=False)
     found = list(_find_callables(hydra, "hydra"))
     if primary:
-        flat = flatten({str(key): value for key, value in _plain(cfg).items()})
+        flat = flatten(_plain(cfg))
         found += [(key, value) for key, value in flat.items() if key.startswith(COMMANDS) and value]
-        found += [(key, value) for key, value in flat.items() if key.endswith(CODE) and value is True]
+        found += [(key, True) for key in find_trusted(cfg)]
     typed = {key_of(word) for word in words}
     for key, value in found:
         if key not in typed and not any(str(value) in word for word in words if isinstance(value, str)):
@@ -86,10 +86,8 @@ def refuse_handed_over_trust(cfg: DictConfig, words: Sequence[str], folder: obje
     Raises:
         UserError: it does.
     """
-    if is_config_trusted():
-        return
-    for key, value in flatten(_plain(cfg)).items():
-        if key.endswith(CODE) and value is True and key not in map(key_of, words):
+    for key in () if is_config_trusted() else find_trusted(cfg):
+        if key not in map(key_of, words):
             raise UserError(
                 f"{folder} was trained with Python code that came with its model ({key}=true).\n"
                 f"If you trust that code: add {key}=true."
@@ -107,6 +105,11 @@ def refuse_programs_in_words(words: Sequence[str], file: object) -> None:
         calls = "_target_" in word or key.startswith((*COMMANDS, "hydra.job_logging", "hydra.hydra_logging"))
         if calls or (key.endswith(CODE) and not word.lower().endswith("=false")):
             raise UserError(f"{word} comes from {file} and would run a program.\nIf you trust it: set {VARIABLE}=1.")
+
+
+def find_trusted(cfg: DictConfig) -> list[str]:
+    """Return the keys by which ``cfg`` lets code run that comes with a model."""
+    return [key for key, value in flatten(_plain(cfg)).items() if key.endswith(CODE) and value is True]
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

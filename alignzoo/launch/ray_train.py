@@ -38,7 +38,7 @@ def start(checked: Checked, folder: Path, attempt: Attempt) -> None:
     os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"  # it prints everything twice
     cfg, count = checked.cfg, checked.placement.processes
     scratch = folder.absolute() / ".ray"
-    own = {"scratch": str(scratch), "environment": list_variables(cfg)}
+    own = {"scratch": str(scratch), "environment": {name: os.environ[name] for name in list_variables(cfg)}}
     job = {**torchrun.describe_job(cfg, folder.absolute(), attempt), **own}
     with use_cluster(cfg.launcher.address, count * cfg.launcher.cpus), _make_scratch(scratch):
         from ray.train.v2.api.exceptions import TrainingFailedError

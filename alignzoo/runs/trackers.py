@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.util
 import netrc
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.config.secrets import hide_secrets
+from alignzoo.config.secrets import hide_in_word, hide_secrets
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError
 
@@ -77,17 +78,29 @@ def _start_wandb(cfg: DictConfig, folder: Path, group: str | None) -> Any:
         if mode == "offline":
             print("Not logged in to Weights & Biases: writing offline (`wandb login`, then `wandb sync`).", flush=True)
     os.environ["WANDB_LOG_MODEL"] = "false"
-    return wandb.init(
-        project=cfg.tracker.project,
-        entity=cfg.tracker.entity,
-        group=group,
-        name=folder.name,
-        tags=list(cfg.tracker.tags),
-        config=hide_secrets(cfg),
-        dir=str(folder),
-        mode=mode,
-        settings=wandb.Settings(silent=True, console="off", disable_git=True),
-    )
+    with _mask_arguments():
+        return wandb.init(
+            project=cfg.tracker.project,
+            entity=cfg.tracker.entity,
+            group=group,
+            name=folder.name,
+            tags=list(cfg.tracker.tags),
+            config=hide_secrets(cfg),
+            dir=str(folder),
+            mode=mode,
+            settings=wandb.Settings(silent=True, console="off", disable_git=True),
+        )
+
+
+@contextmanager
+def _mask_arguments() -> Iterator[None]:
+    """Hide the secrets that were typed: wandb records the program's arguments."""
+    before = sys.argv
+    sys.argv = [hide_in_word(word) for word in before]
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 def is_logged_in() -> bool:

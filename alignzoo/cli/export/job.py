@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.config import check
+from alignzoo.config.secrets import list_variables
+from alignzoo.config.trust import find_trusted
 from alignzoo.plugin.loading import OWN
 from alignzoo.plugin.registry import registry
 from alignzoo.runs.record import runnable
@@ -60,13 +62,17 @@ class Job:
     secrets: tuple[str, ...]
     """Names of environment variables that the scheduler keeps, such as HF_TOKEN."""
 
+    trusted: tuple[str, ...]
+    """Keys by which the code of a model may run: a configuration that was handed over cannot say so by itself."""
+
     requirements: tuple[str, ...]
     """What pip installs for it: alignzoo, the strategy's extra, the package of the method."""
 
     def command(self, folder: str) -> list[str]:
         """Return each machine's command, where the config is ``folder``/run.yaml: the same for start and restart."""
         run = f"hydra.run.dir={SHARED}/{self.name}"
-        return ["python", "-m", "alignzoo", "--config-dir", folder, "--config-name", "run", run]
+        trusted = (f"{key}=true" for key in self.trusted)
+        return ["python", "-m", "alignzoo", "--config-dir", folder, "--config-name", "run", run, *trusted]
 
 
 def make_job(cfg: DictConfig, resources: Resources, name: str | None, **more: Any) -> Job:
@@ -80,6 +86,9 @@ def make_job(cfg: DictConfig, resources: Resources, name: str | None, **more: An
     cfg.strategy.processes = processes(cfg, resources.gpus)
     cfg.resume = "auto"
     check.check(cfg)
+    for variable in list_variables(cfg):
+        if variable not in more["secrets"]:
+            raise UserError(f"the configuration reads {variable} from the environment: add --secret {variable}.")
     return Job(
         name=name or _name(cfg),
         config=runnable(cfg),
@@ -87,6 +96,7 @@ def make_job(cfg: DictConfig, resources: Resources, name: str | None, **more: An
         processes=cfg.strategy.processes,
         grace=cfg.strategy.grace,
         resources=resources,
+        trusted=tuple(find_trusted(cfg)),
         requirements=tuple(_requirements(cfg)),
         **more,
     )
