@@ -22,6 +22,8 @@ REPLACED = re.findall(r"^\| (\w+) \| `([\w.]+)` \| `([\w./]+)` \| .+ \| .+ \|$",
 
 #: Symbol -> the module of the library that uses it, and how its source does.
 CALLED = {
+    "ConfigLoaderImpl.load_configuration": ("hydra._internal.hydra", "self.config_loader.load_configuration("),
+    "dynamic_module_utils.TIME_OUT_REMOTE_CODE": ("transformers.dynamic_module_utils", "TIME_OUT_REMOTE_CODE > 0"),
     "HydraConfig.cfg": ("hydra.core.hydra_config", "self.cfg = "),
     "Job.results": ("hydra_plugins.hydra_submitit_launcher.submitit_launcher", ".results()"),
     "_core.ray": ("hydra_plugins.hydra_ray_launcher._core", "ray.get("),

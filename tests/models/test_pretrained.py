@@ -175,6 +175,27 @@ def test_a_plugin_that_forgets_to_say_so_runs_no_code_either(foreign: Foreign) -
     assert foreign.ran == []
 
 
+@pytest.mark.parametrize(
+    "text", ["{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{ cycler.__init__.__globals__.os.popen('id') }}"]
+)
+def test_a_chat_template_reaches_nothing_of_python(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("What is salt?\n"))
+    make_tiny(tmp_path / "model")
+    (tmp_path / "model" / "chat_template.jinja").write_text(text)
+    done = call("chat", str(tmp_path / "model"), "--system", "x")
+    assert "unsafe" in done.err or "undefined" in done.err, done
+
+
+def test_code_beside_a_dataset_does_not_run(tmp_path: Path) -> None:
+    folder, mark = tmp_path / "data", tmp_path / "mark"
+    folder.mkdir()
+    (folder / "data.py").write_text(f"open({str(mark)!r}, 'w')")
+    (folder / "train.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 3)
+    call("check", "model=tiny", "dataset=local", f"dataset.path={folder}")
+    call("check", "model=tiny", "dataset=local", f"dataset.path={folder / 'data.py'}")
+    assert not mark.exists()
+
+
 SOURCES = Path(__file__).parents[2]
 LOADERS = ("from_pretrained", "from_config", "load_adapter", "get_class_from_dynamic_module")
 #: Places that load by themselves: what makes the bundled data, by hand, and a program as users of TRL write it.

@@ -94,6 +94,51 @@ def test_a_folder_is_taken_as_it_is(tiny: Path, compose_config: Compose, monkeyp
         assert start_model.start_folder(compose_config("model=local", f"model.path={path}").model) == tiny
 
 
+@pytest.fixture
+def adapter(tiny: Path, tmp_path: Path) -> Path:
+    """Return the folder of an adapter on `tiny` that changes its answers, as a run saves one."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny), LoraConfig(init_lora_weights=False))
+    model.save_pretrained(tmp_path / "run" / "model")
+    AutoTokenizer.from_pretrained(tiny).save_pretrained(tmp_path / "run" / "model")
+    return tmp_path / "run" / "model"
+
+
+def test_an_adapter_is_merged_once(tiny: Path, adapter: Path, own_cache: Path, compose_config: Compose) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    cfg = compose_config("model=local", f"model.path={adapter}")
+    folder = start_model.start_folder(cfg.model)
+    assert folder.parent == own_cache
+    assert start_model.start_folder(cfg.model) == folder
+    apart = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny), adapter).eval()
+    merged = AutoModelForCausalLM.from_pretrained(folder).eval()
+    ids = torch.arange(5).unsqueeze(0)
+    torch.testing.assert_close(merged(ids).logits, apart(ids).logits, rtol=1e-4, atol=1e-4)
+    assert (merged(ids).logits - apart.unload()(ids).logits).abs().max() > 1e-3
+    assert (folder / "tokenizer_config.json").is_file()
+
+
+def test_an_adapter_without_its_base_model_is_refused(adapter: Path, compose_config: Compose) -> None:
+    file = adapter / "adapter_config.json"
+    config = json.loads(file.read_text())
+    cfg = compose_config("model=local", f"model.path={adapter}")
+    for base, text in (
+        ("/not/there", "is an adapter, and its base model is not there: model.path=/not/there"),
+        ("", ""),
+    ):
+        file.write_text(json.dumps({**config, "base_model_name_or_path": base}))
+        with pytest.raises(UserError, match=text):
+            start_model.start_folder(cfg.model)
+    file.write_text("[")
+    with pytest.raises(UserError, match=r"adapter_config\.json cannot be read"):
+        start_model.start_folder(cfg.model)
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
