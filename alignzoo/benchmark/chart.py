@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.report.leaderboard import draw
-from alignzoo.system.tables import plain_table
+from alignzoo.system.tables import plain_table, write_csv
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,7 +54,7 @@ def write_speed(rows: Sequence[Row], folder: Path) -> None:
     import pandas
 
     folder.mkdir(parents=True, exist_ok=True)
-    pandas.DataFrame(rows).to_csv(folder / "speed.csv", index=False)
+    write_csv(pandas.DataFrame(rows), folder / "speed.csv")
     figure = _figure(rows)
     draw.save_png(figure, folder / "speed.png")
     figure.savefig(folder / "speed.svg", facecolor="white")

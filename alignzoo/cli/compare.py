@@ -29,15 +29,15 @@ def command(
 ) -> int:
     """Show what changed in the completions of the run folders RUN.
 
-    The exit code is 1 if the judge stopped before its end.
+    The exit code is 1 if a run cannot be compared, or the judge stopped before its end.
     """
     _check(runs, judge, settings)
-    from alignzoo.evaluate.comparison import compare, read_run
+    from alignzoo.evaluate.comparison import compare, read_runs
     from alignzoo.report.comparison import print_comparison
 
-    read = [read_run(folder) for folder in runs]
+    read, failed = read_runs(runs)
     with libraries_on_stderr(True):
-        report = compare(read, _judge(judge, settings))
+        report = compare(read, _judge(judge, settings), failed)
     if html:
         _write(report, html)
     if as_json:
@@ -46,7 +46,7 @@ def command(
         print_comparison(report, rows)
         if html:
             print(f"page: {html}")
-    return int(any("stopped" in entry for entry in report["wins"]))
+    return int(bool(failed) or any("stopped" in entry for entry in report["wins"]))
 
 
 def _check(runs: Sequence[Path], judge: str | None, settings: Sequence[str]) -> None:

@@ -48,12 +48,12 @@ def _measured(word: str, overrides: Sequence[str], save: bool, silent: bool) -> 
         raise UserError(f"--save: {word} is not a run folder; its numbers have no place.")
     lines, data = measure(named)
     result = {**summarise(lines), "data": data}
-    if not silent:
-        _print(word, result)
     if save and named.run is not None:
         from alignzoo.runs.record import Record
 
         Record.of(named.run).replace_measurements(lines, result)
+    if not silent:
+        _print(word, result)
     return result
 
 
@@ -96,11 +96,12 @@ def _model(target: Target, inputs: RunInputs) -> tuple[Any, bool]:
 
 def _warn_seen(target: Target, inputs: RunInputs) -> None:
     """A run's numbers on rows that it was trained on measure nothing."""
+    from alignzoo.cli.manifest import read_manifest
     from alignzoo.data import manifest
 
     if target.run is None or not (target.run / manifest.FILE).is_file():
         return
-    count = manifest.count_trained_on(manifest.read(target.run), inputs.data.manifest)
+    count = manifest.count_trained_on(read_manifest(target.run), inputs.data.manifest)
     if count:
         import logging
 

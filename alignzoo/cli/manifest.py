@@ -11,6 +11,7 @@ import click
 from alignzoo.cli.options import PATH
 from alignzoo.data import manifest
 from alignzoo.system.errors import UserError
+from alignzoo.system.parsing import describe_parser_error
 from alignzoo.system.tables import plain_table
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--most", type=click.IntRange(0), default=20, show_default=True, help="Rows to print.")
 def command(runs: Sequence[Path], most: int) -> int:
     """Show the rows in which two run folders differ; the exit code is 1 if there are any."""
-    different = manifest.differences(*map(_read, runs))
+    different = manifest.differences(*map(read_manifest, runs))
     if not len(different):
         print("same rows, same tokens")
         return 0
@@ -30,16 +31,33 @@ def command(runs: Sequence[Path], most: int) -> int:
     return 1
 
 
-def _read(run: Path) -> pd.DataFrame:
+def read_manifest(run: Path) -> pd.DataFrame:
+    """Return the manifest in a run folder.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
     if not (run / manifest.FILE).is_file():
         raise UserError(f"{run} is not a run folder: it has no {manifest.FILE}.")
     try:
         found = manifest.read(run)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{run / manifest.FILE} cannot be read: {error}") from None
-    if not {*manifest.IDENTITY, "decision", "reason", "tokens"} <= set(found.columns):
+    except Exception as error:  # of a dozen kinds, for a file that is not Parquet or is cut
+        raise UserError(f"{run / manifest.FILE} cannot be read: {describe_parser_error(error)}.") from None
+    if not _is_manifest(found):
         raise UserError(f"{run} is not a run folder: its {manifest.FILE} is not the manifest of a run.")
     return found
+
+
+def _is_manifest(table: pd.DataFrame) -> bool:
+    from pandas.api.types import is_integer_dtype, is_string_dtype
+
+    texts = {*manifest.IDENTITY, "decision", "reason", "tokens"} - {"row"}
+    columns = [str(column) for column in table.columns]
+    return (
+        {*texts, "row"} <= set(columns)
+        and len({*columns}) == len(columns)
+        and (is_integer_dtype(table["row"]) and all(is_string_dtype(table[name]) for name in texts))
+    )
 
 
 def _print(different: pd.DataFrame, most: int, names: Sequence[str]) -> None:

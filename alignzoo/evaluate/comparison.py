@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from alignzoo.evaluate.intervals import Estimate, bootstrap, bootstrap_differenc
 from alignzoo.evaluate.style import AXES, Axis, count_words
 from alignzoo.evaluate.verdicts import JudgeStopped, judge_pairs
 from alignzoo.runs.folder import Run
-from alignzoo.system.errors import UserError
+from alignzoo.system.errors import UserError, explain_missing
 
 if TYPE_CHECKING:
     from alignzoo.plugin.judge import Judge
@@ -37,44 +36,45 @@ class ComparedRun:
     result: dict[str, Any]
 
 
-def read_run(folder: Path) -> ComparedRun:
-    """Read a run folder.
+def read_runs(folders: Sequence[Path]) -> tuple[list[ComparedRun], list[dict[str, str]]]:
+    """Return the runs in ``folders`` that can be compared, and of the others the folder and the reason.
 
     Raises:
-        UserError: it is not a finished run with completions, or another version of alignzoo made it.
+        UserError: one is not a folder, or none can be compared.
     """
+    runs, failed = [], []
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is not a finished run: there is no such folder.{explain_missing(folder)}")
+        try:
+            runs.append(_read_run(folder))
+        except UserError as error:
+            failed.append({"folder": str(folder), "reason": str(error)})
+    if not runs:
+        raise UserError(failed[0]["reason"])
+    return runs, failed
+
+
+def _read_run(folder: Path) -> ComparedRun:
     run = Run(folder)
-    if not run.is_finished:
-        raise UserError(f"{folder} is not a finished run: it has no result.json.")
-    try:
-        result = run.read_result()
-        rows = [json.loads(line) for line in (folder / "answers.jsonl").read_text(encoding="utf-8").splitlines()]
-        lines = {str(row["id"]): _check_row(row) for row in rows}
-    except FileNotFoundError:
-        raise UserError(f"{folder} has no answers.jsonl: it was run with evaluate.enabled=false.") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder}/answers.jsonl or result.json cannot be read: {error!r}.") from None
-    if not isinstance(result, dict):
-        raise UserError(f"{folder}/result.json is not the result of a run.")
-    return ComparedRun(folder, lines, result)
+    result = run.read_result()
+    if not (folder / "answers.jsonl").is_file():
+        raise UserError(f"{folder} has no answers.jsonl: it was run with evaluate.enabled=false.")
+    if any("chosen_score" in row["after"] for row in run.lines):
+        raise UserError(f"{folder} has a reward model's scores and no completions: compare runs that trained a policy.")
+    if any("text" not in row[side] for row in run.lines for side in ("before", "after")):
+        raise UserError(f"{folder / 'answers.jsonl'} cannot be read: a line lacks a completion.")
+    return ComparedRun(folder, {str(row["id"]): row for row in run.lines}, result)
 
 
-def _check_row(row: dict[str, Any]) -> dict[str, Any]:
-    if "chosen_score" in row["after"]:
-        raise UserError("a reward model's run has scores and no completions: compare runs that trained a policy.")
-    for answer in (row["before"], row["after"]):
-        if not isinstance(answer["text"], str):
-            raise TypeError(f"the answer to {row['id']} is not a text")
-        float(answer["ended"])
-    return {**row, "prompt": str(row["prompt"])}
+def compare(
+    runs: Sequence[ComparedRun], judge: Judge | None = None, failed: Sequence[Mapping[str, str]] = ()
+) -> dict[str, Any]:
+    """Return what changed, as JSON holds it; ``failed``: the runs that cannot be compared.
 
-
-def compare(runs: Sequence[ComparedRun], judge: Judge | None = None) -> dict[str, Any]:
-    """Return what changed, as JSON holds it.
-
-    Keys: ``columns`` (the start model, then the runs), ``notes``, ``axes`` (values, changes since the start, and their
-    intervals), ``wins`` (one entry per comparison by the judge), ``remarks`` (of the judge), and ``prompts``, the
-    biggest change first.
+    Keys: ``columns`` (the start model, then the runs), ``failed``, ``notes``, ``axes`` (values, changes since the
+    start, and their intervals), ``wins`` (one entry per comparison by the judge), ``remarks`` (of the judge), and
+    ``prompts``, the biggest change first.
 
     Raises:
         UserError: the runs share no prompt.
@@ -92,6 +92,7 @@ def compare(runs: Sequence[ComparedRun], judge: Judge | None = None) -> dict[str
         row["verdicts"] = verdicts
     return {
         "columns": _describe_columns(runs),
+        "failed": list(failed),
         "count": len(ids),
         "notes": _find_caveats(runs, ids),
         "axes": [_compare_axis(key, axis, columns) for key, axis in AXES.items()],

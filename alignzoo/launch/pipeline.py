@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -94,7 +93,7 @@ def _make_inputs(stage: Stage, stages: Sequence[Stage]) -> dict[str, Path]:
     """Return the folders that a stage reads; policies are compared with the first start model."""
     found = _list_inputs(stage, stages)
     if "evaluate.against" in found:
-        found["evaluate.against"] = Path(_read_result(_find_first_stage(stage, stages))["start"]["folder"])
+        found["evaluate.against"] = Path(Run(_find_first_stage(stage, stages).folder).read_start())
     return found
 
 
@@ -168,7 +167,3 @@ def _print_leaderboard(folder: Path) -> None:
     print_leaderboard(board)
     print(f"page: {folder / 'leaderboard.html'}")
     sys.stdout.flush()
-
-
-def _read_result(stage: Stage) -> Mapping[str, Any]:
-    return Run(stage.folder).read_result()

@@ -21,6 +21,8 @@ def print_comparison(report: Report, rows: int) -> None:
     console = Console(highlight=False)
     for column in report["columns"][1:]:
         console.print(Text.assemble((name_column(column), "bold"), f"  {column['folder']}"))
+    for failed in report["failed"]:
+        console.print(Text(f"failed: {failed['folder']}: {failed['reason']}"), soft_wrap=True)
     for note in report["notes"]:
         console.print(Text(f"note: {note}", "yellow"))
     console.print("", _make_axes_table(report), "")

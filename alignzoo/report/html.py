@@ -15,7 +15,7 @@ def write_html(template: str, file: Path, **values: Any) -> None:
     source = importlib.resources.files("alignzoo.report").joinpath(template).read_text(encoding="utf-8")
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(page.render(values), encoding="utf-8")
+    file.write_text(page.render(values), encoding="utf-8", errors="backslashreplace")  # a folder's name may be anything
 
 
 def svg_element(figure: Any, **options: Any) -> str:

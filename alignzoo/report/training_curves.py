@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from alignzoo.runs.contents import is_number
 
 #: TRL's metric -> file name and axis label. A curve is drawn where the method logs it.
 CURVES = {
@@ -31,11 +32,6 @@ def draw_curves(history: Sequence[Mapping[str, Any]], folder: Path, title: str) 
             folder.mkdir(parents=True, exist_ok=True)
             drawn.append(_draw(points, folder / f"{name}.png", title, label))
     return drawn
-
-
-def is_number(value: Any) -> bool:
-    """Tell whether a logged value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _draw(points: Sequence[tuple[int, float]], file: Path, title: str, label: str) -> Path:

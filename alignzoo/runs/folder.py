@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
+import io
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from alignzoo.config.plain import flatten
+from alignzoo.runs.contents import parse_answers, parse_config, parse_history, parse_result
 from alignzoo.system.errors import UserError
+from alignzoo.system.parsing import parse_file
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+T = TypeVar("T")
 
 CONFIG = "run.yaml"  #: the composed configuration
 
@@ -39,17 +42,28 @@ class Run:
         """Return what ``result.json`` holds.
 
         Raises:
-            OSError: there is none.
-            ValueError: it is not JSON.
+            UserError: there is none, or it is not the result of a run.
         """
-        result: dict[str, Any] = json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
-        return result
+        if not self.is_finished:
+            raise UserError(f"{self.folder} is not a finished run: it has no result.json.")
+        return parse_file(self.folder / "result.json", parse_result)
+
+    def read_start(self) -> str:
+        """Return the folder of the model that the finished run began with.
+
+        Raises:
+            UserError: as :meth:`read_result`, or it does not say.
+        """
+        folder = self.read_result().get("start", {}).get("folder")
+        if not isinstance(folder, str):
+            raise UserError(f"{self.folder / 'result.json'} names no start model.")
+        return folder
 
     @property
     def objective(self) -> float | None:
         """The number by which sweeps and leaderboards judge the finished run, where it has one."""
         result = self.read_result()
-        value: float | None = result["after"].get(result["objective"])
+        value: float | None = result["after"].get(result.get("objective"))
         return value
 
     @functools.cached_property
@@ -70,35 +84,42 @@ class Run:
 
     @functools.cached_property
     def _comparable(self) -> tuple[dict[str, Any] | None, str]:
-        if self.error is not None:
-            return None, self.error or "failed, and did not say why"
-        if not self.is_finished:
-            return None, "did not finish"
         try:
-            found = self.read_result()
-        except ValueError as broken:
-            return None, f"result.json cannot be read: {broken}"
+            if self.error is not None:
+                return None, self.error or "failed, and did not say why"
+            if not self.is_finished:
+                return None, "did not finish"
+            found, _ = self.read_result(), (self._command, self._settings, self.lines)  # all of it is compared
+        except UserError as error:
+            return None, str(error).removeprefix(f"{self.folder}/")
+        except OSError as error:
+            return None, f"cannot be read: {error.strerror}"
         if not found["after"].keys() <= found.get("intervals", {}).keys():
             return None, f"its numbers have no intervals: `alignzoo evaluate {self.folder} --save` measures it again"
         return found, ""
 
     @functools.cached_property
-    def overrides(self) -> tuple[str, ...]:
-        """The words behind ``python -m alignzoo``; its folder's name where it failed before writing them."""
-        file = self.folder / "command.txt"
-        if not file.is_file():
-            return (self.folder.name,)
-        return tuple(shlex.split(file.read_text(encoding="utf-8"))[3:])
+    def _command(self) -> tuple[str, ...]:
+        default = (self.folder.name,)
+        return self._parse("command.txt", lambda text: tuple(shlex.split(text))[3:], default)
 
     @functools.cached_property
-    def config(self) -> dict[str, Any]:
-        """Its settings, flat: ``method.beta`` -> 0.1; empty where it was not composed."""
-        import yaml
+    def _settings(self) -> dict[str, Any]:
+        return self._parse(CONFIG, parse_config, {})
 
-        file = self.folder / CONFIG
-        read = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file.is_file() else {}
-        read.pop("hydra", None)  # the folders of the run, not its settings
-        return {key: _number_of(value) for key, value in flatten(read).items()}
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """The words behind ``python -m alignzoo``; its folder's name where they were not written or cannot be read."""
+        with contextlib.suppress(UserError):
+            return self._command
+        return (self.folder.name,)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Its settings, flat: ``method.beta`` -> 0.1; empty where it was not composed, or they cannot be read."""
+        with contextlib.suppress(UserError):
+            return self._settings
+        return {}
 
     def load_config(self) -> DictConfig:
         """Return its composed configuration, without Hydra's part.
@@ -108,7 +129,7 @@ class Run:
         """
         from omegaconf import DictConfig, OmegaConf
 
-        cfg = OmegaConf.load(self.folder / CONFIG)
+        cfg = parse_file(self.folder / CONFIG, lambda text: OmegaConf.load(io.StringIO(text)))
         if not isinstance(cfg, DictConfig):
             raise UserError(f"{self.folder / CONFIG} is not a configuration.")
         cfg.pop("hydra", None)
@@ -116,13 +137,19 @@ class Run:
 
     @functools.cached_property
     def history(self) -> list[dict[str, Any]]:
-        """The lines of ``metrics.jsonl``."""
-        return _read_lines(self.folder / "metrics.jsonl")
+        """The lines of ``metrics.jsonl`` that are whole."""
+        with contextlib.suppress(OSError):
+            return parse_history((self.folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace"))
+        return []
 
     @functools.cached_property
     def lines(self) -> list[dict[str, Any]]:
-        """The lines of ``answers.jsonl``."""
-        return _read_lines(self.folder / "answers.jsonl")
+        """The lines of ``answers.jsonl``; none where nothing was measured.
+
+        Raises:
+            UserError: one of them cannot be read.
+        """
+        return self._parse("answers.jsonl", parse_answers, [])
 
     @property
     def method(self) -> str:
@@ -142,7 +169,13 @@ class Run:
     def seed(self) -> Any:
         """The run's seed, or None where it is not known."""
         asked = [word.partition("=")[2] for word in self.overrides if word.startswith("seed=")]
-        return self.config.get("seed", asked[-1] if asked else None)
+        found = self.config.get("seed", asked[-1] if asked else None)
+        return found if isinstance(found, int | float | None) else str(found)
+
+    def _parse(self, name: str, parse: Callable[[str], T], otherwise: T) -> T:
+        """Return what ``parse`` makes of the file called ``name``, or ``otherwise`` where there is none."""
+        file = self.folder / name
+        return parse_file(file, parse) if file.is_file() else otherwise
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
@@ -163,37 +196,28 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
 
 def _runs_below(folder: Path, depth: int) -> Iterator[Path]:
-    if any((folder / sign).is_file() for sign in SIGNS):
+    try:
+        if any((folder / sign).is_file() for sign in SIGNS):
+            yield folder
+            return
+        swept = (folder / "multirun.yaml").is_file()
+        children = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    except OSError:  # nobody may look into it: named like a run that cannot be read
         yield folder
         return
-    swept = (folder / "multirun.yaml").is_file()
-    children = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     for child in sorted(children, key=_number):
-        if swept and not any(child.iterdir()):
+        if swept and _is_empty(child):
             yield child  # a sweep job that was stopped before it wrote a file
         elif depth:
             yield from _runs_below(child, depth - 1)
 
 
+def _is_empty(folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return not any(folder.iterdir())
+    return False
+
+
 def _number(path: Path) -> tuple[int, str]:
     head = path.name.split("-")[0]
     return (int(head) if head.isdigit() else -1, path.name)
-
-
-def _number_of(value: Any) -> Any:
-    """Return a number that YAML 1.1 reads as text, as it does 5e-07."""
-    if isinstance(value, str) and value[:1] in "+-.0123456789":
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _read_lines(file: Path) -> list[dict[str, Any]]:
-    """Return the lines that are whole; a run that was killed may have left another, also one before it was resumed."""
-    found = []
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []:
-        with contextlib.suppress(ValueError):
-            found.append(json.loads(line))
-    return found

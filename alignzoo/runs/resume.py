@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omegaconf.errors import OmegaConfBaseException
+
 from alignzoo.config.plain import flatten, to_plain
 from alignzoo.config.secrets import hide_secrets
 from alignzoo.runs import checkpoint
@@ -71,9 +73,13 @@ def is_finished(cfg: DictConfig, folder: Path) -> bool:
     run = Run(folder)
     if cfg.get("resume") != "auto" or not run.is_finished:
         return False
-    if (folder / CONFIG).exists():
-        _refuse_difference(folder, flatten_config(run.load_config()), flatten_config(cfg))
-    steps = run.read_result()["cost"]["steps"]
+    try:
+        then = flatten_config(run.load_config()) if (folder / CONFIG).exists() else None
+        steps = run.read_result().get("cost", {}).get("steps", "?")
+    except (UserError, OmegaConfBaseException) as error:
+        raise Refused(f"resume=auto: {error}\nChoose another hydra.run.dir, or delete it.") from None
+    if then is not None:
+        _refuse_difference(folder, then, flatten_config(cfg))
     print(f"resume: {folder} holds the finished run ({steps} steps): nothing to do.", flush=True)
     return True
 

@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from alignzoo.config.secrets import mask
 from alignzoo.runs import checkpoint
+from alignzoo.runs.contents import is_number
 from alignzoo.runs.folder import Run
 from alignzoo.system.errors import UserError
 from alignzoo.system.files import write_atomically
 from alignzoo.system.lock import is_locked
+from alignzoo.system.parsing import parse_file
 
 PLAN = "multirun.yaml"  #: Hydra's account of a sweep
 BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
@@ -54,15 +55,21 @@ def read_command(folder: Path) -> list[str]:
     Raises:
         UserError: it is not a sweep's folder, or its jobs are not fixed beforehand.
     """
-    file = folder / PLAN
-    try:
-        hydra: Any = yaml.safe_load(file.read_text(encoding="utf-8"))["hydra"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{folder} is not a sweep's folder: there is no {PLAN} in it.") from None
-    if hydra["sweeper"]["_target_"] != BASIC:
+    if not (folder / PLAN).is_file():
+        raise UserError(f"{folder} is not a sweep's folder: there is no {PLAN} in it.")
+    sweeper, words = parse_file(folder / PLAN, _parse_account)
+    if sweeper != BASIC:
         raise UserError(f"{folder}: its sweeper chooses values as it goes, so that no job is known beforehand.")
-    own = ("hydra.sweep.dir=", "hydra.mode=")
-    return [*hydra["overrides"]["task"], *(w for w in hydra["overrides"]["hydra"] if not w.startswith(own))]
+    return words
+
+
+def _parse_account(text: str) -> tuple[str, list[str]]:
+    """Return the sweeper and the words of Hydra's account of a sweep."""
+    hydra, own = yaml.safe_load(text)["hydra"], ("hydra.sweep.dir=", "hydra.mode=")
+    words = [*hydra["overrides"]["task"], *(w for w in hydra["overrides"]["hydra"] if not w.startswith(own))]
+    if not all(isinstance(word, str) for word in words):
+        raise ValueError("its overrides are not a list of words")
+    return hydra["sweeper"]["_target_"], words
 
 
 def mask_account(folder: Path) -> None:
@@ -107,10 +114,18 @@ def _read_job(sweep: Path, number: int, words: str) -> SweepJob:
 def _state(folder: Path) -> tuple[State, str]:
     run = Run(folder)
     if run.is_finished:
-        return State.DONE, f"{run.read_result()['cost']['total_seconds']:.0f} s"
+        return _read_end(run)
     if is_locked(folder):
         return State.RUNNING, ""
     if run.error is not None:
         return State.FAILED, run.error.partition("\n")[0]
     found, _ = checkpoint.find_newest(folder / "checkpoints")
     return State.STOPPED, f"at step {found.step:,}" if found else "without a checkpoint"
+
+
+def _read_end(run: Run) -> tuple[State, str]:
+    try:
+        seconds = run.read_result().get("cost", {}).get("total_seconds")
+    except UserError as error:
+        return State.FAILED, str(error)
+    return State.DONE, f"{seconds:.0f} s" if is_number(seconds) else ""

@@ -39,7 +39,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     make_tiny(folder / "start", seed=0)
     make_tiny(folder / "run" / "model", seed=1)
-    (folder / "run" / "result.json").write_text(json.dumps({"start": {"folder": str(folder / "start")}}))
+    (folder / "run" / "result.json").write_text(
+        json.dumps({"before": {}, "after": {}, "start": {"folder": str(folder / "start")}})
+    )
     shutil.copytree(folder / "start", folder / "bare")
     (folder / "bare" / "chat_template.jinja").unlink()
     return folder

@@ -39,7 +39,7 @@ def make_run(folder: Path, texts: Sequence[str], method: str = "dpo", start: str
         row |= {"before": seen(start, ended=number % 2 == 0), "after": seen(text)}
         with (folder / "answers.jsonl").open("a") as stream:
             stream.write(json.dumps(row) + "\n")
-    result = {"method": method, "objective": 0.75, "data": {"train": "t", "heldout": "h", **data}}
+    result = {"method": method, "objective": "preference_accuracy", "data": {"train": "t", "heldout": "h", **data}}
     (folder / "result.json").write_text(json.dumps({**result, "before": {}, "after": {}, "cost": {}}))
     return folder
 
@@ -134,27 +134,45 @@ def test_the_terminal_prints_texts_as_they_are(tmp_path: Path, capsys: pytest.Ca
     assert "1 of 3 prompts" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", ["nothing", "no result", "no answers", "torn", "old", "no shared prompt"])
-def test_a_folder_that_cannot_be_compared(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    "kind", ["no result", "half a result", "no answers", "half an answer", "no completion", "scores"]
+)
+def test_a_run_that_cannot_be_read_is_listed_and_the_others_are_compared(
+    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b, c = (make_run(tmp_path / name, [SHORT]) for name in "abc")
+    answers = (b / "answers.jsonl").read_text()
+    file, content, told = {
+        "no result": ("result.json", None, "is not a finished run: it has no result.json"),
+        "half a result": ("result.json", "{", "result.json cannot be read: Expecting property name"),
+        "no answers": ("answers.jsonl", None, "has no answers.jsonl"),
+        "half an answer": ("answers.jsonl", answers[:50], "answers.jsonl cannot be read: line 1"),
+        "no completion": ("answers.jsonl", answers.replace('"text"', '"txt"'), "a line lacks a completion"),
+        "scores": ("answers.jsonl", answers.replace('"text"', '"chosen_score": 1, "rejected_score": 0, "t"'), "scores"),
+    }[kind]
+    (b / file).unlink() if content is None else (b / file).write_text(content)
+    page = tmp_path / "page.html"
+    assert run_command(["compare", *map(str, (a, b, c)), "--json", "--html", str(page)]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert [column["folder"] for column in report["columns"]] == [None, str(a), str(c)]
+    (failed,) = report["failed"]
+    assert (failed["folder"], told in failed["reason"]) == (str(b), True)
+    assert f"failed: {b}" in page.read_text()
+    assert run_command(["compare", str(a), str(b)]) == 1
+    assert f"failed: {b}: " in capsys.readouterr().out
+    with pytest.raises(UserError, match=re.escape(told)) as error:
+        run_command(["compare", str(b)])
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["nothing", "no shared prompt"])
+def test_folders_that_cannot_be_compared(tmp_path: Path, kind: str) -> None:
     a, b = make_run(tmp_path / "a", [SHORT]), make_run(tmp_path / "b", [SHORT])
-    told = {
-        "nothing": "is not a finished run",
-        "no result": "is not a finished run: it has no result.json",
-        "no answers": "has no answers.jsonl",
-        "torn": "cannot be read",
-        "old": "cannot be read: KeyError",
-        "no shared prompt": "share no held-out prompt",
-    }
     if kind == "nothing":
         shutil.rmtree(b)
-    elif kind == "no result":
-        (b / "result.json").unlink()
-    elif kind == "no answers":
-        (b / "answers.jsonl").unlink()
     else:
-        text = (b / "answers.jsonl").read_text()
-        changed = {"torn": text[:50], "old": '{"prompt": "p"}\n', "no shared prompt": text.replace('"p0"', '"q0"')}
-        (b / "answers.jsonl").write_text(changed[kind])
+        (b / "answers.jsonl").write_text((b / "answers.jsonl").read_text().replace('"p0"', '"q0"'))
+    told = {"nothing": "is not a finished run: there is no such folder", "no shared prompt": "share no held-out prompt"}
     with pytest.raises(UserError, match=told[kind]) as error:
         run_command(["compare", str(a), str(b)])
     assert len(str(error.value).splitlines()) <= 2

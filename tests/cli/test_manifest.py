@@ -126,6 +126,35 @@ def test_names_are_printed_as_they_are(prepared: Prepare, compared: Compared) ->
     assert "".join(lines).count("x") == 90
 
 
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("row", ["a"] * 8),
+        ("id", range(8)),
+        ("tokens", [1.5] * 8),
+        ("decision", [["train"]] * 8),
+        ("source", [None] * 8),
+    ],
+)
+def test_a_manifest_whose_columns_hold_something_else_is_named(
+    prepared: Prepare, compared: Compared, column: str, values: Sequence[Any]
+) -> None:
+    prepared("a", PAIRS), prepared("b", PAIRS)
+    read(Path("b")).assign(**{column: list(values)}).to_parquet(Path("b") / FILE)
+    code, lines = compared("a", "b")
+    assert (code, lines) == (1, ["alignzoo: b is not a run folder: its data.parquet is not the manifest of a run."])
+
+
+def test_half_a_manifest_is_named(prepared: Prepare, compared: Compared) -> None:
+    prepared("a", PAIRS), prepared("b", PAIRS)
+    for size in (0, 3, 100, 2_000):
+        content = (Path("a") / FILE).read_bytes()
+        (Path("b") / FILE).write_bytes(content[:size] + content[-8:])
+        code, (line,) = compared("a", "b")
+        assert code == 1
+        assert line.startswith("alignzoo: b/data.parquet cannot be read: ")
+
+
 @pytest.mark.parametrize("kind", ["nothing", "empty", "no parquet", "another table"])
 def test_a_folder_that_is_no_run(prepared: Prepare, compared: Compared, kind: str) -> None:
     prepared("a", PAIRS)

@@ -12,7 +12,7 @@ from inprocess import run
 
 from alignzoo import UserError
 from alignzoo.cli import run_command
-from alignzoo.runs.sweep_status import State, read_command, read_jobs
+from alignzoo.runs.sweep_status import BASIC, State, read_command, read_jobs
 from alignzoo.system.lock import hold_lock
 
 MORE = ("train.max_steps=2", "evaluate.shown=0")
@@ -102,6 +102,39 @@ def test_the_command_is_taken_back_without_its_folder(swept: Path) -> None:
 def test_another_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is not a sweep's folder: there is no multirun\.yaml in it"):
         read_jobs(tmp_path)
+
+
+ACCOUNT = {"sweeper": {"_target_": BASIC}, "overrides": {"task": ["method=dpo,ipo"], "hydra": ["hydra.mode=MULTIRUN"]}}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("hydra: [1", "line 1: expected"),
+        ("- 1", "TypeError"),
+        ("hydra: 3", "TypeError"),
+        ("hydra: {sweeper: !!bool x}", "KeyError"),
+        (json.dumps({"hydra": {**ACCOUNT, "overrides": {"task": [3], "hydra": []}}}), "are not a list of words"),
+        ("hydra: \xff", "it is not written in UTF-8"),
+    ],
+)
+def test_an_account_that_cannot_be_read_is_named(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "multirun.yaml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=r"multirun\.yaml cannot be read: ") as refused:
+        read_jobs(tmp_path)
+    assert said in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b'{"cost": {}}', b"\xff"])
+def test_a_job_whose_result_cannot_be_read_has_failed(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "multirun.yaml").write_text(json.dumps({"hydra": ACCOUNT}))
+    for number, result in enumerate((content, b'{"before": {}, "after": {}}')):
+        (tmp_path / f"{number}-m").mkdir()
+        (tmp_path / f"{number}-m" / "result.json").write_bytes(result)
+    one, two = read_jobs(tmp_path)
+    assert (one.state, two.state, two.detail) == (State.FAILED, State.DONE, "")
+    assert "result.json cannot be read: " in one.detail
 
 
 def test_a_sweeper_that_chooses_as_it_goes_is_refused(tmp_path: Path) -> None:

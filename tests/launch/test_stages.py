@@ -101,7 +101,7 @@ def test_every_policy_is_measured_against_where_the_chain_begins(tmp_path: Path)
     assert expected == [None, *[tmp_path / "1-sft" / "model"] * 2, None]
     for stage, start in zip(stages, ("tiny", "1-sft/model", "2-dpo/model", "3-ipo/model"), strict=True):
         (stage.folder / "model").mkdir(parents=True)
-        (stage.folder / "result.json").write_text(json.dumps({"start": {"folder": start}}))
+        (stage.folder / "result.json").write_text(json.dumps({"before": {}, "after": {}, "start": {"folder": start}}))
     handed = [pipeline._make_inputs(stage, stages) for stage in stages]
     assert [found.get("evaluate.against") for found in handed] == [None, Path("tiny"), Path("tiny"), None]
     assert [found.get("model.path") for found in handed[1:]] == [stage.folder / "model" for stage in stages[:3]]

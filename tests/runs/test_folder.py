@@ -10,7 +10,7 @@ import pytest
 from alignzoo import UserError
 from alignzoo.runs.folder import Run, read_runs
 
-RESULT = {"method": "dpo", "after": {"margin": 1.0}, "intervals": {"margin": [0.5, 1.5]}}
+RESULT = {"method": "dpo", "before": {"margin": 0.0}, "after": {"margin": 1.0}, "intervals": {"margin": [0.5, 1.5]}}
 
 
 def test_a_finished_run(tmp_path: Path) -> None:
@@ -40,15 +40,21 @@ def test_an_empty_folder(tmp_path: Path) -> None:
     assert (run.is_finished, run.result, run.reason) == (False, None, "did not finish")
     assert (run.overrides, run.config, run.history, run.lines) == (("3-ipo-m-d",), {}, [], [])
     assert (run.method, run.seed) == ("ipo", None)
-    with pytest.raises(OSError, match=r"result\.json"):
+    with pytest.raises(UserError, match=r"3-ipo-m-d is not a finished run: it has no result\.json"):
         run.read_result()
 
 
-@pytest.mark.parametrize(("name", "read"), [("metrics.jsonl", "history"), ("answers.jsonl", "lines")])
-def test_a_line_that_a_kill_tore_costs_that_line_only(tmp_path: Path, name: str, read: str) -> None:
+def test_a_line_that_a_kill_tore_costs_that_line_only(tmp_path: Path) -> None:
     """Behind it are those of the start that resumed the run."""
-    (tmp_path / name).write_bytes(b'{"step": 1}\n{"step": 2, "lo\xc3\n{"step": 2}\n{"st')
-    assert getattr(Run(tmp_path), read) == [{"step": 1}, {"step": 2}]
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n{"step": 2, "lo\xc3\n3\n{"step": "a"}\n{"step": 2}\n{"st')
+    assert Run(tmp_path).history == [{"step": 1}, {"step": 2}]
+
+
+def test_what_ends_a_line_of_unicode_ends_none_of_json(tmp_path: Path) -> None:
+    answer = {"text": "one\u2028two\x85three", "tokens": 3, "ended": True}
+    line = {"id": "p0", "prompt": "Why?", "before": answer, "after": answer}
+    (tmp_path / "answers.jsonl").write_text(json.dumps(line, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert Run(tmp_path).lines == [line]
 
 
 def test_a_configuration_that_is_not_one_is_refused(tmp_path: Path) -> None:

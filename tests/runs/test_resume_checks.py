@@ -139,7 +139,7 @@ def test_another_dataset_model_or_device_is_refused(kind: str, key: str, what: s
 
 def test_a_finished_run_is_told_only_to_who_resumes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not resume.is_finished(config(), tmp_path)
-    (tmp_path / "result.json").write_text('{"cost": {"steps": 4}}')
+    (tmp_path / "result.json").write_text('{"before": {}, "after": {}, "cost": {"steps": 4}}')
     assert not resume.is_finished(config(resume="no"), tmp_path)
     assert resume.is_finished(config(), tmp_path)
     assert "holds the finished run (4 " in capsys.readouterr().out
@@ -147,3 +147,12 @@ def test_a_finished_run_is_told_only_to_who_resumes_it(tmp_path: Path, capsys: p
     assert resume.is_finished(config(), tmp_path)
     with pytest.raises(resume.Refused, match=r"seed=0 \(now 1\)"):
         resume.is_finished(config(seed=1), tmp_path)
+
+
+@pytest.mark.parametrize(("name", "content"), [("result.json", b"{}"), ("run.yaml", b"a: [1"), ("run.yaml", b"\xff")])
+def test_a_finished_run_that_cannot_be_read_is_left_alone(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / "result.json").write_text('{"before": {}, "after": {}}')
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(resume.Refused, match=f"{name} cannot be read") as refused:
+        resume.is_finished(config(), tmp_path)
+    assert len(str(refused.value).splitlines()) == 2

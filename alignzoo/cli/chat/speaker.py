@@ -159,12 +159,9 @@ def _from_hub(word: str) -> Path:
 def start_of(word: str) -> str:
     """Return the folder of the model that the run ``word`` began with, from its result.json."""
     try:
-        return str(Run(Path(word).expanduser()).read_result()["start"]["folder"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f"--with start: {word} is not a finished run (its result.json names no start model). "
-            "Name the other model's folder or hub id instead."
-        ) from None
+        return Run(Path(word).expanduser()).read_start()
+    except UserError as error:
+        raise UserError(f"--with start: {error}\nName the other model's folder or hub id instead.") from None
 
 
 def load(label: str, folder: Path, system: str | None, code: RemoteCode) -> Speaker:

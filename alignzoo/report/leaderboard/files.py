@@ -10,6 +10,7 @@ from alignzoo.report.leaderboard.page import write_page
 from alignzoo.report.leaderboard.plots import draw_plots
 from alignzoo.report.leaderboard.table import make_frame
 from alignzoo.system.errors import UserError
+from alignzoo.system.tables import write_csv
 
 
 def write_leaderboard(folders: Sequence[Path], out: Path, by: str | None = None) -> Leaderboard:
@@ -22,7 +23,7 @@ def write_leaderboard(folders: Sequence[Path], out: Path, by: str | None = None)
     try:
         out.mkdir(parents=True, exist_ok=True)
         table = make_frame(board)
-        table.to_csv(out / "leaderboard.csv", index=False)
+        write_csv(table, out / "leaderboard.csv")
         table.to_parquet(out / "leaderboard.parquet", index=False)
         write_page(board, draw_plots(board, out / "leaderboard"), out / "leaderboard.html")
     except OSError as error:

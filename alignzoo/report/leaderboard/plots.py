@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from alignzoo.config.keys import key_of
 from alignzoo.config.metrics import NUMBERS
@@ -15,6 +15,7 @@ from alignzoo.report.leaderboard import draw
 from alignzoo.report.leaderboard.board import Leaderboard
 from alignzoo.report.leaderboard.curves import make_curve_figures
 from alignzoo.report.leaderboard.rows import Row
+from alignzoo.runs.contents import is_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,13 +84,9 @@ def find_swept(rows: Sequence[Row]) -> list[str]:
 def _varies(rows: Sequence[Row], key: str) -> bool:
     values = defaultdict(set)
     for row in rows:
-        if _is_number(value := row.runs[0].config.get(key)):
+        if is_number(value := row.runs[0].config.get(key)):
             values[row.method].add(value)
     return any(len(found) > 1 for found in values.values())
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _draw_parameter(rows: Sequence[Row], key: str, by: str, palette: draw.Palette) -> Figure:
@@ -97,7 +94,7 @@ def _draw_parameter(rows: Sequence[Row], key: str, by: str, palette: draw.Palett
     lines: dict[tuple[str, str], list[tuple[float, Row]]] = defaultdict(list)
     for row in rows:
         value = row.runs[0].config.get(key)
-        if value is not None and _is_number(value):
+        if is_number(value):
             lines[row.method, _drop_key(row.setting, key)].append((float(value), row))
     draw.name_axes(axes, key, NUMBERS[by].label)
     draw.scale_y(axes, NUMBERS[by].form)
@@ -123,7 +120,7 @@ def _draw_bars(axes: Axes, points: Sequence[tuple[float, Row]], by: str, palette
     """Draw points with their intervals; hollow where the setting collapsed."""
     for x, row in points:
         found, colour = row.numbers[by], palette.colour(row.method)
-        ends = [[found.value - found.low], [found.high - found.value]]
+        ends = [[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]]
         face = "none" if row.collapsed else colour
         axes.errorbar(
             [x], [found.value], yerr=ends, color=colour, elinewidth=1.2, capsize=0, alpha=0.45, fmt="none", zorder=1

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alignzoo.config.metrics import NUMBERS
-from alignzoo.report.training_curves import is_number
+from alignzoo.runs.contents import is_number
 
 History = Sequence[Mapping[str, Any]]
 Result = Mapping[str, Any]

@@ -14,7 +14,7 @@ from alignzoo.config.metrics import NUMBERS
 from alignzoo.evaluate.intervals import Estimate
 from alignzoo.report.leaderboard.collapse import Collapse, find_collapse
 from alignzoo.report.leaderboard.seeds import fold
-from alignzoo.report.training_curves import is_number
+from alignzoo.runs.contents import is_number
 from alignzoo.runs.folder import Run
 
 #: Keys of the configuration that change neither training nor measurement.

@@ -8,7 +8,7 @@ from alignzoo.config.metrics import NUMBERS
 from alignzoo.evaluate.intervals import Estimate
 from alignzoo.report.leaderboard.board import Failed, Leaderboard
 from alignzoo.report.leaderboard.rows import Row
-from alignzoo.system.tables import plain_table
+from alignzoo.system.tables import plain_table, to_unicode
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,7 +114,7 @@ def make_frame(board: Leaderboard) -> pd.DataFrame:
 
     rows = [_record(place, row, board) for place, row in enumerate(board.rows, 1)]
     rows += [_failed_record(failed) for failed in board.failed]
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame([{to_unicode(key): to_unicode(value) for key, value in row.items()} for row in rows])
     kinds = {"rank": "Int64", "seeds": "Int64", "within_noise": "boolean", "best": "boolean"}
     return table.astype({name: kind for name, kind in kinds.items() if name in table.columns})
 
@@ -123,7 +123,7 @@ def _record(place: int, row: Row, board: Leaderboard) -> dict[str, Any]:
     found = row.difference
     ends = ("difference", "difference_low", "difference_high")
     parts = (found.value, found.low, found.high) if found else (None,) * 3
-    return {
+    record = {
         "rank": place,
         "method": row.method,
         "setting": row.setting,
@@ -134,9 +134,9 @@ def _record(place: int, row: Row, board: Leaderboard) -> dict[str, Any]:
         "within_noise": row.noise,
         "warning": "; ".join(list_warnings(row)),
         **{f"{key}{end}": value for key, one in row.numbers.items() for end, value in _ends(one).items()},
-        **row.cost,
-        "folders": " ".join(str(run.folder) for run in row.runs),
     }
+    more = {key: value for key, value in row.cost.items() if key not in record}
+    return {**record, **more, "folders": " ".join(str(run.folder) for run in row.runs)}
 
 
 def _ends(found: Estimate) -> dict[str, float]:
