@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,8 @@ from omegaconf import DictConfig
 from alignzoo.config.compose import prepare_hydra
 from alignzoo.system.errors import UserError, print_error
 from alignzoo.system.folders import run_folders
+from alignzoo.system.limits import explain_limit
+from alignzoo.system.output import GuardedOutput, OutputLost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +54,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run what the command line asks for; a user's mistake ends in one or two lines and exit code 1."""
     words = [*(sys.argv[1:] if argv is None else argv)]  # `list` is a module here, once its command has run
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then hands its errors to us
+    with GuardedOutput():
+        _answer(words)
+
+
+def _answer(words: list[str]) -> None:
     try:
         if words and words[0] in COMMANDS:
             sys.exit(run_command(words))
@@ -61,19 +67,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         run()
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would complain of what it still holds
-        sys.exit(128 + signal.SIGPIPE)
     except UserError as error:
         sys.exit(print_error(str(error)))
+    except OutputLost:
+        raise
     except Exception as error:
-        from alignzoo.config.errors import explain
-
-        text = explain(error)
+        text = explain_limit(error) or _explain(error)
         if text is None:
             raise
         run_folders().remove_empty()
         sys.exit(print_error(text))
+
+
+def _explain(error: Exception) -> str | None:
+    from alignzoo.config.errors import explain
+
+    return explain(error)
 
 
 def run_command(words: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ import click
 
 from alignzoo.system import cache
 from alignzoo.system.errors import UserError, did_you_mean
+from alignzoo.system.limits import format_bytes
 from alignzoo.system.tables import plain_table
 
 
@@ -33,7 +34,7 @@ def clear_folders(names: Sequence[str]) -> int:
         if name not in known:
             raise UserError(f"cache clear {name}: the cache has {', '.join(known)}.{did_you_mean(name, known)}")
     freed = cache.clear([*names] or list(cache.CONTENTS))
-    print(f"{_readable(freed)} freed in {cache.root()}")
+    print(f"{format_bytes(freed)} freed in {cache.root()}")
     return 0
 
 
@@ -43,17 +44,11 @@ def _print(contents: list[cache.CachedFolder]) -> None:
     table = plain_table("folder", "what it holds", "files", "size", "last used")
     for kept in contents:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.used)) if kept.files else ""
-        table.add_row(kept.name, cache.CONTENTS.get(kept.name, ""), f"{kept.files:,}", _readable(kept.size), used)
+        table.add_row(kept.name, cache.CONTENTS.get(kept.name, ""), f"{kept.files:,}", format_bytes(kept.size), used)
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(table)
     console.print(f"in {cache.root()}")
     limited = ", ".join(cache.LIMITED)
-    console.print(f"{limited}: at most {_readable(cache.read_limit())} together (ALIGNZOO_CACHE_GB), oldest out first")
-
-
-def _readable(size: int) -> str:
-    """Return bytes in the largest unit that leaves a number above 1."""
-    for unit, bytes_ in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= bytes_:
-            return f"{size / bytes_:.1f} {unit}"
-    return f"{size} B"
+    console.print(
+        f"{limited}: at most {format_bytes(cache.read_limit())} together (ALIGNZOO_CACHE_GB), oldest out first"
+    )

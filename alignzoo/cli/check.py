@@ -34,8 +34,8 @@ def command(overrides: Sequence[str], as_json: bool, html: Path) -> int:
     else:
         from alignzoo.report.data_check import print_report, write_page
 
-        print_report(report)
         write_page(report, html)
+        print_report(report)
         print(f"page: {html}")
     return int(report["verdict"] == "errors")
 

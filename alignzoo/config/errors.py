@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import traceback
 from typing import Any
 
@@ -24,6 +25,9 @@ def explain(error: Exception) -> str | None:
     """Return one or two lines for an error of the configuration, or None for any other error."""
     if isinstance(error, MissingConfigException):
         return _explain_missing_option(error)
+    if isinstance(error, OverrideParseException) and _has_undecoded_bytes(error.override):
+        encoding = sys.getfilesystemencoding()
+        return f"cannot read {error.override!r}: it holds bytes that are not {encoding}. Set LC_ALL=C.UTF-8."
     if isinstance(error, OverrideParseException):
         return f"cannot read {error.override!r}: write key=value, and quote brackets and spaces, as in 'key=[a,b]'."
     if isinstance(error, ConfigCompositionException):
@@ -42,6 +46,11 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, ValueError) and _is_raised_in(error, "omegaconf"):  # of a list's index
         return f"a list's item is chosen by its number, as in method.loss_type.0: {error}."
     return None
+
+
+def _has_undecoded_bytes(word: str) -> bool:
+    """Tell whether a word of the command line is not text in the encoding of the locale."""
+    return any("\udc80" <= character <= "\udcff" for character in word)
 
 
 def _find_file_read(error: Exception) -> str | None:

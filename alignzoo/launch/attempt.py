@@ -11,6 +11,7 @@ from alignzoo.runs import resume
 from alignzoo.system import memory, ranks
 from alignzoo.system.disk import explain_full_disk
 from alignzoo.system.environment import restore_environment
+from alignzoo.system.limits import explain_limits
 from alignzoo.system.lock import hold_lock
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def train_here(checked: Checked, record: Record, attempt: Attempt) -> None:
     from alignzoo.train.run import train
 
     cfg, lock = checked.cfg, hold_lock(record.folder) if ranks.rank() == 0 else nullcontext()
-    with restore_environment(), explain_full_disk(record.folder, "this run"), lock:
+    full_disk = explain_full_disk(record.folder, "this run")
+    with restore_environment(), explain_limits(), full_disk, lock, record.watch.explain():
         resume_from = resume.find(cfg, record.folder) if ranks.rank() == 0 else None
         with start_tracker(cfg, record.folder, attempt.sweep) as tracker:
             try:

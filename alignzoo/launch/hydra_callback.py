@@ -12,6 +12,7 @@ from alignzoo.launch import ray_cluster, submitit
 from alignzoo.runs.sweep_status import mask_account
 from alignzoo.system.errors import UserError, print_error
 from alignzoo.system.folders import run_folders
+from alignzoo.system.output import outlive_output
 from alignzoo.system.process_cache import process_cache
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class SweepCallback(Callback):
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
         """Make the sweep's folder, if it does not hold another sweep."""
+        outlive_output()  # its jobs may run elsewhere
         _make_folder(config.hydra.sweep.dir)
         _refuse_finished(Path(config.hydra.sweep.dir), config)
         if "submitit" in config.hydra.launcher._target_:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import multiprocessing
 import shlex
@@ -31,7 +32,9 @@ from alignzoo.system import ranks
 from alignzoo.system.errors import UserError, print_error
 from alignzoo.system.folders import run_folders
 from alignzoo.system.libraries import silence_libraries
+from alignzoo.system.limits import explain_limit
 from alignzoo.system.lock import InUse
+from alignzoo.system.output import outlive_output
 from alignzoo.system.process_cache import process_cache
 from alignzoo.system.signals import Preempted, catch_signals, end_with_parent
 from alignzoo.train.processes import join_launched_processes
@@ -53,6 +56,8 @@ def launch(cfg: DictConfig, stage: bool = False) -> float | None:
     job = _Job(hydra, Attempt(words, Path(hydra.sweep.dir).name if sweeping else None), sweeping)
     process_cache().begin_job(sweeping)
     logging.raiseExceptions = False  # a full disk is reported once, not for each line of the log
+    outlive_output()
+    _write_log_in_utf8()
     if multiprocessing.current_process().name.startswith("LokyProcess"):  # joblib's outlive a sweep that is killed
         end_with_parent(signal.SIGKILL)
     try:
@@ -66,7 +71,8 @@ def launch(cfg: DictConfig, stage: bool = False) -> float | None:
     except (UserError, OmegaConfBaseException) as error:
         job.refuse(error)
     except Exception as error:
-        job.crash(error)
+        limit = explain_limit(error)
+        job.refuse(UserError(limit)) if limit else job.crash(error)
     return None
 
 
@@ -176,6 +182,13 @@ def _print_resume_command(hydra: DictConfig, preempted: Preempted) -> None:
         resume.format_command(sys.argv[1:], folder, kind) if typed else shlex.join(["python", "-m", "alignzoo", *words])
     )
     print(f"alignzoo: stopped by {preempted.reason}. To resume:\n    {again}", file=sys.stderr, flush=True)
+
+
+def _write_log_in_utf8() -> None:
+    """Write Hydra's log file in UTF-8, whatever the locale; Hydra opens it without saying so."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler) and isinstance(handler.stream, io.TextIOWrapper):
+            handler.stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def _close_log() -> None:

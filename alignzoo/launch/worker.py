@@ -13,6 +13,7 @@ from typing import Any
 from alignzoo.launch import restarts, torchrun
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError
+from alignzoo.system.output import outlive_output
 from alignzoo.system.signals import Preempted, end_with_parent
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ def run(job: Mapping[str, Any]) -> None:
     from alignzoo.runs.record import Record
     from alignzoo.system.libraries import silence_libraries
 
+    outlive_output()
     settings: Any = OmegaConf.create(dict(job))
     if ranks.world_size() == 1:  # accelerate would treat it as a distributed run
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):

@@ -13,6 +13,7 @@ from rich.text import Text
 from alignzoo.config.metrics import NUMBERS
 from alignzoo.data.convert import MEANING
 from alignzoo.data.manifest import reasons
+from alignzoo.system.limits import format_bytes
 from alignzoo.system.ranks import on_main
 from alignzoo.system.tables import plain_table
 
@@ -70,8 +71,8 @@ def print_result(result: Mapping[str, Any], folder: Path) -> None:
     planned = cost.get("planned_memory_bytes")
     console.print(
         f"{cost['steps']} steps in {cost['train_seconds']:.0f} s, {cost['total_seconds']:.0f} s with everything; "
-        f"peak memory {cost['peak_memory_bytes'] / 1e9:.1f} GB"
-        + (f", planned {planned / 1e9:.1f} GB" if planned else "")
+        f"peak memory {format_bytes(cost['peak_memory_bytes'])}"
+        + (f", planned {format_bytes(planned)}" if planned else "")
     )
     console.print(f"run folder: {folder}", soft_wrap=True)
 

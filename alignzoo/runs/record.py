@@ -19,7 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.config.secrets import hide_in_code, hide_in_text, hide_in_word, hide_secrets
 from alignzoo.plugin.loading import read_name_and_version
-from alignzoo.runs.folder import Run
+from alignzoo.runs.folder import CONFIG, Run
+from alignzoo.runs.watch import FolderWatch
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError
 from alignzoo.system.files import put_in_place, remove_unfinished, write_atomically
@@ -53,12 +54,13 @@ class Record:
         if (folder / "result.json").exists():
             raise UserError(f"hydra.run.dir={folder} holds a finished run: choose another folder, or delete it.")
         self.folder = run_folders().make(folder)
+        self.watch = FolderWatch(self.folder)
 
     @classmethod
     def of(cls, folder: Path) -> Record:
-        """Return the record of a run that has finished."""
+        """Return the record of a run whose folder is there."""
         record = cls.__new__(cls)
-        record.folder = folder
+        record.folder, record.watch = folder, FolderWatch(folder)
         return record
 
     def replace_measurements(self, lines: Sequence[dict[str, Any]], numbers: dict[str, Any]) -> None:
@@ -87,7 +89,8 @@ class Record:
 
         ``python -m alignzoo --config-dir FOLDER --config-name run`` runs the config again, also with other overrides.
         """
-        self._write("run.yaml", runnable(cfg))
+        self._write(CONFIG, runnable(cfg))
+        self.watch.has_begun = True
         self._command(overrides)
         self._json("environment.json", {"seed": cfg.seed, **environment()})
 
@@ -124,6 +127,7 @@ class Record:
     def write_error(self, reason: str, overrides: Sequence[str]) -> None:
         """Write why the run failed, beside its command, if the disk has room for that."""
         with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)  # where it was removed during the run
             self._command(overrides)
             (self.folder / "error.txt").write_text(f"{hide_in_text(reason)}\n", encoding="utf-8")
 

@@ -8,36 +8,49 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from alignzoo.system.errors import UserError
+from alignzoo.system.limits import describe_file_limit, format_bytes, is_file_refused
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:
     """Raise :class:`UserError` if the disk of ``folder`` has fewer than ``needed`` bytes free for ``what``."""
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    free = _read_free(folder)
     if free < needed:
         raise UserError(
-            f"{what} needs {needed / 1e9:.1f} GB in {folder}, which has {free / 1e9:.1f} GB left.\n"
+            f"{what} needs {format_bytes(needed)} in {folder}, which has {format_bytes(free)} left.\n"
             "Free some, or point ALIGNZOO_CACHE (models, rows) or hydra.run.dir (runs) to another disk."
         )
 
 
 def is_disk_full(folder: Path, error: Exception) -> bool:
     """Tell whether a full disk has caused ``error``, for which each library has its own name."""
-    return "No space left" in str(error) or shutil.disk_usage(folder).free < 1_000_000
+    return any(text in str(error) for text in ("No space left", "quota exceeded")) or _read_free(folder) < 1_000_000
 
 
 @contextmanager
 def explain_full_disk(folder: Path, lost: str) -> Iterator[None]:
-    """Raise a :class:`UserError` in place of what a full disk of ``folder`` raises; ``lost``: what was not written."""
+    """Raise a :class:`UserError` in place of what a full disk of ``folder`` raises; ``lost``: what was not written.
+
+    So it does where the shell refuses a file of that size.
+    """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        if not is_disk_full(folder, error):
+        if is_file_refused(error):
+            problem, mend = f"{folder} cannot hold a file of that size ({describe_file_limit()})", "Raise it"
+        elif is_disk_full(folder, error):
+            problem, mend = f"the disk of {folder} is full", "Free some"
+        else:
             raise
         raise UserError(
-            f"the disk of {folder} is full: {lost} was not saved, checkpoints before it are whole.\n"
-            "Free some, and resume it with resume=auto."
+            f"{problem}: {lost} was not saved, checkpoints before it are whole.\n"
+            f"{mend}, and resume it with resume=auto."
         ) from error
+
+
+def _read_free(folder: Path) -> int:
+    """Return the free bytes of the disk of ``folder``, which need not be there."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

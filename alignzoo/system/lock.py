@@ -29,12 +29,17 @@ def hold_lock(folder: Path) -> Iterator[None]:
 
     Raises:
         InUse: another process holds it.
+        UserError: the folder is gone, or cannot be written.
     """
     path = folder / FILE
-    with path.open("a+", encoding="utf-8") as stream:
+    try:
+        opened = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): is {folder} still there?") from None
+    with opened as stream:
         _acquire(stream.fileno(), path)
         stream.truncate(0)
-        print(f"process {os.getpid()} on {socket.gethostname()}", file=stream, flush=True)
+        print(_name_process(), file=stream, flush=True)
         try:
             yield
         finally:
@@ -48,6 +53,17 @@ def is_locked(folder: Path) -> bool:
             return not _try_lock(stream.fileno(), fcntl.LOCK_SH)
     except OSError:  # no such file, or a file system without locks
         return False
+
+
+def is_taken(folder: Path) -> bool:
+    """Tell whether another process has begun in ``folder`` since this one has: it was removed and made anew between."""
+    with contextlib.suppress(OSError):
+        return (folder / FILE).read_text(encoding="utf-8", errors="replace").strip() not in ("", _name_process())
+    return False
+
+
+def _name_process() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
 
 
 def _acquire(descriptor: int, path: Path) -> None:

@@ -23,6 +23,7 @@ def make_callbacks(checked: Checked, record: Record) -> list[Any]:
     """Return the callbacks of a run, in the order in which they are called."""
     method = checked.method
     return [
+        guards.FolderThere(record.watch),
         Metrics(record),
         guards.FirstLoss(method.first_loss(checked.cfg), method.needs_reference, checked.precision),
         guards.Finite(),

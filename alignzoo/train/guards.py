@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
 from alignzoo.system.errors import UserError
 
+if TYPE_CHECKING:
+    from alignzoo.runs.watch import FolderWatch
+
 log = logging.getLogger(__name__)
 
 CONSTANT_STEPS = 10  #: logged steps without any difference between rewards before the run is stopped
+
+
+class FolderThere(TrainerCallback):
+    """A run folder that was removed ends the run at once: what comes is written into half a folder."""
+
+    def __init__(self, watch: FolderWatch) -> None:
+        self.watch = watch
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Look before a checkpoint brings the folder back."""
+        if state.is_world_process_zero:
+            self.watch.check()
 
 
 class FirstLoss(TrainerCallback):

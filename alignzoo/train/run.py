@@ -64,6 +64,7 @@ def train(checked: Checked, record: Record, tracker: Tracker, started: float, re
 
     with Stopwatch() as training:
         trainer, saving = _train_model(inputs, args, model, record, started, facts, resume_from)
+    record.watch.check()
     record.save_model(trainer, whole=inputs.trains_reward_model)
 
     with measuring:
@@ -155,6 +156,7 @@ def _describe_start(inputs: RunInputs, objective: str, data: dict[str, str]) -> 
 def _write_results(result: dict[str, Any], lines: list[dict[str, Any]], checked: Checked, record: Record) -> None:
     """Write model card, curves, completions and, last of all, the result."""
     cfg = checked.cfg
+    record.watch.check()
     write_card(record.folder / "model", cfg, checked.method, result)
     draw_curves(
         record.read_history(), record.folder / "plots", f"{cfg.method.name}, {cfg.model.name}, {cfg.dataset.name}"

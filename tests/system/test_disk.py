@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +17,19 @@ def test_what_does_not_fit_is_refused_by_its_name(tmp_path: Path) -> None:
     require_space(tmp_path / "not" / "yet", 1, "the model")
     with pytest.raises(UserError, match=r"the model needs 1000000000\.0 GB in .* GB left"):
         require_space(tmp_path / "not" / "yet", 10**18, "the model")
+
+
+def test_what_is_smaller_than_a_gigabyte_is_said_in_a_smaller_unit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=12_000))
+    with pytest.raises(UserError, match=r"checkpoint 1 needs 3\.4 MB in .*, which has 12\.0 kB left"):
+        require_space(tmp_path, 3_400_000, "checkpoint 1")
+
+
+def test_a_folder_that_is_gone_is_not_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), explain_full_disk(tmp_path / "gone", "this run"):
+        raise KeyError("after")
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("io: No space left")])
