@@ -1,15 +1,16 @@
-"""Builds the configured rewards as TRL calls them, and checks the number and finiteness of their scores."""
+"""Builds the configured rewards as TRL calls them, and checks what they return."""
 
 from __future__ import annotations
 
+import inspect
 import json
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import DictConfig
 
 from alignzoo.config.plain import to_plain
+from alignzoo.evaluate.returned import join_from_another_loop, read_list, read_number, wait_for
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import UserError, explain_arguments
 
@@ -90,29 +91,59 @@ def build_rewards(cfg: DictConfig, columns: set[str], stops: list[int]) -> Rewar
 
 
 def wrap_reward(reward: Reward, stops: list[int]) -> RewardFunction:
-    """Return ``reward`` as a function of its name, since TRL names metrics after functions."""
+    """Return ``reward`` as a function of its name, since TRL names metrics after functions.
 
+    Where the reward is asynchronous, the function waits for it, and its attribute ``asynchronous`` is a coroutine
+    function that does not, for trainers that run several rewards at the same time.
+    """
     ends = set(stops)
+
+    def ask(prompts: list[Any], completions: list[Any], ids: list[list[int]], columns: Any) -> tuple[Any, list[str]]:
+        """Return what the reward returns, and the completions' texts."""
+        texts = [_read_last_text(completion) for completion in completions]
+        columns["ended"] = [not ends.isdisjoint(row) for row in ids]  # some trainers pad behind EOS
+        columns["whole_prompts"] = [_whole_prompt(prompt) for prompt in prompts]
+        return reward([_read_last_text(prompt) for prompt in prompts], texts, **columns), texts
 
     def function(
         prompts: list[Any], completions: list[Any], completion_ids: list[list[int]], **columns: Any
     ) -> list[float]:
-        texts = [_read_last_text(completion) for completion in completions]
-        columns["ended"] = [not ends.isdisjoint(ids) for ids in completion_ids]  # some trainers pad behind EOS
-        columns["whole_prompts"] = [_whole_prompt(prompt) for prompt in prompts]
-        scores = reward([_read_last_text(prompt) for prompt in prompts], texts, **columns)
-        if len(scores) != len(texts):
-            raise UserError(f"reward={reward.name} returned {len(scores)} scores for {len(texts)} completions.")
-        for score, text in zip(scores, texts, strict=True):
-            if not math.isfinite(score):
-                raise UserError(
-                    f"reward={reward.name} returned {score} for the completion {text[:60]!r}; it must be finite."
-                )
-        return scores
+        returned, texts = ask(prompts, completions, completion_ids, columns)
+        return _read_scores(reward, wait_for(returned) if inspect.isawaitable(returned) else returned, texts)
 
-    function.__name__ = reward.name
-    function.reward = reward  # type: ignore[attr-defined]  # whose state a checkpoint holds
+    async def asynchronous(
+        prompts: list[Any], completions: list[Any], completion_ids: list[list[int]], **columns: Any
+    ) -> list[float]:
+        returned, texts = ask(prompts, completions, completion_ids, columns)
+        return _read_scores(reward, await join_from_another_loop(returned), texts)
+
+    if inspect.iscoroutinefunction(reward.__call__):
+        function.asynchronous = _label(asynchronous, reward)  # type: ignore[attr-defined]
+    labelled: RewardFunction = _label(function, reward)
+    return labelled
+
+
+def _label(function: Any, reward: Reward) -> Any:
+    """Give ``function`` the reward's name, and the reward itself, whose state a checkpoint holds."""
+    function.__name__, function.reward = reward.name, reward
     return function
+
+
+def _read_scores(reward: Reward, returned: Any, texts: Sequence[str]) -> list[float]:
+    """Return one finite score for each completion.
+
+    Raises:
+        UserError: the reward returned something else.
+    """
+    name = f"reward={reward.name}"
+    scores = []
+    for score, text in zip(read_list(name, returned, len(texts), "scores"), texts, strict=True):
+        number = read_number(score)
+        if number is None:
+            shown = repr(score) if isinstance(score, str) else score
+            raise UserError(f"{name} returned {shown} for the completion {text[:60]!r}; it must be a finite number.")
+        scores.append(number)
+    return scores
 
 
 def _whole_prompt(prompt: Any) -> Any:

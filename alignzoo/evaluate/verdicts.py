@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignzoo.evaluate.returned import read_list, read_number
 from alignzoo.system import cache
 from alignzoo.system.errors import UserError
 
@@ -133,10 +134,9 @@ def _ask_in_threads(
 
 def _check_verdicts(judge: Judge, rows: list[Row]) -> list[float]:
     prompts, a, b = (list(column) for column in zip(*rows, strict=True))
-    verdicts = judge(prompts, a, b)
-    if len(verdicts) != len(rows):
-        raise UserError(f"judge={judge.name} returned {len(verdicts)} verdicts for {len(rows)} pairs.")
-    wrong = [verdict for verdict in verdicts if verdict not in VERDICTS]
-    if wrong:
-        raise UserError(f"judge={judge.name} returned {wrong[0]}; a verdict is 1.0 (A), 0.0 (B) or 0.5 (a tie).")
-    return [float(verdict) for verdict in verdicts]
+    found = read_list(f"judge={judge.name}", judge(prompts, a, b), len(rows), "verdicts")
+    verdicts = [read_number(verdict) for verdict in found]
+    for verdict, said in zip(verdicts, found, strict=True):
+        if verdict not in VERDICTS:
+            raise UserError(f"judge={judge.name} returned {said}; a verdict is 1.0 (A), 0.0 (B) or 0.5 (a tie).")
+    return [verdict for verdict in verdicts if verdict is not None]

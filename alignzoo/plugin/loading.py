@@ -15,13 +15,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from alignzoo.plugin import time_limit
 from alignzoo.plugin.hooks import PROJECT
+from alignzoo.plugin.time_limit import HEAVY, limit_time
 
 log = logging.getLogger(__name__)
 
 OWN = "alignzoo"  #: the distribution whose names and options nobody takes
 DISABLED = "disabled by ALIGNZOO_DISABLED_PLUGINS"
-HEAVY = ("torch", "transformers", "datasets", "trl")  #: what a plugin imports inside functions only
 SLOW = 1.0  #: seconds to import; milliseconds are usual, and each command pays for it
 
 
@@ -76,13 +77,14 @@ def load_plugin(entry: importlib.metadata.EntryPoint) -> tuple[Any, list[str]]:
 
     Raises:
         BaseException: whatever the plugin raises, and SystemExit where it ends the process.
+        TookTooLong: its import does not end.
         RuntimeError: it requires another version of alignzoo.
     """
     unmet = find_unmet_requirement(entry.dist, OWN, importlib.metadata.version(OWN)) if entry.dist else None
     if unmet:
         raise RuntimeError(f"it requires {unmet}, and this is {importlib.metadata.version(OWN)}: upgrade the older one")
     started, before, threads = time.perf_counter(), set(sys.modules), set(threading.enumerate())
-    with contain() as printed:
+    with contain(f"the import of plugin {entry.name}") as printed:
         module = entry.load()
     seconds = time.perf_counter() - started
     heavy = [name for name in HEAVY if name in sys.modules and name not in before]
@@ -105,9 +107,10 @@ class _PluginOutput(io.StringIO):
 
 
 @contextlib.contextmanager
-def contain() -> Iterator[io.StringIO]:
-    """Run a plugin's code so that it can neither end the process nor write into what a command prints.
+def contain(what: str, limit: float | None = None) -> Iterator[io.StringIO]:
+    """Run a plugin's code so that it can neither end nor hang the process, nor write into what a command prints.
 
+    ``what`` names the code; ``limit`` is in seconds, :data:`alignzoo.plugin.time_limit.LIMIT` where it is None.
     ``os._exit`` raises SystemExit meanwhile; the working folder and both outputs are put back. A crash in native code
     still ends the process; ``ALIGNZOO_DISABLED_PLUGINS`` then leaves the plugin out.
     """
@@ -121,7 +124,8 @@ def contain() -> Iterator[io.StringIO]:
     # patch: os _exit
     os._exit = refuse_exit
     try:
-        with contextlib.chdir("."), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(sys.stderr):
+        outputs = contextlib.redirect_stdout(printed), contextlib.redirect_stderr(sys.stderr)
+        with contextlib.chdir("."), outputs[0], outputs[1], limit_time(what, limit or time_limit.LIMIT):
             yield printed
     finally:
         inside, os._exit = False, end

@@ -24,6 +24,7 @@ from alignzoo.plugin.loading import (
     read_name_and_version,
     summarise_error,
 )
+from alignzoo.plugin.time_limit import RUN_LIMIT, TookTooLong
 from alignzoo.plugin.validate import find_fault
 from alignzoo.system.errors import UserError, did_you_mean
 
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from alignzoo.plugin.reward import Reward
 
 log = logging.getLogger(__name__)
+
+#: Hooks that only a run calls.
+LIMITS = {"alignzoo_callbacks": RUN_LIMIT}
 
 
 class Registry:
@@ -69,6 +73,8 @@ class Registry:
             self.manager.check_pending()  # a hook that this version does not have
         except KeyboardInterrupt:
             raise
+        except TookTooLong as late:
+            self.leave_out(plugin, f"its import {late}")
         except BaseException as error:  # a plugin may raise anything, and must not end the program
             self.leave_out(plugin, summarise_error(error))
         else:
@@ -80,12 +86,15 @@ class Registry:
         for impl in getattr(self.manager.hook, hook).get_hookimpls():
             plugin = self.plugins[impl.plugin_name]
             try:
-                with contain():
+                with contain(f"{hook} of plugin {plugin.name}", LIMITS.get(hook)):
                     returned = impl.function(**{name: arguments[name] for name in impl.argnames})
                     items = [] if isinstance(returned, str) else list(returned)
                     faults = [text for text in (find_fault(hook, item) for item in items) if text]
             except KeyboardInterrupt:
                 raise
+            except TookTooLong as late:
+                self.leave_out(plugin, f"{hook} {late}")
+                continue
             except BaseException as error:
                 self.leave_out(plugin, f"{hook} raised {summarise_error(error)}")
                 continue
@@ -212,12 +221,14 @@ class Registry:
 def _find_import_problem(package: str) -> str | None:
     """Return why Hydra could not import a config package, or None."""
     try:
-        with contain():
+        with contain(f"the import of the config package {package}"):
             if not hasattr(importlib.import_module(package), "__path__"):
                 return f"{package!r} is not a package"
             folder = importlib.resources.files(package)
     except KeyboardInterrupt:
         raise
+    except TookTooLong as late:
+        return f"its import {late}"
     except BaseException as error:  # the packages above it run too, and are as free to fail as a plugin is
         return summarise_error(error)
     # Hydra's own launchers and sweepers stand behind every YAML: a plugin's would take their place for all commands.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable
 from typing import Any, ClassVar
 
 
@@ -20,8 +21,13 @@ class Reward(ABC):
     """Dataset columns that it reads, such as ``answer``; a dataset without them is refused."""
 
     @abstractmethod
-    def __call__(self, prompts: list[str], completions: list[str], **columns: list[Any]) -> list[float]:
+    def __call__(
+        self, prompts: list[str], completions: list[str], **columns: list[Any]
+    ) -> list[float] | Awaitable[list[float]]:
         """Return one finite score per completion.
+
+        One that waits for a service may be ``async def``: several such rewards then wait at the same time. All run in
+        one event loop, in a thread of its own, in training and in measuring.
 
         Args:
             prompts: the last user turn of each prompt, or the text of a plain prompt.

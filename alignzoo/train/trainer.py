@@ -38,18 +38,29 @@ def collect_parts(
         rewards: rewards as TRL calls them.
         callbacks: ``transformers.TrainerCallback`` objects.
     """
+    trainer = accept_token_ids(import_object(checked.method.trainer))
     return TrainParts(
         cfg=checked.cfg,
         args=args,
-        trainer=accept_token_ids(import_object(checked.method.trainer)),
+        trainer=trainer,
         model=model,
         tokenizer=tokenizer,
         train=rows,
         heldout=heldout,
         peft_config=adapter_config(checked.cfg.peft, checked.method.trains),
-        rewards=list(rewards),
+        rewards=_choose_calls(rewards, trainer),
         callbacks=list(callbacks),
     )
+
+
+def _choose_calls(rewards: Sequence[Callable[..., Any]], trainer: type) -> list[Callable[..., Any]]:
+    """Return the rewards, as coroutine functions where they are asynchronous and the trainer runs such at once."""
+    if not any(hasattr(reward, "asynchronous") for reward in rewards):
+        return list(rewards)
+    from trl import GRPOTrainer, RLOOTrainer
+
+    runs_coroutines = issubclass(trainer, GRPOTrainer | RLOOTrainer)
+    return [getattr(reward, "asynchronous", reward) if runs_coroutines else reward for reward in rewards]
 
 
 def build_trainer(checked: Checked, *parts: Any, **more: Any) -> Any:

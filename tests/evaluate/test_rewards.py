@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import json
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from conftest import QUICK
 from inprocess import run
 from omegaconf import DictConfig, OmegaConf
@@ -173,6 +178,159 @@ def test_a_missing_column_is_named_with_the_ones_there_are() -> None:
 def test_an_unknown_reward_is_refused() -> None:
     with pytest.raises(UserError, match=r"reward=lenght: no installed plugin adds it. Did you mean length\?"):
         build_rewards(group(lenght={}), {"prompt"}, [2])
+
+
+def returning(answer: Any) -> Any:
+    from alignzoo import Reward
+
+    class Odd(Reward):
+        name = "odd"
+
+        def __call__(self, prompts: list[str], completions: list[str], **columns: Any) -> Any:
+            return answer() if callable(answer) else answer
+
+    return wrap_reward(Odd(), [2])
+
+
+async def give(scores: Any) -> Any:
+    await asyncio.sleep(0)
+    return scores
+
+
+async def give_one_by_one() -> Any:
+    yield 1.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (None, "returned None: it must return a list of 2 scores."),
+        ("ab", "returned the text 'ab': it must return a list of 2 scores."),
+        (b"ab", "returned the bytes b'ab': it must"),
+        (0.5, "returned the float 0.5: it must"),
+        ({"a": 1, "b": 2}, "returned the mapping {'a': 1, 'b': 2}: it must"),
+        (lambda: np.array(1.0), "returned the ndarray array(1.): it must"),
+        (give_one_by_one, "returned the async_generator: it must"),
+        (lambda: give(None), "returned None: it must"),
+        ([1.0], "returned 1 scores for 2 completions."),
+        ([1.0, None], "returned None for the completion 'b'; it must be a finite number."),
+        (["0.5", 1.0], "returned '0.5' for the completion 'a'; it must"),
+        ([[1.0, 2.0], 1.0], "returned [1.0, 2.0] for the completion 'a'; it must"),
+        ([float("nan"), 1.0], "returned nan for the completion 'a'; it must"),
+        ([10**400, 1.0], "for the completion 'a'; it must"),
+        (lambda: give([1.0, None]), "returned None for the completion 'b'; it must"),
+    ],
+)
+def test_what_is_not_a_score_each_is_refused_with_its_name(answer: Any, said: str) -> None:
+    function = returning(answer)
+    with warnings.catch_warnings(action="error"), pytest.raises(UserError) as refused:  # such as "was never awaited"
+        function(["?"] * 2, ["a", "b"], [[], []])
+    assert str(refused.value).startswith("reward=odd returned ")
+    assert said in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [(1, True), lambda: np.array([1.0, 1.0]), lambda: iter([1, 1.0]), lambda: give([1, 1]), lambda: torch.ones(2)],
+)
+def test_scores_of_any_kind_are_numbers(answer: Any) -> None:
+    scores = returning(answer)(["?"] * 2, ["a", "b"], [[], []])
+    assert scores == [1.0, 1.0]
+    assert [type(score) for score in scores] == [float, float]
+
+
+#: Two rewards that wait for one another, and note the loops in which they are asked.
+WAITING = """
+import asyncio
+
+from alignzoo import Reward, hookimpl
+
+LOOPS, TURNS = [], {}
+
+
+class Waiting(Reward):
+    '''Waits for a service.'''
+
+    def __init__(self):
+        self.asked = 0
+
+    async def __call__(self, prompts, completions, **columns):
+        LOOPS.append(asyncio.get_running_loop())
+        if "trainer_state" in columns:  # the other reward is asked at the same time
+            turn = TURNS.setdefault(self.asked, asyncio.Barrier(2))
+            self.asked += 1
+            await asyncio.wait_for(turn.wait(), 20)
+        return [self.score * len(text) for text in completions]
+
+
+class One(Waiting):
+    name, score = "one", 0.01
+
+
+class Two(Waiting):
+    name, score = "two", 0.02
+
+
+@hookimpl
+def alignzoo_rewards():
+    return [One, Two]
+
+
+@hookimpl
+def alignzoo_config_packages():
+    return ["fake_waiting.conf"]
+"""
+WAITING_YAML = {f"reward/{name}.yaml": f"{name}:\n  weight: 1.0\n" for name in ("one", "two")}
+
+
+@pytest.mark.parametrize("method", ["grpo", "rloo"])
+def test_asynchronous_rewards_train_and_measure_in_one_loop_at_the_same_time(
+    tmp_path: Path, fake_package: Callable[..., None], method: str
+) -> None:
+    fake_package("fake_waiting", WAITING, WAITING_YAML)
+    words = (f"method={method}", "reward=[one,two]", "method.max_completion_length=8", "train.max_steps=2")
+    done = run(tmp_path / "run", *QUICK, *words)
+    assert done.code == 0, done.err
+    module = sys.modules["fake_waiting"]
+    assert len(module.TURNS) >= 2
+    assert len(set(module.LOOPS)) == 1
+    first = next(line for line in done.metrics() if "reward" in line)
+    assert first["rewards/two/mean"] == pytest.approx(2 * first["rewards/one/mean"], rel=1e-4)
+    assert first["rewards/one/mean"] > 0
+    assert done.result()["after"]["reward"] > 0, "measured too"
+
+
+def test_an_asynchronous_reward_is_waited_for_by_a_trainer_that_knows_none() -> None:
+    from trl import GRPOTrainer
+
+    from alignzoo.train.trainer import _choose_calls
+
+    class Slow:
+        name = "slow"
+
+        async def __call__(self, prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
+            return [1.0] * len(completions)
+
+    slow: Any = wrap_reward(Slow(), [])  # type: ignore[arg-type]
+    plain = returning([1.0])
+    assert _choose_calls([slow, plain], object) == [slow, plain]
+    assert slow(["?"], ["a"], [[]]) == [1.0]
+    chosen, same = _choose_calls([slow, plain], GRPOTrainer)
+    assert (same, chosen.__name__, inspect.iscoroutinefunction(chosen)) == (plain, "slow", True)
+    assert chosen.reward is slow.reward, "whose state a checkpoint holds"
+
+
+def test_a_reward_that_returns_nothing_ends_the_run_in_a_line(
+    tmp_path: Path, fake_package: Callable[..., None], questions: Path
+) -> None:
+    code = SEEING.replace("return [self.scale", "return None; [self.scale")
+    fake_package("fake_seeing", code, SEEING_YAML)
+    data = ("dataset=local", f"dataset.path={questions}", "dataset.chat=true", "dataset.heldout.fraction=0")
+    done = run(tmp_path / "run", "method=grpo", "reward=seeing", *data, "method.max_completion_length=8", *LITTLE)
+    assert done.code == 1
+    assert done.err.splitlines()[-1] == "alignzoo: reward=seeing returned None: it must return a list of 4 scores."
+    assert "Traceback" not in done.err
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,12 +126,23 @@ def test_a_torn_line_costs_that_line_only() -> None:
     assert len(file.read_text().splitlines()) == 4
 
 
-@pytest.mark.parametrize(("answer", "told"), [([1.0, 1.0], "2 verdicts for 1"), ([0.7], "returned 0.7"), ([], "0 ver")])
-def test_what_is_no_verdict_is_refused(answer: list[float], told: str) -> None:
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ([1.0, 1.0], "2 verdicts for 1"),
+        ([0.7], "returned 0.7"),
+        ([], "0 ver"),
+        (None, "judge=longer returned None: it must return a list of 1 verdicts"),
+        ("a", "returned the text 'a': it must"),
+        ([None], "returned None; a verdict is"),
+        (["A"], "returned A; a verdict is"),
+    ],
+)
+def test_what_is_no_verdict_is_refused(answer: Any, told: str) -> None:
     class Odd(Longer):
         """Says what it is told to."""
 
-        def __call__(self, prompts: list[str], a: list[str], b: list[str]) -> list[float]:
+        def __call__(self, prompts: list[str], a: list[str], b: list[str]) -> Any:
             return answer
 
     with pytest.raises(JudgeStopped, match=told):
