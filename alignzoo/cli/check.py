@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alignzoo.cli.options import PATH, json_option, libraries_on_stderr, overrides_argument, print_json
+from alignzoo.cli.options import FILE, json_option, libraries_on_stderr, overrides_argument, print_json
 from alignzoo.config.compose import compose
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command
 @overrides_argument
 @json_option
-@click.option("--html", type=PATH, default="alignzoo-check.html", show_default=True, help="Where to write the page.")
+@click.option("--html", type=FILE, default="alignzoo-check.html", show_default=True, help="Where to write the page.")
 def command(overrides: Sequence[str], as_json: bool, html: Path) -> int:
     """Show what is in the data, before any training; write it as a page.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alignzoo.cli.options import PATH, json_option, libraries_on_stderr, print_json
+from alignzoo.cli.options import FILE, PATH, WORD, json_option, libraries_on_stderr, print_json
 from alignzoo.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @click.command
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=PATH)
-@click.option("--judge", metavar="NAME", help="Also count wins: rule, reward_model, pairwise_lm, person.")
+@click.option("--judge", type=WORD, metavar="NAME", help="Also count wins: rule, reward_model, pairwise_lm, person.")
 @click.option("--set", "settings", multiple=True, metavar="judge.KEY=VALUE", help="A key of the judge; repeatable.")
 @click.option(
     "--rows", type=click.IntRange(0), default=5, show_default=True, help="Prompts to print, the biggest change first."
 )
-@click.option("--html", type=PATH, metavar="FILE", help="Write all prompts as a page.")
+@click.option("--html", type=FILE, metavar="FILE", help="Write all prompts as a page.")
 @json_option
 def command(
     runs: Sequence[Path], judge: str | None, settings: Sequence[str], rows: int, html: Path | None, as_json: bool

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 
-from alignzoo.cli.options import PATH
+from alignzoo.cli.options import FILE, PATH, WORD
 
 
 @click.command
 @click.argument("folders", nargs=-1, required=True, metavar="FOLDER...", type=PATH)
-@click.option("--by", metavar="METRIC", help="Number to sort by (default: the runs' evaluate.objective).")
+@click.option("--by", type=WORD, metavar="METRIC", help="Number to sort by (default: the runs' evaluate.objective).")
 @click.option(
-    "--out", type=PATH, metavar="FOLDER", help="Where to write (default: the one FOLDER, else the current folder)."
+    "--out", type=FILE, metavar="FOLDER", help="Where to write (default: the one FOLDER, else the current folder)."
 )
 def command(folders: Sequence[Path], by: str | None, out: Path | None) -> int:
     """Compare runs in a leaderboard: those in each FOLDER, which is a sweep's or a run's.

@@ -9,7 +9,7 @@ import click
 
 from alignzoo.cli.describe.meaning import Description, describe
 from alignzoo.cli.describe.page import print_description, render_markdown
-from alignzoo.cli.options import PATH
+from alignzoo.cli.options import FILE
 from alignzoo.plugin.loading import OWN
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import UserError
@@ -17,7 +17,7 @@ from alignzoo.system.errors import UserError
 
 @click.command
 @click.argument("choices", nargs=-1, metavar="[GROUP=OPTION]...")
-@click.option("--write", type=PATH, metavar="FOLDER", help="Write a page for each (default: alignzoo's methods).")
+@click.option("--write", type=FILE, metavar="FOLDER", help="Write a page for each (default: alignzoo's methods).")
 def command(choices: Sequence[str], write: Path | None) -> int:
     """Say what an option is, what its keys mean, and what it needs.
 

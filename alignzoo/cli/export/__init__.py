@@ -13,7 +13,7 @@ import yaml
 
 from alignzoo.cli.export import kubernetes, skypilot
 from alignzoo.cli.export.job import LONGEST, Job, Resources, make_job
-from alignzoo.cli.options import overrides_argument
+from alignzoo.cli.options import WORD, overrides_argument
 from alignzoo.config.compose import compose
 from alignzoo.system.errors import UserError
 
@@ -27,9 +27,9 @@ def _options_of_both(function: Callable[..., int]) -> Callable[..., int]:
     """Declare the options that both platforms take."""
     for declare in (
         click.option("--secret", multiple=True, metavar="NAME", help="An environment variable such as HF_TOKEN."),
-        click.option("--name", help="Of the job and of its run folder (default: method, model, dataset)."),
-        click.option("--memory", help="Of each machine: 64Gi (kubernetes), 64+ (skypilot, in GiB)."),
-        click.option("--cpus", help="Of each machine."),
+        click.option("--name", type=WORD, help="Of the job and of its run folder (default: method, model, dataset)."),
+        click.option("--memory", type=WORD, help="Of each machine: 64Gi (kubernetes), 64+ (skypilot, in GiB)."),
+        click.option("--cpus", type=WORD, help="Of each machine."),
         overrides_argument,
     ):
         function = declare(function)
@@ -37,10 +37,10 @@ def _options_of_both(function: Callable[..., int]) -> Callable[..., int]:
 
 
 @command.command("kubernetes")
-@click.option("--image", required=True, help="A container image in which alignzoo is installed.")
+@click.option("--image", type=WORD, required=True, help="A container image in which alignzoo is installed.")
 @click.option("--gpus", type=int, default=0, metavar="N", help="GPUs of each machine.")
-@click.option("--runtime", default="torch-distributed", show_default=True, help="ClusterTrainingRuntime.")
-@click.option("--shared", required=True, metavar="CLAIM", help="The PersistentVolumeClaim for run folders.")
+@click.option("--runtime", type=WORD, default="torch-distributed", show_default=True, help="ClusterTrainingRuntime.")
+@click.option("--shared", type=WORD, required=True, metavar="CLAIM", help="The PersistentVolumeClaim for run folders.")
 @_options_of_both
 def to_kubernetes(
     overrides: Sequence[str], runtime: str, gpus: int, cpus: str | None, memory: str | None, **job: Any
@@ -56,9 +56,11 @@ def to_kubernetes(
 
 
 @command.command("skypilot")
-@click.option("--image", help="A container image (default: SkyPilot's, with pip install).")
-@click.option("--gpus", metavar="NAME:N", help="GPUs of each machine, such as H100:8.")
-@click.option("--shared", required=True, metavar="VOLUME|URL", help="A volume, or a bucket such as s3://runs.")
+@click.option("--image", type=WORD, help="A container image (default: SkyPilot's, with pip install).")
+@click.option("--gpus", type=WORD, metavar="NAME:N", help="GPUs of each machine, such as H100:8.")
+@click.option(
+    "--shared", type=WORD, required=True, metavar="VOLUME|URL", help="A volume, or a bucket such as s3://runs."
+)
 @_options_of_both
 def to_skypilot(overrides: Sequence[str], gpus: str | None, cpus: str | None, memory: str | None, **job: Any) -> int:
     """Print a SkyPilot task, for sky jobs launch.

@@ -13,7 +13,7 @@ from typing import Any
 import click
 import jinja2
 
-from alignzoo.cli.options import PATH
+from alignzoo.cli.options import FILE
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import UserError
 
@@ -32,7 +32,7 @@ FILES = {
 
 @click.command
 @click.argument("name", metavar="NAME")
-@click.option("--folder", type=PATH, default=".", show_default=True, help="Where the package's folder is made.")
+@click.option("--folder", type=FILE, default=".", show_default=True, help="Where the package's folder is made.")
 def command(name: str, folder: Path) -> int:
     """Make a package with a method of your own, ready to install and test.
 
