@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,10 +18,16 @@ PATH = click.Path(path_type=Path)
 OVERRIDE = re.compile(r"[+~]*(?:hydra/)?[A-Za-z_][\w.@]*=")
 
 
-class _NoOverride(click.ParamType):
+if TYPE_CHECKING:
+    ParamType = click.ParamType[Any]  # generic in newer versions only
+else:
+    ParamType = click.ParamType
+
+
+class _NoOverride(ParamType):
     """The value of an option: an override in its place means that the value was forgotten, and must not be lost."""
 
-    def __init__(self, inner: click.ParamType) -> None:
+    def __init__(self, inner: ParamType) -> None:
         self.inner, self.name = inner, inner.name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
