@@ -16,7 +16,6 @@ from alignzoo.data.sources import Source
 from alignzoo.data.tokenise import ANSWERS, Piece, Tokeniser
 from alignzoo.system import cache
 from alignzoo.system.errors import UserError
-from alignzoo.system.files import write_atomically
 
 if TYPE_CHECKING:
     import pyarrow
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 BATCH = 2000  #: rows tokenised and written at once
 PROGRESS_FROM = 20_000  #: rows from which a progress bar is worth its space
 VERSION = 4  #: raised whenever the same input gives other rows
+FILE = "rows.arrow"
 
 Numbered = list[tuple[int, dict[str, Any]]]
 
@@ -47,12 +47,13 @@ def load_table(source: Source, tokeniser: Tokeniser, cfg: DictConfig) -> tuple[D
         raise UserError(f"{source.place} holds no rows.")
     layout = recognise(sample, cfg, source.place)
     key = json.dumps([VERSION, source.identity, tokeniser.identity, layout.identity])
-    file = cache.make_folder("rows") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.arrow"
-    if not file.exists():
-        _write(file, source, layout, tokeniser)
+    entry = cache.make_folder("rows") / hashlib.sha256(key.encode()).hexdigest()[:32]
+    if cache.open_entry(entry) is None:
+        with cache.write_entry(entry) as folder:
+            _write(folder / FILE, source, layout, tokeniser)
         cache.trim()
-    cache.mark_used(file)
-    return datasets.Dataset.from_file(str(file)), layout
+    cache.mark_used(entry)
+    return datasets.Dataset.from_file(str(entry / FILE)), layout
 
 
 def _schema() -> pyarrow.Schema:
@@ -69,11 +70,7 @@ def _write(file: Path, source: Source, layout: Layout, tokeniser: Tokeniser) -> 
     import pyarrow as pa
 
     schema = _schema()
-    with (
-        write_atomically(file) as aside,
-        pa.OSFile(str(aside), "wb") as sink,
-        pa.ipc.new_stream(sink, schema) as writer,
-    ):
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         for records in _tokenise_batches(source, layout, tokeniser):
             writer.write_batch(pa.RecordBatch.from_pylist(records, schema))
 

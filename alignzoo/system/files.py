@@ -14,18 +14,27 @@ from pathlib import Path
 def write_atomically(path: Path) -> Iterator[Path]:
     """Yield where to write a file or a folder; it is renamed to ``path`` when it is whole, and removed after an error.
 
-    That is beside ``path``, in a name that no other process has, on whichever machine.
-
     Raises:
         OSError: ``path`` is a folder that another process has made meanwhile.
     """
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    aside = _name_aside(path)
     try:
         yield aside
         aside.replace(path)
     except BaseException:
         _remove(aside)
         raise
+
+
+def remove_whole(path: Path) -> None:
+    """Remove a file or a folder, which is gone at once: nobody finds half of it, not even after a kill.
+
+    What cannot be removed, such as another user's, stays.
+    """
+    aside = _name_aside(path)
+    with contextlib.suppress(OSError):
+        path.rename(aside)
+        _remove(aside)
 
 
 def remove_unfinished(folder: Path, name: str = "*") -> None:
@@ -44,6 +53,11 @@ def put_in_place(whole: Path, target: Path) -> None:
         os.fsync(descriptor)  # the folder's names
     finally:
         os.close(descriptor)
+
+
+def _name_aside(path: Path) -> Path:
+    """Return a name beside ``path`` that no other process has, on whichever machine."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
 
 
 def _remove(path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from damage import DAMAGES
 from omegaconf import DictConfig
 from repository import REAL_DATA as DATA
 
@@ -384,6 +385,19 @@ def test_whatever_changes_ids_is_tokenised_anew(
     assert [row["prompt_ids"] + row["chosen_ids"] for row in first.train] != [
         row["prompt_ids"] + row["chosen_ids"] for row in second.train
     ]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_rows_are_named_and_tokenised_anew(
+    prepared: Prepare, tmp_path: Path, rows_cache: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "rows.jsonl", [pair(n) for n in range(20)])
+    first = prepared(*LOCAL, path).train.to_list()
+    (file,) = rows_cache.glob("*/rows.arrow")
+    DAMAGES[damage](file)
+    assert prepared(*LOCAL, path).train.to_list() == first
+    assert [str(file.parent) in line for line in caplog.messages] == [True]
+    assert len(files(rows_cache)) == 1
 
 
 def test_a_failure_leaves_no_half_file(prepared: Prepare, tmp_path: Path, rows_cache: Path) -> None:

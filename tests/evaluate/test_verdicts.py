@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -111,19 +112,34 @@ def test_calls_under_way_are_kept_when_another_fails() -> None:
     assert threading.get_ident() not in judge.threads
 
 
-def test_a_torn_line_costs_that_line_only() -> None:
+#: What is done to the last line -> how.
+HARMS: dict[str, Callable[[str], str]] = {
+    "torn": lambda line: line[:-20],
+    "another verdict": lambda line: line.replace('"verdict": 0.5', '"verdict": 1.0'),
+    "not a verdict": lambda line: line.replace('"verdict": 0.5', '"verdict": "A"'),
+    "another pair": lambda line: line.replace('"pair": "', '"pair": "0'),
+    "no checksum": lambda line: line.partition(', "sha256')[0] + "}\n",
+    "a list": lambda line: "[1]\n",
+    "brackets within brackets": lambda line: f"{'[' * 100_000}\n",
+    "no text": lambda line: "\ufffd\x85\n",
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_torn_or_changed_line_costs_that_line_only_and_is_named(harm: str, caplog: pytest.LogCaptureFixture) -> None:
     judge = Longer()
     judge_pairs(judge, PROMPTS, A, B)
     file = verdict_file(judge)
-    whole = file.read_text()
-    file.write_text(whole[:-20])
+    *kept, last = file.read_text().splitlines(keepends=True)
+    file.write_text("".join([*kept, HARMS[harm](last)]))
     again = Longer()
     assert judge_pairs(again, PROMPTS, A, B) == [1.0, 0.0, 0.5]
     assert again.seen == [("r", "same", "emas")]
-    last = Longer()
-    assert judge_pairs(last, PROMPTS, A, B) == [1.0, 0.0, 0.5]
-    assert last.seen == []
-    assert len(file.read_text().splitlines()) == 4
+    assert caplog.messages == [f"{file} line 3 is not what was written: that pair is judged again"]
+    last_judge = Longer()
+    assert judge_pairs(last_judge, PROMPTS, A, B) == [1.0, 0.0, 0.5]
+    assert last_judge.seen == []
+    assert len(file.read_text().split("\n")) == 5
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from damage import DAMAGES
 from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.evaluate.metrics import summarise
@@ -258,7 +259,7 @@ def test_the_start_model_is_measured_again_in_another_precision(loaded: tuple[An
 
 def test_what_is_cached_is_whole(loaded: tuple[Any, Any], own_cache: Path) -> None:
     yardstick(loaded[1]).measure_start(loaded[0], "model-1")
-    (file,) = (own_cache / "measured").iterdir()
+    (file,) = (own_cache / "measured").glob("*/rows.json")
     assert len(json.loads(file.read_text())) == 4
 
 
@@ -267,3 +268,20 @@ def test_a_measurement_that_fails_leaves_nothing(loaded: tuple[Any, Any], own_ca
     with pytest.raises(IndexError):
         broken.measure_start(loaded[0], "model-1")
     assert list((own_cache / "measured").iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_measurements_are_named_and_made_anew(
+    loaded: tuple[Any, Any], own_cache: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, tokenizer = loaded
+    first = yardstick(tokenizer).measure_start(model, "model-1")
+    (file,) = (own_cache / "measured").glob("*/rows.json")
+    DAMAGES[damage](file)
+    with passes(model) as seen:
+        assert yardstick(tokenizer).measure_start(model, "model-1") == first
+    assert seen
+    assert [str(file.parent) in line for line in caplog.messages] == [True]
+    with passes(model) as seen:
+        yardstick(tokenizer).measure_start(model, "model-1")
+    assert not seen

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from damage import DAMAGES
 from omegaconf import DictConfig
 
 from alignzoo.models import start_model
@@ -466,7 +467,6 @@ from alignzoo.models.start_model import _make_once
 ready, go, name = (pathlib.Path(word) for word in sys.argv[1:])
 
 def make(folder):
-    folder.mkdir()
     (folder / "first").write_text(sys.argv[1])
     ready.touch()
     while not go.exists():
@@ -510,13 +510,27 @@ def test_a_kill_in_the_middle_leaves_no_half_model(tmp_path: Path, own_cache: Pa
     (tmp_path / "go").touch()
     again = maker(tmp_path, 2)
     assert again.communicate(timeout=60)[0].strip() == str(own_cache / "model")
-    assert {path.name for path in (own_cache / "model").iterdir()} == {"first", "last"}
+    assert {path.name for path in (own_cache / "model").iterdir()} == {"first", "last", "seal.json"}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_damaged_model_is_named_and_made_anew(
+    own_cache: Path, compose_config: Compose, name: str, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = compose_config("model=tiny").model
+    folder = start_model.start_folder(cfg)
+    written = (folder / name).read_bytes()
+    DAMAGES[damage](folder / name)
+    assert start_model.start_folder(cfg) == folder
+    assert (folder / name).read_bytes() == written
+    assert [str(folder) in line for line in caplog.messages] == [True]
+    assert [path.name for path in own_cache.iterdir()] == [folder.name]
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), UserError("no"), KeyboardInterrupt()])
 def test_an_error_in_the_middle_leaves_nothing(own_cache: Path, error: BaseException) -> None:
     def make(folder: Path) -> None:
-        folder.mkdir()
         (folder / "first").write_text("half")
         raise error
 

@@ -13,6 +13,12 @@ from alignzoo.runs import checkpoint
 from alignzoo.runs.checkpoint import SEAL, UNFINISHED, find_damage, find_newest, folder_of, prune, seal, tidy
 from alignzoo.system.files import put_in_place
 
+#: What the seal of a run says of it, beside its files.
+FACTS = {
+    **{kind: {} for kind in ("config", "data", "start", "device", "versions")},
+    "spent": {"resumed": [], "train_seconds": 1.0},
+}
+
 FILES = {"model.safetensors": b"weights" * 99, "optimizer.pt": b"moments", "rng_state.pth": b"dice", "sub/x": b""}
 
 
@@ -21,7 +27,7 @@ def write(folder: Path, step: int, whole: bool = True) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     if whole:
-        seal(folder, step, {"config": {"seed": step}})
+        seal(folder, step, {**FACTS, "config": {"seed": step}})
     return folder
 
 
@@ -43,6 +49,11 @@ def flip(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"Weights" + b"weights" * 98)
 
 
+def change(folder: Path, seed: int) -> None:
+    facts = json.loads((folder / SEAL).read_text())
+    (folder / SEAL).write_text(json.dumps({**facts, "config": {"seed": seed}}))
+
+
 #: What is done to the newest one, and what is said of it.
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated weights": (truncate, "model.safetensors has 100 bytes of 693"),
@@ -52,6 +63,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "garbage state": (lambda folder: (folder / "trainer_state.json").write_bytes(b"\0" * 17), "trainer_state.json"),
     "no seal": (lambda folder: (folder / SEAL).unlink(), "it has no checkpoint.json, so it was not written to its end"),
     "half a seal": (lambda folder: os.truncate(folder / SEAL, 40), "checkpoint.json cannot be read"),
+    "a seal with other facts": (lambda folder: change(folder, seed=4), "checkpoint.json is not what was written"),
+    "a seal without its facts": (lambda folder: seal(folder, 10, {}), "checkpoint.json does not say its config"),
+    "a forged seal": (lambda folder: seal(folder, 10, {**FACTS, "spent": {}}), "does not say how long it trained"),
+    "the seal of another step": (lambda folder: seal(folder, 11, FACTS), "checkpoint.json is that of step 11"),
     "another seal": (lambda folder: (folder / SEAL).write_text("[1]"), "checkpoint.json cannot be read"),
 }
 
@@ -99,7 +114,7 @@ def test_every_kill_while_saving_leaves_one_that_is_whole(tmp_path: Path, monkey
         aside = write(folder_of(root / UNFINISHED, 4), 4, whole=False)
         left = number
         try:
-            seal(aside, 4, {})
+            seal(aside, 4, FACTS)
             put_in_place(aside, folder_of(root, 4))
             prune(root, 1)
         except Killed as killed:
@@ -131,6 +146,14 @@ def test_the_oldest_are_removed_and_the_best_stays(
         write(folder_of(tmp_path, step), step)
     prune(tmp_path, limit, None if best is None else folder_of(tmp_path, best))
     assert sorted(int(path.name.removeprefix("checkpoint-")) for path in tmp_path.iterdir()) == left
+
+
+def test_a_folder_whose_name_has_no_step_is_left_alone(tmp_path: Path) -> None:
+    write(folder_of(tmp_path, 3), 3)
+    for name in ("checkpoint-²", "checkpoint-", "checkpoint--1", "checkpoint-1e3"):
+        (tmp_path / name).mkdir()
+    found, skipped = find_newest(tmp_path)
+    assert (found and found.step, skipped) == (3, [])
 
 
 def test_there_is_none_where_there_is_no_folder(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from omegaconf import DictConfig
 from stopping import PLUGIN, metrics, result, same, weights
 
 from alignzoo.runs import resume
-from alignzoo.runs.checkpoint import find_damage
+from alignzoo.runs.checkpoint import SEAL, find_damage, seal
 from alignzoo.system.lock import hold_lock
+from alignzoo.system.seal import check_seal
 from alignzoo.system.signals import EXIT_CODE
 
 pytestmark = pytest.mark.slow
@@ -216,9 +217,9 @@ def test_what_does_not_change_the_training_may_differ(interrupted: Path, saved: 
 )
 def test_other_rows_and_another_start_model_are_refused(kind: str, key: str, said: str, interrupted: Path) -> None:
     for file in (interrupted / "checkpoints").glob("*/checkpoint.json"):
-        facts = json.loads(file.read_text())
-        facts[kind][key] = 1
-        file.write_text(json.dumps(facts))
+        facts = check_seal(file.parent, SEAL)
+        file.unlink()
+        seal(file.parent, facts["step"], {**facts, kind: {**facts[kind], key: 1}})
     before = contents(interrupted / "checkpoints")
     done = run(interrupted, *WORDS, *BASE, "resume=auto")
     assert done.code == 1

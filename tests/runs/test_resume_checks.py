@@ -17,6 +17,7 @@ FACTS = {
     "data": {"train": "a1", "heldout": "b2"},
     "start": {"config.json": 10, "model.safetensors": 20},
     "device": {"device": "cpu", "precision": "fp32", "processes": 1},
+    "spent": {"resumed": [], "train_seconds": 0.0},
 }
 
 
@@ -85,11 +86,13 @@ def test_the_newest_whole_checkpoint_is_taken(tmp_path: Path, capsys: pytest.Cap
     root = tmp_path / "checkpoints"
     save(root, 9)
     (save(root, 1_000) / "weights").write_text("harmed")
-    save(root / checkpoint.UNFINISHED, 10, spent={"train_seconds": 1.0})  # killed before it got its name
+    save(
+        root / checkpoint.UNFINISHED, 10, spent={"resumed": [4], "train_seconds": 1.0}
+    )  # killed before it got its name
     found = resume.find(config(train__save_steps=5, evaluate={"rows": 3}), tmp_path)
     assert found is not None
     assert (found.step, found.folder) == (10, root / "checkpoint-10")
-    assert found.facts["spent"] == {"train_seconds": 1.0}
+    assert found.facts["spent"] == {"resumed": [4], "train_seconds": 1.0}
     out = capsys.readouterr().out
     assert "checkpoint-1000 is skipped" in out
     assert str(found.folder) in out

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from alignzoo.system import cache
-from alignzoo.system.files import write_atomically
 
 if TYPE_CHECKING:
     Keys = np.ndarray[Any, np.dtype[np.bytes_]]
@@ -21,29 +18,30 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KEY = "S16"  #: a sequence's key: 128 bits, so that no two of a billion sequences collide
+FILE = "part.npz"
 
 
 class LogProbs:
-    """A folder of immutable files, each sorted keys with their values, named by the hash of its content.
+    """A folder of immutable cache entries, each sorted keys with their values, named by the hash of its content.
 
-    Nothing is ever changed in place: a writer adds a file by renaming it, so that processes, also on several machines
+    Nothing is ever changed in place: a writer adds an entry by renaming it, so that processes, also on several machines
     with one disk, need no lock. Two that compute the same sequences at the same time write them twice.
     """
 
     def __init__(self, model: str) -> None:
         """``model``: names all but the sequence that a value depends on."""
         self.folder = cache.make_folder("reference") / hashlib.sha256(model.encode()).hexdigest()[:32]
-        self.parts = [part for file in sorted(self.folder.glob("*.npz")) if (part := _read_part(file))]
+        self.parts = [part for entry in sorted(self.folder.glob("[!.]*/")) if (part := _read_part(entry))]
 
     def look_up(self, keys: Keys) -> Values:
         """Return the value of each key, NaN where there is none."""
         found = np.full(len(keys), np.nan, np.float32)
-        for known, values, file in self.parts:
+        for known, values, entry in self.parts:
             places = np.searchsorted(known, keys).clip(max=len(known) - 1)
             hits = known[places] == keys
             found[hits] = values[places[hits]]
             if hits.any():
-                cache.mark_used(file)
+                cache.mark_used(entry)
         return found
 
     def add(self, keys: Keys, values: Values, save: bool = True) -> None:
@@ -54,31 +52,24 @@ class LogProbs:
             return
         part = known, values[finite][first]
         digest = hashlib.sha256(part[0].tobytes() + part[1].tobytes()).hexdigest()[:32]
-        file = self.folder / f"{digest}.npz"
-        self.parts.append((*part, file))
+        entry = self.folder / digest
+        self.parts.append((*part, entry))
         if not save:
             return
         try:
-            _write_part(file, *part)
+            with cache.write_entry(entry) as folder:
+                np.savez(folder / FILE, keys=part[0], values=part[1])
             cache.trim()
         except OSError as error:
             log.warning("%d log-probabilities were not cached in %s: %s", len(known), self.folder, error.strerror)
 
 
-def _read_part(file: Path) -> tuple[Keys, Values, Path] | None:
-    """Return keys, values and the file; None where it is damaged, which then is removed, or just went away."""
+def _read_part(entry: Path) -> tuple[Keys, Values, Path] | None:
+    """Return keys, values and the entry; None where it is damaged, or just went away."""
+    if cache.open_entry(entry) is None:
+        return None
     try:
-        with np.load(file) as arrays:
-            return arrays["keys"], arrays["values"], file
+        with np.load(entry / FILE) as arrays:
+            return arrays["keys"], arrays["values"], entry
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        with contextlib.suppress(OSError):
-            file.unlink()
-        return None
-
-
-def _write_part(file: Path, keys: Keys, values: Values) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with write_atomically(file) as aside, aside.open("wb") as stream:
-        np.savez(stream, keys=keys, values=values)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from damage import DAMAGES
 
 from alignzoo.train.reference.store import KEY, LogProbs
 
@@ -50,15 +51,17 @@ def test_a_process_that_does_not_save_still_knows(own_cache: Path) -> None:
     assert list(own_cache.rglob("*.npz")) == []
 
 
-@pytest.mark.parametrize("harm", ["empty", "cut", "overwritten", "other"])
-def test_a_damaged_file_is_removed_and_computed_again(harm: str, own_cache: Path) -> None:
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_part_is_named_removed_and_computed_again(
+    damage: str, own_cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     LogProbs("a").add(keys(1), values(-1.0))
     (file,) = own_cache.rglob("*.npz")
-    whole = file.read_bytes()
-    harms = {"empty": b"", "cut": whole[:40], "overwritten": whole[:60] + bytes(200) + whole[260:], "other": b"x"}
-    file.write_bytes(harms[harm])
+    DAMAGES[damage](file)
     store = LogProbs("a")
     assert np.isnan(store.look_up(keys(1))).all()
+    assert [str(file.parent) in line for line in caplog.messages] == [True]
+    assert not file.parent.exists()
     store.add(keys(1), values(-1.0))
     assert LogProbs("a").look_up(keys(1)) == [-1.0]
 
@@ -72,15 +75,15 @@ def test_a_full_disk_or_a_cleared_cache_costs_no_run(own_cache: Path, caplog: py
     assert "1 log-probabilities were not cached" in caplog.text
 
 
-def test_reading_makes_a_file_young() -> None:
+def test_reading_makes_an_entry_young() -> None:
     store = LogProbs("a")
     store.add(keys(1), values(-1.0))
-    (file,) = store.folder.glob("*.npz")
-    os.utime(file, (0, 0))
+    (entry,) = store.folder.iterdir()
+    os.utime(entry, (0, 0))
     LogProbs("a").look_up(keys(2))
-    assert file.stat().st_mtime == 0, "nothing of it was used"
+    assert entry.stat().st_mtime == 0, "nothing of it was used"
     LogProbs("a").look_up(keys(1))
-    assert time.time() - file.stat().st_mtime < 60
+    assert time.time() - entry.stat().st_mtime < 60
 
 
 WRITER = """
