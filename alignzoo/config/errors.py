@@ -16,6 +16,7 @@ from alignzoo.config.options import config_options
 from alignzoo.config.trl_fields import read_config_fields
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import did_you_mean, find_nearest
+from alignzoo.system.parsing import describe_parser_error
 
 #: Launchers of sweeps that come with an extra of alignzoo.
 LAUNCHERS = {"joblib": "joblib", "ray": "ray"}
@@ -41,6 +42,10 @@ def explain(error: Exception) -> str | None:
         return f"{mark.name}, line {mark.line + 1}: not YAML: {error.problem}."
     if isinstance(error, UnicodeDecodeError) and (unreadable := _find_file_read(error) or _find_unreadable_option()):
         return f"{unreadable} is not written in UTF-8: {error.reason}."
+    if unreadable := _find_file_read(error):  # PyYAML raises a dozen kinds, and Hydra others about a defaults list
+        return f"{unreadable} cannot be read: {describe_parser_error(error)}."
+    if isinstance(error, UnicodeEncodeError) and "config_loader_impl" in _list_files(error):
+        return f"the configuration names a file that no disk has: {error.object!a}."
     if isinstance(error, ValueError) and "--multirun" in str(error):  # Hydra's check of its own flags
         return _first_line(error)
     if isinstance(error, ValueError) and _is_raised_in(error, "omegaconf"):  # of a list's index
@@ -54,9 +59,15 @@ def _has_undecoded_bytes(word: str) -> bool:
 
 
 def _find_file_read(error: Exception) -> str | None:
-    """Return the file outside of packages that Hydra was reading, such as one of --config-dir."""
+    """Return the file, or the option and who ships it, that Hydra was reading when the error was raised, or None."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name == "load_config"]
-    return next((frame.f_locals["full_path"] for frame in reversed(frames) if "full_path" in frame.f_locals), None)
+    found = [frame.f_locals for frame in frames if {"source", "config_path"} <= frame.f_locals.keys()]
+    if not found:
+        return None
+    source, name = found[-1]["source"], found[-1]["config_path"].removesuffix(".yaml")
+    if source.scheme() == "file":
+        return f"{source.path}/{name}.yaml"
+    return f"{'='.join(name.rsplit('/', 1))} ({source.provider})"
 
 
 def _find_unreadable_option() -> str | None:
@@ -68,6 +79,11 @@ def _find_unreadable_option() -> str | None:
             except UnicodeDecodeError:
                 return f"{group}={name} ({option.origin})"
     return None
+
+
+def _list_files(error: Exception) -> str:
+    """Return the paths of the files of Python through which the error came."""
+    return " ".join(frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _is_raised_in(error: Exception, package: str) -> bool:

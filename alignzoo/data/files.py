@@ -8,9 +8,13 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from alignzoo.system.errors import UserError
+from alignzoo.system.parsing import describe_parser_error
+
+if TYPE_CHECKING:
+    import pyarrow
 
 Row = dict[str, Any]
 
@@ -148,15 +152,36 @@ def _parse_cell(name: str, cell: str) -> Any:
 
 
 def _read_arrow(file: Path, kind: str) -> Iterator[Row]:
-    import datasets
-    import pyarrow
+    """Yield the rows of a Parquet or Arrow file.
+
+    Nothing is mapped into memory, and each batch is checked before a value of it is read: of a damaged file, Arrow
+    takes numbers for addresses, and the process ends.
+    """
+    try:
+        for batch in _open_parquet(file) if kind == "parquet" else _open_arrow(file):
+            batch.validate(full=True)
+            yield from _decode(batch) if kind == "arrow" else batch.to_pylist()
+    except Exception as error:  # of pyarrow's kinds, and of those that datasets raises about what it wrote beside them
+        raise UserError(f"{file.name} cannot be read as {kind}: {describe_parser_error(error)}") from None
+
+
+def _open_parquet(file: Path) -> Iterator[pyarrow.RecordBatch]:
     import pyarrow.parquet
 
-    try:
-        if kind == "arrow":
-            yield from datasets.Dataset.from_file(str(file))
-            return
-        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(1000):
-            yield from batch.to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{file.name} cannot be read as {kind}: {str(error).splitlines()[0]}") from None
+    with pyarrow.parquet.ParquetFile(file) as parquet:
+        yield from parquet.iter_batches(1000)
+
+
+def _open_arrow(file: Path) -> Iterator[pyarrow.RecordBatch]:
+    import pyarrow
+
+    with pyarrow.OSFile(str(file)) as stream:
+        yield from pyarrow.ipc.open_stream(stream)
+
+
+def _decode(batch: pyarrow.RecordBatch) -> Iterator[Row]:
+    """Yield rows with the values that datasets makes of them, as the file's own schema says."""
+    import datasets
+    from datasets.table import InMemoryTable
+
+    yield from datasets.Dataset(InMemoryTable.from_batches([batch]))

@@ -70,7 +70,7 @@ def _hash(content: Any) -> str:
 
 
 def _read(file: Path) -> dict[str, float]:
-    """Return the verdicts by key. Lines that a kill tore or somebody changed are named, and their pairs judged again."""
+    """Return the verdicts by key; lines that a kill tore or somebody changed are named, and count for nothing."""
     known: dict[str, float] = {}
     damaged = []
     lines = file.read_text(encoding="utf-8", errors="replace").split("\n") if file.exists() else []

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from alignzoo.config.plain import to_plain
 from alignzoo.models import start_model
 from alignzoo.models.adapter import check_targets, quantization_config
+from alignzoo.models.broken import explain_errors, refuse_not_finite, refuse_random
 from alignzoo.models.pretrained import RemoteCode, read_adapter, read_model, read_tokenizer
 from alignzoo.models.start_model import is_scorer
 from alignzoo.models.tiny import CHATML
@@ -31,7 +32,7 @@ FREE_MEMORY_FACTOR = 5
 
 def load_tokenizer(folder: Path, cfg: DictConfig) -> PreTrainedTokenizerBase:
     """Return the tokenizer with a pad token, padding on the left, and the template of ``model.chat_template``."""
-    with _explain_errors(cfg.name, folder):
+    with explain_errors(f"model={cfg.name} ({folder})"):
         tokenizer = read_tokenizer(folder, RemoteCode.of(cfg), padding_side="left")
     if tokenizer.eos_token is None:
         raise UserError(f"the tokenizer of model={cfg.name} has no EOS token: no completion would ever end.")
@@ -108,16 +109,11 @@ def _read_weights(
         arguments["attn_implementation"] = cfg.model.attn_implementation
     if cfg.peft.get("quantization"):
         arguments |= {"quantization_config": quantization_config(cfg.peft.quantization), "device_map": {"": 0}}
-    with _explain_errors(cfg.model.name, folder), _without_sharding():
+    what = f"model={cfg.model.name} ({folder})"
+    with explain_errors(what), _without_sharding():
         model, loaded = read_model(auto, folder, RemoteCode.of(cfg.model), output_loading_info=True, **arguments)
-    absent = [name for name in loaded["missing_keys"] if not name.startswith(new or "?")]
-    missing = sorted([*absent, *(name for name, *_ in loaded["mismatched_keys"])])
-    if missing:
-        raise UserError(
-            f"model={cfg.model.name} ({folder}): {len(missing)} weights are missing or of another shape, {missing[0]} "
-            "first: they would be random."
-        )
-    _refuse_broken(model, cfg.model.name)
+    refuse_random(what, loaded, new)
+    refuse_not_finite(f"model={cfg.model.name}", model)
     loaded_model: PreTrainedModel = model
     return loaded_model
 
@@ -138,7 +134,7 @@ def load_trained(folder: Path, start: Path, cfg: DictConfig, device: str, precis
     if not (folder / "adapter_config.json").is_file():
         return load_policy(folder, cfg, precision).to(device).eval(), False
     base = load_policy(start, cfg, precision)
-    with _explain_errors(cfg.model.name, folder):
+    with explain_errors(f"model={cfg.model.name} ({folder})"):
         return read_adapter(base, folder).to(device).eval(), True
 
 
@@ -175,31 +171,16 @@ def _without_sharding() -> Iterator[None]:
         deepspeed._hf_deepspeed_config_weak_ref = known
 
 
-@contextmanager
-def _explain_errors(name: str, folder: Path) -> Iterator[None]:
-    """Turn what the libraries raise about a broken folder, of a dozen kinds, into one line."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(f"model={name} ({folder}) cannot be loaded: {reason}") from error
-
-
-def _refuse_broken(model: Any, name: str) -> None:
-    bad = next((key for key, weight in model.named_parameters() if not bool(weight.isfinite().all())), None)
-    if bad:
-        raise UserError(f"model={name}: the weight {bad} has NaN or infinite values. Take another checkpoint.")
-
-
 def read_eos_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Return the token ids at which completions end: those of the generation config, and the tokenizer's EOS."""
     from transformers import GenerationConfig
 
     configured = None
     if (folder / "generation_config.json").is_file():
-        with _explain_errors(folder.name, folder):
+        with explain_errors(f"model={folder.name} ({folder})"):
             configured = GenerationConfig.from_pretrained(folder).eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
+    for i in ids:
+        if i is not None and (not isinstance(i, int) or i < 0):
+            raise UserError(f"{folder / 'generation_config.json'}: eos_token_id={i!r} is not the number of a token.")
     return list(dict.fromkeys(i for i in [*ids, tokenizer.eos_token_id] if i is not None))

@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
+from alignzoo.models.broken import explain_errors, refuse_random
 from alignzoo.models.pretrained import RemoteCode, read_adapter, read_model, read_tokenizer
 from alignzoo.system import cache, ranks
 from alignzoo.system.disk import require_space
 from alignzoo.system.errors import UserError, explain_missing
 from alignzoo.system.hub import explain_hub_error, is_local_path
+from alignzoo.system.parsing import parse_file
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -154,11 +156,19 @@ def _download(requirement: str, folder: Path) -> Path:
 def _from_adapter(folder: Path, cfg: DictConfig) -> Path:
     """Merge an adapter into the base model that its config names."""
     file = folder / "adapter_config.json"
+    base = parse_file(file, lambda text: json.loads(text)["base_model_name_or_path"])
     try:
-        base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
-        start = start_folder(OmegaConf.merge(cfg, {"path": str(base), "revision": None}))  # type: ignore[arg-type]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"model.path={cfg.path}: {file.name} cannot be read: {error}") from None
+        # No interpolation, and no adapter, which may be this one.
+        if (
+            not isinstance(base, str)
+            or "${" in base
+            or base == "???"
+            or (Path(base).expanduser() / file.name).is_file()
+        ):
+            raise UserError(f"{file} names {base!r}, which is not a model.")
+        start = start_folder(OmegaConf.merge(cfg, {"path": base, "revision": None}))  # type: ignore[arg-type]
+    except (OSError, ValueError) as error:  # a name that no file can have
+        raise UserError(f"model.path={cfg.path}: {file.name} names no base model: {error}") from None
     except UserError as error:
         raise UserError(f"model.path={cfg.path} is an adapter, and its base model is not there: {error}") from None
     digest = hashlib.sha256((identity(folder) + identity(start)).encode()).hexdigest()
@@ -170,8 +180,9 @@ def _from_adapter(folder: Path, cfg: DictConfig) -> Path:
 def _merge_adapter(folder: Path, start: Path, code: RemoteCode, made: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    tokenizer = read_tokenizer(folder if (folder / "tokenizer_config.json").is_file() else start, code)
-    model = read_adapter(read_model(AutoModelForCausalLM, start, code), folder).merge_and_unload()
+    with explain_errors(f"the adapter {folder}"):
+        tokenizer = read_tokenizer(folder if (folder / "tokenizer_config.json").is_file() else start, code)
+        model = read_adapter(read_model(AutoModelForCausalLM, start, code), folder).merge_and_unload()
     ranks.save_here(model, made)
     tokenizer.save_pretrained(made)
 
@@ -191,9 +202,11 @@ def _convert_gguf(file: Path, folder: Path) -> None:
 
     print(f"Converting {file.name} to safetensors (once, about half a minute).", flush=True)
     code = RemoteCode(allowed=False)
-    tokenizer = read_tokenizer(file.parent, code, gguf_file=file.name)
-    whole = {"dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True)}
-    model = read_model(AutoModelForCausalLM, file.parent, code, gguf_file=file.name, **whole)
+    whole = {"dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True), "output_loading_info": True}
+    with explain_errors(f"the GGUF file {file}", "Download it again, or take another."):
+        tokenizer = read_tokenizer(file.parent, code, gguf_file=file.name)
+        model, loaded = read_model(AutoModelForCausalLM, file.parent, code, gguf_file=file.name, **whole)
+    refuse_random(f"the GGUF file {file}", loaded)
     ranks.save_here(model, folder)
     tokenizer.save_pretrained(folder)
 

@@ -215,7 +215,8 @@ class Registry:
         left_out = [
             f"\nPlugin {p.name} ({p.origin}) is left out: {p.problem}" for p in self.plugins.values() if p.problem
         ]
-        raise UserError(f"{kind}={name}: no installed plugin adds it.{did_you_mean(name, known)}{''.join(left_out)}")
+        near = did_you_mean(str(name), known)
+        raise UserError(f"{kind}={name}: no installed plugin adds it.{near}{''.join(left_out)}")
 
 
 def _find_import_problem(package: str) -> str | None:

@@ -177,12 +177,17 @@ def _refuse_difference(folder: Path, then: Mapping[str, Any], now: Mapping[str, 
     found = find_differences(then, now)
     if not found:
         return
-    shown = ", ".join(f"{key}={old} (now {new})" for key, old, new in found[:SHOWN])
+    shown = ", ".join(_escape(f"{key}={old} (now {new})") for key, old, new in found[:SHOWN])
     more = f", and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     raise Refused(
         f"resume=auto: {folder} was made with {shown}{more}.\n"
         "Start it with the same values, or choose another hydra.run.dir."
     )
+
+
+def _escape(text: str) -> str:
+    """Return a text of somebody else's file as one line that a terminal shows, and does not obey."""
+    return text if text.isprintable() else ascii(text)
 
 
 def _warn_versions(then: Mapping[str, str]) -> None:

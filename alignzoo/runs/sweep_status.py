@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import yaml
+from hydra.errors import HydraException
 
 from alignzoo.config.secrets import mask
 from alignzoo.runs import checkpoint
@@ -89,7 +90,12 @@ def read_jobs(folder: Path) -> list[SweepJob]:
     Raises:
         UserError: as :func:`read_command`.
     """
-    split = _split_words([word for word in read_command(folder) if not word.startswith("hydra")])
+    typed = [word for word in read_command(folder) if not word.startswith("hydra")]
+    try:
+        split = _split_words(typed)
+    except HydraException as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{folder / PLAN} cannot be read: its overrides are not key=value ({reason}).") from None
     same = set(split[0]).intersection(*split[1:]) if len(split) > 1 else set()
     shown = [" ".join(word for word in words if word not in same) for words in split]
     return [_read_job(folder, number, words) for number, words in enumerate(shown)]

@@ -39,7 +39,7 @@ def describe_parser_error(error: Exception) -> str:
         return f"it is not written in UTF-8 ({error.reason})"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    if isinstance(error, OSError):
-        return str(error.strerror or error)
-    text = " ".join(str(error).split()) if isinstance(error, ValueError) else ""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = " ".join(str(error).split()) if isinstance(error, ValueError | OSError) else ""
     return (text or f"{type(error).__name__} {error}".strip())[:200].rstrip(".")

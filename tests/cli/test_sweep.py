@@ -116,6 +116,7 @@ ACCOUNT = {"sweeper": {"_target_": BASIC}, "overrides": {"task": ["method=dpo,ip
         ("hydra: {sweeper: !!bool x}", "KeyError"),
         (json.dumps({"hydra": {**ACCOUNT, "overrides": {"task": [3], "hydra": []}}}), "are not a list of words"),
         ("hydra: \xff", "it is not written in UTF-8"),
+        (json.dumps({"hydra": {**ACCOUNT, "overrides": {"task": ["dpo"], "hydra": []}}}), "are not key=value (Error"),
     ],
 )
 def test_an_account_that_cannot_be_read_is_named(tmp_path: Path, text: str, said: str) -> None:

@@ -52,6 +52,10 @@ KEYS = [
 GRAMMAR = [
     ("method", "cannot read 'method': write key=value"),
     ("method.beta=[1", "cannot read 'method.beta=[1': write key=value, and quote brackets"),
+    (
+        "dataset.path=a\udcff",
+        "cannot read 'dataset.path=a\\udcff': it holds bytes that are not utf-8. Set LC_ALL=C.UTF-8.",
+    ),
     ("+method=dpo", "method is chosen already: write method=... without the plus sign."),
     ("++method=dpo", "method=... without the plus sign"),
     ("+experiment=zephyr-dpo", "experiment is chosen already: write experiment=... without the plus sign."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,32 @@ def test_broken_file(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError) as raised:
         read(tmp_path / name)
     assert message in str(raised.value)
+
+
+#: What stands in an Arrow file of the texts "salt" and "air" -> what stands there instead.
+POINTERS = {
+    "an end of a text": (struct.pack("<3i", 0, 4, 7), struct.pack("<3i", 0, 4, 2**30)),
+    "a negative end": (struct.pack("<3i", 0, 4, 7), struct.pack("<3i", 0, -4, 7)),
+    "bytes that are not text": (b"saltair", b"\xff\xfe\xff\xfeair"),
+    "a type that datasets does not know": (b'"_type": "Value"', b'"_type": "Vlaue"'),
+    "no JSON about the types": (b'{"info"', b'["info"'),
+}
+
+
+@pytest.mark.parametrize("kind", POINTERS)
+def test_an_arrow_file_is_checked_before_its_numbers_are_addresses(tmp_path: Path, kind: str) -> None:
+    """Arrow believes them, and the process would end."""
+    table = Dataset.from_list([{"prompt": "salt"}, {"prompt": "air"}]).data.table
+    file = tmp_path / "rows.arrow"
+    with pyarrow.OSFile(str(file), "wb") as sink, pyarrow.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    assert read(file) == [{"prompt": "salt"}, {"prompt": "air"}]
+    content = file.read_bytes()
+    old, new = POINTERS[kind]
+    assert old in content
+    file.write_bytes(content.replace(old, new))
+    with pytest.raises(UserError, match=r"^rows\.arrow cannot be read as arrow: .+"):
+        read(file)
 
 
 WRAPPED = '{"version": 1, "data": [\n{"prompt": "a"},\n{"prompt": "b"}\n]}'

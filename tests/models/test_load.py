@@ -106,6 +106,18 @@ def test_answers_end_at_the_configured_tokens_and_at_eos(
     assert load.read_eos_ids(folder, tokenizer) == ids
 
 
+@pytest.mark.parametrize("configured", ["<|im_end|>", -1, 1.5, {"a": 1}, [[2]], [2, None, "x"]])
+def test_a_generation_config_whose_eos_is_not_a_token_is_refused(
+    tiny: Path, tmp_path: Path, compose_config: Compose, configured: Any
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny, folder)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": configured}))
+    tokenizer = load.load_tokenizer(folder, compose_config("model=tiny").model)
+    with pytest.raises(UserError, match=r"generation_config\.json: eos_token_id=.* is not the number of a token"):
+        load.read_eos_ids(folder, tokenizer)
+
+
 def test_without_a_generation_config_answers_end_at_eos(tiny: Path, tmp_path: Path, compose_config: Compose) -> None:
     folder = tmp_path / "model"
     shutil.copytree(tiny, folder)

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from damage import DAMAGES
+from gguf_files import write_gguf
 from omegaconf import DictConfig
 
 from alignzoo.models import start_model
@@ -189,77 +190,6 @@ def test_the_identity_changes_with_any_file(tiny: Path, tmp_path: Path) -> None:
 # GGUF files
 
 
-def write_gguf(file: Path, folder: Path, kind: str = "F32") -> dict[str, Any]:
-    """Write the model in ``folder`` as llama.cpp does, and return the weights that a reader has to find."""
-    import gguf
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    config, wanted = model.config, {}
-    quantised = gguf.GGMLQuantizationType[kind]
-    writer = gguf.GGUFWriter(file, "llama")
-    write_metadata(writer, config, tokenizer)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
-    for name, weight in model.state_dict().items():
-        if name == "lm_head.weight":
-            continue  # tied
-        heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}.get(name.split(".")[-2])
-        values = weight.float()
-        stored = (values if heads is None else interleaved(values, heads)).contiguous().numpy()
-        target = names.get_name(name, try_suffixes=(".weight",))
-        if values.ndim == 1:  # norms stay in float32
-            writer.add_tensor(target, stored)
-            wanted[name] = values
-            continue
-        packed = gguf.quants.quantize(stored, quantised)
-        writer.add_tensor(target, packed, raw_dtype=quantised)
-        read = torch.from_numpy(gguf.quants.dequantize(packed, quantised).reshape(stored.shape).copy())
-        wanted[name] = read if heads is None else apart(read, heads)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return wanted
-
-
-def write_metadata(writer: Any, config: Any, tokenizer: Any) -> None:
-    import gguf
-
-    writer.add_name("tiny")
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_vocab_size(config.vocab_size)
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
-    special = {token["id"] for token in state["added_tokens"]}
-    tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(tokens)
-    kinds = [gguf.TokenType.CONTROL if i in special else gguf.TokenType.NORMAL for i in range(len(tokens))]
-    writer.add_token_types(kinds)
-    writer.add_token_merges([" ".join(merge) for merge in state["model"]["merges"]])
-    writer.add_eos_token_id(tokenizer.eos_token_id)
-    writer.add_pad_token_id(tokenizer.pad_token_id)
-    writer.add_chat_template(tokenizer.chat_template)
-
-
-def interleaved(weight: Any, heads: int) -> Any:
-    """As llama.cpp stores queries and keys: the two halves of each head's rows, one row of each in turn."""
-    return weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
-
-
-def apart(weight: Any, heads: int) -> Any:
-    return weight.reshape(heads, -1, 2, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
-
-
 def check_converted(folder: Path, tiny: Path, wanted: dict[str, Any]) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -294,6 +224,81 @@ def test_a_gguf_file_is_dequantised_to_its_own_values(
 
         start = AutoModelForCausalLM.from_pretrained(tiny)
         assert all((wanted[name] == weight).all() for name, weight in start.state_dict().items() if name in wanted)
+
+
+#: What is done to the bytes of a GGUF file -> what is said of it.
+GGUF_DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "half": (lambda content: content[: len(content) // 2], "cannot be loaded"),
+    "half a header": (lambda content: content[:2000], "cannot be loaded"),
+    "only its first word": (lambda content: content[:4], "cannot be loaded"),
+    "empty": (lambda content: b"", "cannot be loaded"),
+    "of something else": (lambda content: b"PK" * 5000, "cannot be loaded"),
+    "of no model": (lambda content: content.replace(b"llama", b"lamla"), "cannot be loaded"),
+    "of a million tensors": (lambda content: content[:8] + b"\xff" * 8 + content[16:], "cannot be loaded"),
+    "of another width": (lambda content: widen(content), "cannot be loaded"),
+    "without a weight": (
+        lambda content: content.replace(b"blk.1.attn_q.weight", b"blk.1.attn_x.weight"),
+        "1 weights are missing or of another shape, model.layers.1.self_attn.q_proj.weight first: they would be random.",
+    ),
+}
+
+
+def widen(content: bytes) -> bytes:
+    """Say 128 where the model's width, 64, stands."""
+    key = b"llama.embedding_length"
+    at = content.index(key) + len(key) + 4
+    return content[:at] + b"\x80" + content[at + 1 :]
+
+
+@pytest.mark.parametrize("kind", GGUF_DAMAGE)
+def test_a_damaged_gguf_file_is_refused_and_leaves_nothing(
+    tiny: Path, tmp_path: Path, own_cache: Path, compose_config: Compose, kind: str
+) -> None:
+    damage, said = GGUF_DAMAGE[kind]
+    file = tmp_path / "some.gguf"
+    write_gguf(file, tiny)
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(UserError, match=r"^the GGUF file .*some\.gguf") as refused:
+        start_model.start_folder(compose_config("model=local", f"model.path={file}").model)
+    assert said in str(refused.value)
+    assert len(str(refused.value).splitlines()) <= 2
+    assert list(own_cache.iterdir()) == []
+
+
+#: What an adapter's config holds -> what is said of it; ITSELF stands for the adapter's folder.
+ADAPTERS = {
+    "[": "adapter_config.json cannot be read: ",
+    "[1]": "adapter_config.json cannot be read: ",
+    "{}": "adapter_config.json cannot be read: KeyError 'base_model_name_or_path'",
+    "[" * 100_000: "adapter_config.json cannot be read: it is nested too deeply",
+    '{"base_model_name_or_path": null}': "names None, which is not a model",
+    '{"base_model_name_or_path": "ITSELF"}': "which is not a model",
+    '{"base_model_name_or_path": "${oc.env:HOME}"}': "names '${oc.env:HOME}', which is not a model",
+    '{"base_model_name_or_path": "${"}': "names '${', which is not a model",
+    '{"base_model_name_or_path": "???"}': "names '???', which is not a model",
+    f'{{"base_model_name_or_path": "{"x" * 5000}"}}': "adapter_config.json names no base model: ",
+}
+
+
+@pytest.mark.parametrize("content", ADAPTERS, ids=range(len(ADAPTERS)))
+def test_an_adapter_that_names_no_model_is_refused(tmp_path: Path, compose_config: Compose, content: str) -> None:
+    (tmp_path / "adapter_config.json").write_text(content.replace("ITSELF", str(tmp_path)))
+    with pytest.raises(UserError) as refused:
+        start_model.start_folder(compose_config("model=local", f"model.path={tmp_path}").model)
+    assert ADAPTERS[content] in str(refused.value)
+
+
+def test_an_adapter_without_its_weights_is_refused(
+    tiny: Path, tmp_path: Path, own_cache: Path, compose_config: Compose
+) -> None:
+    config = {"base_model_name_or_path": str(tiny), "peft_type": "LORA", "r": 2, "target_modules": ["q_proj"]}
+    folder = tmp_path / "run" / "model"
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    (folder / "adapter_model.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(UserError, match=r"^the adapter .*run/model cannot be loaded: "):
+        start_model.start_folder(compose_config("model=local", f"model.path={folder}").model)
+    assert list(own_cache.iterdir()) == []
 
 
 def test_a_gguf_file_is_converted_once_and_found_by_its_content(

@@ -125,6 +125,14 @@ def test_a_list_of_entry_points_that_cannot_be_read_costs_its_own_plugins_only(
             "# caf\xe9\nname: theirs\n",
             "method=theirs (fake_broken 1.0) is not written in UTF-8: invalid continuation byte.",
         ),
+        ("name: !!int ''\n", "method=theirs (fake_broken 1.0) cannot be read: IndexError string index out of range."),
+        ("name: !!bool x\n", "method=theirs (fake_broken 1.0) cannot be read: KeyError 'x'."),
+        ("name: \0\n", "method=theirs (fake_broken 1.0) cannot be read: ReaderError unacceptable character #x0000"),
+        ("a: &a {b: *a}\n", "method=theirs (fake_broken 1.0) cannot be read: it is nested too deeply."),
+        ("defaults: [3]\n", "method=theirs (fake_broken 1.0) cannot be read: Unsupported type in defaults : int."),
+        ("defaults: [a: {b: 1}]\n", "method=theirs (fake_broken 1.0) cannot be read: Unsupported item value in "),
+        ('defaults: ["\\ud800"]\n', "the configuration names a file that no disk has: "),
+        ("name: null\n", "method=None: no installed plugin adds it."),
     ],
 )
 def test_a_yaml_that_cannot_be_read_is_named(

@@ -107,6 +107,12 @@ def test_a_checkpoint_of_another_configuration_is_refused_with_what_differs(tmp_
         resume.find(config(**many), tmp_path)
 
 
+def test_what_another_run_says_of_itself_is_shown_and_not_obeyed(tmp_path: Path) -> None:
+    save(tmp_path / "checkpoints", 2, config(method__beta="\x1b[2J\n"))
+    with pytest.raises(resume.Refused, match=r"was made with 'method\.beta=\\x1b\[2J\\n \(now 0\.1\)'\.\n"):
+        resume.find(config(), tmp_path)
+
+
 @pytest.mark.parametrize("group", ["train", "method"])
 def test_checkpoints_without_the_optimizer_are_refused(group: str, tmp_path: Path) -> None:
     with pytest.raises(resume.Refused, match="save_only_model=true leaves out of checkpoints"):
