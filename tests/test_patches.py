@@ -38,6 +38,7 @@ CALLED = {
         "transformers.integrations.deepspeed",
         "_hf_deepspeed_config_weak_ref()",
     ),
+    "constants.HF_HUB_OFFLINE": ("huggingface_hub.constants", "return HF_HUB_OFFLINE"),
     "DPOTrainer._prepare_dataset": ("trl.trainer.dpo_trainer", "self._prepare_dataset("),
     "ORPOTrainer.tokenize_row": ("trl.experimental.orpo.orpo_trainer", "self.tokenize_row"),
     "DPOTrainer._precompute_ref_logps": ("trl.trainer.dpo_trainer", "self._precompute_ref_logps("),

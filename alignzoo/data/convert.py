@@ -73,6 +73,8 @@ def convert(rows: Dataset, kind: DataFormat, wanted: DataFormat, batch: int, see
 def pair_completions(rows: Dataset, kind: DataFormat) -> Dataset:
     """Pair answers to the same prompt: good with bad by label, or the best with the worst by score.
 
+    A pair has the further columns of its better answer's row, which rewards read.
+
     Raises:
         UserError: no prompt has two answers that differ.
     """
@@ -82,9 +84,8 @@ def pair_completions(rows: Dataset, kind: DataFormat) -> Dataset:
     if not len(chosen):
         better = "a good and a bad answer" if kind is U else "two answers with different scores"
         raise UserError(f"the dataset holds {kind} rows, and no prompt has {better}: nothing can be paired.")
-    first = rows.select(chosen).select_columns(
-        ["id", "prompt", "prompt_key", "prompt_ids", "completion", "completion_ids"]
-    )
+    kept = ["id", "prompt", "prompt_key", "prompt_ids", "extra", "completion", "completion_ids"]
+    first = rows.select(chosen).select_columns(kept)
     first = first.rename_columns({"completion": "chosen", "completion_ids": "chosen_ids"})
     second = rows.select(rejected).select_columns(["completion", "completion_ids"])
     second = second.rename_columns({"completion": "rejected", "completion_ids": "rejected_ids"})

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from alignzoo.config.plain import to_plain
 from alignzoo.data.files import FORMATS, Row, format_of, read
 from alignzoo.system.errors import UserError, did_you_mean, explain_missing
-from alignzoo.system.hub import explain_hub_error, is_local_path
+from alignzoo.system.hub import explain_hub_error, hub, is_local_path
 
 #: Files that `Dataset.save_to_disk` writes beside the rows.
 METADATA_FILES = {"state.json", "dataset_info.json", "dataset_dict.json"}
@@ -143,7 +143,8 @@ def _open_hub(path: str, split: str, config: str | None, revision: str | None, k
 
     try:
         streamed = first is not None
-        table = datasets.load_dataset(path, config, split=split, revision=revision, streaming=streamed)
+        with hub().reading(path):
+            table = datasets.load_dataset(path, config, split=split, revision=revision, streaming=streamed)
     except Exception as error:  # the hub's client raises a dozen kinds
         raise UserError(f"{key}={path} (split {split}): {explain_hub_error(error)}") from error
     content = table.info.version if streamed else table._fingerprint

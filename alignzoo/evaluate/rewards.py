@@ -36,7 +36,8 @@ class Rewards(NamedTuple):
         prompts = [json.loads(prompt) for prompt in rows["prompt"]]
         ids = [[self.stops[0]] if answer.ended else [] for answer in measured]
         extras = [json.loads(extra) for extra in rows["extra"]]
-        columns = {name: [extra.get(name) for extra in extras] for name in (extras[0] if extras else {})}
+        names = dict.fromkeys(name for extra in extras for name in extra)  # a row may lack one
+        columns = {name: [extra.get(name) for extra in extras] for name in names}
         totals = [0.0] * len(measured)
         for function, weight in zip(self.functions, self.weights, strict=True):
             scores = function(prompts, [answer.text for answer in measured], ids, **columns)

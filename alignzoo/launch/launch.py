@@ -31,6 +31,7 @@ from alignzoo.runs.record import Record
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError, print_error
 from alignzoo.system.folders import run_folders
+from alignzoo.system.hub import hub
 from alignzoo.system.libraries import silence_libraries
 from alignzoo.system.limits import explain_limit
 from alignzoo.system.lock import InUse
@@ -55,6 +56,7 @@ def launch(cfg: DictConfig, stage: bool = False) -> float | None:
     words: Any = OmegaConf.to_container(hydra.overrides.task)  # as typed: an interpolation may lead nowhere
     job = _Job(hydra, Attempt(words, Path(hydra.sweep.dir).name if sweeping else None), sweeping)
     process_cache().begin_job(sweeping)
+    hub().ask_again()
     logging.raiseExceptions = False  # a full disk is reported once, not for each line of the log
     outlive_output()
     _write_log_in_utf8()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.system.errors import UserError
+from alignzoo.system.hub import hub
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -105,7 +106,8 @@ def _refuse_kernel(source: str | Path, code: RemoteCode, more: Mapping[str, Any]
 @contextmanager
 def _explain_code(source: str | Path, code: RemoteCode) -> Iterator[None]:
     try:
-        yield
+        with hub().reading(source):
+            yield
     except (ValueError, OSError) as error:
         if code.allowed or not NEEDS_CODE.search(str(error)):
             raise

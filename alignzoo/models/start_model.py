@@ -24,7 +24,7 @@ from alignzoo.models.pretrained import RemoteCode, read_adapter, read_model, rea
 from alignzoo.system import cache, ranks
 from alignzoo.system.disk import require_space
 from alignzoo.system.errors import UserError, explain_missing
-from alignzoo.system.hub import explain_hub_error, is_local_path
+from alignzoo.system.hub import explain_hub_error, hub, is_local_path
 from alignzoo.system.parsing import parse_file
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ def _from_hub(path: str, revision: str | None) -> Path:
 
     wanted = {"revision": revision, "allow_patterns": HUB_FILES}
     try:
-        return Path(snapshot_download(path, **wanted))
+        with hub().reading(path):
+            return Path(snapshot_download(path, **wanted))
     except Exception as error:  # the hub's client raises a dozen kinds
         if COMMIT.fullmatch(revision or ""):
             with contextlib.suppress(OSError):  # huggingface_hub 1 looks for branches alone in the cache

@@ -153,16 +153,19 @@ def run_scoring_pass(skeleton: Skeleton, size: Size, settings: Settings, chunked
 
 
 def run_sampling_pass(skeleton: Skeleton, size: Size, prompt: int) -> LiveBytes:
-    """Read prompts of ``prompt`` tokens and sample up to ``size.tokens`` in all, with keys and values in a cache."""
-    model = skeleton.model.eval()
+    """Read prompts of ``prompt`` tokens and sample up to ``size.tokens`` in all, with keys and values in a cache.
+
+    The cache is asked for: the config of a model that TRL trained and saved says that there is none.
+    """
+    model, keep = skeleton.model.eval(), {"use_cache": True, "logits_to_keep": 1}
     with skeleton.mode, torch.no_grad(), LiveBytes() as live:
         ids, mask = _make_batch(size)
-        cache = model(input_ids=ids[:, :prompt], attention_mask=mask[:, :prompt], logits_to_keep=1).past_key_values
+        cache = model(input_ids=ids[:, :prompt], attention_mask=mask[:, :prompt], **keep).past_key_values
         with live.ignore_peak():  # all tokens but the last at once, only to fill the cache
             part = ids[:, prompt : size.tokens - 1]
             if part.shape[1]:
-                model(input_ids=part, attention_mask=mask[:, :-1], past_key_values=cache, logits_to_keep=1)
-        logits = model(input_ids=ids[:, -1:], attention_mask=mask, past_key_values=cache, logits_to_keep=1).logits
+                model(input_ids=part, attention_mask=mask[:, :-1], past_key_values=cache, **keep)
+        logits = model(input_ids=ids[:, -1:], attention_mask=mask, past_key_values=cache, **keep).logits
         del cache, logits
     return live
 

@@ -22,8 +22,10 @@ def silence_libraries(telemetry: bool) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")
-    for name in ("matplotlib", "httpx"):
+    for name in ("matplotlib", "httpx", "httpx2"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # A plan says in one line why it cannot follow a model; torch would print the traceback before it.
+    logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
     import datasets

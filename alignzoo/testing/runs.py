@@ -43,6 +43,21 @@ class Run:
         """The logged losses, one per step."""
         return [float(line["loss"]) for line in self.trainer.state.log_history if "loss" in line]
 
+    def measure_start(self) -> list[Any]:
+        """Measure the start model on the held-out rows, as a user's run does, with the configured rewards."""
+        from alignzoo.models import start_model
+
+        model = self.inputs.place_baseline(self.inputs.load_model())
+        return self.inputs.make_yardstick().measure_start(model, start_model.identity(self.inputs.against))
+
+    def measure(self, before: Sequence[Any]) -> dict[str, Any]:
+        """Measure the trained model in the same way, and return the numbers that a run would show."""
+        from alignzoo.evaluate.metrics import summarise
+
+        yardstick = self.inputs.make_yardstick()
+        after = yardstick.measure(self.trainer.model, self.inputs.make_baseline_loader())
+        return summarise(yardstick.make_lines(before, after))
+
     @property
     def weights(self) -> Weights:
         """The policy's weights as they are now, copied."""
@@ -71,9 +86,8 @@ def build(method: type[Method], layout: str, folder: Path, words: Sequence[str] 
     model = inputs.load_model()
     start = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
     given: list[float] = []
-    if method.uses_rewards:
-        inputs.rewards.functions[:] = [_make_reward(given) for _ in inputs.rewards.functions]
-    trainer = inputs.build_trainer(args, model, make_callbacks(checked, Record(folder)))
+    rewards = [_make_reward(given) for _ in inputs.rewards.functions] if method.uses_rewards else None
+    trainer = inputs.build_trainer(args, model, make_callbacks(checked, Record(folder)), rewards)
     return Run(inputs, trainer, start, given)
 
 

@@ -16,19 +16,42 @@ FAST = (
     "train.lr_scheduler_type=constant",
 )  #: a rate that moves a tiny model in a few steps
 
+TWO_STEPS = (*FAST, "train.max_steps=2")
+
+MEASURED = (
+    "dataset.heldout.fraction=0.2",
+    "evaluate.rows=4",
+    "evaluate.max_new_tokens=4",
+)  #: a few rows, measured as in every run
+
+MEASURES = "every run is measured so, whatever its method: see that its rows, rewards and trained model can be."
+
 RUNS = "see that the trainer is built from all of `parts`, and that `data` names the columns that it reads."
 
 
 def check_training(method: type[Method], layout: str, folder: Path, words: Sequence[str] = ()) -> Run:
-    """Refuse a method that cannot train two steps on a dataset of that layout, which it claims by its ``data``."""
+    """Refuse a method that cannot train two steps on a dataset of that layout, which it claims by its ``data``.
+
+    Start and trained model are measured on held-out rows, with the configured rewards, as in a user's run.
+    """
+    with isolate_training():
+        with explain_failures(method.name, f"training on {layout}", RUNS):
+            run = build(method, layout, folder, [*TWO_STEPS, *MEASURED, *words])
+        with explain_failures(method.name, f"measuring the start model on {layout}", MEASURES):
+            before = run.measure_start()
+        _train(run, f"training on {layout}")
+        with explain_failures(method.name, f"measuring the trained model on {layout}", MEASURES):
+            run.measure(before)
+    return run
+
+
+def _train(run: Run, doing: str) -> None:
     from alignzoo.train import guards
 
-    with explain_failures(method.name, f"training on {layout}", RUNS), isolate_training():
-        run = build(method, layout, folder, [*FAST, "train.max_steps=2", *words])
+    with explain_failures(run.inputs.method.name, doing, RUNS):
         before = guards.sum_weights(run.trainer.model)
         run.trainer.train()
         guards.check_trained(run.trainer, before)
-    return run
 
 
 def check_adapter(method: type[Method], folder: Path, words: Sequence[str] = ()) -> None:
@@ -37,7 +60,11 @@ def check_adapter(method: type[Method], folder: Path, words: Sequence[str] = ())
     from peft import PeftModel
 
     fix = 'hand parts.peft_config to the trainer, as the default `trainer_arguments` does under "peft_config".'
-    run = check_training(method, list_layouts(method.data)[0], folder, ["peft=lora", *words])
+    layout = list_layouts(method.data)[0]
+    with isolate_training():
+        with explain_failures(method.name, f"training an adapter on {layout}", RUNS):
+            run = build(method, layout, folder, [*TWO_STEPS, "peft=lora", *words])
+        _train(run, f"training an adapter on {layout}")
     if not isinstance(run.trainer.model, PeftModel):
         raise NotConforming(method.name, "peft=lora trains all weights: the trainer's model has no adapter", fix)
     frozen = {

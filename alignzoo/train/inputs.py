@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
     from alignzoo.config.checked import Checked
+    from alignzoo.evaluate.rewards import RewardFunction
     from alignzoo.plugin.method import Method
 
 
@@ -113,15 +114,24 @@ class RunInputs:
             return reward_model.load_scorer(folder, self.tokenizer, self.eos_ids, self.cfg, precision)
         return load.load_policy(folder, self.cfg, precision)
 
-    def build_trainer(self, args: Any, model: PreTrainedModel, callbacks: Sequence[Any] = ()) -> Any:
-        """Return the trainer of ``model``, with shared prompt prefixes; ``args``: from :meth:`make_trl_config`."""
+    def build_trainer(
+        self,
+        args: Any,
+        model: PreTrainedModel,
+        callbacks: Sequence[Any] = (),
+        rewards: Sequence[RewardFunction] | None = None,
+    ) -> Any:
+        """Return the trainer of ``model``, with shared prompt prefixes; ``args``: from :meth:`make_trl_config`.
+
+        ``rewards``: others to learn from than the configured ones.
+        """
         from alignzoo.models.shared_prefix.patch import share_prefixes
 
         share_prefixes(self.cfg, model)
         heldout = None
         if args.eval_strategy != "no" and len(self.data.heldout):  # asked for by +train.eval_strategy
             heldout = _convert_rows(self.checked, self.data.heldout, self.data)
-        rewards = self.rewards.functions
+        rewards = self.rewards.functions if rewards is None else rewards
         return build_trainer(self.checked, args, model, self.tokenizer, self.rows, heldout, rewards, callbacks)
 
     def make_yardstick(self) -> AnyYardstick:

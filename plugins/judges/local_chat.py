@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from alignzoo.system.errors import UserError
+from alignzoo.system.hub import explain_hub_error
 
 
 class LocalChat:
@@ -29,7 +30,7 @@ class LocalChat:
         except UserError:
             raise
         except Exception as error:  # the hub's client raises a dozen kinds
-            raise UserError(f"{key}={path} cannot be loaded: {str(error).splitlines()[0]}") from error
+            raise UserError(f"{key}={path}: {explain_hub_error(error)}") from error
         if not self.tokenizer.chat_template:
             raise UserError(f"{key}={path} has no chat template: take a chat model.")
         self.tokenizer.pad_token = self.tokenizer.pad_token or self.tokenizer.eos_token

@@ -155,6 +155,19 @@ def test_no_pairs_to_be_made(kind: DataFormat, rows: list[dict[str, Any]], messa
     assert with_pairs(prepared(*rows), kind).to_list() == prepared(*rows).to_list()
 
 
+@pytest.mark.parametrize("kind", [UNPAIRED, SCORED])
+def test_held_out_pairs_have_the_further_columns_of_the_better_answer(kind: DataFormat) -> None:
+    """Rewards read them, whatever a row was before it was paired."""
+    mark: dict[str, Any] = {"label": True} if kind is UNPAIRED else {"score": 1.0}
+    worse = {name: value - 1 for name, value in mark.items()} if kind is SCORED else {"label": False}
+    rows = [
+        {"prompt": 1, "completion_ids": [10, 99], "extra": '{"answer": "4"}', **mark},
+        {"prompt": 1, "completion_ids": [11, 99], "extra": '{"answer": "5"}', **worse},
+    ]
+    (pair,) = with_pairs(prepared(*rows), kind).to_list()
+    assert (pair["chosen_ids"], pair["rejected_ids"], pair["extra"]) == ([10, 99], [11, 99], '{"answer": "4"}')
+
+
 def test_good_and_bad_answers_are_each_used_once() -> None:
     rows = [{"prompt": 1, "completion_ids": [n], "label": n % 2 == 0} for n in range(6)]
     pairs = read(convert(prepared(*rows, rows[0] | {"completion_ids": [6]}), UNPAIRED, PREFERENCE, batch=4, seed=0))

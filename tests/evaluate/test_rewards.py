@@ -19,8 +19,12 @@ from conftest import QUICK
 from inprocess import run
 from omegaconf import DictConfig, OmegaConf
 
-from alignzoo.evaluate.rewards import build_rewards, wrap_reward
+from alignzoo.evaluate.rewards import Rewards, build_rewards, wrap_reward
+from alignzoo.evaluate.yardstick import RowMeasurement
 from alignzoo.system.errors import UserError
+
+#: Short samples, and beside the default reward one that differs between those of random weights.
+SHORT = ("method.max_completion_length=16", "reward=[conciseness,length]", "reward.length.slack=500")
 
 LITTLE = (*(word for word in QUICK if "dataset.rows" not in word), "train.warmup_steps=0")
 
@@ -70,6 +74,34 @@ def test_names_and_weights() -> None:
     five, none = ["a b c d e"], [""]
     assert functions[0](prompts=["q"], completions=five, completion_ids=[[1, 2]]) == [1.0]
     assert functions[0](prompts=["q"], completions=none, completion_ids=[[1, 2]]) == [0.0]
+
+
+@pytest.mark.parametrize(("method", "mark"), [("kto", "label"), ("grpo", "label"), ("grpo", "score"), ("sft", "score")])
+def test_the_default_reward_is_measured_on_answers_that_are_paired(tmp_path: Path, method: str, mark: str) -> None:
+    """Held-out answers are put into pairs where they can be; the reward of a completion is there all the same."""
+    good, bad = (True, False) if mark == "label" else (0.9, 0.1)
+    answers = {"It is a number.": good, "No.": bad}
+    rows = [
+        {"prompt": f"What is {n}?", "completion": a, mark: value} for n in range(12) for a, value in answers.items()
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    data = ("dataset=local", f"dataset.path={tmp_path}/rows.jsonl", "dataset.chat=true", "dataset.heldout.fraction=0.4")
+    words = ("model=tiny", "evaluate.rows=4", "evaluate.max_new_tokens=4", "train.max_steps=1")
+    done = run(tmp_path / "run", f"method={method}", *data, *words, *(SHORT if method == "grpo" else ()))
+    assert done.code == 0, done.err
+    after = done.result()["after"]
+    assert {"reward", "preference_accuracy"} <= after.keys()
+
+
+def test_a_row_may_lack_a_further_column() -> None:
+    """The first one too: its value is then None."""
+    from datasets import Dataset
+
+    seen: list[Any] = []
+    rows = Dataset.from_list([{"prompt": json.dumps("?"), "extra": text} for text in ("{}", '{"wanted": 3}')])
+    measured = [RowMeasurement("a", 1, True)] * 2
+    Rewards([wrap_reward(noting(seen), [2])], [1.0], [2]).score(rows, measured)
+    assert seen[0]["wanted"] == [None, 3]
 
 
 def test_the_configuration_is_left_as_it_is() -> None:

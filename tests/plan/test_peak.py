@@ -6,6 +6,8 @@ without values, so that no allocator is in between. Resident memory: docs/how-to
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +100,46 @@ def test_a_model_that_cannot_be_followed_stops_no_run(
     inputs = prepare_run(check(cfg))
     assert plan_peak(inputs.checked, inputs.start, inputs.data, inputs.rows) is None
     assert "cannot be planned: RuntimeError: data-dependent" in caplog.text
+
+
+def test_a_model_that_was_trained_is_planned_as_its_start_model(
+    compose_config: Compose, tmp_path: Path, start: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """TRL saves it with ``use_cache`` off, and sampling has a cache all the same. Six short pairs, as a first try."""
+    trained = shutil.copytree(start, tmp_path / "trained")
+    file = trained / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"use_cache": False}))
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"What is {name}?", "chosen": "Ask.", "rejected": "No."} for name in "abcdef"]
+    pairs.write_text("\n".join(map(json.dumps, rows)))
+    words = ("model=local", "dataset=local", f"dataset.path={pairs}", "dataset.heldout.fraction=0.5")
+
+    def plan(model: Path) -> int | None:
+        short = ("strategy.device=cpu", "evaluate.max_new_tokens=4")
+        inputs = prepare_run(check(compose_config(*words, *short, f"model.path={model}")))
+        return plan_peak(inputs.checked, inputs.start, inputs.data, inputs.rows)
+
+    assert plan(trained) == pytest.approx(plan(start), rel=0.05)
+    assert not caplog.text
+
+
+def test_what_cannot_be_followed_prints_no_traceback(
+    compose_config: Compose, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """torch logs it, with its own handler, before it raises."""
+    import torch
+
+    def broken(*_: Any, **__: Any) -> torch.Tensor:
+        return torch.zeros(2, 3) + torch.zeros(2, 4)
+
+    torch._logging.set_logs()  # with handlers, as in a process of its own
+    inputs = prepare_run(check(compose_config("model=tiny", "dataset.rows=8")))
+    monkeypatch.setattr("alignzoo.plan.loss_memory.torch.log_softmax", broken)
+    monkeypatch.setattr("alignzoo.plan.passes.compute_chunked_loss", broken)
+    footprint._find_peak.cache_clear()
+    assert plan_peak(inputs.checked, inputs.start, inputs.data, inputs.rows) is None
+    said = capfd.readouterr()
+    assert "Traceback" not in said.out + said.err
 
 
 def test_the_jobs_of_a_sweep_are_planned_once(compose_config: Compose, monkeypatch: pytest.MonkeyPatch) -> None:

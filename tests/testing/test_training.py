@@ -111,6 +111,34 @@ def test_a_format_that_the_trainer_does_not_read_is_refused(fake: Install, tmp_p
     assert "`data` names the columns" in said
 
 
+#: A reward that every run with it is measured by, also a method's that does not learn from it.
+REWARD = """
+from alignzoo import Reward
+
+class Broken(Reward):
+    "Broken."
+    name = "broken_reward"
+    def __call__(self, prompts, completions, **columns):
+        return [float(columns["not there"])] * len(prompts)
+
+@hookimpl
+def alignzoo_rewards():
+    return [Broken]
+"""
+
+
+@pytest.mark.parametrize("layout", ["pairs-of-text", "marked-answers", "scored-answers"])
+def test_what_a_run_cannot_be_measured_by_is_found(
+    fake_package: Callable[..., None], tmp_path: Path, layout: str
+) -> None:
+    configs = {"method/fake_method.yaml": OPTION, "reward/broken_reward.yaml": "broken_reward: {}\n"}
+    fake_package("fake_method", CODE.format(body="") + REWARD, configs)
+    method = registry().method("fake_method")
+    words = ("reward=broken_reward",)
+    said = refusal(lambda: training.check_training(method, layout, tmp_path, words))
+    assert f"measuring the start model on {layout}: KeyError: 'not there'" in said
+
+
 def test_a_trainer_that_is_not_there_is_refused(fake: Install, tmp_path: Path) -> None:
     method = fake('    trainer = "trl:NoTrainer"')
     said = refusal(lambda: training.check_training(method, "pairs-of-text", tmp_path))

@@ -12,7 +12,7 @@ from alignzoo.models.pretrained import RemoteCode
 from alignzoo.models.start_model import is_scorer
 from alignzoo.runs.folder import Run
 from alignzoo.system.errors import UserError
-from alignzoo.system.hub import explain_hub_error, is_local_path
+from alignzoo.system.hub import explain_hub_error, hub, is_local_path
 
 SAVED = ("config.json", "adapter_config.json")  #: one of them stands in the folder of a saved model or adapter
 
@@ -151,7 +151,8 @@ def _from_hub(word: str) -> Path:
     from alignzoo.models.start_model import HUB_FILES
 
     try:
-        return Path(huggingface_hub.snapshot_download(word, allow_patterns=HUB_FILES))
+        with hub().reading(word):
+            return Path(huggingface_hub.snapshot_download(word, allow_patterns=HUB_FILES))
     except Exception as error:  # the hub's client raises a dozen kinds
         raise UserError(f"{word}: no such folder, and not on the hub: {explain_hub_error(error)}") from error
 
