@@ -71,6 +71,12 @@ BROKEN = {
         "class Odd(Exception):\n    def __str__(self): return 1 / 0\nraise Odd",
         "Odd: without a text (ZeroDivisionError)",
     ),
+    "returns a class for a list": Broken(
+        METHOD.replace("[Theirs]", "Theirs"),
+        "alignzoo_methods returned the class Theirs and not a list: return [Theirs]",
+    ),
+    "returns nothing": Broken(hook("alignzoo_judges", "pass"), "alignzoo_judges returned nothing: return a list"),
+    "returns a number": Broken(hook("alignzoo_judges", "return 3"), "alignzoo_judges returned 3 and not a list"),
     "returns a text for a list": Broken(hook("alignzoo_config_packages", "return 'a.b'"), "returned the text 'a.b'"),
     "returns a number as a package": Broken(
         hook("alignzoo_config_packages", "return [3]"), "not the import name of a package"
@@ -85,13 +91,56 @@ BROKEN = {
         hook("alignzoo_judges", "return [type('Odd', (), {'__repr__': lambda self: 1 / 0})()]"),
         "alignzoo_judges raised ZeroDivisionError",
     ),
-    "declares no data": Broken(METHOD.replace("DataFormat.PREFERENCE", "'pairs'"), "whose data is"),
+    "declares no data": Broken(
+        METHOD.replace("DataFormat.PREFERENCE", "'pairs'"), "whose data is not one of DataFormat."
+    ),
+    "declares data that no trainer takes": Broken(METHOD.replace("PREFERENCE", "SCORED"), "whose data is not one of"),
+    "declares data of another trainer": Broken(
+        METHOD.replace("PREFERENCE", "PROMPTS"),
+        "method=PACKAGE cannot run: its data is DataFormat.PROMPTS, and DPOTrainer reads DataFormat.PREFERENCE.",
+        out=False,
+    ),
+    "declares a config that is not there": Broken(
+        METHOD.replace("trl:DPOConfig", "trl:DPConfig"),
+        "method=PACKAGE cannot run: its config trl:DPConfig is not in TRL",
+        out=False,
+    ),
+    "declares a trainer that is not there": Broken(
+        METHOD.replace("trl:DPOTrainer", "trl.nowhere:DPOTrainer"), "it has no module trl.nowhere", out=False
+    ),
+    "pins what is not there": Broken(
+        METHOD.replace("data =", "pinned = {'bta': 1}\n    data ="),
+        "method=PACKAGE cannot run: its pinned field 'bta' is not in DPOConfig. Did you mean beta",
+        out=False,
+    ),
+    "ships no YAML of its method": Broken(
+        METHOD, "method=PACKAGE cannot be chosen: no config package has method/PACKAGE.yaml. Write it", out=False
+    ),
+    "ships no YAML of its reward": Broken(
+        METHOD.replace("Method", "Reward")
+        .replace("    config", "    def __call__(self, prompts, completions, **more): return []\n    config")
+        .replace("alignzoo_methods", "alignzoo_rewards"),
+        "reward=PACKAGE cannot be chosen: no config package has reward/PACKAGE.yaml.",
+        out=False,
+    ),
+    "ships the YAML of another method": Broken(
+        METHOD + CONFIGS,
+        "its method/theirs.yaml says name: dppo, and no plugin adds that method. Did you mean dpo",
+        out=False,
+        configs={"method/theirs.yaml": "name: dppo\n"},
+    ),
     "declares no trainer": Broken(METHOD.replace("trl:DPOTrainer", "DPO"), "whose trainer is not"),
     "declares pinned as a list": Broken(
         METHOD.replace("data =", "pinned = ['beta']\n    data ="), "pinned is not a Mapping"
     ),
     "declares a name that nobody can type": Broken(
-        METHOD.replace('"PACKAGE"', '"two words"'), "whose name 'two words' cannot be typed"
+        METHOD.replace('"PACKAGE"', '"two words"'), "whose name 'two words' will not do: take 'two_words'"
+    ),
+    "declares a name with a dash": Broken(
+        METHOD.replace('"PACKAGE"', '"Dashed-DPO"'), "whose name 'Dashed-DPO' will not do: take 'dashed_dpo'"
+    ),
+    "declares a name that YAML reads": Broken(
+        METHOD.replace('"PACKAGE"', '"null"'), "whose name 'null' will not do: take 'my_null'"
     ),
     "takes a name of ours": Broken(METHOD.replace('"PACKAGE"', '"dpo"'), "alignzoo's is used", out=False),
     "has a YAML that shadows ours": Broken(
@@ -129,7 +178,20 @@ BROKEN = {
         "starts a thread when it is loaded: no command ends before it",
         out=False,
     ),
-    "forgets to mark its hooks": Broken(METHOD.replace("@hookimpl", ""), "has no hook: mark its functions", out=False),
+    "forgets to mark its hooks": Broken(
+        METHOD.replace("@hookimpl", ""),
+        "its function alignzoo_methods is not marked as a hook: write @hookimpl above def alignzoo_methods",
+        out=False,
+    ),
+    "forgets to mark one of two": Broken(
+        METHOD + CONFIGS.replace("@hookimpl", ""), "its function alignzoo_config_packages is not marked", out=False
+    ),
+    "forgets to mark a hook, and misspells it": Broken(
+        METHOD.replace("@hookimpl\ndef alignzoo_methods", "def alignzoo_method"),
+        "its function alignzoo_method is not marked as a hook: write @hookimpl above def alignzoo_methods",
+        out=False,
+    ),
+    "has no hook at all": Broken("", "has no hook: write functions marked with @hookimpl", out=False),
     "names what is not there": Broken(METHOD, "has no attribute 'nothing'", entry="PACKAGE = PACKAGE:nothing"),
     "names no module": Broken(METHOD, "AttributeError", entry="PACKAGE = not a module"),
     "needs a missing package": Broken(
@@ -137,7 +199,7 @@ BROKEN = {
     ),
     "wants another alignzoo": Broken(METHOD, "it requires alignzoo>=9", requires="alignzoo>=9"),
     "is slow to import": Broken(before("import time; time.sleep(1.1)"), "s to import", out=False),
-    "imports what is heavy": Broken(before("sys.modules['trl'] = sys"), "imports trl when it is", out=False),
+    "imports what is heavy": Broken(before("sys.modules['datasets'] = sys"), "imports datasets when it is", out=False),
     "exits": Broken(before("sys.exit(3)"), "SystemExit: 3"),
     "exits by os._exit": Broken(before("os._exit(3)"), "SystemExit: 3, by os._exit"),
     "exits by os._exit in a hook": Broken(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,10 @@ def _answer(words: list[str]) -> None:
     try:
         if words and words[0] in COMMANDS:
             sys.exit(run_command(words))
+        if words and re.fullmatch(r"\w[\w.-]*", words[0]):
+            from alignzoo.config.errors import explain_word
+
+            raise UserError(explain_word(words[0], COMMANDS))
         prepare_hydra()
         sys.argv = [sys.argv[0], *words]
         run()

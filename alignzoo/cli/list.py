@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from alignzoo.config.declared import remark_faults
 from alignzoo.config.options import config_options
 from alignzoo.plugin.registry import Registry, registry
 from alignzoo.system.tables import plain_table
@@ -19,17 +20,19 @@ if TYPE_CHECKING:
 def command() -> int:
     """List methods, rewards, judges and options, with the distribution that each comes from.
 
-    The exit code is 1 if a plugin is broken, or in use with something wrong about it.
+    What is wrong with a plugin stands at the end; the exit code is 0 all the same, since doctor judges.
     """
     from rich.console import Console
 
     console = Console()
     options = config_options()  # first: a plugin whose config hook fails is left out of the rest
     found = registry()
+    remark_faults(found)
     _print_named(console, found)
     _print_options(console, {group: list(named.values()) for group, named in options.items()})
     _print_distributions(console, found)
-    return _print_faults(found)
+    _print_faults(found)
+    return 0
 
 
 def _print_named(console: Console, found: Registry) -> None:
@@ -63,10 +66,9 @@ def _print_distributions(console: Console, found: Registry) -> None:
     console.print(table, "")
 
 
-def _print_faults(found: Registry) -> int:
+def _print_faults(found: Registry) -> None:
     for plugin in found.plugins.values():
         if plugin.problem:
             print(f"left out: {plugin.name} ({plugin.origin}): {plugin.problem}")
         for remark in found.remarks.get(plugin.name, []):
             print(f"in use, but: {plugin.name} ({plugin.origin}): {remark}")
-    return int(bool(found.faults))

@@ -11,6 +11,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.config.checked import Checked
+from alignzoo.config.declared import find_fault
 from alignzoo.config.keys import CHOICES, LEAST, TYPES
 from alignzoo.config.placement import may_have_gpus, place
 from alignzoo.config.plain import flatten, to_plain
@@ -36,6 +37,9 @@ def check(cfg: DictConfig) -> Checked:
         UserError: an unknown key, a value of the wrong type or out of range, or a known bad combination.
     """
     method = registry().method(cfg.method.name)
+    fault = find_fault(method)
+    if fault:
+        raise UserError(f"method={method.name} ({registry().methods[method.name][1].origin}): {fault}")
     _check_known(cfg)
     _check_own(cfg)
     fields = read_config_fields(method.config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import traceback
+from collections.abc import Collection
 from typing import Any
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
@@ -18,6 +19,9 @@ from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import did_you_mean, find_nearest
 from alignzoo.system.parsing import describe_parser_error
 
+#: Words by which others begin a training.
+TRAINING = frozenset({"fit", "run", "start", "train"})
+
 #: Launchers of sweeps that come with an extra of alignzoo.
 LAUNCHERS = {"joblib": "joblib", "ray": "ray"}
 
@@ -30,7 +34,7 @@ def explain(error: Exception) -> str | None:
         encoding = sys.getfilesystemencoding()
         return f"cannot read {error.override!r}: it holds bytes that are not {encoding}. Set LC_ALL=C.UTF-8."
     if isinstance(error, OverrideParseException):
-        return f"cannot read {error.override!r}: write key=value, and quote brackets and spaces, as in 'key=[a,b]'."
+        return explain_word(error.override)
     if isinstance(error, ConfigCompositionException):
         return _explain_composition(error)
     if isinstance(error, OmegaConfBaseException):
@@ -56,6 +60,18 @@ def explain(error: Exception) -> str | None:
 def _has_undecoded_bytes(word: str) -> bool:
     """Tell whether a word of the command line is not text in the encoding of the locale."""
     return any("\udc80" <= character <= "\udcff" for character in word)
+
+
+def explain_word(word: str, commands: Collection[str] = ()) -> str:
+    """Return what to write for a word of the command line that cannot be read: a command, an option, or key=value."""
+    if word.lower() in TRAINING:
+        return f"a training has no command word: leave {word} out, as in `python -m alignzoo method=dpo`."
+    options = {f"{group}={name}": name for group, named in config_options().items() for name in named}
+    near = find_nearest(word.lower(), {*commands, *options.values()}, 1)
+    meant = [word for word in near if word in commands] + [key for key, name in options.items() if name in near]
+    if meant and re.fullmatch(r"[\w.-]+", word):
+        return f"{word} is neither a command nor key=value. Did you mean {' or '.join(meant[:3])}?"
+    return f"cannot read {word!r}: write key=value, and quote brackets and spaces, as in 'key=[a,b]'."
 
 
 def _find_file_read(error: Exception) -> str | None:

@@ -6,14 +6,12 @@ import ast
 import builtins
 import functools
 import importlib.metadata
-import importlib.util
 import logging
-import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.config.plain import to_plain
+from alignzoo.config.trl_source import find_class, find_definition, find_import
 from alignzoo.plugin.loading import OWN, find_unmet_requirement
 
 if TYPE_CHECKING:
@@ -56,50 +54,12 @@ def _read_base_fields(base: ast.expr, package: str, tree: ast.Module) -> Fields 
     """Return the fields of a base class, {} if it is not a dataclass of interest, None if it cannot be found."""
     if not isinstance(base, ast.Name):
         return None
-    if _find_definition(tree, base.id):
+    if find_definition(tree, base.id):
         return read_config_fields(f"{package}:{base.id}")
-    for statement in ast.walk(tree):
-        if isinstance(statement, ast.ImportFrom):
-            for alias in statement.names:
-                if base.id == (alias.asname or alias.name):
-                    module = package if statement.level else statement.module
-                    return read_config_fields(f"{module}:{alias.name}") or None
+    imported = find_import(tree, base.id, package)
+    if imported:
+        return read_config_fields(imported) or None
     return {} if base.id in dir(builtins) else None
-
-
-def find_class(module: str, name: str) -> tuple[ast.ClassDef, ast.Module] | None:
-    """Return the source of a class of ``module``, or of a file below it, and of the file; None if there is none."""
-    pattern = re.compile(rf"^class {re.escape(name)}\b", re.MULTILINE)
-    for file in _find_sources(module):
-        text = file.read_text(encoding="utf-8", errors="replace")
-        if pattern.search(text):
-            tree = ast.parse(text)
-            node = _find_definition(tree, name)
-            if node:
-                return node, tree
-    return None
-
-
-def _find_definition(tree: ast.Module, name: str) -> ast.ClassDef | None:
-    return next((n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name), None)
-
-
-def _find_sources(module: str) -> Iterator[Path]:
-    """Yield the module's file, or its package's files, nearest to the top first."""
-    top, *rest = module.split(".")
-    spec = importlib.util.find_spec(top)
-    if spec is None or spec.origin is None:
-        return
-    path = Path(spec.origin)
-    if path.name == "__init__.py":
-        path = path.parent.joinpath(*rest)
-    if path.is_dir():
-        folders = [path]
-        while folders:
-            yield from sorted(file for folder in folders for file in folder.glob("*.py"))
-            folders = [child for folder in folders for child in sorted(folder.iterdir()) if child.is_dir()]
-    else:
-        yield from (file for file in [path.with_suffix(".py")] if file.is_file())
 
 
 _TYPES: dict[str, tuple[type, ...]] = {

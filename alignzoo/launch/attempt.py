@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,7 @@ def train_here(checked: Checked, record: Record, attempt: Attempt) -> None:
     from alignzoo.runs.trackers import start_tracker
     from alignzoo.train.run import train
 
-    cfg, lock = checked.cfg, hold_lock(record.folder) if ranks.rank() == 0 else nullcontext()
+    cfg, lock = checked.cfg, hold_lock(record.folder) if ranks.rank() == 0 else contextlib.nullcontext()
     full_disk = explain_full_disk(record.folder, "this run")
     with restore_environment(), explain_limits(), full_disk, lock, record.watch.explain():
         resume_from = resume.find(cfg, record.folder) if ranks.rank() == 0 else None
@@ -52,6 +52,8 @@ def train_here(checked: Checked, record: Record, attempt: Attempt) -> None:
                 record.describe(cfg, attempt.words)
                 train(checked, record, tracker, attempt.started, resume_from)
             finally:
+                with contextlib.suppress(OSError):  # one that holds a checkpoint stays
+                    (record.folder / "checkpoints").rmdir()
                 _free_memory()
 
 

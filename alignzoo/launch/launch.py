@@ -24,6 +24,7 @@ from alignzoo.config.trl_fields import warn_untested_trl
 from alignzoo.launch import ray_train, slurm, submitit, torchrun
 from alignzoo.launch.attempt import Attempt, train_here
 from alignzoo.launch.gpu_pool import reserve_gpus
+from alignzoo.launch.interrupt import describe_remains
 from alignzoo.launch.strategy import check_strategy
 from alignzoo.runs import resume
 from alignzoo.runs.folder import Run
@@ -69,6 +70,10 @@ def launch(cfg: DictConfig, stage: bool = False) -> float | None:
         submitit.requeue(preempted.reason)
         if not stage:
             _print_resume_command(hydra, preempted)
+        raise
+    except KeyboardInterrupt:
+        if not stage:
+            job.interrupt(several=sweeping or "pipeline" in cfg)
         raise
     except (UserError, OmegaConfBaseException) as error:
         job.refuse(error)
@@ -126,6 +131,21 @@ class _Job:
             self.attempt.has_written = True
             (ray_train if on_ray else torchrun).start(checked, record.folder, self.attempt)
 
+    @ranks.on_main
+    def interrupt(self, several: bool) -> None:
+        """Print what is kept of a run that Ctrl-C ends, and how to go on; a launcher's process says nothing.
+
+        ``several``: it is a sweep's job, or a pipeline.
+        """
+        if self.sweeping and not self.hydra.launcher._target_.endswith(".BasicLauncher"):
+            return
+        again = _find_resume_command(self.hydra)
+        finished = f"what is finished is kept. To resume: {again}"
+        print_error(f"stopped by Ctrl-C: {finished if several else describe_remains(self.folder, again)}")
+        if self.record and not self.record.trained and self.attempt.has_written:
+            _close_log()
+            self.record.discard()
+
     def refuse(self, error: Exception) -> None:
         """Print what the user has to correct; end the program, unless a sweep continues with its next job."""
         text = str(error) if isinstance(error, UserError) else str(explain(error))
@@ -175,15 +195,19 @@ def _share_folder(folder: Path) -> Path:
 
 @ranks.on_main
 def _print_resume_command(hydra: DictConfig, preempted: Preempted) -> None:
-    """Print the typed command with folder and ``resume=auto``; in a launcher's process, ``sweep resume``."""
+    """Print why the run was stopped, and how to resume it."""
+    again = _find_resume_command(hydra)
+    print(f"alignzoo: stopped by {preempted.reason}. To resume:\n    {again}", file=sys.stderr, flush=True)
+
+
+def _find_resume_command(hydra: DictConfig) -> str:
+    """Return the typed command with folder and ``resume=auto``; in a launcher's process, ``sweep resume``."""
     kind = "sweep" if hydra.mode == RunMode.MULTIRUN else "run"
     folder = Path(hydra.sweep.dir if kind == "sweep" else hydra.runtime.output_dir)
     typed = kind == "run" or hydra.launcher._target_.endswith(".BasicLauncher")
-    words = ["sweep", "resume", str(folder)]
-    again = (
-        resume.format_command(sys.argv[1:], folder, kind) if typed else shlex.join(["python", "-m", "alignzoo", *words])
-    )
-    print(f"alignzoo: stopped by {preempted.reason}. To resume:\n    {again}", file=sys.stderr, flush=True)
+    if typed:
+        return resume.format_command(sys.argv[1:], folder, kind)
+    return shlex.join(["python", "-m", "alignzoo", "sweep", "resume", str(folder)])
 
 
 def _write_log_in_utf8() -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from alignzoo.system.errors import UserError
+
 if TYPE_CHECKING:
     from datasets import Dataset
     from omegaconf import DictConfig
@@ -35,6 +37,10 @@ class DataFormat(StrEnum):
 
     SCORED = "scored"
     """Single completions with a ``score``, several to a prompt: only datasets hold these, and are paired from them."""
+
+
+#: What the rows of a trainer can hold.
+TRAINED = (DataFormat.PREFERENCE, DataFormat.UNPAIRED, DataFormat.SUPERVISED, DataFormat.PROMPTS)
 
 
 class ModelKind(StrEnum):
@@ -188,6 +194,14 @@ class Method:
 
 
 def import_object(spec: str) -> Any:
-    """Import ``"module:name"`` and return what it names."""
+    """Import ``"module:name"`` and return what it names.
+
+    Raises:
+        UserError: it cannot be imported, as where a package that it needs is missing.
+    """
     module, _, name = spec.partition(":")
-    return getattr(importlib.import_module(module), name)
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{spec} cannot be imported: {reason}") from error

@@ -25,7 +25,7 @@ from alignzoo.plugin.loading import (
     summarise_error,
 )
 from alignzoo.plugin.time_limit import RUN_LIMIT, TookTooLong
-from alignzoo.plugin.validate import find_fault
+from alignzoo.plugin.validate import find_fault, find_unmarked, list_items
 from alignzoo.system.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -78,8 +78,10 @@ class Registry:
         except BaseException as error:  # a plugin may raise anything, and must not end the program
             self.leave_out(plugin, summarise_error(error))
         else:
-            no_hooks = ["has no hook: mark its functions with @hookimpl"]
-            self.remarks[plugin.name] = remarks + ([] if self.manager.get_hookcallers(module) else no_hooks)
+            unmarked = find_unmarked(module)
+            if not unmarked and not self.manager.get_hookcallers(module):
+                unmarked = ["has no hook: write functions marked with @hookimpl, such as alignzoo_methods"]
+            self.remarks[plugin.name] = remarks + unmarked
 
     def call(self, hook: str, **arguments: Any) -> Iterator[tuple[Plugin, Any]]:
         """Yield, plugin by plugin, each item that the hook returns; a plugin whose hook fails is left out."""
@@ -88,8 +90,8 @@ class Registry:
             try:
                 with contain(f"{hook} of plugin {plugin.name}", LIMITS.get(hook)):
                     returned = impl.function(**{name: arguments[name] for name in impl.argnames})
-                    items = [] if isinstance(returned, str) else list(returned)
-                    faults = [text for text in (find_fault(hook, item) for item in items) if text]
+                    items, fault = list_items(returned)
+                    fault = fault or next((text for text in (find_fault(hook, item) for item in items) if text), None)
             except KeyboardInterrupt:
                 raise
             except TookTooLong as late:
@@ -98,9 +100,8 @@ class Registry:
             except BaseException as error:
                 self.leave_out(plugin, f"{hook} raised {summarise_error(error)}")
                 continue
-            faults += [f"the text {returned!r} and not a list"] if isinstance(returned, str) else []
-            if faults:
-                self.leave_out(plugin, f"{hook} returned {faults[0]}")
+            if fault:
+                self.leave_out(plugin, f"{hook} returned {fault}")
                 continue
             yield from ((plugin, item) for item in items)
 
@@ -113,7 +114,9 @@ class Registry:
             self.manager.unregister(name=plugin.name)
 
     def remark(self, plugin: Plugin, text: str) -> None:
-        """Note what is wrong with a plugin that stays in use; ``list`` and ``doctor`` show it."""
+        """Note what is wrong with a plugin that is in use; ``list`` and ``doctor`` show it."""
+        if self.plugins[plugin.name].problem:
+            return  # left out since, and named with the reason
         remarks = self.remarks.setdefault(plugin.name, [])
         remarks += [text] if text not in remarks else []
 

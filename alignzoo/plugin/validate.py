@@ -4,19 +4,62 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
+from alignzoo.plugin import hooks
+from alignzoo.plugin.hooks import PROJECT
 from alignzoo.plugin.judge import Judge
-from alignzoo.plugin.method import DataFormat, Method, ModelKind
+from alignzoo.plugin.method import TRAINED, DataFormat, Method, ModelKind
 from alignzoo.plugin.reward import Reward
+from alignzoo.system.errors import find_nearest
+
+HOOKS = [name for name in vars(hooks) if name.startswith(f"{PROJECT}_")]
 
 #: Hook -> the class that each item it returns is a subclass of. Callbacks are looked at where transformers is imported.
 CLASSES: dict[str, type] = {"alignzoo_methods": Method, "alignzoo_rewards": Reward, "alignzoo_judges": Judge}
 
 
 #: What a method may declare -> its kind.
-KINDS: dict[str, type] = {"trains": ModelKind, "pinned": Mapping, "headline": Mapping, "options": Set}
+KINDS: dict[str, type] = {
+    "trains": ModelKind,
+    "pinned": Mapping,
+    "headline": Mapping,
+    "options": Set,
+    **dict.fromkeys(("needs_reference", "uses_rewards", "whole_logits", "scores_again"), bool),
+}
+
+#: A name of a method, reward or judge: a word of the command line, of YAML, of a folder's and, mostly, a module's name.
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+#: Words that the command line or YAML take for something else.
+TAKEN = frozenset({"null", "true", "false", "nan", "inf", "yes", "no", "on", "off"})
+
+
+def list_items(returned: Any) -> tuple[list[Any], str | None]:
+    """Return the items that a hook returned, and what is wrong with it if it is not a list, or cannot be walked."""
+    if isinstance(returned, type):
+        return [], f"the class {returned.__name__} and not a list: return [{returned.__name__}]"
+    if isinstance(returned, str):
+        return [], f"the text {returned!r} and not a list: return [{returned!r}]"
+    if returned is None:
+        return [], "nothing: return a list"
+    if not isinstance(returned, Iterable):
+        return [], f"{returned!r} and not a list"
+    return list(returned), None
+
+
+def find_unmarked(module: Any) -> list[str]:
+    """Return what to do about functions of a plugin's module that are hooks by their names, and not marked as such."""
+    found = []
+    for name in (name for name in dir(module) if name.startswith(f"{PROJECT}_")):
+        function = getattr(module, name, None)
+        if not inspect.isroutine(function) or hasattr(function, f"{PROJECT}_impl"):
+            continue
+        near = [name] if name in HOOKS else find_nearest(name, HOOKS, 1)
+        if near:
+            found.append(f"its function {name} is not marked as a hook: write @hookimpl above def {near[0]}")
+    return found
 
 
 def find_fault(hook: str, item: Any) -> str | None:
@@ -31,16 +74,23 @@ def find_fault(hook: str, item: Any) -> str | None:
     name = getattr(item, "name", None)
     if not isinstance(name, str):
         return f"{item.__name__}, which has no name"
-    if not re.fullmatch(r"[\w-]+", name, re.ASCII):
-        return f"{item.__name__}, whose name {name!r} cannot be typed: take letters, digits, _ and -"
+    if not NAME.fullmatch(name) or name in TAKEN:
+        return f"{item.__name__}, whose name {name!r} will not do: take {suggest_name(name)!r}"
     if inspect.isabstract(item):
         return f"{item.__name__}, which lacks {', '.join(sorted(vars(item).get('__abstractmethods__', ())))}"
     return _method_fault(item) if base is Method else None
 
 
+def suggest_name(name: str) -> str:
+    """Return the name of lower-case letters, digits and _ that is nearest."""
+    plain = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower()
+    return plain if NAME.fullmatch(plain) and plain not in TAKEN else f"my_{plain}".rstrip("_")
+
+
 def _method_fault(method: Any) -> str | None:
-    if not isinstance(getattr(method, "data", None), DataFormat):
-        return f"{method.__name__}, whose data is not an alignzoo.DataFormat"
+    if not isinstance(data := getattr(method, "data", None), DataFormat) or data not in TRAINED:
+        formats = ", ".join(f"DataFormat.{kind.name}" for kind in TRAINED)
+        return f"{method.__name__}, whose data is not one of {formats}"
     for name in ("config", "trainer"):
         if ":" not in str(getattr(method, name, "")):
             return f'{method.__name__}, whose {name} is not written as "module:Class"'

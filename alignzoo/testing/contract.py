@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
 
-from alignzoo.plugin.method import DataFormat, Method
+from alignzoo.config.declared import find_fault
+from alignzoo.plugin.method import Method
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import UserError
 from alignzoo.testing.finding import NotConforming
-
-#: Formats that a trainer's rows can have; datasets hold others too.
-TRAINED = (DataFormat.PREFERENCE, DataFormat.UNPAIRED, DataFormat.SUPERVISED, DataFormat.PROMPTS)
 
 HEAVY = ("torch", "transformers", "datasets", "trl")  #: packages that take seconds to import
 
@@ -27,23 +24,17 @@ def find_method(name: str) -> type[Method]:
             'pyproject.toml needs an entry point in the group "alignzoo" that names the module, and the module '
             "alignzoo_methods, which returns the class. Then run `pip install -e .` again."
         )
+        if "\n" in str(error):  # it names the plugins that are left out, with the reason
+            fix = "mend what keeps the plugin out."
         raise NotConforming(name, str(error), fix) from None
 
 
 def check_declarations(method: type[Method]) -> None:
-    """Refuse attributes of another type than :class:`Method` says; without the first four no plugin is registered."""
-    name = method.name
-    if method.data not in TRAINED:
-        formats = ", ".join(f"DataFormat.{kind.name}" for kind in TRAINED)
-        raise NotConforming(name, f"data is {method.data}", f"set data to one of {formats}.")
-    for attribute in ("needs_reference", "uses_rewards"):
-        value = getattr(method, attribute)
-        if not isinstance(value, bool):
-            raise NotConforming(name, f"{attribute} is {value!r}", "set it to True or False.")
-    for attribute in ("pinned", "headline"):
-        value = getattr(method, attribute)
-        if not isinstance(value, Mapping):
-            raise NotConforming(name, f"{attribute} is {value!r}", "set it to a dict.")
+    """Refuse what the installed TRL does not have; what is of another type keeps a plugin from being registered."""
+    fault = find_fault(method)
+    if fault:
+        fix = f"mend it in {method.__module__}; `python -m alignzoo describe method={method.name}` lists the fields."
+        raise NotConforming(method.name, fault, fix)
 
 
 def check_source(method: type[Method]) -> None:

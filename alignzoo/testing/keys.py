@@ -1,4 +1,4 @@
-"""Checks without torch the keys of a method's YAML and its pinned fields against its TRL config."""
+"""Checks without torch the keys of a method's YAML against its TRL config."""
 
 from __future__ import annotations
 
@@ -15,17 +15,13 @@ from alignzoo.testing.finding import NotConforming, explain_failures
 
 
 def check_fields(method: type[Method]) -> None:
-    """Refuse pinned fields and keys of the YAML that the TRL config does not have."""
+    """Refuse keys of the YAML that the TRL config does not have."""
     from alignzoo.config.trl_fields import OWN_METHOD_KEYS, read_config_fields
 
     fields = read_config_fields(method.config)
     if not fields:
         fix = "name the config's class and its module as they are defined; its bases have to be imported by name."
         raise NotConforming(method.name, f"config={method.config!r}: no field of it can be read", fix)
-    for key in method.pinned:
-        if key not in fields:
-            fix = f"take it out of `pinned`.{did_you_mean(key, fields)}"
-            raise NotConforming(method.name, f"pinned: {method.config} has no field {key!r}", fix)
     for key in read_keys(method):
         if key not in fields and key not in method.options | OWN_METHOD_KEYS:
             fix = f"rename it, or add it to `options` if the method reads it itself.{did_you_mean(key, fields)}"

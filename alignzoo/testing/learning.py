@@ -62,25 +62,28 @@ def check_gradient(method: type[Method], run: Run) -> None:
         raise NotConforming(method.name, f"{len(still)} weights never move, {still[0]} first", fix)
 
 
-def check_learning(method: type[Method], run: Run) -> None:
-    """Refuse a method whose loss does not fall, or that makes the rejected completions more likely.
+def check_learning(method: type[Method], run: Run, ranks: bool = True) -> None:
+    """Refuse a method whose loss does not fall, or, where it ``ranks``, that makes rejected completions more likely.
 
     For a method that learns from rewards, the reward must rise: its loss says little.
     """
     if method.uses_rewards:
         _check_rewards(method, run.rewards)
     else:
-        _check_preference(method, run)
+        _check_preference(method, run, ranks)
 
 
-def _check_preference(method: type[Method], run: Run) -> None:
+def _check_preference(method: type[Method], run: Run, ranks: bool) -> None:
     first, last = _average_ends(run.losses, 4)
     if not last < first:
         fix = "look at the sign of the loss, and whether chosen and rejected (or the labels) are swapped."
         raise NotConforming(method.name, f"the loss rises from {first:.4f} to {last:.4f} on a separable set", fix)
-    margin = _measure_margin(run)
+    margin = _measure_margin(run) if ranks else None
     if margin is not None and not margin > MARGIN:
-        fix = "swap chosen and rejected (or the labels) back, or see whether the loss ignores the completions."
+        fix = (
+            "swap chosen and rejected (or the labels) back, or see whether the loss ignores the completions. A method "
+            "that cannot rank them says so: conformance(..., ranks=False)."
+        )
         wrong = (
             f"{STEPS} steps bring the chosen completion {margin:+.2f} nats ahead of the rejected, on a separable set"
         )
@@ -104,16 +107,16 @@ def _average_ends(values: Sequence[float], parts: int) -> tuple[float, float]:
 
 
 def _measure_margin(run: Run) -> float | None:
-    """Return the gain of chosen over rejected completions, in nats, or None for a model without a vocabulary."""
+    """Return the gain of chosen over rejected completions, in nats; None without pairs, or without a vocabulary."""
     import torch
 
     from alignzoo.models import load
     from alignzoo.testing.losses.likelihood import compute_log_probs
 
-    if run.trainer.model.get_output_embeddings() is None:
+    rows = [row for row in run.inputs.data.train if row.get("chosen_ids")][:4]
+    if run.trainer.model.get_output_embeddings() is None or not rows:
         return None
     model = load.load_policy(run.inputs.start, run.inputs.cfg, "fp32").eval()  # TRL patches the trainer's own
-    rows = [row for row in run.inputs.data.train if "chosen_ids" in row][:4]
 
     def margins() -> Tensor:
         ahead = [

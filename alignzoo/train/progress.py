@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -53,3 +54,14 @@ class ProgressBar(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Leave the last state on the screen."""
         self.bar.stop()
+
+
+@contextmanager
+def restore_terminal(trainer: Any) -> Iterator[None]:
+    """Stop the trainer's bar where the training inside ends by an error or Ctrl-C: the terminal has no cursor else."""
+    try:
+        yield
+    finally:
+        for callback in trainer.callback_handler.callbacks:
+            if isinstance(callback, ProgressBar):
+                callback.bar.stop()

@@ -28,6 +28,7 @@ from alignzoo.train.checkpointing import CheckpointSaver
 from alignzoo.train.cost import Stopwatch, estimate_flops, read_peak_memory
 from alignzoo.train.inputs import RunInputs, prepare_run
 from alignzoo.train.processes import check_strategy_in_effect
+from alignzoo.train.progress import restore_terminal
 from alignzoo.train.stop import train_until_stopped
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ def _train_model(
         saving = CheckpointSaver(trainer, record.folder / "checkpoints", facts, resume_from)
         check_strategy_in_effect(cfg, trainer)
         unmoved = guards.sum_weights(trainer.model)
-        train_until_stopped(trainer, saving, received, time_limit and started + time_limit)
+        with restore_terminal(trainer):
+            train_until_stopped(trainer, saving, received, time_limit and started + time_limit)
         guards.check_trained(trainer, unmoved)
     return trainer, saving
 

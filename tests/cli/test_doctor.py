@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.abc
 import json
+import sys
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_loader
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from inprocess import call
@@ -57,7 +63,7 @@ def test_a_broken_plugin_is_broken_and_one_with_a_remark_is_warned_of(fake_packa
     assert "ZeroDivisionError" in first.found
     assert "ALIGNZOO_DISABLED_PLUGINS=fake_broken" in first.fix
     assert second.found == "prints when it is loaded: 'hello'"
-    assert third.found == "has no hook: mark its functions with @hookimpl"
+    assert third.found == "has no hook: write functions marked with @hookimpl, such as alignzoo_methods"
     for remark in (second, third):
         assert (remark.name, remark.verdict) == ("fake_chatty (fake_chatty 1.0)", Verdict.WARNING)
 
@@ -73,3 +79,32 @@ def test_a_token_is_found_where_the_hub_looks(tmp_path: Path, monkeypatch: pytes
     assert find_token_place() == "HF_TOKEN"
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert next(iter(check_accounts())).verdict is Verdict.WARNING
+
+
+class Ready(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports a module that was imported before, and taken out, without running it again."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self.module = module
+
+    def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
+        return spec_from_loader(name, self) if name == self.module.__name__ else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return self.module
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass
+
+
+def test_a_plugin_that_imports_torch_is_named_though_doctor_imports_it_too(
+    fake_package: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plugins are loaded before the device is looked at: what they import is seen only while nobody else has."""
+    torch = importlib.import_module("torch")
+    monkeypatch.setattr(torch, "__spec__", torch.__spec__)
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr(sys, "meta_path", [Ready(torch), *sys.meta_path])
+    fake_package("fake_heavy", "import torch\n")
+    found = {check.found for check in doctor.all_checks()}
+    assert "imports torch when it is loaded: import inside the functions that need it" in found

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 BROKEN = '''
 """Fake, https://arxiv.org/abs/2309.06657."""
 from alignzoo import DataFormat, Method, hookimpl
@@ -17,8 +19,8 @@ class Fake(Method):
     """Hinge loss."""
     name = "fake_broken"
     data = DataFormat.UNPAIRED
-    config = "trl:DPOConfig"
-    trainer = "trl:DPOTrainer"
+    config = "trl:KTOConfig"
+    trainer = "trl:KTOTrainer"
     def build_trainer(self, parts):
         raise RuntimeError("no GPU for you")
 
@@ -74,6 +76,55 @@ def test_each_check_is_a_test_and_ends_in_its_fix(fake_package: Callable[..., No
     assert report.count("\nFix: ") == failed + errors
 
 
+#: What is wrong in one place -> the one test that says so, and what.
+ONCE = {
+    "config": (
+        '"trl:KTOConfig"',
+        '"trl:KTOKonfig"',
+        "test_declares_what_it_is",
+        "its config trl:KTOKonfig is not in TRL",
+    ),
+    "pinned": (
+        "def build",
+        "pinned = {'bta': 1}\n    def build",
+        "test_declares_what_it_is",
+        "pinned field 'bta' is not in",
+    ),
+    "data": ("DataFormat.UNPAIRED", "DataFormat.SCORED", "test_is_registered", "whose data is not one of"),
+    "YAML": ("fake_once.conf", "alignzoo_conf", "test_sets_fields_that_its_config_has", "is in no config package"),
+}
+
+
+@pytest.mark.parametrize("wrong", ONCE)
+def test_one_fault_is_one_failing_test(fake_package: Callable[..., None], tmp_path: Path, wrong: str) -> None:
+    """In this process: the fault is found before anything is loaded, and what builds on it is skipped."""
+    old, new, test, said = ONCE[wrong]
+    code = BROKEN.replace("Hinge loss.", "Hinge loss (Zhao, 2023).").replace("fake_broken", "fake_once")
+    assert old in code
+    yaml = "# What.\nname: fake_once\n\n# How.\nlearning_rate: 1e-6\n"
+    fake_package("fake_once", code.replace(old, new), {"method/fake_once.yaml": yaml})
+    file = tmp_path / f"test_once_{wrong.lower()}.py"
+    file.write_text('from alignzoo.testing import conformance\n\nTestOnce = conformance("fake_once")\n')
+    seen = Seen()
+    pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:randomly", str(file)], plugins=[seen])
+    assert seen.failed.keys() == {test}
+    assert said in seen.failed[test]
+    assert seen.skipped > 8
+
+
+class Seen:
+    """Notes the reports of a session of pytest inside of this one."""
+
+    def __init__(self) -> None:
+        self.failed: dict[str, str] = {}
+        self.skipped = 0
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.failed[report.nodeid.rpartition("::")[2]] = str(report.longrepr)
+        self.skipped += report.skipped
+
+
 def test_the_plugin_costs_nothing_where_it_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "test_plain.py").write_text(
         "import sys\n\ndef test_plain():\n"
@@ -103,5 +154,5 @@ def test_words_reach_each_training_and_a_subclass_is_the_same(tmp_path: Path) ->
     (tmp_path / "test_words.py").write_text(WORDS)
     done = run_pytest(tmp_path, "test_words.py", "-k", PICKED)
     assert "method=dpo: method.beta=-1 must be above 0" in done.stdout
-    assert "training on pairs-of-messages: method.beta=-1 must be above 0" in done.stdout
+    assert "::TestDPO::test_declares_its_reference SKIPPED (see test_composes_with_its_defaults)" in done.stdout
     assert len(re.findall(r"::TestMine::\w+ PASSED", done.stdout)) == 2, done.stdout

@@ -10,7 +10,7 @@ import pytest
 from alignzoo import DataFormat, Method
 from alignzoo.data.convert import MEANING
 from alignzoo.plugin.registry import registry
-from alignzoo.testing import NotConforming, contract, learning, rows, training
+from alignzoo.testing import Conformance, NotConforming, conformance, contract, learning, rows, training
 
 Install = Callable[..., type[Method]]
 
@@ -104,13 +104,6 @@ def test_a_layout_is_read_as_what_it_is(
     assert len(data.train) >= len(rows.PROMPTS)
 
 
-def test_a_format_that_the_trainer_does_not_read_is_refused(fake: Install, tmp_path: Path) -> None:
-    method = fake("    data = DataFormat.SUPERVISED")
-    said = refusal(lambda: training.check_training(method, "good-answers", tmp_path))
-    assert "training on good-answers: ValueError: No columns in the dataset match" in said
-    assert "`data` names the columns" in said
-
-
 #: A reward that every run with it is measured by, also a method's that does not learn from it.
 REWARD = """
 from alignzoo import Reward
@@ -137,12 +130,6 @@ def test_what_a_run_cannot_be_measured_by_is_found(
     words = ("reward=broken_reward",)
     said = refusal(lambda: training.check_training(method, layout, tmp_path, words))
     assert f"measuring the start model on {layout}: KeyError: 'not there'" in said
-
-
-def test_a_trainer_that_is_not_there_is_refused(fake: Install, tmp_path: Path) -> None:
-    method = fake('    trainer = "trl:NoTrainer"')
-    said = refusal(lambda: training.check_training(method, "pairs-of-text", tmp_path))
-    assert "NoTrainer" in said
 
 
 def test_a_reference_that_the_loss_does_not_have_is_refused(fake: Install, tmp_path: Path) -> None:
@@ -191,6 +178,24 @@ def test_swapped_answers_are_found_though_the_loss_falls(fake: Install, tmp_path
     assert "nats ahead of the rejected" in said
     assert "24 steps bring the chosen completion -" in said
     assert "swap chosen and rejected" in said
+    assert "conformance(..., ranks=False)" in said
+    learning.check_learning(method, run, ranks=False)
+
+
+def test_prompts_alone_have_nothing_to_rank(fake: Install, tmp_path: Path) -> None:
+    """A method on prompts that samples and asks for no reward: its loss is all there is to see."""
+    body = """
+    data = DataFormat.PROMPTS
+    needs_reference = False
+    config = "trl:GRPOConfig"
+    trainer = "trl:GRPOTrainer"
+    def trainer_arguments(self, parts):
+        even = lambda completion_ids, **more: [float(sum(i % 2 == 0 for i in ids)) for ids in completion_ids]
+        return super().trainer_arguments(parts) | {"reward_funcs": [even]}
+"""
+    method = fake(body)
+    run = learning.train_on_separable(method, tmp_path, ["train.max_steps=1"])
+    assert learning._measure_margin(run) is None
 
 
 def test_a_loss_that_rises_is_refused(fake: Install, tmp_path: Path) -> None:
@@ -224,6 +229,15 @@ def test_a_reward_that_does_not_rise_is_refused(fake: Install, tmp_path: Path) -
     method = fake(REWARDED.format(rewards=rewards))
     run = learning.train_on_separable(method, tmp_path)
     assert "the mean reward goes from 0." in refusal(lambda: learning.check_learning(method, run))
+
+
+def test_the_kit_is_told_by_its_call_or_by_a_subclass() -> None:
+    class Mine(Conformance):
+        ranks = False
+
+    assert not Mine.ranks
+    assert not conformance("dpo", ranks=False).ranks
+    assert conformance("dpo", "seed=1").ranks
 
 
 def test_a_reference_that_is_not_declared_is_refused(fake: Install, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import re
 import textwrap
 from dataclasses import dataclass
 
-from alignzoo.config.trl_fields import find_class
+from alignzoo.config.trl_source import find_class
 
 #: A parameter's first line: ``beta (`float`, *optional*, defaults to `0.1`):``
 PARAMETER = re.compile(r"^(\w+)(?: ?\(.*\))?:$", re.MULTILINE)

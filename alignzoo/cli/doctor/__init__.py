@@ -8,6 +8,7 @@ import click
 
 from alignzoo.cli.doctor.check import Check, Verdict
 from alignzoo.cli.options import json_option, libraries_on_stderr, print_json
+from alignzoo.plugin.registry import registry
 from alignzoo.system.tables import plain_table
 
 MARKS = {Verdict.OK: "[green]ok[/]", Verdict.WARNING: "[yellow]warning[/]", Verdict.BROKEN: "[red]broken[/]"}
@@ -37,6 +38,7 @@ def all_checks() -> list[Check]:
     from alignzoo.cli.doctor.plugins import check_plugins
     from alignzoo.cli.doctor.versions import check_versions
 
+    registry()  # first: what a plugin imports is only seen while nobody else has
     sections = (check_machine, check_versions, check_device, check_accounts, check_plugins)
     return [check for section in sections for check in section()]
 

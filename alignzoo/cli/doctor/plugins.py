@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from alignzoo.cli.doctor.check import Check, broken, ok, warning
-from alignzoo.config.options import config_options
+from alignzoo.config.declared import remark_faults
 from alignzoo.plugin.registry import registry
 
 SECTION = "plugins"
@@ -14,8 +14,7 @@ SECTION = "plugins"
 def check_plugins() -> Iterator[Check]:
     """Yield each fault, or one line that counts the plugins."""
     found = registry()
-    config_options()  # these four look at what every hook returns
-    _ = found.methods, found.rewards, found.judges
+    remark_faults(found)  # looks at what every hook returns
     for plugin, text in found.faults:
         fix = f"pip install -U {plugin.distribution}, or set ALIGNZOO_DISABLED_PLUGINS={plugin.name}"
         yield (broken if plugin.broken else warning)(SECTION, f"{plugin.name} ({plugin.origin})", text, fix)

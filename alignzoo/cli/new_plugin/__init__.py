@@ -15,6 +15,7 @@ import jinja2
 
 from alignzoo.cli.options import FILE
 from alignzoo.plugin.registry import registry
+from alignzoo.plugin.validate import NAME
 from alignzoo.system.errors import UserError
 
 #: Where each file of ``template`` goes; both sides are templates of the names below.
@@ -61,7 +62,7 @@ def check_name(name: str) -> None:
         UserError: with a name that would do, where there is one.
     """
     plain = re.sub(r"\W+", "_", name).strip("_").lower()
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+    if not NAME.fullmatch(name) or keyword.iskeyword(name):
         better = f" Did you mean {plain}?" if re.match("[a-z]", plain) and not keyword.iskeyword(plain) else ""
         raise UserError(f"new-plugin {name}: a name has lower-case letters, digits and _, a letter first.{better}")
     if _value(name) != name:
