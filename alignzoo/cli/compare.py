@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 
 @click.command
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=PATH)
-@click.option("--judge", type=WORD, metavar="NAME", help="Also count wins: rule, reward_model, pairwise_lm, person.")
+@click.option(
+    "--judge",
+    type=WORD,
+    metavar="NAME",
+    help="Also count wins: rule (the shorter of two complete answers), reward_model, pairwise_lm, person.",
+)
 @click.option("--set", "settings", multiple=True, metavar="judge.KEY=VALUE", help="A key of the judge; repeatable.")
 @click.option(
-    "--rows", type=click.IntRange(0), default=5, show_default=True, help="Prompts to print, the biggest change first."
+    "--rows", type=click.IntRange(0), default=10, show_default=True, help="Prompts to print, the biggest change first."
 )
 @click.option("--html", type=FILE, metavar="FILE", help="Write all prompts as a page.")
 @json_option
@@ -28,6 +33,8 @@ def command(
     runs: Sequence[Path], judge: str | None, settings: Sequence[str], rows: int, html: Path | None, as_json: bool
 ) -> int:
     """Show what changed in the completions of the run folders RUN.
+
+    The judge rule is conciseness again, as the table counts it; take another to learn whether answers got better.
 
     The exit code is 1 if a run cannot be compared, or the judge stopped before its end.
     """

@@ -94,7 +94,7 @@ class Axis:
     """One axis: the sum of ``count`` over completions, divided by that of ``over`` or by the number of completions."""
 
     group: str
-    """What a reader looks for: length, ending, refusal style, hedging, formatting, repetition."""
+    """What a reader looks for: conciseness, ending, refusal style, hedging, formatting, repetition."""
 
     label: str
     form: str
@@ -111,7 +111,7 @@ class Axis:
 
 
 AXES = {
-    "words": Axis("length", "words per completion", "{:.0f}", count_words),
+    "words": Axis("conciseness", "words per completion", "{:.0f}", count_words),
     "ended": Axis("ending", "end with EOS", "{:.0%}", float, of="ended"),
     "finishes": Axis("ending", "end in a whole sentence", "{:.0%}", ends_in_sentence),
     "refusals": Axis("refusal style", "begin as a refusal", "{:.0%}", is_refusal),

@@ -15,6 +15,17 @@ from alignzoo.system.errors import UserError, explain_missing
 from alignzoo.system.hub import is_local_path
 
 
+#: Group -> what to type where a run's is not to be another one.
+INSTEAD = {
+    "model": "to compare with another than its start model, evaluate.against=FOLDER_OR_HUB_ID",
+    "dataset": "override values, as in dataset.path=FILE, or dataset.heldout.path=FILE for held-out rows alone",
+    "evaluate": "override values, as in evaluate.rows=100",
+}
+
+#: How a run's model is measured by nothing of the run's.
+COPY = "A copy of its folder model, outside of the run, is measured with the configuration of your words alone."
+
+
 @dataclass(frozen=True)
 class Target:
     """A model to measure and the configuration for it."""
@@ -57,7 +68,7 @@ def load_run_config(run: Path, overrides: Sequence[str]) -> DictConfig:
         key, _, value = word.partition("=")
         old = OmegaConf.select(cfg, key)
         if isinstance(old, DictConfig) and key in cfg:
-            raise UserError(f"{word}: a run keeps its own {key}; override values, as in evaluate.rows=100.")
+            raise UserError(f"{word}: a run keeps its own {key}; {INSTEAD.get(key, 'override values of it')}.\n{COPY}")
         try:
             cfg.merge_with_dotlist([f"{key}={value}"])
         except Exception as error:  # OmegaConf has a class for each kind

@@ -165,6 +165,24 @@ def test_a_run_that_cannot_be_read_is_listed_and_the_others_are_compared(
     assert len(str(error.value).splitlines()) == 1
 
 
+def test_ten_prompts_are_shown_whole_and_the_axes_by_their_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path / "a", [f"{SHORT} {number}" for number in range(10)])
+    assert run_command(["compare", str(run)]) == 0
+    out = capsys.readouterr().out
+    assert all(f"Why rain {number}?" in out for number in range(10))
+    assert "of 10 prompts" not in out
+    assert re.search(r"^conciseness +words per completion", out, re.MULTILINE)
+
+
+def test_the_help_says_what_the_rule_judges(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["compare", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "rule (the shorter of two complete answers)" in text
+    assert "The judge rule is conciseness again" in text
+
+
 @pytest.mark.parametrize("kind", ["nothing", "no shared prompt"])
 def test_folders_that_cannot_be_compared(tmp_path: Path, kind: str) -> None:
     a, b = make_run(tmp_path / "a", [SHORT]), make_run(tmp_path / "b", [SHORT])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import QUICK
-from inprocess import Outcome, run
+from inprocess import Outcome, call, run
 
 from alignzoo import UserError
 from alignzoo.cli import run_command
@@ -125,13 +125,24 @@ def test_the_table_and_the_explanations(trained: Outcome, capsys: pytest.Capture
     assert all(number.meaning in out for number in NUMBERS.values())
 
 
+def test_the_ways_that_a_refused_model_names_work(trained: Outcome, start: Path, tmp_path: Path) -> None:
+    """A run's model against another one, and as a folder of its own."""
+    copy = shutil.copytree(trained.folder / "model", tmp_path / "copy")
+    against = call("evaluate", str(trained.folder / "model"), f"evaluate.against={start}")
+    assert against.code == 0, against.err
+    alone = call("evaluate", str(copy), "model=tiny", "dataset.rows=16", "evaluate.rows=2", "evaluate.max_new_tokens=4")
+    assert alone.code == 0, alone.err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ((), "evaluate needs a run folder, a model folder or a hub id."),
         (("./nowhere",), "./nowhere: no such folder."),
         (("{empty}",), "holds no trained model: name a run that has finished, or a model's folder."),
-        (("{run}", "method=ipo"), "method=ipo: a run keeps its own method; override values"),
+        (("{run}", "method=ipo"), "method=ipo: a run keeps its own method; override values of it.\nA copy of its"),
+        (("{run}/model", "model=tiny"), "to compare with another than its start model, evaluate.against=FOLDER_OR_HUB"),
+        (("{run}", "dataset=hh"), "dataset=hh: a run keeps its own dataset; override values, as in dataset.path=FILE"),
         (("{run}", "evaluate.rowz=4"), "evaluate.rowz=4: "),
         (("{run}/model/../checkpoints/checkpoint-2", "--save"), "is not a run folder; its numbers have no place."),
     ],
