@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from enum import Enum
 
 import click
 
@@ -133,6 +135,19 @@ def exports() -> None:
     _table(("name", "what it is"), ((f"`{name}`", _summary(getattr(alignzoo, name))) for name in alignzoo.__all__))
 
 
+def attributes(name: str) -> None:
+    """Print a table of what an exported class holds, from its docstring."""
+    text = (inspect.getdoc(getattr(alignzoo, name)) or "").partition("Attributes:\n")[2]
+    found = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", text, re.MULTILINE)
+    prefix = f"{name}." if issubclass(getattr(alignzoo, name), Enum) else ""
+    _table(("name", "what it is"), ((f"`{prefix}{key}`", _plain(meaning)) for key, meaning in found))
+
+
+def _plain(text: str) -> str:
+    """Return a docstring's text as Markdown in one line."""
+    return re.sub(r":class:`(?:alignzoo\.)?(\w+)`", r"`\1`", " ".join(text.split())).replace("``", "`")
+
+
 def hook_table() -> None:
     """Print a table of the hooks."""
     found = {name: hook for name, hook in vars(hooks).items() if hasattr(hook, "alignzoo_spec")}
@@ -164,7 +179,7 @@ def cache_folders() -> None:
 
 
 def _summary(item: object) -> str:
-    return " ".join((inspect.getdoc(item) or "").partition("\n\n")[0].split()).replace("``", "`")
+    return _plain((inspect.getdoc(item) or "").partition("\n\n")[0])
 
 
 def _names(columns: Iterable[str]) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import inspect
 import io
 import json
+import pydoc
 import re
 import shlex
 import shutil
@@ -326,7 +328,7 @@ def test_no_hook_is_described_that_is_not_there() -> None:
 
 
 def test_what_a_method_may_declare_is_described() -> None:
-    table = (REFERENCE / "plugins.md").read_text().partition("\n## What a method declares\n")[2].partition("\n## ")[0]
+    table = (REFERENCE / "plugins.md").read_text().partition("\n## What a method declares\n")[2].partition("\n### ")[0]
     described = re.findall(r"^\| `(\w+)", table, re.MULTILINE)
     declared = {*Method.__annotations__, *(name for name in vars(Method) if not name.startswith("_"))}
     assert sorted(described) == sorted(declared)
@@ -399,3 +401,40 @@ def test_every_option_is_described() -> None:
     text = (REFERENCE / "configuration.md").read_text() + (REFERENCE / "methods.md").read_text()
     for file in (ROOT / "conf").glob("*/*.yaml"):
         assert f"`{file.stem}`" in text, file
+
+
+def test_help_says_what_a_row_of_each_format_holds() -> None:
+    """``help(DataFormat)`` and the page; what a conversion makes is tested with these columns."""
+    said = pydoc.render_doc(alignzoo.DataFormat, renderer=pydoc.plaintext)
+    page = (REFERENCE / "plugins.md").read_text().partition("### The columns of each format")[2].partition("\n### ")[0]
+    columns = {
+        "PREFERENCE": ("prompt_ids", "chosen_ids", "rejected_ids"),
+        "UNPAIRED": ("prompt_ids", "completion_ids", "label", "KL_completion_ids"),
+        "PROMPTS": ("prompt",),
+        "SUPERVISED": ("input_ids", "labels"),
+        "SCORED": ("score",),
+    }
+    assert columns.keys() == alignzoo.DataFormat.__members__.keys()
+    for name, wanted in columns.items():
+        (line,) = re.findall(rf"^ \|\s+{name}: (.*)$", said, re.MULTILINE)
+        (row,) = re.findall(rf"^\| `DataFormat.{name}` \| (.*) \|$", page, re.MULTILINE)
+        assert all(f"`{column}`" in text for column in wanted for text in (line, row))
+
+
+@pytest.mark.parametrize("name", ["Batch", "TrainParts"])
+def test_help_says_what_every_field_is(name: str) -> None:
+    exported = getattr(alignzoo, name)
+    said = (
+        pydoc.render_doc(exported, renderer=pydoc.plaintext).partition("Attributes:")[2].partition("Methods defined")[0]
+    )
+    fields = [field.name for field in dataclasses.fields(exported)]
+    assert re.findall(r"^ \|      (\w+): ", said, re.MULTILINE) == fields
+
+
+def test_how_the_kit_is_told_that_a_method_cannot_rank_is_in_help_and_on_the_page() -> None:
+    from alignzoo.testing import conformance
+
+    page = (REFERENCE / "plugins.md").read_text().partition("\n## The kit\n")[2]
+    for text in (page, *(pydoc.render_doc(item, renderer=pydoc.plaintext) for item in (Conformance, conformance))):
+        assert "ranks" in text
+        assert "which of two completions is better" in " ".join(text.replace("|", " ").split())

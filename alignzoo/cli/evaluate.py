@@ -78,15 +78,12 @@ def measure(target: Target) -> tuple[list[dict[str, Any]], dict[str, str]]:
 
 def _model(target: Target, inputs: RunInputs) -> tuple[Any, bool]:
     """Return the target's model, and whether it is the start model under an adapter."""
-    from omegaconf import OmegaConf
-
     from alignzoo.models import start_model
     from alignzoo.models.load import load_trained
 
     cfg, checked, folder = inputs.cfg, inputs.checked, target.folder
     if folder is None:
-        own = {"name": target.name, "path": target.name, "revision": None, "wheel": None, "gguf_file": None}
-        folder = start_model.start_folder(OmegaConf.merge(cfg.model, own))  # type: ignore[arg-type]
+        folder = start_model.find_further(cfg.model, target.name)
     if inputs.trains_reward_model:
         if not start_model.is_scorer(folder):
             raise UserError(f"{target.name} is not a reward model, and method={cfg.method.name} trains one.")

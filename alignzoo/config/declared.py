@@ -51,11 +51,12 @@ def _name_class(spec: str) -> str:
 def remark_faults(plugins: Registry) -> None:
     """Note for ``list`` and ``doctor`` what keeps methods, rewards and judges of plugins from being run."""
     options = config_options()
+    for name, (method, plugin) in plugins.methods.items():
+        fault = find_fault(method)
+        if fault:
+            plugins.remark(plugin, f"method={name} cannot run: {fault}")
     for kind, items in (("method", plugins.methods), ("reward", plugins.rewards), ("judge", plugins.judges)):
-        for name, (item, plugin) in items.items():
-            fault = find_fault(item) if kind == "method" else None
-            if fault:
-                plugins.remark(plugin, f"{kind}={name} cannot run: {fault}")
+        for name, (_, plugin) in items.items():
             if name not in options.get(kind, {}):
                 plugins.remark(plugin, _explain_missing_option(kind, name))
     for option in options.get("method", {}).values():

@@ -14,7 +14,6 @@ from alignzoo.runs.folder import CONFIG, Run
 from alignzoo.system.errors import UserError, explain_missing
 from alignzoo.system.hub import is_local_path
 
-
 #: Group -> what to type where a run's is not to be another one.
 INSTEAD = {
     "model": "to compare with another than its start model, evaluate.against=FOLDER_OR_HUB_ID",

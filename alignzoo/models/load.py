@@ -138,6 +138,22 @@ def load_trained(folder: Path, start: Path, cfg: DictConfig, device: str, precis
         return read_adapter(base, folder).to(device).eval(), True
 
 
+def load_further(path: str, cfg: DictConfig, device: str, precision: str) -> PreTrainedModel:
+    """Return a model beside the one that trains, such as a teacher: frozen, in evaluation mode.
+
+    ``path`` is what ``model.path`` takes, or a run folder.
+
+    Raises:
+        UserError: as :func:`load_policy`, or it is not there.
+    """
+    try:
+        folder = start_model.find_further(cfg.model, path)
+    except UserError as error:
+        raise UserError(str(error).removeprefix("model.path=")) from error
+    model = load_policy(folder, cfg, precision)
+    return model.to(device).eval().requires_grad_(False)
+
+
 def load_for_generation(
     source: str | Path, device: str, code: RemoteCode, revision: str | None = None, adapter: Path | None = None
 ) -> tuple[Any, PreTrainedTokenizerBase]:

@@ -68,6 +68,20 @@ def start_folder(cfg: DictConfig) -> Path:
     return _from_hub(cfg.path, cfg.revision)
 
 
+def find_further(cfg: DictConfig, path: str) -> Path:
+    """Return the folder of a further model of a run, which ``path`` names as ``model.path`` does, or as a run folder.
+
+    ``cfg`` is the group ``model``.
+
+    Raises:
+        UserError: as :func:`start_folder`.
+    """
+    inside = Path(path).expanduser() / "model"
+    saved = any((inside / name).is_file() for name in ("config.json", "adapter_config.json"))
+    own = {"path": str(inside) if saved else path, "revision": None, "wheel": None, "gguf_file": None}
+    return start_folder(OmegaConf.merge(cfg, own))  # type: ignore[arg-type]
+
+
 def config_source(cfg: DictConfig) -> tuple[str | Path, dict[str, str]]:
     """Return the folder or hub id of the model's config, and further arguments to read it; downloads no weights.
 

@@ -15,19 +15,20 @@ class Answers:
     """One column of completions, token by token: log p(token | what precedes it), in nats, 0 behind a completion's end.
 
     Every tensor is (rows, longest completion), in float32. ``x.policy.sum(-1)`` is a completion's log-probability.
+
+    Attributes:
+        policy: under the policy, with gradient.
+        reference: under the start model.
+        old: under the policy that sampled the completions, a step ago; where none are sampled, the policy's, detached.
+        mask: 1 where a completion has a token, 0 behind its end.
+        log_ratio: policy's less reference's.
+        lengths: tokens of each completion, EOS included, (rows,).
     """
 
     policy: Tensor
-    """Under the policy, with gradient."""
-
     reference: Tensor
-    """Under the start model."""
-
     old: Tensor
-    """Under the policy that sampled the completions, a step ago; where none are sampled, the policy's, detached."""
-
     mask: Tensor
-    """1 where a completion has a token, 0 behind its end."""
 
     @property
     def log_ratio(self) -> Tensor:
@@ -42,23 +43,24 @@ class Answers:
 
 @dataclass(frozen=True)
 class Batch:
-    """All rows of one step. ``batch["chosen"]`` are the completions of a column of the method's format."""
+    """All rows of one step. ``batch["chosen"]`` are the completions of a column of the method's format.
 
-    columns: Mapping[str, Answers]
-    """The columns with token ids of :class:`alignzoo.DataFormat`, without ``_ids``.
+    The completions of a column have ``policy``, ``reference``, ``old``, ``mask``, ``log_ratio`` (tensors of rows times
+    longest completion, in nats) and ``lengths`` (rows).
 
-    Pairs: ``chosen``, ``rejected``. Unpaired: ``completion``, ``KL_completion``. Supervised, sampled: ``completion``.
-    All: ``prompt``, whose first token has no probability and is masked.
+    Attributes:
+        columns: the columns with token ids of :class:`alignzoo.DataFormat`, without ``_ids``. Pairs: ``chosen``,
+            ``rejected``. Unpaired: ``completion``, ``KL_completion``. Supervised, sampled: ``completion``. All:
+            ``prompt``, whose first token has no probability and is masked.
+        labels: of unpaired rows, whether the completion is good, (rows,), bool. Else empty.
+        rewards: of sampled rows, each completion's reward, (rows,); their spread is in the hundreds. Else empty.
+        groups: of sampled rows, the number of each completion's prompt, (rows,). Else empty.
     """
 
+    columns: Mapping[str, Answers]
     labels: Tensor
-    """Unpaired: whether the completion is good, (rows,), bool. Else empty."""
-
     rewards: Tensor
-    """Sampled: each completion's reward, (rows,); their spread is in the hundreds. Else empty."""
-
     groups: Tensor
-    """Sampled: the number of each completion's prompt, (rows,). Else empty."""
 
     def __getitem__(self, column: str) -> Answers:
         return self.columns[column]

@@ -21,22 +21,23 @@ if TYPE_CHECKING:
 
 
 class DataFormat(StrEnum):
-    """What one row holds. Token columns are lists of token ids; the core makes them, the same for every method."""
+    """What one row holds. Token columns are lists of token ids; the core makes them, the same for every method.
+
+    Each row has ``id`` too, and no other column.
+
+    Attributes:
+        PREFERENCE: ``prompt_ids``, ``chosen_ids``, ``rejected_ids``.
+        UNPAIRED: ``prompt_ids``, ``completion_ids``, ``label`` (True: good), ``KL_completion_ids`` (of another row).
+        PROMPTS: ``prompt`` (messages or text) and the dataset's further columns, which rewards can read.
+        SUPERVISED: ``input_ids`` of prompt and completion, ``labels`` with -100 over the prompt.
+        SCORED: single completions with a ``score``: only datasets hold these, and are paired from them; no trainer.
+    """
 
     PREFERENCE = "preference"
-    """``prompt_ids``, ``chosen_ids``, ``rejected_ids``."""
-
     UNPAIRED = "unpaired"
-    """``prompt_ids``, ``completion_ids``, ``label`` (True: good), ``KL_completion_ids`` (another row's completion)."""
-
     PROMPTS = "prompts"
-    """``prompt`` (messages or text) and the dataset's further columns, which rewards can read."""
-
     SUPERVISED = "supervised"
-    """``input_ids`` of prompt and completion, ``labels`` with -100 over the prompt."""
-
     SCORED = "scored"
-    """Single completions with a ``score``, several to a prompt: only datasets hold these, and are paired from them."""
 
 
 #: What the rows of a trainer can hold.
@@ -60,37 +61,34 @@ class ModelKind(StrEnum):
 
 @dataclass(frozen=True)
 class TrainParts:
-    """All that a trainer is built from. Made by the core, once a run."""
+    """All that a trainer is built from. Made by the core, once a run.
+
+    Attributes:
+        cfg: the run's whole configuration.
+        args: the method's TRL config, filled from ``method.*`` and ``train.*``.
+        trainer: the TRL class that the method names, made to take rows of token ids.
+        model: what trains, of the method's :class:`ModelKind`; its ``_name_or_path`` is the start model's folder.
+        tokenizer: with a pad token and the chat template that tokenised the rows.
+        train: rows in the method's :class:`DataFormat`.
+        load_model: loads a further causal model, such as a teacher, from what ``model.path`` takes (a folder, a run, a
+            hub id, a GGUF file, an adapter): frozen, in evaluation mode, on the run's device.
+        heldout: held-out rows in the same format.
+        peft_config: the adapter to train, or None where all weights train.
+        rewards: rewards for on-policy methods, as TRL calls them; their weights stand in ``args``.
+        callbacks: ``transformers.TrainerCallback`` objects.
+    """
 
     cfg: DictConfig
-    """The run's whole configuration."""
-
     args: Any
-    """The method's TRL config, filled from ``method.*`` and ``train.*``."""
-
     trainer: type[Any]
-    """The TRL class that the method names, made to take rows of token ids."""
-
     model: PreTrainedModel
-    """What trains, of the method's :class:`ModelKind`; its ``_name_or_path`` is the start model's folder."""
-
     tokenizer: PreTrainedTokenizerBase
-    """With a pad token and the chat template that tokenised the rows."""
-
     train: Dataset
-    """Rows in the method's :class:`DataFormat`."""
-
+    load_model: Callable[[str], PreTrainedModel]
     heldout: Dataset | None = None
-    """Held-out rows in the same format."""
-
     peft_config: PeftConfig | None = None
-    """The adapter to train, or None where all weights train."""
-
     rewards: list[Callable[..., list[float]]] = field(default_factory=list)
-    """Rewards for on-policy methods, as TRL calls them; their weights stand in ``args``."""
-
     callbacks: list[Any] = field(default_factory=list)
-    """``transformers.TrainerCallback`` objects."""
 
 
 class Method:

@@ -224,15 +224,10 @@ def _find_baseline(cfg: DictConfig, start: Path, tokenizer: PreTrainedTokenizerB
     Raises:
         UserError: it is not there, or its tokens are not those of ``tokenizer``.
     """
-    from omegaconf import OmegaConf
-
     if cfg.evaluate.against is None:
         return start
-    path = Path(cfg.evaluate.against).expanduser() / "model"
-    named = str(path) if (path / "config.json").is_file() else cfg.evaluate.against
-    own = {"path": named, "revision": None, "wheel": None, "gguf_file": None}
     try:
-        against = start_model.start_folder(OmegaConf.merge(cfg.model, own))  # type: ignore[arg-type]
+        against = start_model.find_further(cfg.model, cfg.evaluate.against)
     except UserError as error:
         raise UserError(str(error).replace("model.path", "evaluate.against")) from None
     other = load.load_tokenizer(against, cfg.model).get_vocab()

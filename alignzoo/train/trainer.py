@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.models.adapter import adapter_config
+from alignzoo.models.load import load_further
 from alignzoo.plugin.method import TrainParts, import_object
 from alignzoo.train.token_rows import accept_token_ids
 
@@ -46,6 +48,7 @@ def collect_parts(
         model=model,
         tokenizer=tokenizer,
         train=rows,
+        load_model=partial(load_further, cfg=checked.cfg, device=checked.device, precision=checked.precision),
         heldout=heldout,
         peft_config=adapter_config(checked.cfg.peft, checked.method.trains),
         rewards=_choose_calls(rewards, trainer),

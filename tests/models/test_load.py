@@ -279,3 +279,49 @@ def complaint(folder: Path, cfg: DictConfig) -> Exception | None:
     except Exception as error:
         return error
     return None
+
+
+@pytest.mark.parametrize("kind", ["folder", "run folder"])
+def test_a_further_model_is_loaded_frozen_from_what_a_path_names(
+    start: Path, tmp_path: Path, compose_config: Callable[..., DictConfig], kind: str
+) -> None:
+    """As a method's teacher, by ``parts.load_model``."""
+    cfg = compose_config("method=dpo", "model=tiny")
+    path = start
+    if kind == "run folder":
+        path = tmp_path / "run"
+        shutil.copytree(start, path / "model")
+    model = load.load_further(str(path), cfg, "cpu", "fp32")
+    assert not model.training
+    assert not any(weight.requires_grad for weight in model.parameters())
+
+
+def test_a_further_model_that_is_not_there_is_named(compose_config: Callable[..., DictConfig]) -> None:
+    with pytest.raises(UserError, match=r"^/nowhere/at/all: no such folder"):
+        load.load_further("/nowhere/at/all", compose_config("model=tiny"), "cpu", "fp32")
+
+
+def test_a_method_gets_it_with_its_parts(
+    start: Path, compose_config: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A method of a teacher's, with the path in a key of its own."""
+    from alignzoo.config.check import check
+    from alignzoo.plugin.method import TrainParts
+    from alignzoo.plugin.registry import registry
+    from alignzoo.train.inputs import prepare_run
+
+    taught: list[Any] = []
+    method = registry().method("sft")
+
+    def keep(self: Any, parts: TrainParts) -> dict[str, Any]:
+        taught.append(parts.load_model(parts.cfg.method.teacher))
+        raise UserError("seen")
+
+    monkeypatch.setattr(method, "options", frozenset({"teacher"}))
+    monkeypatch.setattr(method, "trainer_arguments", keep)
+    words = ("method=sft", "model=tiny", "dataset.rows=8", f"+method.teacher={start}")
+    inputs = prepare_run(check(compose_config(*words)))
+    with pytest.raises(UserError, match="seen"):
+        inputs.build_trainer(inputs.make_trl_config(tmp_path), inputs.load_model())
+    (teacher,) = taught
+    assert teacher.config._name_or_path == str(start)
