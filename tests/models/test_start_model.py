@@ -238,7 +238,7 @@ GGUF_DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "of another width": (lambda content: widen(content), "cannot be loaded"),
     "without a weight": (
         lambda content: content.replace(b"blk.1.attn_q.weight", b"blk.1.attn_x.weight"),
-        "1 weights are missing or of another shape, model.layers.1.self_attn.q_proj.weight first: they would be random.",
+        "1 weights are missing or of another shape, model.layers.1.self_attn.q_proj.weight first",
     ),
 }
 
