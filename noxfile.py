@@ -27,6 +27,18 @@ SKYPILOT = "skypilot==0.14.1"
 #: process, for what its tests share; tests/conftest.py puts the long files first.
 PARALLEL = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder", "--durations=40", "--durations-min=10")
 
+#: What the pure tests need: packages whose files are read and that import torch, and those that are used.
+READ = ("accelerate", "datasets", "peft", "transformers", "trl")
+LIGHT = (
+    *("antlr4-python3-runtime", "click", "gguf", "huggingface_hub", "hydra-core", "Jinja2", "latex2sympy2_extended"),
+    *("math-verify", "matplotlib", "omegaconf", "packaging", "pandas", "pip", "pluggy", "psutil", "PyYAML", "rich"),
+)
+#: The rooms with tests that compute nothing, and how many of them pass at the least.
+SHORT = ("--pure", "1000", *(f"tests/{room}" for room in ("config", "plugin", "report", "runs", "system")))
+
+#: A run that takes seconds.
+QUICK = ("model=tiny", "dataset.rows=16", "evaluate.rows=4", "evaluate.max_new_tokens=8")
+
 #: Not what other sessions run.
 NO_SESSION = "not strategies and not faults and not clusters and not schemas"
 
@@ -181,9 +193,8 @@ def wheel(session: nox.Session) -> None:
     session.install(*map(str, folder.glob("*.whl")), *TESTED)
     session.chdir(folder)
     session.run("python", "-m", "alignzoo", "list", env=QUIET)
-    quick = ["model=tiny", "dataset.rows=16", "evaluate.rows=4", "evaluate.max_new_tokens=8"]
     for method in ("dpo", "simpo"):
-        session.run("python", "-m", "alignzoo", f"method={method}", *quick, env=QUIET)
+        session.run("python", "-m", "alignzoo", f"method={method}", *QUICK, env=QUIET)
 
 
 @nox.session
@@ -224,9 +235,30 @@ def reference(session: nox.Session) -> None:
 
 @nox.session
 def minimums(session: nox.Session) -> None:
-    """Run the test suite against the oldest versions that pyproject.toml allows."""
+    """Run the test suite against the oldest versions that pyproject.toml allows; ``-- --short``: see `short`."""
     session.install("-e.", *group("test"), "-c", str(ROOT / "constraints-minimums.txt"))
-    session.run("pytest", *(session.posargs or PARALLEL), env=TESTING)
+    if "--short" not in session.posargs:
+        session.run("pytest", *(session.posargs or PARALLEL), env=TESTING)
+        return
+    session.run("pytest", *SHORT, env=TESTING)
+    session.chdir(session.create_tmp())
+    for method in ("dpo", "kto", "grpo reward=length", "reward"):
+        session.run("python", "-m", "alignzoo", *f"method={method}".split(), *QUICK, env=QUIET)
+
+
+@nox.session(python=["3.11", "3.12", "3.13", "3.14"])
+def pure(session: nox.Session) -> None:
+    """Run the tests that compute nothing on each Python that is there, without torch, which not every one has."""
+    session.install("--no-deps", "-e.", *(f"{name}=={version}" for name, version in pinned(*READ).items()))
+    session.install(*(f"{name}=={version}" for name, version in pinned(*LIGHT).items()), *group("test"), *TESTED)
+    session.run("pytest", *SHORT, env=TESTING)
+
+
+def pinned(*names: str) -> dict[str, str]:
+    """Return the versions of packages that constraints.txt pins."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    found = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+    return {name: found[name] for name in names}
 
 
 @nox.session

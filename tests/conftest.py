@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from light import Light
 from omegaconf import DictConfig
+from pure import skip_computing
 
 from alignzoo.config.compose import compose
 from alignzoo.plugin import registry
@@ -47,6 +48,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--faults", type=int, default=24, help="how many, over all methods and strategies")
     group.addoption("--seed", type=int, default=0, help="which, and when")
     group.addoption("--strategies", default="single,ddp", help="into runs with which strategies, as a,b")
+    parser.addoption("--pure", type=int, metavar="N", help="skip what imports torch; at least N tests must pass")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--pure") is not None:
+        skip_computing(config)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -122,8 +129,10 @@ def alignzoo_light(light_process: Light, tmp_path: Path) -> Callable[..., subpro
 
 
 @pytest.fixture
-def alignzoo(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def alignzoo(tmp_path: Path, pytestconfig: pytest.Config) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run ``python -m alignzoo`` in an empty folder, as a user would."""
+    if pytestconfig.getoption("--pure") is not None:
+        pytest.skip("starts a program that may compute")
 
     def run(
         *words: str, cwd: Path = tmp_path, timeout: float = 300, **variables: Any

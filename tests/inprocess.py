@@ -99,6 +99,9 @@ def restored() -> Iterator[None]:
         for handler in [handler for handler in root.handlers if handler not in handlers]:
             handler.close()
         root.handlers[:], root.level = handlers, level
+        for logger in root.manager.loggerDict.values():  # a job's logging may disable those that there are
+            if isinstance(logger, logging.Logger):
+                logger.disabled = False
         os.chdir(folder)
         GlobalHydra.instance().clear()
         HydraConfig.instance().cfg = job

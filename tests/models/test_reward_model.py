@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from alignzoo import UserError
 from alignzoo.models import load as models
 from alignzoo.models import reward_model, start_model
+from alignzoo.models.pretrained import RemoteCode
 from alignzoo.models.tiny import make_tiny
 
 
@@ -89,5 +90,5 @@ def test_its_stop_tokens_are_saved(start: Path, compose_config: Callable[..., Di
     model, tokenizer = load(start, compose_config("method=reward", "model=tiny"))
     model.save_pretrained(tmp_path / "scorer")
     tokenizer.save_pretrained(tmp_path / "scorer")
-    loaded, _ = reward_model.load_classifier(str(tmp_path / "scorer"), None)
+    loaded, _ = reward_model.load_classifier(str(tmp_path / "scorer"), None, RemoteCode(allowed=False))
     assert getattr(loaded.config, reward_model.EOS_KEY) == ["<|im_end|>"]

@@ -85,7 +85,7 @@ def test_the_plan_stands_beside_the_measured_peak(tmp_path: Path) -> None:
     done = run(tmp_path / "run", "method=dpo", *QUICK, "train.max_steps=1")
     cost = done.result()["cost"]
     assert 0 < cost["planned_memory_bytes"] < 4 * cost["peak_memory_bytes"]
-    assert f"planned {cost['planned_memory_bytes'] / 1e9:.1f} GB" in done.out
+    assert f"planned {cost['planned_memory_bytes'] / 1e6:.1f} MB" in done.out
 
 
 def test_a_model_that_cannot_be_followed_stops_no_run(

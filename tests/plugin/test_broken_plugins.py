@@ -132,7 +132,7 @@ def test_a_list_of_entry_points_that_cannot_be_read_costs_its_own_plugins_only(
         ("a: &a {b: *a}\n", "method=theirs (fake_broken 1.0) cannot be read: it is nested too deeply."),
         ("defaults: [3]\n", "method=theirs (fake_broken 1.0) cannot be read: Unsupported type in defaults : int."),
         ("defaults: [a: {b: 1}]\n", "method=theirs (fake_broken 1.0) cannot be read: Unsupported item value in "),
-        ('defaults: ["\\ud800"]\n', "the configuration names a file that no disk has: "),
+        ('defaults: ["\\ud800"]\n', "There are: dpo, "),
         ("name: null\n", "method=None: no installed plugin adds it."),
     ],
 )

@@ -58,7 +58,7 @@ def test_it_is_left_out_and_named_by_list(fake_package: Install, kind: str) -> N
     began = time.monotonic()
     done = call("list")
     assert time.monotonic() - began < 10
-    assert done.code == 1
+    assert done.code == 0, "all that there is was listed"
     assert f"left out: fake_hanging (fake_hanging 1.0): {said}\n" in done.out
     assert "good" in done.out
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
@@ -112,7 +112,8 @@ def import_torch() -> None:
 
 def test_an_import_of_what_is_heavy_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of torch would break the whole process."""
-    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", sys)  # so that what there was comes back, also nothing
+    monkeypatch.delitem(sys.modules, "torch")
     monkeypatch.setattr(time_limit, "RUN_LIMIT", 1.0)
     began = time.monotonic()
     with pytest.raises(TookTooLong, match="did not end within 1 s"):

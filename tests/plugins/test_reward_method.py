@@ -168,12 +168,12 @@ def test_evaluate_measures_it_again(trained: Outcome, capsys: pytest.CaptureFixt
 def test_what_a_reward_model_cannot_do_is_refused(trained: Outcome, tmp_path: Path) -> None:
     from alignzoo import UserError
     from alignzoo.cli.chat import speaker as chat
-    from alignzoo.evaluate.comparison import read_run
+    from alignzoo.evaluate.comparison import read_runs
 
     with pytest.raises(UserError, match="is a reward model: it gives scores, and no answers"):
         chat.load("it", chat.find(str(trained.folder)), None)
     with pytest.raises(UserError, match="has scores and no completions"):
-        read_run(trained.folder)
+        read_runs([trained.folder])
     done = run(tmp_path / "run", *QUICK, f"model.path={trained.folder / 'model'}")
     assert done.err.startswith("alignzoo: model=tiny (")
     assert "is a reward model: it gives scores, and no answers" in done.err
