@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ if "SLIPCOVER_COVERAGE_DIR" in os.environ:  # programs that tests start are meas
 #: A run that takes a second: random weights, few rows, short answers.
 QUICK = ("model=tiny", "dataset.rows=16", "evaluate.rows=4", "evaluate.max_new_tokens=8")
 
+#: Of each test that injects faults, how many it was to inject, and how many met their target and were survived.
+FAULTS = pytest.StashKey[list[list[int]]]()
 
 #: Of the files that are not slow as a whole, those that take longest.
 LONG = ("test_run", "test_peak", "test_budget", "test_precompute", "test_training", "test_own_methods", "test_losses")
@@ -44,8 +48,8 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("faults", "what tests/launch/faults injects (pytest tests/faults -m faults)")
-    group.addoption("--faults", type=int, default=24, help="how many, over all methods and strategies")
+    group = parser.getgroup("faults", "what tests/launch/faults injects (pytest tests/launch/faults -m faults)")
+    group.addoption("--faults", type=int, default=25, help="how many, over all that is disturbed")
     group.addoption("--seed", type=int, default=0, help="which, and when")
     group.addoption("--strategies", default="single,ddp", help="into runs with which strategies, as a,b")
     parser.addoption("--pure", type=int, metavar="N", help="skip what imports torch; at least N tests must pass")
@@ -54,6 +58,37 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--pure") is not None:
         skip_computing(config)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print how many of the faults that were asked for have met their target and were survived."""
+    if counts := config.stash.get(FAULTS, []):
+        wanted, survived = map(sum, zip(*counts, strict=True))
+        seed = config.getoption("--seed")
+        terminalreporter.write_line(f"{survived} of {wanted} faults, seed {seed}")
+
+
+@pytest.fixture
+def chance(request: pytest.FixtureRequest, cell: str) -> random.Random:
+    """Decide which faults the test of ``cell`` injects, and when: the same ones by the same ``--seed``."""
+    return random.Random(f"{request.config.getoption('--seed')} {cell}")
+
+
+@pytest.fixture
+def report_faults(
+    request: pytest.FixtureRequest, wanted: int, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str, Counter[str], str], None]:
+    """Print of a test that injects ``wanted`` faults which have met their target and were survived, and count them."""
+    found, seed = [wanted, 0], request.config.getoption("--seed")
+    request.config.stash.setdefault(FAULTS, []).append(found)
+
+    def report(what: str, seen: Counter[str], outcome: str) -> None:
+        found[1] = seen.total()
+        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(seen.items()) if count)
+        with capsys.disabled():
+            print(f"\n{what}, seed {seed}: {wanted} faults ({counts}) {outcome}")
+
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import multiprocessing.context
+import multiprocessing.forkserver
 import os
 import sys
 import time
 from pathlib import Path
+
+from writes import build_shim
+
+from alignzoo.cli import COMMANDS
+from alignzoo.system.environment import restore_environment
 
 #: What a run imports.
 IMPORTED = ["alignzoo.train.run", "trl.trainer.dpo_trainer", "trl.trainer.kto_trainer", "trl.trainer.grpo_trainer"]
@@ -17,13 +24,14 @@ PATIENCE = 240  #: seconds for what takes two on a quiet machine
 
 
 class Started:
-    """A run in a process of its own; what it prints goes into a file."""
+    """A run, pipeline or sweep (``-m``) in a process of its own, or a command; what it prints goes into a file."""
 
     def __init__(self, folder: Path, *words: str, output: Path | None = None, **variables: str) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(IMPORTED)
+        _start_server(context)
         self.folder, self.output = folder, output or folder.with_suffix(".out")
-        line = [*words, f"hydra.run.dir={folder}", "resume=auto"]
+        kind = "sweep" if "-m" in words else "run"
+        line = [*words] if words[0] in COMMANDS else [*words, f"hydra.{kind}.dir={folder}", "resume=auto"]
         self.process = context.Process(target=_run, args=(line, {**os.environ, **variables}, self.output), daemon=True)
         self.process.start()
         assert self.process.pid
@@ -55,8 +63,24 @@ class Started:
 
 
 def lines(folder: Path) -> int:
-    file = folder / "metrics.jsonl"
-    return file.read_text().count("\n") if file.exists() else 0
+    """Return how many lines the run of ``folder`` has logged, or all runs of the pipeline or sweep."""
+    return sum(_count_lines(Path(place) / "metrics.jsonl") for place, *_ in os.walk(folder))
+
+
+def _count_lines(file: Path) -> int:
+    with contextlib.suppress(FileNotFoundError):  # a start that resumes takes back what it logs anew
+        return file.read_text().count("\n")
+    return 0
+
+
+def _start_server(context: multiprocessing.context.ForkServerContext) -> None:
+    """Start what all are forked from, with the library that can count and disturb their writes."""
+    context.set_forkserver_preload(IMPORTED)
+    if (shim := build_shim()) is None:
+        return
+    with restore_environment():  # of no other program
+        os.environ["LD_PRELOAD"] = str(shim)
+        multiprocessing.forkserver.ensure_running()
 
 
 def _run(words: list[str], variables: dict[str, str], output: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,9 @@ def alignzoo_callbacks(cfg):
 #: Endings of the metrics that depend on the clock.
 TIMES = ("step_time", "_runtime", "_per_second")
 
+#: Endings of a leaderboard's columns that depend on the clock, on memory, on the place, or on where a run was stopped.
+UNLIKE = ("_seconds", "_memory_bytes", "folders", "resumed")
+
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
     """Return metrics.jsonl without times."""
@@ -68,12 +72,39 @@ def result(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "result.json").read_text()))
 
 
+def outcome(folder: Path) -> dict[str, Any]:
+    """Return result.json without what depends on the clock, on memory, on the place, and on where a run was stopped."""
+    found = result(folder)
+    for model in ("start", "against"):
+        del found[model]
+    cost = found["cost"]
+    found["cost"] = {key: cost[key] for key in ("steps", "trained_tokens", "flops")}
+    return found
+
+
+def board(folder: Path) -> list[dict[str, str]]:
+    """Return leaderboard.csv without what depends on the clock and on the place."""
+    with (folder / "leaderboard.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return [{key: value for key, value in row.items() if not key.endswith(UNLIKE)} for row in rows]
+
+
 def same(folder: Path, other: Path) -> None:
     """Check that two runs came out the same: weights bit for bit, every metric and answer, all that was measured."""
     assert metrics(folder) == metrics(other)
     assert weights(folder) == weights(other)
     assert (folder / "answers.jsonl").read_bytes() == (other / "answers.jsonl").read_bytes()
-    assert result(folder)["after"] == result(other)["after"]
+    assert outcome(folder) == outcome(other)
+    assert files(folder) == files(other)
+
+
+def same_group(folder: Path, other: Path) -> None:
+    """Check the same of two pipelines or sweeps: of each of their runs, of their leaderboards, and of their files."""
+    runs, others = ({file.parent.relative_to(root) for file in root.rglob("run.yaml")} for root in (folder, other))
+    assert runs == others
+    for run in runs:
+        same(folder / run, other / run)
+    assert board(folder) == board(other)
     assert files(folder) == files(other)
 
 

@@ -30,10 +30,27 @@ PATIENCE = 60  #: seconds in which the processes of a run that has ended are gon
 class Faults:
     """Injects faults into one run after the other and counts those that met a run alive."""
 
-    def __init__(self, words: tuple[str, ...], processes: int, output: Path | None, chance: random.Random) -> None:
-        """``output``: a folder on another file system than the runs', if theirs may be filled."""
-        self.words, self.processes, self.output, self.chance = words, processes, output, chance
-        self.kinds = [kind for kind in KINDS[processes] if output or kind != "full disk"]
+    def __init__(
+        self,
+        words: tuple[str, ...],
+        processes: int,
+        output: Path | None,
+        chance: random.Random,
+        kinds: tuple[str, ...] | None = None,
+        most: int = 3,
+    ) -> None:
+        """Take the words of a run, or of several that one command starts.
+
+        Args:
+            words: of the command.
+            processes: of each run.
+            output: a folder on another file system than the runs', if theirs may be filled.
+            chance: decides which fault comes next, and when.
+            kinds: of faults; those of :data:`KINDS` if None.
+            most: the lines that a start logs at most until it is disturbed.
+        """
+        self.words, self.processes, self.output, self.chance, self.most = words, processes, output, chance, most
+        self.kinds = [kind for kind in kinds or KINDS[processes] if output or kind != "full disk"]
         self.drawn: list[str] = []
         self.seen = Counter[str]()
 
@@ -82,7 +99,7 @@ class Faults:
         if at_once and chance.random() < 0.2:
             time.sleep(chance.uniform(0, 2 if self.processes == 1 else 10))
         else:
-            started.reaches(lines(started.folder) + chance.randint(1, 3))
+            started.reaches(lines(started.folder) + chance.randint(1, self.most))
         time.sleep(chance.uniform(0, 0.2))
 
     def send(self, started: Started, kind: str) -> None:
