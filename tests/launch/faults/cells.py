@@ -46,9 +46,15 @@ GROUPS = {
     "study": ("-m", *WORDS, *PAIRS, "train.num_train_epochs=1", "method=sft,dpo", "seed=0,1"),
 }
 
-#: What is disturbed at one of its writes.
-KILLED_WRITES = ("cache", "adapter")
-FULL_DISKS = ("full-run", "full-pipeline", "full-sweep")
+#: A run, a pipeline and a sweep that are disturbed at one of their writes: as few of these as may be.
+SMALL = ("train.num_train_epochs=1", "dataset.rows=4", "evaluate.rows=2", "evaluate.max_new_tokens=4")
+WRITING = {
+    "full-run": (*WORDS, *PAIRS, *SMALL),
+    "full-pipeline": ("+pipeline=sft_dpo", *SHARED, *STAGES, *SMALL),
+    "full-sweep": ("-m", *WORDS, *PAIRS, *SMALL, "method.beta=0.05,0.1"),
+    "cache": (*WORDS, *PAIRS, *SMALL),
+}
+ADAPTERS = {"adapter": ("peft=lora", *WORDS, *PAIRS, *SMALL)}
 
 BLOCK = "grpo-block"
 
@@ -58,7 +64,7 @@ def list_cells(config: pytest.Config) -> list[str]:
     strategies = config.getoption("--strategies").split(",")
     return [
         *(f"{method}-{strategy}" for method in METHODS for strategy in strategies),
-        *(*GROUPS, BLOCK, *KILLED_WRITES, *FULL_DISKS),
+        *(*GROUPS, BLOCK, *WRITING, *ADAPTERS),
     ]
 
 
