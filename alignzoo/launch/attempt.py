@@ -42,7 +42,7 @@ def train_here(checked: Checked, record: Record, attempt: Attempt) -> None:
     from alignzoo.train.run import train
 
     cfg, lock = checked.cfg, hold_lock(record.folder) if ranks.rank() == 0 else contextlib.nullcontext()
-    full_disk = explain_full_disk(record.folder, "this run")
+    full_disk = explain_full_disk(record.folder, "this run was not saved, checkpoints before it are whole")
     with restore_environment(), explain_limits(), full_disk, lock, record.watch.explain():
         resume_from = resume.find(cfg, record.folder) if ranks.rank() == 0 else None
         with start_tracker(cfg, record.folder, attempt.sweep) as tracker:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alignzoo.system.files import put_in_place
+from alignzoo.system.files import put_in_place, remove_unfinished
 from alignzoo.system.seal import Damaged, check_seal, write_seal
 
 SEAL = "checkpoint.json"
@@ -70,6 +70,7 @@ def tidy(root: Path) -> None:
         if find_damage(aside) is None and (not target.exists() or find_damage(target) is not None):
             put_in_place(aside, target)
     shutil.rmtree(root / UNFINISHED, ignore_errors=True)
+    remove_unfinished(root)
 
 
 def prune(root: Path, limit: int | None, best: Path | None = None) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from alignzoo.system.disk import explain_full_disk
 from alignzoo.system.errors import UserError
 from alignzoo.system.files import remove_whole, write_atomically
 from alignzoo.system.seal import Damaged, check_seal, write_seal
@@ -105,16 +106,19 @@ def write_entry(entry: Path) -> Iterator[Path]:
     """Yield an empty folder to fill; it then becomes ``entry``, sealed, unless another process was first.
 
     Raises:
-        OSError: it cannot be written; nothing of it is left.
+        UserError: the disk is full; nothing of it is left.
+        OSError: it cannot be written for another reason.
     """
-    try:
-        with write_atomically(entry) as aside:
-            aside.mkdir(parents=True)
-            yield aside
-            write_seal(aside, SEAL, {})
-    except OSError:
-        if not entry.is_dir() or _find_damage(entry, _list_stats(entry)):
-            raise
+    elsewhere = "or set ALIGNZOO_CACHE to a folder on another disk"
+    with explain_full_disk(entry.parent, f"{entry.name} of the cache was not saved", elsewhere):
+        try:
+            with write_atomically(entry) as aside:
+                aside.mkdir(parents=True)
+                yield aside
+                write_seal(aside, SEAL, {})
+        except OSError:
+            if not entry.is_dir() or _find_damage(entry, _list_stats(entry)):
+                raise
 
 
 @functools.lru_cache(maxsize=1000)

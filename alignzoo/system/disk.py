@@ -10,6 +10,9 @@ from pathlib import Path
 from alignzoo.system.errors import UserError
 from alignzoo.system.limits import describe_file_limit, format_bytes, is_file_refused
 
+#: What torch says of a file that it cannot write, without the reason: of a quota, `df` shows nothing either.
+TORCH_WRITER = ("iostream error", "PytorchStreamWriter failed", "unexpected pos")
+
 
 def require_space(folder: Path, needed: int, what: str) -> None:
     """Raise :class:`UserError` if the disk of ``folder`` has fewer than ``needed`` bytes free for ``what``."""
@@ -27,10 +30,15 @@ def is_disk_full(folder: Path, error: Exception) -> bool:
 
 
 @contextmanager
-def explain_full_disk(folder: Path, lost: str) -> Iterator[None]:
-    """Raise a :class:`UserError` in place of what a full disk of ``folder`` raises; ``lost``: what was not written.
+def explain_full_disk(folder: Path, lost: str, then: str = "and resume it with resume=auto") -> Iterator[None]:
+    """Raise a :class:`UserError` in place of what a full disk of ``folder`` raises.
 
     So it does where the shell refuses a file of that size.
+
+    Args:
+        folder: what is written lies below it.
+        lost: what is not there, as a clause.
+        then: what to do about it, beside making room.
     """
     try:
         yield
@@ -41,12 +49,11 @@ def explain_full_disk(folder: Path, lost: str) -> Iterator[None]:
             problem, mend = f"{folder} cannot hold a file of that size ({describe_file_limit()})", "Raise it"
         elif is_disk_full(folder, error):
             problem, mend = f"the disk of {folder} is full", "Free some"
+        elif any(text in str(error) for text in TORCH_WRITER):
+            problem, mend = f"the disk of {folder} is full, or cannot be written", "Free some"
         else:
             raise
-        raise UserError(
-            f"{problem}: {lost} was not saved, checkpoints before it are whole.\n"
-            f"{mend}, and resume it with resume=auto."
-        ) from error
+        raise UserError(f"{problem}: {lost}.\n{mend}, {then}.") from error
 
 
 def _read_free(folder: Path) -> int:

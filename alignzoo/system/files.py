@@ -44,9 +44,15 @@ def remove_unfinished(folder: Path, name: str = "*") -> None:
 
 
 def put_in_place(whole: Path, target: Path) -> None:
-    """Rename a folder that is whole to ``target``, in place of the one that is there; a crash does not undo it."""
+    """Rename a folder that is whole to ``target``, in place of the one that is there; a crash does not undo it.
+
+    A kill meanwhile leaves no half of the one that was there; what it left goes with :func:`remove_unfinished`.
+
+    Raises:
+        OSError: the one that is there cannot be removed.
+    """
     if target.exists():
-        shutil.rmtree(target)
+        remove_whole(target)
     whole.rename(target)
     descriptor = os.open(target.parent, os.O_RDONLY)
     try:

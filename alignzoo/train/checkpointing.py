@@ -78,7 +78,7 @@ class CheckpointSaver(TrainerCallback):
         # patch: transformers Trainer._get_output_dir
         trainer._get_output_dir = lambda trial=None: str(scratch)
         try:
-            with explain_full_disk(self.root, f"checkpoint {step}"):
+            with explain_full_disk(self.root, f"checkpoint {step} was not saved, checkpoints before it are whole"):
                 self._write(model, trial)
                 save_rest(trainer, aside)
                 trainer.accelerator.wait_for_everyone()

@@ -533,7 +533,7 @@ def test_a_damaged_model_is_named_and_made_anew(
     assert [path.name for path in own_cache.iterdir()] == [folder.name]
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), UserError("no"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), UserError("no"), KeyboardInterrupt()])
 def test_an_error_in_the_middle_leaves_nothing(own_cache: Path, error: BaseException) -> None:
     def make(folder: Path) -> None:
         (folder / "first").write_text("half")

@@ -106,7 +106,7 @@ def test_every_kill_while_saving_leaves_one_that_is_whole(tmp_path: Path, monkey
     for owner, name in ((Path, "rename"), (Path, "replace"), (Path, "unlink"), (checkpoint.shutil, "rmtree")):
         monkeypatch.setattr(owner, name, dies(name, getattr(owner, name)))
     seen = []
-    for number in range(1, 9):
+    for number in range(1, 10):
         root = tmp_path / str(number)
         left = 0
         write(folder_of(root, 3), 3)
@@ -125,7 +125,8 @@ def test_every_kill_while_saving_leaves_one_that_is_whole(tmp_path: Path, monkey
         assert found is not None, seen
         assert found.step == (3 if number == 1 else 4)
         assert not (root / UNFINISHED).exists()
-    assert seen == ["replace", "rmtree", "rename", "unlink", "rmtree"]
+        assert [path.name for path in root.iterdir() if path.name.startswith(".")] == []
+    assert seen == ["replace", "rename", "rmtree", "rename", "unlink", "rmtree"]
 
 
 def test_what_was_not_finished_aside_is_removed(tmp_path: Path) -> None:

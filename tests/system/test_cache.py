@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -118,6 +119,19 @@ def test_whoever_is_second_takes_what_the_first_has_made() -> None:
         (second / "content").write_bytes(bytes(9))
     assert (entry / "content").stat().st_size == 7
     assert [path.name for path in entry.parent.iterdir()] == ["a"]
+
+
+def test_a_full_disk_is_the_caches_and_nothing_is_left_of_the_entry() -> None:
+    """And not the run's, which may be another: the line names the one to make room on."""
+    entry = cache.make_folder("models") / "tiny-0"
+    with pytest.raises(UserError) as told, cache.write_entry(entry) as made:
+        (made / "config.json").write_text("{")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert str(told.value) == (
+        f"the disk of {entry.parent} is full: tiny-0 of the cache was not saved.\n"
+        "Free some, or set ALIGNZOO_CACHE to a folder on another disk."
+    )
+    assert list(entry.parent.iterdir()) == []
 
 
 def test_a_damaged_entry_that_cannot_be_removed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,26 @@ def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
         (tmp_path / name / name).touch()
     put_in_place(tmp_path / "new", tmp_path / "old")
     assert [path.name for path in tmp_path.rglob("*")] == ["old", "new"]
+
+
+def test_a_kill_while_a_folder_takes_the_place_of_another_leaves_no_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a model would be read without the file that went first."""
+    for name in ("new", "old"):
+        (tmp_path / name).mkdir()
+        for part in ("config", "weights"):
+            (tmp_path / name / part).write_text(name)
+
+    def remove_one(folder: Path, **options: object) -> None:
+        (folder / "weights").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", remove_one)
+    with pytest.raises(KeyboardInterrupt):
+        put_in_place(tmp_path / "new", tmp_path / "old")
+    monkeypatch.undo()
+    assert not (tmp_path / "old").exists()
+    remove_unfinished(tmp_path)
+    put_in_place(tmp_path / "new", tmp_path / "old")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["config", "old", "weights"]

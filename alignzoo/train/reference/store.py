@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alignzoo.system import cache
+from alignzoo.system.errors import UserError
 
 if TYPE_CHECKING:
     Keys = np.ndarray[Any, np.dtype[np.bytes_]]
@@ -60,8 +61,8 @@ class LogProbs:
             with cache.write_entry(entry) as folder:
                 np.savez(folder / FILE, keys=part[0], values=part[1])
             cache.trim()
-        except OSError as error:
-            log.warning("%d log-probabilities were not cached in %s: %s", len(known), self.folder, error.strerror)
+        except (OSError, UserError) as error:
+            log.warning("%d log-probabilities were not cached in %s: %s", len(known), self.folder, error)
 
 
 def _read_part(entry: Path) -> tuple[Keys, Values, Path] | None:
