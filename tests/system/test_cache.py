@@ -124,9 +124,14 @@ def test_whoever_is_second_takes_what_the_first_has_made() -> None:
 def test_a_full_disk_is_the_caches_and_nothing_is_left_of_the_entry() -> None:
     """And not the run's, which may be another: the line names the one to make room on."""
     entry = cache.make_folder("models") / "tiny-0"
-    with pytest.raises(UserError) as told, cache.write_entry(entry) as made:
-        (made / "config.json").write_text("{")
-        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def make() -> None:
+        with cache.write_entry(entry) as made:
+            (made / "config.json").write_text("{")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(UserError) as told:
+        make()
     assert str(told.value) == (
         f"the disk of {entry.parent} is full: tiny-0 of the cache was not saved.\n"
         "Free some, or set ALIGNZOO_CACHE to a folder on another disk."

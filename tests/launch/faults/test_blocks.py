@@ -1,4 +1,4 @@
-"""Faults between the sampling of completions and the updates that use them: GRPO samples a block, and trains on it twice."""
+"""Faults between the sampling of completions and the updates that use them: a block of GRPO is trained on twice."""
 
 from __future__ import annotations
 
