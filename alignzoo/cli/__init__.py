@@ -77,7 +77,7 @@ def _answer(words: list[str]) -> None:
     except OutputLost:
         raise
     except Exception as error:
-        text = explain_limit(error) or _explain(error)
+        text = explain_limit(error, run_folders().last) or _explain(error)
         if text is None:
             raise
         run_folders().remove_empty()

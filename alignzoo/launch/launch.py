@@ -78,7 +78,7 @@ def launch(cfg: DictConfig, stage: bool = False) -> float | None:
     except (UserError, OmegaConfBaseException) as error:
         job.refuse(error)
     except Exception as error:
-        limit = explain_limit(error)
+        limit = explain_limit(error, job.folder)
         job.refuse(UserError(limit)) if limit else job.crash(error)
     return None
 

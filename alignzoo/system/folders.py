@@ -16,12 +16,16 @@ class RunFolders:
         self._made: list[Path] = []
         """Outermost first."""
 
+        self.last: Path | None = None
+        """The folder that was asked for last: a run's, or a sweep's."""
+
     def make(self, folder: Path) -> Path:
         """Make ``folder``, with its parents, and return it.
 
         Raises:
             UserError: it cannot be made or written.
         """
+        self.last = folder
         missing = [path for path in (folder.absolute(), *folder.absolute().parents) if not path.exists()]
         try:
             folder.mkdir(parents=True, exist_ok=True)

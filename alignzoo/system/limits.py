@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
 import resource
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from alignzoo.system.errors import UserError
 
@@ -29,8 +29,11 @@ NEAR = 0.9  #: share of the address space's limit from which on a failed import 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def explain_limit(error: BaseException) -> str | None:
-    """Return one or two lines for an error that comes from a limit of the machine or its shell, else None."""
+def explain_limit(error: BaseException, folder: Path | None = None) -> str | None:
+    """Return one or two lines for an error that comes from a limit of the machine or its shell, else None.
+
+    ``folder``: where was written, if the error does not say so itself.
+    """
     links = list(_list_causes(error))
     for link in links:
         if isinstance(link, MemoryError) or _says(link, *NO_MEMORY) or _errno(link) == errno.ENOMEM:
@@ -40,8 +43,7 @@ def explain_limit(error: BaseException) -> str | None:
         if is_file_refused(link):
             return f"a file would be larger than this shell allows ({describe_file_limit()}): raise it."
         if _errno(link) in FULL or _says(link, "no space left on device", "disk quota exceeded"):
-            where = getattr(link, "filename", None)
-            return f"a disk is full{f' ({os.fspath(where)})' if isinstance(where, str) else ''}: {_first_line(link)}."
+            return _explain_full_disk(link, folder)
         if isinstance(link, RuntimeError) and _says(link, "can't start new thread"):
             return "the machine allows no more threads: raise `ulimit -u`, or run fewer programs at once."
         if isinstance(link, UnicodeEncodeError) and link.reason == "surrogates not allowed":
@@ -91,6 +93,13 @@ def _explain_memory(error: BaseException) -> str:
     if _has_limit(resource.RLIMIT_AS):
         return f"out of memory{said}.\nThis shell allows {format_bytes(limit)} (ulimit -v): raise it, or take less."
     return f"out of memory{said}.\nTake less at once: `alignzoo plan` says what fits, with which strategy and adapter."
+
+
+def _explain_full_disk(error: BaseException, folder: Path | None) -> str:
+    named = getattr(error, "filename", None)
+    where = named if isinstance(named, str) else folder
+    reason = getattr(error, "strerror", None) or _first_line(error)
+    return f"the disk{f' of {where}' if where else ''} is full ({reason}): free some, and start it again."
 
 
 def _list_causes(error: BaseException) -> Iterator[BaseException]:

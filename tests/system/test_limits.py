@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import QUICK
 from inprocess import call, run
+from omegaconf import OmegaConf
 
 from alignzoo.system.limits import explain_limit, format_bytes
 
@@ -84,8 +85,11 @@ def test_no_memory_is_said_whatever_the_library_calls_it(action: Callable[[], ob
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory"),
         (OSError(errno.EFBIG, "File too large"), "a file would be larger than this shell allows (ulimit -f)"),
         (ValueError("I/O error: File too large (os error 27)"), "a file would be larger than this shell allows"),
-        (OSError(errno.ENOSPC, "No space left on device", "/a/b"), "a disk is full (/a/b)"),
-        (OSError(errno.EDQUOT, "Disk quota exceeded"), "a disk is full"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/a/b"),
+            "the disk of /a/b is full (No space left on device): ",
+        ),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full (Disk quota exceeded): free some, and start"),
         (RuntimeError("can't start new thread"), "the machine allows no more threads"),
         (raised(lambda: "a-\udcff".encode()), "a path holds bytes that are not utf-8: set LC_ALL=C.UTF-8"),
     ],
@@ -93,6 +97,29 @@ def test_no_memory_is_said_whatever_the_library_calls_it(action: Callable[[], ob
 def test_each_limit_is_named_with_what_to_do(error: Exception, said: str) -> None:
     assert str(explain_limit(error)).startswith(said)
     assert str(explain_limit(error)).count("\n") <= 1
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("No space left on device")]
+)
+def test_a_full_disk_is_that_of_the_folder_in_which_was_written(error: Exception, tmp_path: Path) -> None:
+    """A failed write names no file."""
+    told = f"the disk of {tmp_path} is full (No space left on device): free some, and start it again."
+    assert explain_limit(error, tmp_path) == told
+
+
+def test_hydras_own_files_on_a_full_disk_end_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its account of a sweep, which it writes before alignzoo does anything."""
+
+    def refuse(*words: object, **more: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(OmegaConf, "save", refuse)
+    done = run(tmp_path / "sweep", "-m", *WORDS)
+    assert done.code == 1
+    assert done.err.splitlines()[-1] == (
+        f"alignzoo: the disk of {tmp_path / 'sweep'} is full (No space left on device): free some, and start it again."
+    )
 
 
 @pytest.mark.parametrize(

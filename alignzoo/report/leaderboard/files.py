@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,5 +28,7 @@ def write_leaderboard(folders: Sequence[Path], out: Path, by: str | None = None)
         table.to_parquet(out / "leaderboard.parquet", index=False)
         write_page(board, draw_plots(board, out / "leaderboard"), out / "leaderboard.html")
     except OSError as error:
-        raise UserError(f"the leaderboard cannot be written to {out} ({error.strerror}): set --out FOLDER.") from None
+        told = f"the leaderboard cannot be written to {out} ({error.strerror or error})"
+        names = shlex.join(map(str, folders))
+        raise UserError(f"{told}.\nFree some, or write it elsewhere: alignzoo report {names} --out FOLDER") from None
     return board
