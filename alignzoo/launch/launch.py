@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import multiprocessing
@@ -165,7 +166,8 @@ class _Job:
             _close_log()
             record.discard()
         elif self.sweeping and not isinstance(error, InUse):  # else it is another run's folder
-            (self.folder / "error.txt").write_text(f"{text}\n", encoding="utf-8")
+            with contextlib.suppress(OSError):  # it could not be made, or its disk is full: the reason was printed
+                (self.folder / "error.txt").write_text(f"{text}\n", encoding="utf-8")
 
     def crash(self, error: Exception) -> None:
         """Write why the run failed; end the program with a traceback, unless a sweep continues with its next job."""

@@ -174,6 +174,19 @@ def test_a_stage_that_fails_keeps_the_others_and_says_how_to_go_on(tmp_path: Pat
     assert not (tmp_path / "pipe" / "2-dpo" / "error.txt").exists()
 
 
+def test_a_stage_whose_folder_cannot_be_made_is_refused_in_lines(tmp_path: Path) -> None:
+    """A file lies in its place; where the reason cannot be written beside it, it is printed all the same."""
+    (tmp_path / "pipe").mkdir()
+    (tmp_path / "pipe" / "1-sft").touch()
+    done = run(tmp_path / "pipe", "+pipeline=sft_dpo", *FAST)
+    first, second = done.err.splitlines()
+    assert (
+        first
+        == f"alignzoo: the run folder {tmp_path}/pipe/1-sft cannot be written (File exists): set hydra.run.dir=FOLDER."
+    )
+    assert second.startswith("alignzoo: pipeline stage sft has no result: ")
+
+
 def test_a_pipeline_that_is_told_to_stop_goes_on_in_the_middle_of_a_stage(
     tmp_path: Path, fake_package: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
