@@ -159,7 +159,7 @@ def strategies(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Kill, signal and damage runs of one and two processes at random and resume them: ``-- --faults 100 --seed 7``."""
+    """Kill, signal and damage runs, pipelines and sweeps, or fill their disk, and resume: ``-- --faults 200 --seed 7``."""
     session.install("-e.", *group("test"), *TESTED)
     tests = ("tests/launch/faults", "tests/runs/test_resume.py")
     session.run("pytest", *tests, "-m", "faults", *session.posargs, env=TESTING)
