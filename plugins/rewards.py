@@ -91,7 +91,7 @@ class RewardModel(Reward):
     name = "model"
 
     def __init__(
-        self, path: str, revision: str | None = None, batch_size: int = 8, trust_remote_code: bool = False
+        self, path: str, revision: str | None = None, trust_remote_code: bool = False, batch_size: int = 8
     ) -> None:
         from alignzoo.models.pretrained import RemoteCode
         from alignzoo.models.reward_model import EOS_KEY, load_classifier

@@ -7,6 +7,7 @@ need their files, which alignzoo reads, and nothing that they import.
 from __future__ import annotations
 
 import importlib.machinery
+import importlib.metadata
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -14,7 +15,7 @@ from types import ModuleType
 import pytest
 
 #: What needs torch, and torch.
-COMPUTING = ("torch", "transformers", "datasets", "trl", "peft", "accelerate", "safetensors")
+COMPUTING = ("torch", "transformers", "datasets", "trl", "peft", "accelerate", "safetensors", "multiprocess")
 
 
 class _Skip:
@@ -47,8 +48,22 @@ def skip_computing(config: pytest.Config) -> None:
     if loaded:
         raise pytest.UsageError(f"--pure: {', '.join(loaded)} was imported before the first test")
     sys.meta_path.insert(0, SkipComputing())  # type: ignore[arg-type]
+    importlib.metadata.version = _read_version
     if not hasattr(config, "workerinput"):  # xdist's processes tell the first one, which counts
         config.pluginmanager.register(_Count(config.getoption("--pure")), "pure-count")
+
+
+version = importlib.metadata.version
+
+
+def _read_version(name: str) -> str:
+    """Return the version of an installed package; skip the test that asks for the one of what is not there."""
+    try:
+        return version(name)
+    except importlib.metadata.PackageNotFoundError:
+        if name in COMPUTING:
+            pytest.skip(f"needs {name}", allow_module_level=True)
+        raise
 
 
 class _Count:

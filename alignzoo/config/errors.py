@@ -77,7 +77,7 @@ def explain_word(word: str, commands: Collection[str] = ()) -> str:
 def _find_file_read(error: Exception) -> str | None:
     """Return the file, or the option and who ships it, that Hydra was reading when the error was raised, or None."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name == "load_config"]
-    found = [frame.f_locals for frame in frames if {"source", "config_path"} <= frame.f_locals.keys()]
+    found = [frame.f_locals for frame in frames if {"source", "config_path"} <= {*frame.f_locals}]
     if not found:
         return None
     source, name = found[-1]["source"], found[-1]["config_path"].removesuffix(".yaml")

@@ -223,5 +223,6 @@ def _close_log() -> None:
     """Close Hydra's log file, so that the run folder can be removed."""
     root = logging.getLogger()
     for handler in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
-        handler.close()
+        with contextlib.suppress(OSError):  # a full disk: what it still held is lost
+            handler.close()
         root.removeHandler(handler)

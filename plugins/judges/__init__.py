@@ -68,13 +68,13 @@ class RewardModel(Judge):
     silent = frozenset({"batch_size", "trust_remote_code"})
 
     def __init__(
-        self, path: str, revision: str | None = None, batch_size: int = 8, trust_remote_code: bool = False
+        self, path: str, revision: str | None = None, trust_remote_code: bool = False, batch_size: int = 8
     ) -> None:
         from alignzoo.plugin.registry import registry
 
         scorer: Any = registry().reward("model")  # the same scores as that reward's, by the way a stranger's is found
         try:
-            self.score = scorer(path, revision, batch_size, trust_remote_code)
+            self.score = scorer(path, revision, trust_remote_code, batch_size)
         except UserError as error:
             raise UserError(str(error).replace("reward.model.", "judge.")) from error
         self.batch_size = batch_size

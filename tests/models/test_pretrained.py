@@ -186,7 +186,8 @@ def test_a_chat_template_reaches_nothing_of_python(tmp_path: Path, text: str, mo
     assert "unsafe" in done.err or "undefined" in done.err, done
 
 
-def test_code_beside_a_dataset_does_not_run(tmp_path: Path) -> None:
+def test_code_beside_a_dataset_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where the page is written
     folder, mark = tmp_path / "data", tmp_path / "mark"
     folder.mkdir()
     (folder / "data.py").write_text(f"open({str(mark)!r}, 'w')")

@@ -53,7 +53,7 @@ HANGING = {
 @pytest.mark.parametrize("kind", HANGING)
 def test_it_is_left_out_and_named_by_list(fake_package: Install, kind: str) -> None:
     code, said = HANGING[kind]
-    fake_package("fake_hanging", code)
+    fake_package("fake_hanging", code.replace("PACKAGE", "fake_hanging"))
     fake_package("fake_good", METHOD.replace("PACKAGE", "good"))
     began = time.monotonic()
     done = call("list")

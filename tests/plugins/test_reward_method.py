@@ -169,10 +169,11 @@ def test_what_a_reward_model_cannot_do_is_refused(trained: Outcome, tmp_path: Pa
     from alignzoo import UserError
     from alignzoo.cli.chat import speaker as chat
     from alignzoo.evaluate.comparison import read_runs
+    from alignzoo.models.pretrained import RemoteCode
 
     with pytest.raises(UserError, match="is a reward model: it gives scores, and no answers"):
-        chat.load("it", chat.find(str(trained.folder)), None)
-    with pytest.raises(UserError, match="has scores and no completions"):
+        chat.load("it", chat.find(str(trained.folder)), None, RemoteCode(allowed=False))
+    with pytest.raises(UserError, match="has a reward model's scores and no completions"):
         read_runs([trained.folder])
     done = run(tmp_path / "run", *QUICK, f"model.path={trained.folder / 'model'}")
     assert done.err.startswith("alignzoo: model=tiny (")

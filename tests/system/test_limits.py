@@ -50,7 +50,7 @@ def limit_files(size: int) -> Iterator[None]:
 def raised(action: Callable[[], object]) -> BaseException:
     try:
         action()
-    except BaseException as error:
+    except Exception as error:
         return error
     raise AssertionError("nothing was raised")
 
