@@ -67,6 +67,8 @@ def _answer(words: list[str]) -> None:
             from alignzoo.config.errors import explain_word
 
             raise UserError(explain_word(words[0], COMMANDS))
+        if any(word.startswith("--experimental-rerun") for word in words):
+            raise UserError("--experimental-rerun reads a pickle, which can hold any program: use --config-dir RUN.")
         prepare_hydra()
         sys.argv = [sys.argv[0], *words]
         run()

@@ -52,7 +52,8 @@ def _guard(load: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
         cfg = load(self, config_name, overrides, *args, **kwargs)
         found = self.repository.load_config(config_path=config_name) if config_name else None
         foreign = found is not None and found.path.startswith("file://")
-        primary = f"{found.path.removeprefix('file://')}/{config_name}.yaml" if found and foreign else None
+        name = str(config_name).removesuffix(".yaml")
+        primary = f"{found.path.removeprefix('file://')}/{name}.yaml" if found and foreign else None
         refuse_foreign_programs(cfg, overrides, primary)
         return cfg
 

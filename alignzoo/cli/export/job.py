@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ class Job:
     secrets: tuple[str, ...]
     """Names of environment variables that the scheduler keeps, such as HF_TOKEN."""
 
-    trusted: tuple[str, ...]
+    trusted: Mapping[str, str]
     """Keys by which the code of a model may run: a configuration that was handed over cannot say so by itself."""
 
     requirements: tuple[str, ...]
@@ -71,7 +72,7 @@ class Job:
     def command(self, folder: str) -> list[str]:
         """Return each machine's command, where the config is ``folder``/run.yaml: the same for start and restart."""
         run = f"hydra.run.dir={SHARED}/{self.name}"
-        trusted = (f"{key}=true" for key in self.trusted)
+        trusted = (f"{key}={value}" for key, value in self.trusted.items())
         return ["python", "-m", "alignzoo", "--config-dir", folder, "--config-name", "run", run, *trusted]
 
 
@@ -96,7 +97,7 @@ def make_job(cfg: DictConfig, resources: Resources, name: str | None, **more: An
         processes=cfg.strategy.processes,
         grace=cfg.strategy.grace,
         resources=resources,
-        trusted=tuple(find_trusted(cfg)),
+        trusted=find_trusted(cfg),
         requirements=tuple(_requirements(cfg)),
         **more,
     )
