@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -49,8 +50,9 @@ def check(cfg: DictConfig) -> Checked:
     for key in sorted(OmegaConf.missing_keys(cfg)):
         raise UserError(f"{key} is needed: add {key}=VALUE.")
     for key, value in flatten(to_plain(cfg)).items():
-        if value == MASK:
-            raise UserError(f"{key}={MASK} stands for a secret that was not written: type it, as in {key}='{EXAMPLE}'.")
+        if isinstance(value, str) and MASK in value and not re.search(r"\s", value):
+            told = f"{key}={value} stands for a secret that was not written"
+            raise UserError(f"{told}: type it, as in {key}='{EXAMPLE}'.")
     _check_strategy(cfg)
     _check_batches(cfg, method)
     _check_adapter(cfg)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 MASK = "***"
 EXAMPLE = "${oc.env:NAME}"  #: how a secret is typed so that it is read from the environment, and never written
@@ -15,19 +17,24 @@ EXAMPLE = "${oc.env:NAME}"  #: how a secret is typed so that it is read from the
 #: What ends the name of a secret: not `api_key_env`, the name of a variable, nor `pad_token`, which a vocabulary has.
 _NAME = (
     r"(?:api|access|private|secret|auth|encryption|signing)[_-]?key(?:[_-]id)?|password|passwd|passphrase|secret"
-    r"|credentials?|authorization|(?:api|auth|access|hub|hf|bearer|session|refresh|github|gitlab|wandb|bot)[_-]?token"
+    r"|credentials?|authorization|cookie|passcode|pwd|(?:api|auth|access|hub|hf|bearer|session|refresh|github|gitlab|wandb|bot)[_-]?token"
 )
 
 #: The last part of a key whose value is a secret.
-SECRET_KEY = re.compile(rf"(?:^|[._-])(?:{_NAME})$|(?:^|\.)token$", re.IGNORECASE)
+SECRET_KEY = re.compile(rf"(?:^|[._-])(?:{_NAME})s?$|(?:^|\.)token$", re.IGNORECASE)
 
-#: What is a secret wherever it stands: keys of well-known makers, and passwords in URLs.
+#: Keys whose values are names of columns, whatever these are.
+COLUMNS = "dataset.columns"
+
+#: What is a secret wherever it stands: keys of well-known makers, which unlike names of models and files are drawn of
+#: capitals and digits too, and passwords in URLs.
 SECRET_TEXT = re.compile(
-    r"\b(?:hf_|sk-|sk_|ghp_|gho_|github_pat_|glpat-|xox[abpr]-|AKIA|ASIA|AIza|ya29\.|npm_|pypi-)[\w-]{12,}"
-    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
-    r"|(?<=bearer )[\w.~+/=-]{8,}"
+    r"\b(?:hf_|sk-|sk_|ghp_|gho_|github_pat_|glpat-|ya29\.|npm_|pypi-)(?:[a-z]+\d*-)*(?=\w*[A-Z])(?=\w*\d)[A-Za-z0-9]{16,}[\w-]*"
+    r"|\b(?:A[KS]IA[A-Z0-9]{16}|AIza[\w-]{30,}|xox[abpr]-\d[\w-]{10,})"
+    r"|(?<=://)(?!git@)[^/\s:@]+(?::[^/\s@]+)?(?=@)"
+    r"|(?i:(?<=bearer )|(?<=basic ))[\w.~+/=-]{8,}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
-    re.IGNORECASE | re.DOTALL,
+    re.DOTALL,
 )
 
 #: An assignment in code or in a file of settings whose name says that its value is a secret.
@@ -37,12 +44,17 @@ ASSIGNED = re.compile(
     re.IGNORECASE,
 )
 
+#: A value in which keys may stand: a mapping, a list, an address with a query, a quoted assignment.
+STRUCTURED = re.compile(r"[{\[?&]|['\"].*=")
+
 ENVIRONMENT = "${oc.env:"
+SHORTEST = 4  #: characters of a value from which on it is looked for in other texts: "1" is in many
 
 
 def keep_environment(cfg: DictConfig) -> dict[str, Any]:
     """Return ``cfg`` as plain values, resolved but for what comes from the environment."""
-    values = tuple({str(parent[key]) for parent, key, raw in _list_leaves(cfg) if ENVIRONMENT in raw} - {""})
+    values = tuple({str(parent[key]) for parent, key, raw in _list_leaves(cfg) if ENVIRONMENT in raw})
+    values = tuple(value for value in values if len(value) >= SHORTEST)
     kept: dict[str, Any] = _resolve(cfg, values)
     return kept
 
@@ -59,24 +71,44 @@ def list_variables(cfg: DictConfig) -> list[str]:
     return sorted(named & os.environ.keys())
 
 
-def mask(tree: Any, path: str = "") -> Any:
-    """Return plain values with secrets masked, words of a command line among them; ``path`` is the key of ``tree``."""
+def hide_environment(cfg: DictConfig, text: str) -> str:
+    """Return a text, such as an error's, with what ``cfg`` takes from the environment as it was typed."""
+    for parent, key, raw in _list_leaves(cfg):
+        with suppress(OmegaConfBaseException):  # it cannot be resolved, and is in no text
+            if ENVIRONMENT in raw and len(str(parent[key])) >= SHORTEST:
+                text = text.replace(str(parent[key]), raw)
+    return text
+
+
+def mask(tree: Any, path: str = "", is_secret: bool = False) -> Any:
+    """Return plain values with secrets masked, words of a command line among them.
+
+    ``path`` is the key of ``tree``; ``is_secret``: one above it says that all of it is.
+    """
+    is_secret = is_secret or bool(SECRET_KEY.search(path))
+    if path.endswith(COLUMNS):
+        return tree
     if isinstance(tree, dict):
-        return {key: mask(value, f"{path}.{key}") for key, value in tree.items()}
+        return {key: mask(value, f"{path}.{key}", is_secret) for key, value in tree.items()}
     if isinstance(tree, list):
-        return [mask(value, path) for value in tree]
+        return [mask(value, path, is_secret) for value in tree]
     if not isinstance(tree, str):
         return tree
     if path.endswith(".override_dirname"):  # Hydra's, of all words
         return ",".join(map(hide_in_word, tree.split(",")))
-    return MASK if tree and not tree.startswith("${") and SECRET_KEY.search(path) else hide_in_word(tree)
+    return MASK if tree and not tree.startswith("${") and is_secret else hide_in_word(tree)
 
 
 def hide_in_word(word: str) -> str:
     """Return a word of the command line without the secret in it."""
     key, is_assignment, value = word.partition("=")
-    secret = is_assignment and SECRET_KEY.search(key) and not value.startswith("${") and value not in ("", "null")
-    return f"{key}={MASK}" if secret else hide_in_text(word)
+    if key.endswith(COLUMNS):
+        return word
+    if not is_assignment or STRUCTURED.search(key):  # a value alone, such as an address
+        return hide_in_code(word) if STRUCTURED.search(word) else hide_in_text(word)
+    if SECRET_KEY.search(key) and not value.startswith("${") and value not in ("", "null"):
+        return f"{key}={MASK}"
+    return f"{key}={hide_in_code(value) if STRUCTURED.search(value) else hide_in_text(value)}"
 
 
 def hide_in_text(text: str) -> str:
@@ -108,7 +140,8 @@ def _resolve(tree: Any, environment: tuple[str, ...]) -> Any:
         value = "???" if raw == "???" else tree[key]
         if isinstance(value, DictConfig | ListConfig):
             return _resolve(value, environment)
-        from_environment = isinstance(raw, str) and "${" in raw and any(text in str(value) for text in environment)
+        copied = isinstance(raw, str) and "${" in raw
+        from_environment = copied and (ENVIRONMENT in raw or any(text in str(value) for text in environment))
         return raw if from_environment else value
 
     if isinstance(tree, ListConfig):

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from alignzoo.config.check import check
 from alignzoo.config.checked import Checked
 from alignzoo.config.errors import explain
+from alignzoo.config.secrets import hide_environment
 from alignzoo.config.trl_fields import warn_untested_trl
 from alignzoo.launch import ray_train, slurm, submitit, torchrun
 from alignzoo.launch.attempt import Attempt, train_here
@@ -91,9 +92,11 @@ class _Job:
         self.hydra, self.attempt, self.sweeping = hydra, attempt, sweeping
         self.folder = Path(hydra.runtime.output_dir)
         self.record: Record | None = None
+        self.cfg: DictConfig | None = None
 
     def run(self, cfg: DictConfig) -> float | None:
         """Run it, and return its objective."""
+        self.cfg = cfg
         if ranks.world_size() > 1:
             join_launched_processes(cfg)
         self.folder = _share_folder(self.folder)
@@ -161,13 +164,17 @@ class _Job:
         if others or (record and record.trained and not self.attempt.has_written):
             record = None  # nothing in the folder is of this start
         if record and (self.sweeping or record.trained):
-            record.write_error(text, self.attempt.words)
+            record.write_error(self._hide(text), self.attempt.words)
         elif record:
             _close_log()
             record.discard()
         elif self.sweeping and not isinstance(error, InUse):  # else it is another run's folder
             with contextlib.suppress(OSError):  # it could not be made, or its disk is full: the reason was printed
                 (self.folder / "error.txt").write_text(f"{text}\n", encoding="utf-8")
+
+    def _hide(self, text: str) -> str:
+        """Return an error's text without what the configuration takes from the environment."""
+        return hide_environment(self.cfg, text) if self.cfg is not None else text
 
     def crash(self, error: Exception) -> None:
         """Write why the run failed; end the program with a traceback, unless a sweep continues with its next job."""
@@ -176,7 +183,7 @@ class _Job:
             print_error(str(error))
         if self.record:
             text = str(error) if is_explained else f"{type(error).__name__}: {error}"
-            self.record.write_error(text, self.attempt.words)
+            self.record.write_error(self._hide(text), self.attempt.words)
         if not self.sweeping:
             raise SystemExit(1) if is_explained else error from None
         if not is_explained:

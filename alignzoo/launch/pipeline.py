@@ -109,7 +109,8 @@ def _check_stage(stage: Stage, words: Sequence[str]) -> None:
             raise
         raise stage.error(text) from None
     file = stage.folder / "command.txt"
-    if stage.is_finished and select_settings(Run(stage.folder).overrides) != select_settings(words):
+    kept = list(map(hide_in_word, words))  # as command.txt keeps them
+    if stage.is_finished and select_settings(Run(stage.folder).overrides) != select_settings(kept):
         raise stage.error(f"it was finished with other settings ({file}): choose another hydra.run.dir, or delete it.")
 
 

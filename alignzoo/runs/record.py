@@ -145,6 +145,7 @@ class Record:
         trainer.save_model(str(aside))
         ranks.wait()
         if ranks.rank() == 0:
+            (aside / "training_args.bin").unlink(missing_ok=True)  # a pickle of the trainer's settings, tokens too
             put_in_place(aside, model)
         with contextlib.suppress(OSError):
             (self.folder / "checkpoints").rmdir()

@@ -67,7 +67,7 @@ def _name_aside(path: Path) -> Path:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():  # of a link, the link
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from alignzoo.config.secrets import (
+    hide_environment,
     hide_in_code,
     hide_in_text,
     hide_in_word,
@@ -38,7 +39,7 @@ def test_the_environment_stays_as_typed_and_the_rest_is_resolved() -> None:
         "missing": "???",
         "none": None,
     }
-    assert keep_environment(OmegaConf.create(typed)) == {**typed, "number": 5, "empty": ""}
+    assert keep_environment(OmegaConf.create(typed)) == {**typed, "number": 5}
 
 
 def test_a_default_of_a_variable_that_is_not_set_is_no_secret() -> None:
@@ -90,13 +91,58 @@ def test_a_word_without_a_secret_stays(word: str) -> None:
 @pytest.mark.parametrize(
     "secret",
     [
-        *("hf_abcdefghijklmnopqrst", "sk-proj-abcdefghijklmnop", "ghp_abcdefghijklmnopqrst", "AKIAABCDEFGHIJKLMNOP"),
-        *("glpat-abcdefghijklmnop", "github_pat_abcdefghijklmnop", "xoxb-123456789012-abc"),
+        *("hf_aBcdefghijklmnopqrs7", "sk-proj-aBcdefghijklmno7", "ghp_aBcdefghijklmnopqrs7", "AKIAABCDEFGHIJKLMNOP"),
+        *("glpat-aBcdefghijklmno7", "github_pat_aBcdefghijklmno7", "xoxb-123456789012-abc"),
     ],
 )
 def test_keys_of_well_known_makers_are_masked_wherever_they_stand(secret: str) -> None:
     assert hide_in_text(f"refused {secret}: expired") == "refused ***: expired"
     assert mask(["judge.options.header=" + secret]) == ["judge.options.header=***"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("hf_ultrafeedback_binarized_2024.jsonl", "asia-preference-pairs.jsonl", "org/sk-slovak-llama-7b-Instruct"),
+        *("npm_questions_and_answers", "akia_team_experiments_first", "git clone ssh://git@host/repository"),
+    ],
+)
+def test_names_of_models_and_files_are_no_keys(name: str) -> None:
+    assert hide_in_word(f"dataset.path={name}") == f"dataset.path={name}"
+
+
+def test_names_of_columns_are_no_secrets() -> None:
+    columns = {"token": "prompt", "secret": "chosen"}
+    assert mask({"dataset": {"columns": columns}}) == {"dataset": {"columns": columns}}
+    assert hide_in_word("dataset.columns={token: prompt, secret: chosen}").count("***") == 0
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "+tracker.headers={Authorization: 'Basic planted1'}",
+        "+tracker.headers=[{api_key: planted1}]",
+        "+tracker.h={auth_token: planted1}",
+        "+tracker.note='api_key=planted1'",
+        "+tracker.url=https://planted1@host/x",
+        "+tracker.url='https://host/x?api_key=planted1'",
+        """+tracker.json='{"password": "planted1"}'""",
+        "+tracker.api_keys=[planted1,planted1]",
+        "+tracker.secret={value: planted1}",
+        "+tracker.pwd=planted1",
+    ],
+)
+def test_a_secret_within_a_word_is_masked_in_it_and_in_what_it_sets(word: str) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    assert "planted" not in hide_in_word(word)
+    parsed = OverridesParser.create().parse_override(word)
+    assert "planted" not in str(mask({str(parsed.key_or_group).split(".")[-1]: parsed.value()}))
+
+
+def test_an_error_does_not_name_what_the_environment_holds() -> None:
+    cfg = OmegaConf.create({"a": "${oc.env:KEY}", "b": "${oc.env:ABSENT}"})
+    assert hide_environment(cfg, "a='planted-in-the-environment' is no number") == "a='${oc.env:KEY}' is no number"
 
 
 @pytest.mark.parametrize("text", ["https://user:planted@host/v1", "Bearer planted-token", "bearer planted.token"])
