@@ -35,7 +35,12 @@ LIGHT = (
     *("PyYAML", "rich", "wandb"),
 )
 #: The rooms with tests that compute nothing, and how many of them pass at the least.
-SHORT = ("--pure", "1000", *(f"tests/{room}" for room in ("config", "plugin", "report", "runs", "system")))
+SHORT = (
+    "--pure",
+    "1000",
+    *PARALLEL[:4],
+    *(f"tests/{room}" for room in ("config", "plugin", "report", "runs", "system")),
+)
 
 #: A run that takes seconds.
 QUICK = ("model=tiny", "dataset.rows=16", "evaluate.rows=4", "evaluate.max_new_tokens=8")
