@@ -37,7 +37,7 @@ LIGHT = (
 #: The rooms with tests that compute nothing, and how many of them pass at the least.
 SHORT = (
     "--pure",
-    "1000",
+    "900",
     *PARALLEL[:4],
     *(f"tests/{room}" for room in ("config", "plugin", "report", "runs", "system")),
 )
