@@ -27,7 +27,7 @@ def command() -> int:
     console = Console()
     options = config_options()  # first: a plugin whose config hook fails is left out of the rest
     found = registry()
-    remark_faults(found)
+    remark_faults(found, ours=False)
     _print_named(console, found)
     _print_options(console, {group: list(named.values()) for group, named in options.items()})
     _print_distributions(console, found)

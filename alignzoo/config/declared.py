@@ -9,6 +9,7 @@ import yaml
 from alignzoo.config.options import Option, config_options
 from alignzoo.config.trl_fields import read_config_fields
 from alignzoo.config.trl_source import explain_missing_class, read_formats
+from alignzoo.plugin.loading import OWN
 from alignzoo.plugin.method import Method
 from alignzoo.system.errors import did_you_mean
 
@@ -48,11 +49,14 @@ def _name_class(spec: str) -> str:
     return spec.partition(":")[2]
 
 
-def remark_faults(plugins: Registry) -> None:
-    """Note for ``list`` and ``doctor`` what keeps methods, rewards and judges of plugins from being run."""
+def remark_faults(plugins: Registry, ours: bool = True) -> None:
+    """Note for ``list`` and ``doctor`` what keeps methods, rewards and judges of plugins from being run.
+
+    ``ours``: also read TRL for alignzoo's own methods, which takes a second.
+    """
     options = config_options()
     for name, (method, plugin) in plugins.methods.items():
-        fault = find_fault(method)
+        fault = find_fault(method) if ours or plugin.distribution != OWN else None
         if fault:
             plugins.remark(plugin, f"method={name} cannot run: {fault}")
     for kind, items in (("method", plugins.methods), ("reward", plugins.rewards), ("judge", plugins.judges)):

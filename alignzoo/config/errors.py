@@ -6,6 +6,7 @@ import re
 import sys
 import traceback
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
@@ -16,7 +17,7 @@ from yaml import MarkedYAMLError
 from alignzoo.config.options import config_options
 from alignzoo.config.trl_fields import read_config_fields
 from alignzoo.plugin.registry import registry
-from alignzoo.system.errors import did_you_mean, find_nearest
+from alignzoo.system.errors import did_you_mean, explain_missing, find_nearest
 from alignzoo.system.parsing import describe_parser_error
 
 #: Words by which others begin a training.
@@ -40,7 +41,8 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, OmegaConfBaseException):
         return _explain_value(error)
     if isinstance(error, HydraException):
-        return _first_line(error)
+        gone = re.search(r"Additional config directory '(.+)' not found", str(error))
+        return f"--config-dir {gone[1]}: no such folder.{explain_missing(gone[1])}" if gone else _first_line(error)
     if isinstance(error, MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return f"{mark.name}, line {mark.line + 1}: not YAML: {error.problem}."
@@ -115,13 +117,22 @@ def _first_line(error: Exception) -> str:
 def _explain_missing_option(error: MissingConfigException) -> str:
     match = re.search(r"Could not (?:find|load) '(?:.*: )?([^']+)/([^/']*)'", str(error))
     if not match:
-        return f"{_first_line(error)} Known: config, and what --config-dir adds."
+        return _explain_primary(error)
     group, name = match.groups()
     options = [option for option in error.options or _option_names(group) if not option.startswith("_")]
     if group == "hydra/launcher" and name in LAUNCHERS:
         return f"hydra/launcher={name} is not installed: pip install 'alignzoo[{LAUNCHERS[name]}]'."
     listed = f"\nThere are: {', '.join(options)}." if options else f"\nThe group {group} has no options."
     return f"{group}={name}: no such option.{did_you_mean(name, options)}{_name_broken_plugins(group)}{listed}"
+
+
+def _explain_primary(error: MissingConfigException) -> str:
+    """Say which configuration ``--config-name`` was meant to name: one of those in the folder of ``--config-dir``."""
+    words = sys.argv
+    folders = [words[at] for at in range(1, len(words)) if words[at - 1] in ("--config-dir", "-cd")]
+    known = sorted({"config", *(path.stem for folder in folders for path in Path(folder).glob("*.yaml"))})
+    name = str(error.missing_cfg_file)
+    return f"--config-name {name}: no such configuration.{did_you_mean(name, known)}\nThere are: {', '.join(known)}."
 
 
 def _option_names(group: str) -> list[str]:

@@ -181,7 +181,7 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _list_leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the key and the value of all that is no mapping and no list; in a list, the key is the list's."""
+    """Yield the key and the value of each scalar; an item of a list has the list's key."""
     if isinstance(tree, dict):
         for key, value in tree.items():
             yield from _list_leaves(

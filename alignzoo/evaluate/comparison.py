@@ -45,7 +45,7 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[ComparedRun], list[dict[str
     runs, failed = [], []
     for folder in folders:
         if not folder.is_dir():
-            raise UserError(f"{folder} is not a finished run: there is no such folder.{explain_missing(folder)}")
+            raise UserError(f"{folder} is not a finished run: the folder does not exist.{explain_missing(folder)}")
         try:
             runs.append(_read_run(folder))
         except UserError as error:

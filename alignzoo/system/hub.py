@@ -53,7 +53,7 @@ class Hub:
         """Read ``source`` inside: from its cached copy, which is said, where the hub does not answer; a path as it is.
 
         Raises:
-            Exception: what the clients raise where there is no cached copy; :func:`explain_hub_error` says it in words.
+            Exception: of the clients, where no copy is cached; :func:`explain_hub_error` explains it.
         """
         from huggingface_hub import constants
 

@@ -18,7 +18,7 @@ def parse_file(path: Path, parse: Callable[[str], T]) -> T:
     IndexError for ``!!int ''`` and a RecursionError for brackets within brackets. So none is named here.
 
     Raises:
-        UserError: there is no such file, or it cannot be read; it names the file and what is wrong.
+        UserError: the file is missing or cannot be read; the text names the file and the reason.
     """
     try:
         return parse(path.read_text(encoding="utf-8"))

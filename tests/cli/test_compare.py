@@ -190,7 +190,7 @@ def test_folders_that_cannot_be_compared(tmp_path: Path, kind: str) -> None:
         shutil.rmtree(b)
     else:
         (b / "answers.jsonl").write_text((b / "answers.jsonl").read_text().replace('"p0"', '"q0"'))
-    told = {"nothing": "is not a finished run: there is no such folder", "no shared prompt": "share no held-out prompt"}
+    told = {"nothing": "not a finished run: the folder does not exist", "no shared prompt": "share no held-out prompt"}
     with pytest.raises(UserError, match=told[kind]) as error:
         run_command(["compare", str(a), str(b)])
     assert len(str(error.value).splitlines()) <= 2

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from inprocess import call
 from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.config.errors import LAUNCHERS, explain
@@ -149,3 +151,15 @@ def test_a_deleted_key_read_later_is_explained_too() -> None:
     assert text is not None
     assert text.startswith("method.beta")
     assert "struct" not in text
+
+
+def test_a_folder_or_file_of_a_configuration_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("seed: 3\n")
+    done = call("--config-dir", str(tmp_path / "none"), "--config-name", "run")
+    assert (done.code, done.err) == (
+        1,
+        f"alignzoo: --config-dir {tmp_path / 'none'}: no such folder. Looked in {tmp_path}.\n",
+    )
+    done = call("--config-dir", str(tmp_path), "--config-name", "rnu")
+    told = "alignzoo: --config-name rnu: no such configuration. Did you mean run?\nThere are: config, run.\n"
+    assert (done.code, done.err) == (1, told)
