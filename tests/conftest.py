@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import random
 import subprocess
@@ -66,6 +67,22 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         wanted, survived = map(sum, zip(*counts, strict=True))
         seed = config.getoption("--seed")
         terminalreporter.write_line(f"{survived} of {wanted} faults, seed {seed}")
+
+
+@pytest.fixture(autouse=True)
+def loggers() -> Iterator[None]:
+    """Fail a test that leaves one of alignzoo's loggers quieter than it was: the warnings of later tests are lost."""
+    before = _loggers()
+    yield
+    assert _loggers() == before
+
+
+def _loggers() -> dict[str, tuple[int, bool]]:
+    """Return the level of each of alignzoo's loggers, and whether it says nothing, where that is not as it began."""
+    found = {"root": logging.root, **logging.root.manager.loggerDict}
+    own = {name: log for name, log in found.items() if name.partition(".")[0] in ("root", "alignzoo")}
+    states = {name: (log.level, log.disabled) for name, log in own.items() if isinstance(log, logging.Logger)}
+    return {name: state for name, state in states.items() if state != (logging.NOTSET, False)}
 
 
 @pytest.fixture

@@ -146,7 +146,7 @@ LIGHT = {
     "a needed key deleted": ("~method.beta", "method.beta"),
     "an interpolation of nothing": ("method.beta=${nothing}", "method.beta: Interpolation key 'nothing' not found"),
     "a missing value": ("method=grpo reward=model", "reward.model.path is needed: add reward.model.path=VALUE"),
-    "a config that is not there": ("--config-name nope", "'nope'"),
+    "a config that is not there": ("--config-name nope", "--config-name nope: no such configuration"),
     "a folder of configs that is not there": ("--config-dir nowhere", "nowhere"),
     "a beta that learns nothing": ("method.beta=0", "method.beta=0 must be above 0"),
     "a learning rate below 0": ("method.learning_rate=-1", "method.learning_rate=-1 must be at least 0"),

@@ -57,5 +57,5 @@ def check_entry(entry: Path, whole: Files) -> None:
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> None:
-    logging.getLogger("alignzoo.evaluate.verdicts").setLevel(logging.ERROR)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("alignzoo.evaluate.verdicts"), "disabled", True)
