@@ -30,9 +30,6 @@ if "SLIPCOVER_COVERAGE_DIR" in os.environ:  # programs that tests start are meas
 #: A run that takes a second: random weights, few rows, short answers.
 QUICK = ("model=tiny", "dataset.rows=16", "evaluate.rows=4", "evaluate.max_new_tokens=8")
 
-#: Of each test that injects faults, how many it was to inject, and how many met their target and were survived.
-FAULTS = pytest.StashKey[list[list[int]]]()
-
 #: Of the files that are not slow as a whole, those that take longest.
 LONG = ("test_run", "test_peak", "test_budget", "test_precompute", "test_training", "test_own_methods", "test_losses")
 
@@ -62,11 +59,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print how many of the faults that were asked for have met their target and were survived."""
-    if counts := config.stash.get(FAULTS, []):
-        wanted, survived = map(sum, zip(*counts, strict=True))
-        seed = config.getoption("--seed")
-        terminalreporter.write_line(f"{survived} of {wanted} faults, seed {seed}")
+    """Print what each test that injects faults did, and how many were survived of those that were asked for."""
+    ended = {report.nodeid: report for found in terminalreporter.stats.values() for report in found if is_last(report)}
+    found = [dict(report.user_properties) for report in ended.values()]
+    if faults := [one for one in found if "faults" in one]:
+        for one in faults:
+            terminalreporter.write_line(one.get("outcome", "not survived"))
+        wanted, survived = (sum(one.get(name, 0) for one in faults) for name in ("faults", "survived"))
+        terminalreporter.write_line(f"{survived} of {wanted} faults, seed {config.getoption('--seed')}")
+
+
+def is_last(report: Any) -> bool:
+    """Tell whether this is the report of a test's end."""
+    return isinstance(report, pytest.TestReport) and report.when == "call"
 
 
 @pytest.fixture(autouse=True)
@@ -93,17 +98,15 @@ def chance(request: pytest.FixtureRequest, cell: str) -> random.Random:
 
 @pytest.fixture
 def report_faults(
-    request: pytest.FixtureRequest, wanted: int, capsys: pytest.CaptureFixture[str]
+    wanted: int, record_property: Callable[[str, object], None]
 ) -> Callable[[str, Counter[str], str], None]:
-    """Print of a test that injects ``wanted`` faults which have met their target and were survived, and count them."""
-    found, seed = [wanted, 0], request.config.getoption("--seed")
-    request.config.stash.setdefault(FAULTS, []).append(found)
+    """Report of a test that injects ``wanted`` faults which have met their target and were survived."""
+    record_property("faults", wanted)
 
     def report(what: str, seen: Counter[str], outcome: str) -> None:
-        found[1] = seen.total()
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(seen.items()) if count)
-        with capsys.disabled():
-            print(f"\n{what}, seed {seed}: {wanted} faults ({counts}) {outcome}")
+        record_property("survived", seen.total())
+        record_property("outcome", f"{what}: {wanted} faults ({counts}) {outcome}")
 
     return report
 
