@@ -6,6 +6,7 @@ may, where it was not told; here every call tells it.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignzoo.models.broken import explain_errors
 from alignzoo.system.errors import UserError
 from alignzoo.system.hub import hub
+from alignzoo.system.parsing import parse_file
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -93,10 +96,20 @@ def build_model(auto: Any, config: Any, code: RemoteCode, **more: Any) -> Any:
 
 
 def read_adapter(model: Any, folder: Path) -> Any:
-    """Return ``model`` with the adapter of ``folder`` on it; PEFT runs no code of a folder."""
-    from peft import PeftModel
+    """Return ``model`` with the adapter of ``folder`` on it; PEFT runs no code of a folder.
 
-    return PeftModel.from_pretrained(model, folder)
+    Raises:
+        UserError: PEFT does not know the adapter's kind, or cannot load it.
+    """
+    from peft import PeftModel, PeftType
+
+    file = folder / "adapter_config.json"
+    kind = parse_file(file, lambda text: json.loads(text).get("peft_type"))
+    if kind not in list(PeftType):
+        known = ", ".join(sorted(PeftType))
+        raise UserError(f"{file} names the peft_type {kind!r}, which this PEFT does not know. It knows {known}.")
+    with explain_errors(f"the adapter {folder}"):
+        return PeftModel.from_pretrained(model, folder)
 
 
 def _refuse_kernel(source: str | Path, code: RemoteCode, more: Mapping[str, Any]) -> None:

@@ -131,7 +131,7 @@ def test_an_adapter_without_its_base_model_is_refused(adapter: Path, compose_con
     cfg = compose_config("model=local", f"model.path={adapter}")
     for base, text in (
         ("/not/there", "is an adapter, and its base model is not there: model.path=/not/there"),
-        ("", ""),
+        ("", "is an adapter, and its base model is not there: model=local needs a folder"),
     ):
         file.write_text(json.dumps({**config, "base_model_name_or_path": base}))
         with pytest.raises(UserError, match=text):
@@ -299,6 +299,16 @@ def test_an_adapter_without_its_weights_is_refused(
     with pytest.raises(UserError, match=r"^the adapter .*run/model cannot be loaded: "):
         start_model.start_folder(compose_config("model=local", f"model.path={folder}").model)
     assert list(own_cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["NOSUCH", None, [1]])
+def test_an_adapter_of_a_kind_that_peft_does_not_know_is_refused(
+    adapter: Path, compose_config: Compose, kind: object
+) -> None:
+    file = adapter / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "peft_type": kind}))
+    with pytest.raises(UserError, match=r"adapter_config\.json names the peft_type .*It knows .*LORA"):
+        start_model.start_folder(compose_config("model=local", f"model.path={adapter}").model)
 
 
 def test_a_gguf_file_is_converted_once_and_found_by_its_content(

@@ -13,6 +13,7 @@ from alignzoo.models.start_model import is_scorer
 from alignzoo.runs.folder import Run
 from alignzoo.system.errors import UserError
 from alignzoo.system.hub import explain_hub_error, hub, is_local_path
+from alignzoo.system.parsing import parse_file
 
 SAVED = ("config.json", "adapter_config.json")  #: one of them stands in the folder of a saved model or adapter
 
@@ -197,7 +198,7 @@ def _load(folder: Path, code: RemoteCode) -> tuple[Any, Any]:
 
 
 def _base(adapter: Path) -> Path:
-    named = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+    named = parse_file(adapter / "adapter_config.json", lambda text: json.loads(text).get("base_model_name_or_path"))
     try:
         return find(str(named))
     except UserError as error:
