@@ -19,6 +19,7 @@ from alignzoo.runs import checkpoint
 from alignzoo.runs.folder import CONFIG, Run
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError
+from alignzoo.system.lock import remove_left_lock
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -80,6 +81,7 @@ def is_finished(cfg: DictConfig, folder: Path) -> bool:
         raise Refused(f"resume=auto: {error}\nChoose another hydra.run.dir, or delete it.") from None
     if then is not None:
         _refuse_difference(folder, then, flatten_config(cfg))
+    remove_left_lock(folder)  # of a process that was killed behind its last write
     print(f"resume: {folder} holds the finished run ({steps} steps): nothing to do.", flush=True)
     return True
 

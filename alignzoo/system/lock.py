@@ -46,6 +46,13 @@ def hold_lock(folder: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
+def remove_left_lock(folder: Path) -> None:
+    """Remove the file that a killed process left in ``folder``; where one holds the lock, nothing happens."""
+    if (folder / FILE).exists():
+        with contextlib.suppress(UserError), hold_lock(folder):
+            pass
+
+
 def is_locked(folder: Path) -> bool:
     """Tell whether a process holds the lock of ``folder``, and write nothing; a file alone was left by a kill."""
     try:

@@ -11,6 +11,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.runs import checkpoint, resume
+from alignzoo.system import lock
 
 VERSIONS = {name: importlib.metadata.version(name) for name in resume.PACKAGES}
 FACTS = {
@@ -153,7 +154,9 @@ def test_a_finished_run_is_told_only_to_who_resumes_it(tmp_path: Path, capsys: p
     assert resume.is_finished(config(), tmp_path)
     assert "holds the finished run (4 " in capsys.readouterr().out
     (tmp_path / "run.yaml").write_text("hydra: {}\n" + OmegaConf.to_yaml(config(resume="no")))
+    (tmp_path / lock.FILE).touch()  # by a process that was killed behind its last write
     assert resume.is_finished(config(), tmp_path)
+    assert not (tmp_path / lock.FILE).exists()
     with pytest.raises(resume.Refused, match=r"seed=0 \(now 1\)"):
         resume.is_finished(config(seed=1), tmp_path)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from alignzoo.system.lock import FILE, InUse, hold_lock, is_locked
+from alignzoo.system.lock import FILE, InUse, hold_lock, is_locked, remove_left_lock
 
 HOLD = "import sys, time; from pathlib import Path; from alignzoo.system.lock import hold_lock\n"
 HOLD += "with hold_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
@@ -68,8 +68,16 @@ def test_it_dies_with_its_process(tmp_path: Path) -> None:
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     assert (tmp_path / FILE).exists()
+    remove_left_lock(tmp_path)
+    assert not (tmp_path / FILE).exists()
+
+
+def test_a_lock_that_is_held_is_not_one_that_was_left(tmp_path: Path) -> None:
     with hold_lock(tmp_path):
-        pass
+        remove_left_lock(tmp_path)
+        assert is_locked(tmp_path)
+    remove_left_lock(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_on_a_file_system_without_locks_is_used_with_a_warning(
