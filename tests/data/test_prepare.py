@@ -269,8 +269,7 @@ def test_bad_rows_are_dropped_where_asked(prepared: Prepare, tmp_path: Path) -> 
 
 
 PROMPTING = (
-    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
-    "{{ '<assistant>So: ' if add_generation_prompt }}"
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{{ '<assistant>So: ' if add_generation_prompt }}"
 )
 
 
