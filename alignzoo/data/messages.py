@@ -25,7 +25,7 @@ _MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 
 _TEXT_ONLY = "alignzoo trains on text only"
 
-#: Fields that change what is said and that no template reads -> what to do about them.
+#: Fields that change what is said and that no template gets -> what to do about them.
 _REFUSED = {
     **dict.fromkeys(_MEDIA, _TEXT_ONLY),
     "function_call": "write it as tool_calls",
@@ -171,7 +171,7 @@ def is_trained(message: Mapping[str, Any]) -> bool:
 
 
 def unread_fields(message: Mapping[str, Any]) -> set[str]:
-    """Return the fields of a message, as the file holds it, that hold something and that nothing reads."""
+    """Return the fields of a message, as the file holds it, that hold something and are not read."""
     return {str(field) for field, value in message.items() if value is not None} - {"role", "content", *KEPT, *WEIGHTS}
 
 
