@@ -42,7 +42,7 @@ def _shape(name: str, kind: DataFormat, needed: str, optional: str, read: Reader
 
 SHAPES = (
     _shape("transcripts", PREFERENCE, "chosen rejected", "", readers.hh, shows=readers.is_transcript),
-    _shape("sharegpt-pairs", PREFERENCE, "conversations chosen rejected", "system tools", readers.sharegpt_pair),
+    _shape("sharegpt-pairs", PREFERENCE, "conversations chosen rejected", "system", readers.sharegpt_pair),
     _shape("alpaca-pairs", PREFERENCE, "instruction chosen rejected", "input system history", readers.alpaca_pair),
     _shape(
         "pairs",
@@ -61,10 +61,10 @@ SHAPES = (
     _shape("strengths", PREFERENCE, "prompt response_1 response_2 preference_strength", "", readers_scored.strength),
     _shape("ratings", SCORED, "prompt response helpfulness", "", readers_scored.helpsteer),
     _shape("scored", SCORED, "prompt completion score", "", readers_scored.scored),
-    _shape("sharegpt-marked", UNPAIRED, "conversations kto_tag", "system tools", readers.sharegpt_kto),
+    _shape("sharegpt-marked", UNPAIRED, "conversations kto_tag", "system", readers.sharegpt_kto),
     _shape("alpaca-marked", UNPAIRED, "instruction output kto_tag", "input system history", readers.alpaca_kto),
     _shape("marked", UNPAIRED, "completion label", "prompt", readers.same("prompt", "completion", "label")),
-    _shape("sharegpt", SUPERVISED, "conversations", "system tools", readers.sharegpt),
+    _shape("sharegpt", SUPERVISED, "conversations", "system", readers.sharegpt),
     _shape("alpaca", SUPERVISED, "instruction output", "input system history", readers.alpaca),
     _shape("answers", SUPERVISED, "prompt completion", "", readers.same("prompt", "completion")),
     _shape("messages", SUPERVISED, "messages", "", readers.same("messages")),

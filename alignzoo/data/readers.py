@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from alignzoo.data.canonical import BadRow
+from alignzoo.data.messages import BadRow, parse_messages, read_calls
 
 Row = Mapping[str, Any]
 Reader = Callable[[Row], list[dict[str, Any]]]
@@ -68,30 +68,31 @@ _SPEAKERS = {
 }  # fmt: skip
 
 
-def _read_turns(value: Any, name: str) -> list[dict[str, str]]:
+def _read_turns(value: Any, name: str) -> list[dict[str, Any]]:
     """Read ``{"from", "value"}`` turns, or ``{"role", "content"}`` ones, as messages."""
-    turns = [value] if isinstance(value, Mapping) else value
+    turns = parse_messages(value, name)
     if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
         raise BadRow(f"{name} is {'null' if value is None else 'not a list of turns'}")
     return [_read_turn(turn, name) for turn in turns]
 
 
-def _read_turn(turn: Mapping[str, Any], name: str) -> dict[str, str]:
+def _read_turn(turn: Mapping[str, Any], name: str) -> dict[str, Any]:
     speaker, said = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
     if speaker not in _SPEAKERS:
         raise BadRow(f"{name} has a turn from {speaker!r}; known are {', '.join(_SPEAKERS)}")
-    if not isinstance(said, str):
+    if not isinstance(said, str | list) and not turn.get("tool_calls"):
         raise BadRow(f"{name} has a turn whose text is {'null' if said is None else type(said).__name__}")
-    return {"role": _SPEAKERS[speaker], "content": said}
+    more = {field: value for field, value in turn.items() if field not in ("from", "role", "value", "content")}
+    calls = read_calls(said) if speaker == "function_call" else []
+    spoken = {"content": "", "tool_calls": calls} if calls else {"content": said}
+    return {"role": _SPEAKERS[speaker], **spoken, **more}
 
 
 def _read_system(row: Row) -> list[dict[str, str]]:
-    """Return the row's system prompt, with the tools it offers, as a message."""
-    parts = [str(row[name]) for name in ("system", "tools") if row.get(name)]
-    return [{"role": "system", "content": "\n\n".join(parts)}] if parts else []
+    return [{"role": "system", "content": str(row["system"])}] if row.get("system") else []
 
 
-def _read_conversation(row: Row) -> list[dict[str, str]]:
+def _read_conversation(row: Row) -> list[dict[str, Any]]:
     return [*_read_system(row), *_read_turns(row["conversations"], "conversations")]
 
 
@@ -176,4 +177,5 @@ def openai(row: Row) -> list[dict[str, Any]]:
     messages = asked.get("messages") if isinstance(asked, Mapping) else None
     if not isinstance(messages, list):
         raise BadRow("input has no list of messages")
-    return [{"prompt": messages, "chosen": row["preferred_output"], "rejected": row["non_preferred_output"]}]
+    tools = {"tools": asked["tools"]} if asked.get("tools") else {}
+    return [{"prompt": messages, "chosen": row["preferred_output"], "rejected": row["non_preferred_output"], **tools}]

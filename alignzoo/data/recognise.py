@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.data.canonical import BadRow, canonical
+from alignzoo.data.canonical import TEMPLATE_COLUMNS, canonical
 from alignzoo.data.layouts import SHAPES, Shape, match_shapes
+from alignzoo.data.messages import BadRow
 from alignzoo.system.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -52,8 +53,9 @@ class Layout:
         missing = sorted(self.shape.needed - renamed.keys())
         if missing:
             raise BadRow(f"{missing[0]} is missing")
+        beside = {name: renamed[name] for name in TEMPLATE_COLUMNS if name in renamed}
         for raw in self.shape.read(renamed):
-            yield canonical(raw, self.chat)
+            yield canonical({**beside, **raw}, self.chat)
 
     def extra(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the columns that the layout does not use."""
@@ -88,7 +90,7 @@ def recognise(sample: Sequence[Mapping[str, Any]], cfg: DictConfig, place: str) 
     if not shape.needed <= names:
         missing = ", ".join(sorted(shape.needed - names))
         raise UserError(f"dataset.layout={shape.name} needs the columns {missing}, which {place} lacks.")
-    return Layout(shape, mapping, frozenset(names - shape.columns - {"id"}), cfg.chat)
+    return Layout(shape, mapping, frozenset(names - shape.columns - TEMPLATE_COLUMNS - {"id"}), cfg.chat)
 
 
 def _check_mapping(mapping: Mapping[str, str], columns: set[str], place: str) -> None:

@@ -10,10 +10,26 @@ from alignzoo.system import ranks
 
 VOCABULARY = 1024  #: entries, of which 256 are bytes
 
-#: A chat template, also for models that have none (``model.chat_template=chatml``).
+#: A chat template, also for models that have none (``model.chat_template=chatml``): ChatML, with tools, calls and
+#: thoughts as Qwen's models write them.
 CHATML = (
+    "{% if tools %}{{ '<|im_start|>system\\nTools:' }}"
+    "{% for tool in tools %}{{ '\\n' + tool | tojson }}{% endfor %}{{ '<|im_end|>\\n' }}{% endif %}"
     "{% for message in messages %}"
+    "{% if 'tool_calls' not in message and 'reasoning_content' not in message %}"
     "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
+    "{% else %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' }}"
+    "{% if message.reasoning_content %}{{ '<think>\\n' + message.reasoning_content + '\\n</think>\\n\\n' }}{% endif %}"
+    "{{ message['content'] }}"
+    "{% for call in message.tool_calls %}"
+    "{{ '\\n' if message['content'] or not loop.first }}"
+    "{{ '<tool_call>\\n{\"name\": ' + (call.function or call).name | tojson + ', \"arguments\": ' }}"
+    "{% if (call.function or call).arguments is string %}{{ (call.function or call).arguments }}"
+    "{% else %}{{ (call.function or call).arguments | tojson }}{% endif %}{{ '}\\n</tool_call>' }}"
+    "{% endfor %}"
+    "{{ '<|im_end|>' + '\\n' }}"
+    "{% endif %}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )

@@ -113,7 +113,7 @@ CONVERSATIONS = [
     pair([BRIEF, SUM], "5", "6"),
 ]
 
-CALL = '{"name": "weather", "arguments": {"city": "Oslo"}}'
+CALL = {"name": "weather", "arguments": {"city": "Oslo"}}
 
 
 class Case(NamedTuple):
@@ -194,9 +194,9 @@ FORMATS = [
         [
             answer(
                 [
-                    system('Use tools.\n\n[{"name": "weather"}]'),
+                    system("Use tools."),
                     user("Is it cold in Oslo?"),
-                    says(CALL),
+                    {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": CALL}]},
                     {"role": "tool", "content": "-3"},
                 ],
                 "Yes, -3 degrees.",

@@ -98,10 +98,26 @@ def test_a_row_may_lack_a_further_column() -> None:
     from datasets import Dataset
 
     seen: list[Any] = []
-    rows = Dataset.from_list([{"prompt": json.dumps("?"), "extra": text} for text in ("{}", '{"wanted": 3}')])
+    rows = Dataset.from_list(
+        [{"prompt": json.dumps("?"), "extra": text, "template_inputs": None} for text in ("{}", '{"wanted": 3}')]
+    )
     measured = [RowMeasurement("a", 1, True)] * 2
     Rewards([wrap_reward(noting(seen), [2])], [1.0], [2]).score(rows, measured)
     assert seen[0]["wanted"] == [None, 3]
+
+
+def test_rewards_get_the_tools_that_the_chat_template_got() -> None:
+    """A reward model reads them too; where no row has tools, there is no such column."""
+    from datasets import Dataset
+
+    seen: list[Any] = []
+    reward = Rewards([wrap_reward(noting(seen), [2])], [1.0], [2])
+    given = (json.dumps({"tools": [{"name": "f"}]}), None)
+    for inputs in (given, (None, None)):
+        rows = [{"prompt": json.dumps("?"), "extra": "{}", "template_inputs": text} for text in inputs]
+        reward.score(Dataset.from_list(rows), [RowMeasurement("a", 1, True)] * 2)
+    assert seen[0]["tools"] == [[{"name": "f"}], None]
+    assert "tools" not in seen[1]
 
 
 def test_the_configuration_is_left_as_it_is() -> None:
