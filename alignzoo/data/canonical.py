@@ -15,6 +15,13 @@ Messages = list[dict[str, str]]
 
 ROLES = {"user", "assistant", "system", "tool", "developer"}
 
+#: Fields of a message that are read.
+MESSAGE_FIELDS = frozenset(
+    ("role", "content", "tool_calls", "tool_call_id", "name", "reasoning_content", "thinking", "weight")
+)
+
+_BESIDE = ("label", "score", "tools", "chat_template_kwargs")  #: raw columns that are not texts
+
 
 class BadRow(ValueError):
     """A row that cannot be trained on; the text says why."""
@@ -26,7 +33,7 @@ def canonical(raw: Mapping[str, Any], chat: bool) -> dict[str, Any]:
     Raises:
         BadRow: a null, an empty text, two equal answers, a label that is neither true nor false, unknown roles.
     """
-    texts = {name: _read_messages(value, name) for name, value in raw.items() if name not in ("label", "score")}
+    texts = {name: _read_messages(value, name) for name, value in raw.items() if name not in _BESIDE}
     if "messages" in texts:
         texts["prompt"], texts["completion"] = _split_last_answer(texts.pop("messages"))
     if "text" in texts:
@@ -37,7 +44,36 @@ def canonical(raw: Mapping[str, Any], chat: bool) -> dict[str, Any]:
         raise BadRow("chosen equals rejected")
     if "label" in raw:
         shaped["label"] = _read_label(raw["label"])
-    return {**shaped, **({"score": raw["score"]} if "score" in raw else {})}
+    return {**shaped, **{name: raw[name] for name in ("score", "tools", "chat_template_kwargs") if name in raw}}
+
+
+_LABELS = {"true": True, "false": False, "1": 1, "0": 0, "-1": -1}
+
+
+def add_system(row: Mapping[str, Any], system: Any, chat: bool) -> dict[str, Any]:
+    """Return a canonical row with the column `system` as the first turn of its prompt; ``chat``: as for canonical().
+
+    Raises:
+        BadRow: it is no text, or the prompt is no conversation, or has another system turn.
+    """
+    prompt = row["prompt"]
+    if not isinstance(system, str):
+        raise BadRow(f"system is {type(system).__name__}; it must be text")
+    if not system.strip():
+        return {**row}
+    if prompt[0]["role"] == "text":
+        instead = "a text without a prompt has none" if chat else "set dataset.chat=true"
+        raise BadRow(f"system needs a conversation, and this is plain text: {instead}")
+    if prompt[0]["role"] in ("system", "developer"):
+        if prompt[0]["content"] != system:
+            raise BadRow("system differs from the conversation's own system turn")
+        return {**row}
+    return {**row, "prompt": [{"role": "system", "content": check_encodable(system, "system")}, *prompt]}
+
+
+def unread_fields(message: Mapping[str, Any]) -> set[str]:
+    """Return the fields of a message that nothing reads."""
+    return set(message) - MESSAGE_FIELDS
 
 
 def _text(text: str) -> Messages:
@@ -78,8 +114,11 @@ def check_encodable(text: str, name: str) -> str:
 
 
 def _read_label(value: Any) -> bool:
-    if isinstance(value, bool) or (isinstance(value, int | float) and value in (0, 1)):
-        return bool(value)
+    """Read true and false, 1 and 0, 1 and -1, also as text."""
+    word = value.strip().lower() if isinstance(value, str) else value
+    word = _LABELS.get(word, word) if isinstance(word, str) else word
+    if isinstance(word, bool) or (isinstance(word, int | float) and word in (0, 1, -1)):
+        return word > 0
     raise BadRow(f"label is {'null' if value is None else repr(value)}; it must be true or false")
 
 
