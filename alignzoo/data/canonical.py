@@ -50,25 +50,24 @@ def canonical(raw: Mapping[str, Any], chat: bool) -> dict[str, Any]:
 _LABELS = {"true": True, "false": False, "1": 1, "0": 0, "-1": -1}
 
 
-def add_system(row: Mapping[str, Any], system: Any, chat: bool) -> dict[str, Any]:
-    """Return a canonical row with the column `system` as the first turn of its prompt; ``chat``: as for canonical().
+def add_system(row: Mapping[str, Any], system: Any, name: str) -> dict[str, Any]:
+    """Return a canonical row with the system prompt, of the column ``name``, as the first turn of its prompt.
 
     Raises:
         BadRow: it is no text, or the prompt is no conversation, or has another system turn.
     """
     prompt = row["prompt"]
     if not isinstance(system, str):
-        raise BadRow(f"system is {type(system).__name__}; it must be text")
+        raise BadRow(f"{name} is {type(system).__name__}; it must be text")
     if not system.strip():
         return {**row}
     if prompt[0]["role"] == "text":
-        instead = "a text without a prompt has none" if chat else "set dataset.chat=true"
-        raise BadRow(f"system needs a conversation, and this is plain text: {instead}")
+        raise BadRow(f"{name} needs a conversation, and this is text; dataset.columns={{{name}: null}} leaves it out")
     if prompt[0]["role"] in ("system", "developer"):
         if prompt[0]["content"] != system:
-            raise BadRow("system differs from the conversation's own system turn")
+            raise BadRow(f"{name} differs from the conversation's own system turn")
         return {**row}
-    return {**row, "prompt": [{"role": "system", "content": check_encodable(system, "system")}, *prompt]}
+    return {**row, "prompt": [{"role": "system", "content": check_encodable(system, name)}, *prompt]}
 
 
 def unread_fields(message: Mapping[str, Any]) -> set[str]:

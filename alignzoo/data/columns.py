@@ -41,7 +41,10 @@ ANSWERS: tuple[tuple[frozenset[str], dict[str, str]], ...] = (
 
 _SPEAKER = frozenset(("role", "from"))  #: the field that says who speaks
 
-MEDIA = re.compile(r"((chosen|rejected)_)?(image|picture|photo|video|audio|speech)s?(_(path|url|file|bytes)s?)?")
+MEDIA = re.compile(
+    r"((chosen|rejected)_)?(image|img|picture|photo|video|audio|speech)s?(_(path|url|file|bytes)s?)?"
+    r"|jpe?g|png|mp[34]|wav|pixel_values"
+)
 
 THOUGHTS = ("reasoning", "reasoning_content", "thinking", "thought", "thoughts")
 
@@ -50,10 +53,7 @@ _NOT_PROMPTS = frozenset(DataFormat) - {DataFormat.PROMPTS}
 DECISIVE = {
     **dict.fromkeys(("label", "kto_tag", "system_prompt", "system_message"), _NOT_PROMPTS),
     "score": frozenset({DataFormat.SUPERVISED, DataFormat.UNPAIRED}),
-    **dict.fromkeys(
-        ("chosen", "rejected", "rejected_response", "rejected_messages"),
-        frozenset({DataFormat.SUPERVISED, DataFormat.UNPAIRED}),
-    ),
+    **dict.fromkeys(("chosen", "rejected", "rejected_response", "rejected_messages"), _NOT_PROMPTS),
     **dict.fromkeys(("weight", "loss_weight", "loss", "loss_scale", "functions", "tool_calls"), _NOT_PROMPTS),
     **dict.fromkeys(THOUGHTS, _NOT_PROMPTS),
 }

@@ -50,6 +50,9 @@ class Layout:
     unread: Unread = field(default_factory=Unread, compare=False)
     """What was not read in the rows so far."""
 
+    bad_labels: set[str] = field(default_factory=set, compare=False)
+    """How bad answers were marked in the rows so far: 0, -1."""
+
     @property
     def kind(self) -> DataFormat:
         """What the rows hold."""
@@ -65,6 +68,10 @@ class Layout:
     def used(self) -> frozenset[str]:
         """The columns that are read, by our names."""
         return self.shape.columns | SHARED
+
+    def theirs(self, name: str) -> str:
+        """Return the file's name of a column."""
+        return next((theirs for theirs, ours in self.mapping.items() if ours == name), name)
 
     @functools.cached_property
     def _texts(self) -> list[str]:
@@ -102,8 +109,18 @@ class Layout:
             if is_said(row.get(name)):
                 raw[name] = row[name]
         shaped = canonical(raw, self._makes_chat)
+        if "label" in raw:
+            self._check_labels(raw["label"])
         system = row.get("system")
-        return add_system(shaped, system, self._makes_chat) if is_said(system) else shaped
+        return add_system(shaped, system, self.theirs("system")) if is_said(system) else shaped
+
+    def _check_labels(self, label: Any) -> None:
+        """Refuse 0 and -1 in one dataset: of 1, 0 and -1, which are the bad answers is a guess."""
+        found = str(label).strip().removesuffix(".0")
+        if found in ("0", "-1"):
+            self.bad_labels.add(found)
+            if other := min(self.bad_labels - {found}, default=None):
+                raise BadRow(f"label is {found} where other rows have {other}: write true and false")
 
     def _tidy(self, row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
         """Return the row with its messages in our convention."""

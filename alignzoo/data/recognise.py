@@ -17,6 +17,7 @@ from alignzoo.data.columns import (
 )
 from alignzoo.data.layout import Layout
 from alignzoo.data.layouts import SHAPES, Shape, match_shapes
+from alignzoo.plugin.method import DataFormat
 from alignzoo.system.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def recognise(sample: Sequence[Mapping[str, Any]], cfg: DictConfig, place: str) 
     reading = Layout(SHAPES[-1], mapping, frozenset(), cfg.chat, left_out, dict(cfg.roles or {}), bool(cfg.layout))
     rows = [reading.rename(row) for row in sample]
     names = frozenset(name for row in rows for name in row)
-    shape, renamed = _find_shape(cfg.layout, names, rows, place, columns)
+    shape, renamed = _find_shape(cfg.layout, names, rows, place, columns, mapping)
     whole = _join(mapping, {theirs: ours for theirs, ours in renamed.items() if ours in shape.columns | SHARED})
     layout = replace(reading, shape=shape, mapping=whole)
     rows = [layout.rename(row) for row in sample]
@@ -100,7 +101,12 @@ def _check_mapping(mapping: Mapping[str, str], columns: set[str], place: str) ->
 
 
 def _find_shape(
-    layout: str | None, names: frozenset[str], rows: Sequence[Mapping[str, Any]], place: str, columns: set[str]
+    layout: str | None,
+    names: frozenset[str],
+    rows: Sequence[Mapping[str, Any]],
+    place: str,
+    columns: set[str],
+    mapping: Mapping[str, str],
 ) -> tuple[Shape, dict[str, str]]:
     """Return the layout, and the columns to rename for it: the way of reading that uses most columns."""
     found: list[tuple[int, list[Shape], dict[str, str]]] = []
@@ -108,13 +114,16 @@ def _find_shape(
         ours = {renamed.get(name, name) for name in names}
         sample = [{renamed.get(name, name): value for name, value in row.items()} for row in rows]
         shapes = [_name_shape(layout)] if layout else match_shapes(ours, sample)
+        if "prompt" in renamed.values():  # a question alone is no sign that answers are not to be read
+            shapes = [shape for shape in shapes if layout or shape.kind is not DataFormat.PROMPTS]
         used = max((len(shape.columns & ours) for shape in shapes if shape.needed <= ours), default=0)
         found.append((used, shapes, renamed))
     used, shapes, renamed = max(found, key=lambda way: way[0])
     if layout and not used:
         missing = ", ".join(sorted(shapes[0].needed - names))
         raise UserError(f"dataset.layout={layout} needs the columns {missing}, which {place} lacks.")
-    return _require_one(shapes, columns, rows, place), renamed
+    theirs = {ours: name for name, ours in _join(mapping, renamed).items()}
+    return _require_one(shapes, columns, rows, place, theirs), renamed
 
 
 def _name_shape(name: str) -> Shape:
@@ -124,7 +133,13 @@ def _name_shape(name: str) -> Shape:
     return shapes[name]
 
 
-def _require_one(found: Sequence[Shape], columns: set[str], rows: Sequence[Mapping[str, Any]], place: str) -> Shape:
+def _require_one(
+    found: Sequence[Shape],
+    columns: set[str],
+    rows: Sequence[Mapping[str, Any]],
+    place: str,
+    theirs: Mapping[str, str],
+) -> Shape:
     if len(found) == 1:
         return found[0]
     if not found:
@@ -132,7 +147,8 @@ def _require_one(found: Sequence[Shape], columns: set[str], rows: Sequence[Mappi
             f"{place} has the columns {', '.join(sorted(columns))}: no layout that alignzoo knows.\n"
             f"Map yours, e.g. '{_suggest_mapping(rows)}'."
         )
-    candidates = "; ".join(f"{shape.name} ({', '.join(sorted(shape.needed))})" for shape in found)
+    needed = [sorted(theirs.get(name, name) for name in shape.needed) for shape in found]
+    candidates = "; ".join(f"{shape.name} ({', '.join(names)})" for shape, names in zip(found, needed, strict=True))
     raise UserError(
         f"{place} could be read in {len(found)} ways: {candidates}.\nSay which: dataset.layout={found[0].name}."
     )
