@@ -23,6 +23,9 @@ _TEXTS = frozenset(
     )
 )
 
+#: Columns that the chat template reads.
+_TEMPLATE = frozenset(("tools", "chat_template_kwargs"))
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -105,9 +108,8 @@ class Layout:
         if self.shape.nested:
             raw = self._tidy(raw, ["prompt"])
             self.unread.columns |= {f"input.{name}" for name in row["input"].keys() - {"messages", "tools"}}
-        for name in ("tools", "chat_template_kwargs"):
-            if is_said(row.get(name)):
-                raw[name] = row[name]
+        if not _TEMPLATE.isdisjoint(row):
+            raw |= {name: row[name] for name in _TEMPLATE if is_said(row.get(name))}
         shaped = canonical(raw, self._makes_chat)
         if "label" in raw:
             self._check_labels(raw["label"])
@@ -135,9 +137,9 @@ class Layout:
 
     def _check_further(self, row: Mapping[str, Any]) -> None:
         """Refuse a further column that would change what is trained; note those that the first rows lack."""
-        for name, reason in self.refused.items():
+        for name in self.refused:
             if is_said(row.get(name)):
-                raise BadRow(reason)
+                raise BadRow(self.refused[name])
         if row.keys() <= self.columns:
             return
         for name in row.keys() - self.columns - self.used:
