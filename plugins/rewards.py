@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from alignzoo import Reward, UserError, hookimpl
+from alignzoo.data.messages import join_turns
 
 
 class Verifiable(Reward):
@@ -107,19 +108,20 @@ class RewardModel(Reward):
         A model that alignzoo trained reads what it was trained on: a plain prompt stays one, and the text ends in EOS.
         """
         chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
-        rows = zip(columns.get("whole_prompts", chats), prompts, completions, strict=True)
+        tools = columns.get("tools", [None] * len(prompts))
+        rows = zip(columns.get("whole_prompts", chats), prompts, completions, tools, strict=True)
         texts = [self._text(*row) for row in rows]
         batches = (texts[i : i + self.batch_size] for i in range(0, len(texts), self.batch_size))
         return [score for batch in batches for score in self._scores(batch)]
 
-    def _text(self, whole: Any, prompt: str, completion: str) -> tuple[str, bool]:
+    def _text(self, whole: Any, prompt: str, completion: str, tools: Any) -> tuple[str, bool]:
         """Return what is read, and whether the tokenizer adds its special tokens: a template writes its own."""
         plain = isinstance(whole, str)
         if not self.tokenizer.chat_template or (plain and self.stops):
             return (self._ended(prompt + completion) if self.stops else f"{prompt}\n\n{completion}"), True
         turns = [{"role": "user", "content": prompt}] if plain else list(whole)
-        messages = [*turns, {"role": "assistant", "content": completion}]
-        return self._ended(str(self.tokenizer.apply_chat_template(messages, tokenize=False))), False
+        messages = join_turns(turns, [{"role": "assistant", "content": completion}])
+        return self._ended(str(self.tokenizer.apply_chat_template(messages, tools=tools, tokenize=False))), False
 
     def _ended(self, text: str) -> str:
         """Return the text as trained on: up to its EOS, with EOS appended where there is none."""

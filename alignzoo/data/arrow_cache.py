@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.data.canonical import BadRow, check_encodable
 from alignzoo.data.columns import Unread
 from alignzoo.data.layout import Layout
+from alignzoo.data.messages import BadRow, check_encodable
 from alignzoo.data.recognise import SAMPLE, recognise
 from alignzoo.data.sources import Source
 from alignzoo.data.tokenise import ANSWERS, Piece, Tokeniser
@@ -38,8 +38,9 @@ def load_table(source: Source, tokeniser: Tokeniser, cfg: DictConfig) -> tuple[D
     """Return the source's rows, memory-mapped, and their layout; ``cfg`` is the group ``dataset``.
 
     Columns: ``row`` (its number in the source, from 1), ``id``, ``prompt`` and the answers as JSON messages,
-    ``prompt_key`` (64-bit hash of the prompt), ``prompt_ids``, ``<answer>_ids``, ``label``, ``score``, ``extra`` (JSON
-    of the further columns), ``problem`` (why the row cannot be used, or null). A row of several pairs gives several.
+    ``prompt_key`` (64-bit hash of the prompt and of ``template_inputs``), ``prompt_ids``, ``<answer>_ids``, ``label``,
+    ``score``, ``extra`` (JSON of the further columns), ``template_inputs`` (JSON of tools and template_kwargs, if any),
+    ``problem`` (why the row cannot be used, or null). A row of several pairs gives several.
 
     Raises:
         UserError: the source is empty, unreadable, or of no known layout.
@@ -68,7 +69,8 @@ def _schema() -> pyarrow.Schema:
     fields = [("row", pa.int64()), ("id", pa.string()), ("prompt", pa.string()), ("prompt_key", pa.int64())]
     fields += [(answer, pa.string()) for answer in ANSWERS]
     fields += [(f"{name}_ids", pa.list_(pa.int32())) for name in ("prompt", *ANSWERS)]
-    fields += [("label", pa.bool_()), ("score", pa.float64()), ("extra", pa.string()), ("problem", pa.string())]
+    fields += [("label", pa.bool_()), ("score", pa.float64()), ("extra", pa.string())]
+    fields += [("template_inputs", pa.string()), ("problem", pa.string())]
     return pa.schema(fields)
 
 
@@ -155,12 +157,13 @@ def _add_ids(records: list[dict[str, Any]], ids: Any) -> list[dict[str, Any]]:
     """Add token ids and hashes, and turn texts into JSON."""
     good = [record for record in records if "problem" not in record]
     for record, found in zip(good, ids.result(), strict=True):
-        answers = [name for name in ANSWERS if name in record]
-        if any(f"{name}_ids" not in found for name in answers):
-            record["problem"] = "the chat template writes the prompt differently when an answer follows"
         record |= found
-        record |= {name: json.dumps(record[name], ensure_ascii=False) for name in ("prompt", *answers)}
-        record["prompt_key"] = _hash_prompt(record["prompt"])
+        texts = ("prompt", *(name for name in ANSWERS if name in record))
+        record |= {name: json.dumps(record[name], ensure_ascii=False) for name in texts}
+        inputs = {name: record[name] for name in ("tools", "template_kwargs") if name in record}
+        if inputs:
+            record["template_inputs"] = json.dumps(inputs, ensure_ascii=False)
+        record["prompt_key"] = _hash_prompt(record["prompt"] + record.get("template_inputs", ""))
     return records
 
 

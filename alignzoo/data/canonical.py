@@ -1,7 +1,9 @@
 """Brings rows into canonical shape: ``prompt``, with ``chosen`` and ``rejected`` or with a ``completion``.
 
-A completion may have a ``label`` or a ``score``. Each text is a list of messages ``{"role", "content"}``; plain text
-is one message with the role ``text``.
+A completion may have a ``label`` or a ``score``. Each text is a list of messages ``{"role", "content"}``, with the
+further fields that chat templates read; plain text is one message with the role ``text``. A turn of the assistant that
+the prompt begins, and that answers continue, has ``prefix``. ``tools`` and ``template_kwargs`` stand beside the texts
+where the row has them.
 """
 
 from __future__ import annotations
@@ -11,40 +13,58 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-Messages = list[dict[str, str]]
-
-ROLES = {"user", "assistant", "system", "tool", "developer"}
-
-#: Fields of a message that are read.
-MESSAGE_FIELDS = frozenset(
-    ("role", "content", "tool_calls", "tool_call_id", "name", "reasoning_content", "thinking", "weight")
+from alignzoo.data.messages import (
+    BadRow,
+    Messages,
+    check_encodable,
+    is_trained,
+    make_text,
+    parse_messages,
+    read_list,
+    read_messages,
+    write_json,
 )
 
-_BESIDE = ("label", "score", "tools", "chat_template_kwargs")  #: raw columns that are not texts
+#: Columns that every layout may have beside its own, for the chat template.
+TEMPLATE_COLUMNS = frozenset({"tools", "chat_template_kwargs"})
 
+_NOT_TEXTS = {"label", "score", *TEMPLATE_COLUMNS}
 
-class BadRow(ValueError):
-    """A row that cannot be trained on; the text says why."""
+_NOT_ANSWERING = {"user", "system", "developer"}  #: roles that no answer holds
+
+#: Arguments of ``apply_chat_template`` that are not the template's.
+_OWN_ARGUMENTS = {
+    *("conversation", "messages", "tools", "chat_template", "add_generation_prompt", "continue_final_message"),
+    *("tokenize", "padding", "truncation", "max_length", "return_tensors", "return_dict", "tokenizer_kwargs"),
+    *("return_assistant_tokens_mask", "sanitize_control_tokens", "self"),
+}
 
 
 def canonical(raw: Mapping[str, Any], chat: bool) -> dict[str, Any]:
     """Return ``raw``, which has canonical names, in canonical shape; ``chat`` makes conversations of plain text.
 
     Raises:
-        BadRow: a null, an empty text, two equal answers, a label that is neither true nor false, unknown roles.
+        BadRow: a null, an empty text, two equal answers, a label that is neither true nor false, unknown roles,
+            histories that differ, or what cannot be trained on.
     """
-    texts = {name: _read_messages(value, name) for name, value in raw.items() if name not in _BESIDE}
+    given = {name: parse_messages(value, name) for name, value in raw.items() if name not in _NOT_TEXTS}
+    texts = {name: read_messages(value, name) for name, value in given.items()}
     if "messages" in texts:
-        texts["prompt"], texts["completion"] = _split_last_answer(texts.pop("messages"))
+        texts["prompt"], texts["completion"] = _split_last_answer(texts.pop("messages"), given["messages"])
     if "text" in texts:
-        texts |= {"prompt": _text(""), "completion": texts.pop("text")}
+        texts |= {"prompt": make_text(""), "completion": texts.pop("text")}
     shaped: dict[str, Any] = _separate_prompt(texts, chat)
     _refuse_empty(shaped)
+    _refuse_untrained(shaped, given)
     if "chosen" in shaped and shaped["chosen"] == shaped["rejected"]:
         raise BadRow("chosen equals rejected")
+    if "prompt" in given and all(len(turns) == len(texts[name]) for name, turns in shaped.items()):
+        shaped["prompt"] = _mark_continued(shaped["prompt"])
+    if not TEMPLATE_COLUMNS.isdisjoint(raw):
+        shaped |= _read_template_inputs(raw, shaped["prompt"])
     if "label" in raw:
         shaped["label"] = _read_label(raw["label"])
-    return {**shaped, **{name: raw[name] for name in ("score", "tools", "chat_template_kwargs") if name in raw}}
+    return {**shaped, **({"score": raw["score"]} if "score" in raw else {})}
 
 
 _LABELS = {"true": True, "false": False, "1": 1, "0": 0, "-1": -1}
@@ -70,52 +90,38 @@ def add_system(row: Mapping[str, Any], system: Any, name: str) -> dict[str, Any]
     return {**row, "prompt": [{"role": "system", "content": check_encodable(system, name)}, *prompt]}
 
 
-def unread_fields(message: Mapping[str, Any]) -> set[str]:
-    """Return the fields of a message that nothing reads."""
-    return set(message) - MESSAGE_FIELDS
+def _read_template_inputs(raw: Mapping[str, Any], prompt: Messages) -> dict[str, Any]:
+    """Return ``tools`` and ``template_kwargs``, where the row has them, as they stand."""
+    tools = read_list(raw.get("tools") or [], "tools")
+    kwargs = {
+        name: value
+        for given in read_list(raw.get("chat_template_kwargs") or [], "chat_template_kwargs")
+        for name, value in given.items()
+        if value is not None
+    }
+    if own := sorted(_OWN_ARGUMENTS & kwargs.keys()):
+        raise BadRow(f"chat_template_kwargs has {own[0]}, which is not the template's to read")
+    found = {name: value for name, value in (("tools", tools), ("template_kwargs", kwargs)) if value}
+    for name, value in found.items():
+        write_json(value, name)
+        if prompt[0]["role"] == "text":
+            column = "tools" if name == "tools" else "chat_template_kwargs"
+            raise BadRow(f"{column} need a conversation, and this is plain text: set dataset.chat=true")
+    return found
 
 
-def _text(text: str) -> Messages:
-    return [{"role": "text", "content": text}]
-
-
-def _read_messages(value: Any, name: str) -> Messages:
-    if value is None:
-        raise BadRow(f"{name} is null")
-    if isinstance(value, str):
-        return _text(check_encodable(value, name))
-    if isinstance(value, Mapping):
-        value = [value]
-    if value == [] and name in ("chosen", "rejected", "completion"):
-        raise BadRow(f"{name} is empty")
-    if not isinstance(value, list):
-        raise BadRow(f"{name} is {type(value).__name__}; it must be text or a list of messages")
-    return [_read_message(message, name) for message in value]
-
-
-def _read_message(message: Any, name: str) -> dict[str, str]:
-    if not isinstance(message, Mapping) or "role" not in message or "content" not in message:
-        raise BadRow(f"{name} holds a message without role and content")
-    if not isinstance(message["role"], str) or message["role"] not in ROLES:
-        raise BadRow(f"{name} has the role {message['role']!r}; known are {', '.join(sorted(ROLES))}")
-    if not isinstance(message["content"], str):
-        raise BadRow(f"{name} has a message whose content is {'null' if message['content'] is None else 'not text'}")
-    return {"role": message["role"], "content": check_encodable(message["content"], name)}
-
-
-def check_encodable(text: str, name: str) -> str:
-    """Return ``text``, unless it holds half a surrogate pair: JSON lets it through, and UTF-8 cannot write it."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise BadRow(f"{name} holds half a surrogate pair, which is not a character") from None
-    return text
+def _mark_continued(prompt: Messages) -> Messages:
+    """Mark a turn of the assistant with which a prompt ends: answers continue it."""
+    if prompt[-1]["role"] != "assistant":
+        return prompt
+    if "tool_calls" in prompt[-1]:
+        raise BadRow("prompt ends with the assistant's tool_calls, which cannot be continued: add the tool's turn")
+    return [*prompt[:-1], {**prompt[-1], "prefix": True}]
 
 
 def _read_label(value: Any) -> bool:
     """Read true and false, 1 and 0, 1 and -1, also as text."""
-    word = value.strip().lower() if isinstance(value, str) else value
-    word = _LABELS.get(word, word) if isinstance(word, str) else word
+    word = _LABELS.get(value.strip().lower(), value) if isinstance(value, str) else value
     if isinstance(word, bool) or (isinstance(word, int | float) and word in (0, 1, -1)):
         return word > 0
     raise BadRow(f"label is {'null' if value is None else repr(value)}; it must be true or false")
@@ -130,6 +136,7 @@ def _separate_prompt(texts: dict[str, Messages], chat: bool) -> dict[str, Messag
     if _mixes_text_and_messages(prompt, *answers.values()):
         prompt, answers = _as_conversation(prompt, answers)
     answers = _strip_prompt(answers, prompt)
+    _refuse_other_histories(answers, len(prompt))
     if chat:
         prompt, answers = _as_conversation(prompt, answers)
     return {"prompt": prompt, **answers}
@@ -156,7 +163,7 @@ def _find_common_start(*answers: Messages) -> Messages:
             raise BadRow("there is no prompt, and a single plain text does not show where one ends")
         return _split_last_answer(first)[0]
     if first and first[0]["role"] == "text":
-        return _text(_find_common_text([answer[0]["content"] for answer in answers]))
+        return make_text(_find_common_text([answer[0]["content"] for answer in answers]))
     shortest = min(map(len, answers)) - 1  # at least the last turn is the answer
     turns = itertools.takewhile(lambda turns: all(t == turns[0] for t in turns), zip(*answers, strict=False))
     return [same[0] for same in itertools.islice(turns, shortest)]
@@ -179,25 +186,57 @@ def _strip_prompt(answers: dict[str, Messages], prompt: Messages) -> dict[str, M
     texts = [text for text in (prompt, *answers.values()) if text and text[0]["role"] == "text"]
     start = prompt[0]["content"] if prompt else ""
     if len(texts) == len(answers) + 1 and start and all(a[0]["content"].startswith(start) for a in answers.values()):
-        return {name: _text(answer[0]["content"].removeprefix(start)) for name, answer in answers.items()}
+        return {name: make_text(answer[0]["content"].removeprefix(start)) for name, answer in answers.items()}
     return answers
 
 
-def _split_last_answer(messages: Messages) -> tuple[Messages, Messages]:
-    """Split a conversation before its last assistant turn."""
+def _split_last_answer(messages: Messages, given: Any = ()) -> tuple[Messages, Messages]:
+    """Split a conversation before the last turn of the assistant that is trained on, and leave out what follows it."""
     if not messages or messages[-1]["role"] != "assistant":
         raise BadRow("the conversation does not end with an assistant's turn")
-    return messages[:-1], messages[-1:]
+    last = len(messages) - 1
+    while last >= 0 and not (messages[last]["role"] == "assistant" and (not given or is_trained(given[last]))):
+        last -= 1
+    if last < 0:
+        raise BadRow("each turn of the assistant has the weight 0: there is nothing to train on")
+    return messages[:last], messages[last : last + 1]
+
+
+def _refuse_untrained(answers: Mapping[str, Messages], given: Mapping[str, Any]) -> None:
+    """Refuse answers with a turn of weight 0; a row of ``messages`` was split so that its answer has none."""
+    for name, messages in answers.items():
+        turns = given.get(name)
+        if name != "prompt" and isinstance(turns, list):
+            for turn in turns[-len(messages) :]:
+                if turn["role"] == "assistant" and not is_trained(turn):
+                    raise BadRow(f"{name} has a turn of weight 0, and an answer is trained on as a whole")
+
+
+def _refuse_other_histories(answers: Mapping[str, Messages], begun: int) -> None:
+    """Refuse two conversations that differ before their last turns; ``begun`` turns of theirs are the prompt."""
+    if not answers.keys() >= {"chosen", "rejected"}:
+        return
+    pair = answers["chosen"], answers["rejected"]
+    if begun and any(turns[0]["role"] != "assistant" for turns in pair):  # they do not begin with the prompt
+        return
+    if any(turn["role"] in _NOT_ANSWERING for turns in pair for turn in turns):
+        same = itertools.takewhile(lambda turns: turns[0] == turns[1], zip(*pair, strict=False))
+        turn = begun + sum(1 for _ in same) + 1
+        raise BadRow(f"the two histories differ at turn {turn}: chosen and rejected must share all but their ends")
 
 
 def _refuse_empty(texts: Mapping[str, Messages]) -> None:
     for name, messages in texts.items():
-        empty = not messages or not messages[-1]["content"].strip()
+        empty = not messages or not _says_anything(messages[-1])
         if empty and not (name == "prompt" and messages and messages[0]["role"] == "text" and "completion" in texts):
             raise BadRow(f"{name} is empty")
         if name == "prompt":
             continue
         if messages[-1]["role"] not in ("assistant", "text"):
             raise BadRow(f"{name} ends with the role {messages[-1]['role']!r}; it must end with the assistant's turn")
-        if any(message["role"] in ("user", "system", "developer") for message in messages):
+        if any(message["role"] in _NOT_ANSWERING for message in messages):
             raise BadRow(f"{name} is a conversation that does not begin with its prompt")
+
+
+def _says_anything(message: Mapping[str, Any]) -> bool:
+    return bool(message["content"].strip()) or "tool_calls" in message or message["role"] == "tool"

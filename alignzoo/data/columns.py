@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from alignzoo.data.messages import BadRow, parse_messages
 from alignzoo.plugin.method import DataFormat
 
 #: Columns that every layout reads.
@@ -159,6 +161,8 @@ def _differs(name: str, sample: Sequence[Mapping[str, Any]]) -> bool:
 
 def begins_conversation(value: Any) -> bool:
     """Tell whether an answer is a whole conversation, with its question."""
+    with contextlib.suppress(BadRow):
+        value = parse_messages(value, "")
     first = value[0] if isinstance(value, list) and value else value
     return isinstance(first, Mapping) and first.get("role", first.get("from")) in (
         "user",

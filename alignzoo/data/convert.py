@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alignzoo.data.prompts import make_prompts
 from alignzoo.plugin.method import DataFormat
 from alignzoo.system.errors import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-BATCH = 10_000  #: rows read at once
 
 P, U, S, Q, R = (
     DataFormat.PREFERENCE,
@@ -67,7 +65,7 @@ def convert(rows: Dataset, kind: DataFormat, wanted: DataFormat, batch: int, see
         return pairs.select_columns(["id", "prompt_ids", "chosen_ids", "rejected_ids"])
     if wanted is U:
         return _to_unpaired(rows, kind, batch, seed)
-    return _to_prompts(rows) if wanted is Q else _to_supervised(rows, kind)
+    return make_prompts(rows) if wanted is Q else _to_supervised(rows, kind)
 
 
 def pair_completions(rows: Dataset, kind: DataFormat) -> Dataset:
@@ -84,7 +82,7 @@ def pair_completions(rows: Dataset, kind: DataFormat) -> Dataset:
     if not len(chosen):
         better = "a good and a bad answer" if kind is U else "two answers with different scores"
         raise UserError(f"the dataset holds {kind} rows, and no prompt has {better}: nothing can be paired.")
-    kept = ["id", "prompt", "prompt_key", "prompt_ids", "extra", "completion", "completion_ids"]
+    kept = ["id", "prompt", "prompt_key", "prompt_ids", "extra", "template_inputs", "completion", "completion_ids"]
     first = rows.select(chosen).select_columns(kept)
     first = first.rename_columns({"completion": "chosen", "completion_ids": "chosen_ids"})
     second = rows.select(rejected).select_columns(["completion", "completion_ids"])
@@ -191,32 +189,3 @@ def _to_supervised(rows: Dataset, kind: DataFormat) -> Dataset:
     kept = rows.select_columns(["id", "prompt_ids", column])
     converted: Dataset = kept.map(joined, batched=True, remove_columns=["prompt_ids", column])
     return converted
-
-
-def _to_prompts(rows: Dataset) -> Dataset:
-    """Return each prompt once, as messages or text, with the dataset's further columns for rewards to read."""
-    import datasets
-    import pyarrow as pa
-
-    first = np.sort(np.unique(np.array(rows["prompt_key"]), return_index=True)[1])
-    unique = rows.select(first).select_columns(["id", "prompt", "extra"])
-    kinds: dict[str, set[type]] = {}
-    for extra in (json.loads(text) for batch in unique.iter(BATCH) for text in batch["extra"]):
-        for name, value in extra.items():
-            kinds.setdefault(name, set()).add(type(value))
-    # Arrow's columns have one type.
-    of_several_types = {name for name, found in kinds.items() if len(found - {type(None)}) > 1}
-
-    def read(identity: str, prompt: str, extra: str) -> dict[str, Any]:
-        further = {n: str(v) if n in of_several_types and v is not None else v for n, v in json.loads(extra).items()}
-        return {**further, "id": identity, "prompt": _unwrap_text(json.loads(prompt))}
-
-    tables = [
-        pa.Table.from_pylist([read(*row) for row in zip(b["id"], b["prompt"], b["extra"], strict=True)])
-        for b in unique.iter(BATCH)
-    ]
-    return datasets.Dataset(pa.concat_tables(tables, promote_options="permissive"))
-
-
-def _unwrap_text(messages: list[dict[str, str]]) -> list[dict[str, str]] | str:
-    return messages[0]["content"] if messages[0]["role"] == "text" else messages

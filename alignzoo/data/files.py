@@ -160,9 +160,17 @@ def _read_arrow(file: Path, kind: str) -> Iterator[Row]:
     try:
         for batch in _open_parquet(file) if kind == "parquet" else _open_arrow(file):
             batch.validate(full=True)
-            yield from _decode(batch) if kind == "arrow" else batch.to_pylist()
+            for row in _decode(batch) if kind == "arrow" else batch.to_pylist():
+                yield {name: drop_absent(value) for name, value in row.items()}
     except Exception as error:  # of pyarrow's kinds, and of those that datasets raises about what it wrote beside them
         raise UserError(f"{file.name} cannot be read as {kind}: {describe_parser_error(error)}") from None
+
+
+def drop_absent(value: Any) -> Any:
+    """Return ``value`` without the nulls of its objects: Arrow gives every object the fields of all the others."""
+    if isinstance(value, dict):
+        return {name: drop_absent(one) for name, one in value.items() if one is not None}
+    return [drop_absent(one) for one in value] if isinstance(value, list) else value
 
 
 def _open_parquet(file: Path) -> Iterator[pyarrow.RecordBatch]:

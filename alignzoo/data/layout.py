@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.data.canonical import BadRow, add_system, canonical
+from alignzoo.data.canonical import TEMPLATE_COLUMNS, add_system, canonical
 from alignzoo.data.columns import ALIASES, QUESTIONS, SHARED, Unread, explain_refusal, is_said
 from alignzoo.data.layouts import Shape
+from alignzoo.data.messages import BadRow, parse_messages
 from alignzoo.data.turns import tidy
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ _TEXTS = frozenset(
         *("rejected_response", "preferred_output", "non_preferred_output"),
     )
 )
-
-#: Columns that the chat template reads.
-_TEMPLATE = frozenset(("tools", "chat_template_kwargs"))
 
 
 @dataclass(frozen=True)
@@ -108,8 +106,11 @@ class Layout:
         if self.shape.nested:
             raw = self._tidy(raw, ["prompt"])
             self.unread.columns |= {f"input.{name}" for name in row["input"].keys() - {"messages", "tools"}}
-        if not _TEMPLATE.isdisjoint(row):
-            raw |= {name: row[name] for name in _TEMPLATE if is_said(row.get(name))}
+        if not TEMPLATE_COLUMNS.isdisjoint(row):
+            beside = {name: row[name] for name in TEMPLATE_COLUMNS if is_said(row.get(name))}
+            if raw.get("tools", beside.get("tools")) != beside.get("tools", raw.get("tools")):
+                raise BadRow("the column tools differs from input.tools")
+            raw |= beside
         shaped = canonical(raw, self._makes_chat)
         if "label" in raw:
             self._check_labels(raw["label"])
@@ -129,10 +130,9 @@ class Layout:
         changed = {}
         for name in names:
             value = row.get(name)
-            if value is not None and type(value) is not str:
-                tidied = tidy(value, name, self.roles, self.unread.fields)
-                if tidied is not value:
-                    changed[name] = tidied
+            tidied = tidy(parse_messages(value, name), name, self.roles, self.unread.fields)
+            if tidied is not value:
+                changed[name] = tidied
         return {**row, **changed} if changed else row
 
     def _check_further(self, row: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from alignzoo.data.canonical import BadRow
+from alignzoo.data.messages import BadRow
 from alignzoo.data.turns import split_exchanges
 
 Row = Mapping[str, Any]

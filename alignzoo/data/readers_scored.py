@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from alignzoo.data.canonical import BadRow
+from alignzoo.data.messages import BadRow
 from alignzoo.data.readers import Row, transcript
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.config.plain import to_plain
-from alignzoo.data.files import FORMATS, Row, format_of, read
+from alignzoo.data.files import FORMATS, Row, drop_absent, format_of, read
 from alignzoo.system.errors import UserError, did_you_mean, explain_missing
 from alignzoo.system.hub import explain_hub_error, hub, is_local_path
 
@@ -149,4 +149,8 @@ def _open_hub(path: str, split: str, config: str | None, revision: str | None, k
         raise UserError(f"{key}={path} (split {split}): {explain_hub_error(error)}") from error
     content = table.info.version if streamed else table._fingerprint
     identity = f"{path}@{revision}/{config}/{split}/{content}/{first}"
-    return Source(f"{path} ({split})", identity, lambda: itertools.islice(iter(table), first))
+    return Source(f"{path} ({split})", identity, lambda: map(_drop_absent, itertools.islice(iter(table), first)))
+
+
+def _drop_absent(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: drop_absent(value) for name, value in row.items()}

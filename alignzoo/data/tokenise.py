@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from alignzoo.data.canonical import BadRow
-from alignzoo.system.errors import UserError
+from alignzoo.data.chat_template import ChatTemplate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from alignzoo.data.canonical import Messages
 
 ANSWERS = ("chosen", "rejected", "completion")
 
@@ -34,9 +31,14 @@ class Piece(NamedTuple):
 class Tokeniser:
     """Turns canonical rows into token ids."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, eos_ids: Sequence[int]) -> None:
-        """``eos_ids``: the ids at which generation ends; the tokenizer's own is the one appended where none is."""
-        self.tokenizer = tokenizer
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, eos_ids: Sequence[int], kwargs: Mapping[str, Any] | None = None
+    ) -> None:
+        """``eos_ids``: the ids at which generation ends; the tokenizer's own is the one appended where none is.
+
+        ``kwargs``: arguments of every row for the chat template; a row's own go before them.
+        """
+        self.tokenizer, self.template = tokenizer, ChatTemplate(tokenizer, kwargs or {})
         self.eos_tokens = [
             tokenizer.convert_ids_to_tokens(i) for i in dict.fromkeys([tokenizer.eos_token_id, *eos_ids])
         ]
@@ -47,22 +49,27 @@ class Tokeniser:
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         rules = backend.to_str() if backend else sorted(self.tokenizer.get_vocab().items())
         state = (rules, self.tokenizer.chat_template, self.eos_tokens, self._adds_bos, type(self.tokenizer).__name__)
+        state += (sorted(self.template.kwargs.items()),)
         return hashlib.sha256(repr(state).encode()).hexdigest()
 
     @property
     def appended_eos(self) -> str | None:
         """The token that is written behind answers because the chat template ends none; None where it does itself."""
         turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        if not self.tokenizer.chat_template or self._is_ended(self._render(turns, False)):
+        if not self.tokenizer.chat_template or self._is_ended(self.template.render(turns, {})):
             return None
         return str(self.tokenizer.eos_token)
 
     def encode(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, list[int]]]:
-        """Return ``prompt_ids`` and ``<answer>_ids`` of each row; one that does not extend its prompt lacks ids."""
+        """Return ``prompt_ids`` and ``<answer>_ids`` of each row.
+
+        Raises:
+            BadRow: as :meth:`ChatTemplate.split`.
+        """
         return self.tokenise(self.render(rows))
 
     def render(self, rows: Sequence[dict[str, Any]]) -> list[list[Piece]]:
-        """Return what is to be tokenised, row by row: the prompt, and each answer that extends it."""
+        """Return what is to be tokenised, row by row: the prompt, and each answer."""
         return [self._split(row) for row in rows]
 
     def tokenise(self, rows: Sequence[Sequence[Piece]]) -> list[dict[str, list[int]]]:
@@ -103,32 +110,15 @@ class Tokeniser:
         return bos is not None and self.tokenizer("a").input_ids[:1] == [bos]
 
     def _split(self, row: dict[str, Any]) -> list[Piece]:
-        prompt: Messages = row["prompt"]
-        answers = [(f"{name}_ids", row[name]) for name in ANSWERS if row.get(name)]
-        if prompt and prompt[0]["role"] == "text":
-            start = prompt[0]["content"]
-            ends = [(column, self._end(answer[0]["content"])) for column, answer in answers]
-            return [Piece("prompt_ids", start, takes_bos=self._adds_bos), *(Piece(c, end, start) for c, end in ends)]
-        start = self._render(prompt, True)
-        found = [Piece("prompt_ids", start)]
-        for column, answer in answers:
-            whole = self._render([*prompt, *answer], False)
-            if whole.startswith(start):
-                found.append(Piece(column, self._end(whole[len(start) :]), start))
-        return found
-
-    def _render(self, messages: Messages, prompt: bool) -> str:
-        if not self.tokenizer.chat_template:
-            raise UserError(
-                "the dataset holds conversations, and the model's tokenizer has no chat template.\n"
-                "Set model.chat_template=chatml, or the path of a Jinja template."
-            )
-        try:
-            text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
-        except Exception as error:  # templates raise their own complaints
-            roles = ", ".join(message["role"] for message in messages)
-            raise BadRow(f"the model's chat template refuses a conversation of {roles}: {error}") from None
-        return text
+        answers = {f"{name}_ids": row[name] for name in ANSWERS if row.get(name)}
+        if row["prompt"] and row["prompt"][0]["role"] == "text":
+            start = row["prompt"][0]["content"]
+            ends = {column: answer[0]["content"] for column, answer in answers.items()}
+            prompt = Piece("prompt_ids", start, takes_bos=self._adds_bos)
+        else:
+            start, ends = self.template.split(row, answers)
+            prompt = Piece("prompt_ids", start)
+        return [prompt, *(Piece(column, self._end(end), start) for column, end in ends.items())]
 
     def _end(self, answer: str) -> str:
         """Return the answer up to the EOS that ends it; the tokenizer's own is appended where there is none."""

@@ -5,11 +5,10 @@ A list that needs no change is returned as it stands, after one look at each mes
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from alignzoo.data.canonical import ROLES, BadRow, unread_fields
+from alignzoo.data.messages import ROLES, BadRow, read_calls, unread_fields
 
 Roles = Mapping[str, str]
 
@@ -22,15 +21,8 @@ SPEAKERS = {
 
 CALLS = ("function_call", "tool_call")  #: speakers whose text is a call of a tool
 
-#: Fields that say whether a message is trained: ms-swift, LLaMA-Factory v1, axolotl -> `weight`, OpenAI's.
-WEIGHTS = ("loss", "loss_weight", "train", "training")
-
 #: Fields that change what is trained, and that alignzoo cannot follow -> what to write instead.
 REFUSED = {
-    **dict.fromkeys(
-        ("image", "images", "image_url", "video", "videos", "audio", "audios", "input_audio"),
-        "alignzoo trains text only",
-    ),
     **dict.fromkeys(("thought", "thoughts"), "write it as reasoning_content"),
     **dict.fromkeys(("loss_scale", "train_detail", "training_detail"), "write weight: 0 or 1 for the whole message"),
     **dict.fromkeys(("label", "score", "reward"), "a single message has none: put it beside the conversation"),
@@ -78,11 +70,12 @@ def _tidy_message(message: Mapping[str, Any], name: str, roles: Roles, unread: s
         return {**message}
     text = "value" if "content" not in found and "value" in found else "content"
     content = found.pop(text, None)
-    if content is None and "from" in message:
+    if content is None and "from" in message and "tool_calls" not in found:
         raise BadRow(f"{name} has a turn whose text is null")
     tidied = {"role": _read_role(speaker, name, roles), **({"content": content} if text in message else {})}
     if speaker in CALLS and speaker not in roles:
-        tidied |= _read_calls(content)
+        calls = read_calls(content)
+        tidied |= {"content": "", "tool_calls": calls} if calls else {}
     if isinstance(content, list):
         tidied |= _read_parts(content)
     tidied |= _read_fields(found, name)
@@ -106,32 +99,14 @@ def _read_fields(found: dict[str, Any], name: str) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for field, value in found.items():
         if field in REFUSED and value not in ("", [], {}):
-            raise BadRow(f"{name} has a message with {field!r}: {REFUSED[field]}")
-        if field in WEIGHTS or field == "weight":
-            fields["weight"] = _read_weight(value, field, name)
+            raise BadRow(f"{name} has a message with {field}: {REFUSED[field]}")
+        if field == "loss_weight":
+            fields["weight"] = value
         elif field == "function_call" and isinstance(value, Mapping):
             fields["tool_calls"] = [{"type": "function", "function": dict(value)}]
         else:
             fields[field] = value
     return fields
-
-
-def _read_weight(value: Any, field: str, name: str) -> int:
-    if isinstance(value, bool | int | float) and value in (0, 1):
-        return int(value)
-    raise BadRow(f"{name} has a message whose {field!r} is {value!r}; it must be 0 or 1 (or false or true)")
-
-
-def _read_calls(text: Any) -> dict[str, Any]:
-    """Read the calls that a `function_call` turn holds as JSON; a text that is no call stays the assistant's text."""
-    try:
-        found = json.loads(text) if isinstance(text, str) else text
-    except ValueError:
-        return {}
-    calls = found if isinstance(found, list) else [found]
-    if not calls or not all(isinstance(call, Mapping) and isinstance(call.get("name"), str) for call in calls):
-        return {}
-    return {"content": "", "tool_calls": [{"type": "function", "function": dict(call)} for call in calls]}
 
 
 def _read_parts(parts: list[Any]) -> dict[str, Any]:
@@ -143,7 +118,7 @@ def _read_parts(parts: list[Any]) -> dict[str, Any]:
         kind = part.get("type") if isinstance(part, Mapping) else None
         if kind == "reasoning":
             fields["reasoning_content"] = fields.get("reasoning_content", "") + part["value"]
-        elif kind == "tool_call" and (calls := _read_calls(part["value"]).get("tool_calls")):
+        elif kind == "tool_call" and (calls := read_calls(part["value"])):
             fields["tool_calls"] = [*fields.get("tool_calls", []), *calls]
         else:
             texts.append({"type": kind, "text": part["value"]} if kind == "text" else part)

@@ -38,6 +38,8 @@ class Rewards(NamedTuple):
         extras = [json.loads(extra) for extra in rows["extra"]]
         names = dict.fromkeys(name for extra in extras for name in extra)  # a row may lack one
         columns = {name: [extra.get(name) for extra in extras] for name in names}
+        inputs = [json.loads(text or "{}") for text in rows["template_inputs"]]
+        columns |= {"tools": [given.get("tools") for given in inputs]} if any(map(bool, inputs)) else {}
         totals = [0.0] * len(measured)
         for function, weight in zip(self.functions, self.weights, strict=True):
             scores = function(prompts, [answer.text for answer in measured], ids, **columns)

@@ -10,10 +10,22 @@ from alignzoo.system import ranks
 
 VOCABULARY = 1024  #: entries, of which 256 are bytes
 
-#: A chat template, also for models that have none (``model.chat_template=chatml``).
+#: A chat template, also for models that have none (``model.chat_template=chatml``): ChatML, with tools, calls and
+#: thoughts as Qwen's models write them.
 CHATML = (
+    "{% if tools %}{{ '<|im_start|>system\\nTools:' }}"
+    "{% for tool in tools %}{{ '\\n' + tool | tojson }}{% endfor %}{{ '<|im_end|>\\n' }}{% endif %}"
     "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' }}"
+    "{% if message.reasoning_content %}{{ '<think>\\n' + message.reasoning_content + '\\n</think>\\n\\n' }}{% endif %}"
+    "{{ message['content'] }}"
+    "{% for call in message.tool_calls %}"
+    "{% set called = call.function or call %}"
+    "{{ '\\n' if message['content'] or not loop.first }}"
+    "{{ '<tool_call>\\n{\"name\": ' + called.name | tojson + ', \"arguments\": ' }}"
+    "{{ (called.arguments if called.arguments is string else called.arguments | tojson) + '}\\n</tool_call>' }}"
+    "{% endfor %}"
+    "{{ '<|im_end|>' + '\\n' }}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from alignzoo.config.plain import to_plain
+from alignzoo.config.trl_fields import read_config_fields
 from alignzoo.data.convert import convert, with_pairs
 from alignzoo.data.prepare import Prepared, prepare
+from alignzoo.data.prompts import read_template_kwargs
 from alignzoo.data.sources import heldout_source, training_sources
 from alignzoo.data.tokenise import Tokeniser
 from alignzoo.evaluate.reward_yardstick import RewardYardstick
@@ -18,7 +20,7 @@ from alignzoo.evaluate.rewards import Rewards, build_configured_rewards
 from alignzoo.evaluate.yardstick import Yardstick
 from alignzoo.models import load, reward_model, start_model
 from alignzoo.plan.budget import Plan, make_plan, measure_mean_length
-from alignzoo.plugin.method import ModelKind
+from alignzoo.plugin.method import DataFormat, ModelKind
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError
 from alignzoo.system.libraries import silence_libraries
@@ -104,7 +106,9 @@ class RunInputs:
     def make_trl_config(self, folder: Path) -> Any:
         """Return the method's TRL config for a run in ``folder``."""
         weights = self.rewards.weights
-        more = {"reward_weights": weights} if self.method.uses_rewards else {}
+        more: dict[str, Any] = {"reward_weights": weights} if self.method.uses_rewards else {}
+        if self.method.data is DataFormat.PROMPTS and (kwargs := read_template_kwargs(self.data.train)):
+            more["chat_template_kwargs"] = {**to_plain(self.cfg.method.get("chat_template_kwargs") or {}), **kwargs}
         return make_trl_config(self.checked, folder, self.plan, **more)
 
     def load_model(self, folder: Path | None = None) -> PreTrainedModel:
@@ -187,7 +191,7 @@ def prepare_run(checked: Checked) -> RunInputs:
         start = start_model.start_folder(cfg.model)
         tokenizer = load.load_tokenizer(start, cfg.model)
         eos_ids = load.read_eos_ids(start, tokenizer)
-        data = _prepare_rows(cfg, Tokeniser(tokenizer, eos_ids))
+        data = _prepare_rows(cfg, Tokeniser(tokenizer, eos_ids, to_plain(cfg.method.get("chat_template_kwargs"))))
         rows = _convert_rows(checked, data.train, data)
     plan = make_plan(checked, rows, measure_mean_length(data.train, "prompt_ids"))
     against = _find_baseline(cfg, start, tokenizer) if method.trains is ModelKind.POLICY else start
@@ -203,6 +207,11 @@ def _check_hardware(checked: Checked) -> None:
 
 def _convert_rows(checked: Checked, rows: Dataset, data: Prepared) -> Dataset:
     """Return ``rows`` in the method's format."""
+    method = checked.method
+    if method.data is DataFormat.PROMPTS and read_template_kwargs(rows):
+        fields = read_config_fields(method.config)
+        if fields and "chat_template_kwargs" not in fields:
+            raise UserError(f"method={method.name} reads no chat_template_kwargs, and the prompts have some.")
     return convert(rows, data.kind, checked.method.data, checked.placement.micro_batch, checked.cfg.seed)
 
 

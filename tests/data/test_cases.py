@@ -115,7 +115,7 @@ CONVERSATIONS = [
 
 MARKED_SUMS = [answer([SUM], "5", label=True), answer([SUM], "6", label=False)]
 
-CALL = '{"name": "weather", "arguments": {"city": "Oslo"}}'
+CALL = {"name": "weather", "arguments": {"city": "Oslo"}}
 
 
 class Case(NamedTuple):
@@ -198,7 +198,7 @@ FORMATS = [
                 [
                     system("Use tools."),
                     user("Is it cold in Oslo?"),
-                    says(CALL),
+                    {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": CALL}]},
                     {"role": "tool", "content": "-3"},
                 ],
                 "Yes, -3 degrees.",

@@ -11,12 +11,13 @@ import pytest
 from omegaconf import OmegaConf
 
 from alignzoo import DataFormat, UserError
-from alignzoo.data.canonical import BadRow
 from alignzoo.data.columns import Unread
+from alignzoo.data.messages import BadRow
 from alignzoo.data.recognise import recognise
 
 CASES = Path(__file__).with_name("cases")
 INPUTS = Path(__file__).with_name("inputs")
+COLUMNS = Path(__file__).with_name("columns")
 
 Row = dict[str, Any]
 
@@ -53,13 +54,17 @@ def is_read(file: Path) -> bool:
     return True
 
 
-FILES = [file for file in sorted([*CASES.glob("*.json*"), *INPUTS.glob("*.jsonl")]) if is_read(file)]
+FILES = [
+    file
+    for file in sorted([*CASES.glob("*.json*"), *INPUTS.glob("*.jsonl"), *COLUMNS.glob("*.jsonl")])
+    if is_read(file)
+]
 
 #: Columns that somebody may add, with what they may hold.
 ADDED: Row = {
     "source": "web", "score": 3.5, "label": False, "system": "Speak like a pirate.", "weight": 0, "image": "a.png",
     "images": [{"bytes": "x", "path": None}], "video_path": "a.mp4", "audio": {"path": "a.wav"}, "loss_weight": 0.0,
-    "tools": [{"type": "function", "function": {"name": "weather"}}], "reasoning": "Because it is.", "thinking": "Hm.",
+    "tools": [{"type": "function", "function": {"name": "tides"}}], "reasoning": "Because it is.", "thinking": "Hm.",
     "chat_template_kwargs": {"enable_thinking": False}, "question": "What was asked here?", "query": "And this?",
     "context": "A text to read first.", "input": "More about it.", "history": [["Hi", "Hello."]], "kto_tag": False,
     "messages": [{"role": "user", "content": "Hi"}], "rejected_response": "No.", "system_prompt": "Be rude.",
@@ -135,7 +140,7 @@ def test_fields_of_messages_are_named() -> None:
 @pytest.mark.parametrize("field", ["images", "loss_scale", "train_detail", "label"])
 def test_fields_of_messages_that_change_the_training_are_refused(field: str) -> None:
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "A", field: ["x"]}]
-    with pytest.raises(BadRow, match=f"messages has a message with '{field}'"):
+    with pytest.raises(BadRow, match=f"messages has a message with {field}"):
         read([{"messages": turns}])
 
 

@@ -29,6 +29,7 @@ def prepared(*rows: dict[str, Any]) -> Dataset:
     for number, row in enumerate(rows):
         message = [{"role": "user", "content": f"Question {row['prompt']}"}]
         base = {"id": f"row-{number}", "prompt_key": row["prompt"], "prompt_ids": [row["prompt"], 0], "extra": "{}"}
+        base["template_inputs"] = None
         texts = {name[:-4]: str(ids) for name, ids in row.items() if name.endswith("_ids")}
         full.append({**base, **texts, **row, "prompt": json.dumps(row.get("messages", message))})
         full[-1].pop("messages", None)

@@ -117,7 +117,7 @@ LLAMA_FACTORY = {
     "alpaca kto": ({"instruction": "Hi", "input": "", "output": "A", "kto_tag": False}, BAD),
     "sharegpt sft": (
         {"conversations": [ASKED, ANSWERED], "system": "S", "tools": "[]"},
-        {**GOOD, "prompt": [SYSTEM, HI], "tools": "[]"},
+        {**GOOD, "prompt": [SYSTEM, HI]},
     ),
     "sharegpt preference": ({"conversations": [ASKED], "chosen": ANSWERED, "rejected": WORSE}, PAIR),
     "sharegpt kto": ({"conversations": [ASKED, ANSWERED], "kto_tag": False}, BAD),

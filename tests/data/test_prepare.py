@@ -268,16 +268,15 @@ def test_bad_rows_are_dropped_where_asked(prepared: Prepare, tmp_path: Path) -> 
     assert ids(data.train) == ["id-0", "id-2", "id-3"]
 
 
-THINKING = (
-    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
-    "{{ '<assistant><think>' if add_generation_prompt }}"
+PROMPTING = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{{ '<assistant>So: ' if add_generation_prompt }}"
 )
 
 
 def test_a_template_that_rewrites_the_prompt_is_a_bad_row(prepared: Prepare, tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", [pair(0)])
     with pytest.raises(UserError, match="the chat template writes the prompt differently when an answer follows"):
-        prepared(*LOCAL, path, template=THINKING)
+        prepared(*LOCAL, path, template=PROMPTING)
 
 
 STRICT = (

@@ -8,9 +8,9 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from alignzoo import DataFormat, UserError
-from alignzoo.data.canonical import BadRow
 from alignzoo.data.layout import Layout
 from alignzoo.data.layouts import SHAPES
+from alignzoo.data.messages import BadRow
 from alignzoo.data.recognise import recognise
 
 Messages = list[dict[str, str]]
@@ -124,8 +124,8 @@ CASES = [
         [HI_AB],
     ),
     Case(
-        *("further keys of a message are left out", "pairs"),
-        {"prompt": [{**user("Hi"), "name": "Ann"}], "chosen": [{**says("A"), "weight": 1}], "rejected": [says("B")]},
+        *("further keys of a message that no template reads are left out", "pairs"),
+        {"prompt": [{**user("Hi"), "lang": "en"}], "chosen": [{**says("A"), "weight": 1}], "rejected": [says("B")]},
         [HI_AB],
     ),
     Case(
@@ -237,8 +237,9 @@ CASES = [
     ),
     Case(
         *("ShareGPT with tools", "sharegpt"),
-        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "A"}], "tools": "[]"},
-        [{"prompt": [user("Hi")], "completion": [says("A")], "tools": "[]"}],
+        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "A"}]}
+        | {"tools": '[{"name": "weather"}]'},
+        [{"prompt": [user("Hi")], "completion": [says("A")], "tools": [{"name": "weather"}]}],
     ),
     Case(
         *("Alpaca", "alpaca", {"instruction": "Add.", "input": "1, 2", "output": "3"}),
@@ -418,12 +419,12 @@ BAD_ROWS = [
     (GOOD_PAIR | {"chosen": [{"role": "assistant"}]}, "chosen holds a message without role and content"),
     (GOOD_PAIR | {"chosen": [{"role": "bot", "content": "A"}]}, "chosen has the role 'bot'; known are assistant, "),
     (GOOD_PAIR | {"chosen": [{"role": "assistant", "content": None}]}, "chosen has a message whose content is null"),
-    (GOOD_PAIR | {"chosen": [{"role": "assistant", "content": []}]}, "chosen has a message whose content is not text"),
+    (GOOD_PAIR | {"chosen": [{"role": "assistant", "content": []}]}, "chosen is empty"),
     (GOOD_PAIR | {"chosen": "A\ud83d"}, "chosen holds half a surrogate pair, which is not a character"),
     (GOOD_PAIR | {"chosen": [user("A")]}, "chosen ends with the role 'user'; it must end with the assistant's turn"),
     ({"chosen": "Yes", "rejected": "No"}, "prompt is empty"),
-    ({"chosen": [user("a"), says("A")], "rejected": [user("b"), says("A")]}, "prompt is empty"),
-    ({"chosen": [user("a")], "rejected": [user("a"), says("B")]}, "prompt is empty"),
+    ({"chosen": [user("a"), says("A")], "rejected": [user("b"), says("A")]}, "the two histories differ at turn 1"),
+    ({"chosen": [user("a")], "rejected": [user("a"), says("B")]}, "the two histories differ at turn 2"),
     ({"prompt": [user("Hi")], "completion": [says(" ")]}, "completion is empty"),
     ({"prompt": [user("")], "completion": [says("A")]}, "prompt is empty"),
     ({"messages": [user("Hi")]}, "the conversation does not end with an assistant's turn"),
@@ -438,7 +439,7 @@ BAD_ROWS = [
     ({"prompt": "Q", "completion": "A", "label": 0.5}, "label is 0.5; it must be true or false"),
     (
         {"chosen": "\n\nHuman: Hi\n\nAssistant: A\n\nHuman: B", "rejected": "\n\nHuman: Hi\n\nAssistant: C"},
-        "chosen ends with the role 'user'",
+        "the two histories differ at turn 2",
     ),
     (
         {"chosen": "Hm.\n\nHuman: Hi\n\nAssistant: A", "rejected": "\n\nHuman: Hi\n\nAssistant: B"},

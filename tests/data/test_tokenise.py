@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from trl import GRPOConfig, GRPOTrainer
 
 from alignzoo import UserError
-from alignzoo.data.canonical import BadRow
+from alignzoo.data.messages import BadRow
 from alignzoo.data.tokenise import Tokeniser
 from alignzoo.models.load import load_tokenizer
 from alignzoo.models.tiny import CHATML
@@ -211,10 +211,11 @@ def test_a_template_that_refuses_a_conversation(tokenizer: Any) -> None:
         encode(tokenizer, pair(TURNS))
 
 
-def test_an_answer_that_does_not_extend_its_prompt_has_no_ids(tokenizer: Any) -> None:
-    """A template that opens a thought for generation and leaves it out of finished answers."""
-    tokenizer.chat_template = CHATML.replace("assistant\\n' }}{% endif", "assistant\\n<think>' }}{% endif")
-    assert encode(tokenizer, pair(TURNS)).keys() == {"prompt_ids"}
+def test_an_answer_that_does_not_extend_its_prompt(tokenizer: Any) -> None:
+    """A template that begins generation otherwise than it writes finished answers."""
+    tokenizer.chat_template = CHATML.replace("assistant\\n' }}{% endif", "assistant\\nSo:' }}{% endif")
+    with pytest.raises(BadRow, match="the chat template writes the prompt differently when an answer follows"):
+        encode(tokenizer, pair(TURNS))
 
 
 def test_batches_keep_rows_apart(tokenizer: Any) -> None:
@@ -225,7 +226,7 @@ def test_batches_keep_rows_apart(tokenizer: Any) -> None:
 
 
 def _template(tokenizer: Any) -> None:
-    tokenizer.chat_template += " "
+    tokenizer.chat_template = "A chat. " + tokenizer.chat_template
 
 
 def _word(tokenizer: Any) -> None:

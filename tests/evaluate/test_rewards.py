@@ -98,7 +98,9 @@ def test_a_row_may_lack_a_further_column() -> None:
     from datasets import Dataset
 
     seen: list[Any] = []
-    rows = Dataset.from_list([{"prompt": json.dumps("?"), "extra": text} for text in ("{}", '{"wanted": 3}')])
+    rows = Dataset.from_list(
+        [{"prompt": json.dumps("?"), "extra": text, "template_inputs": None} for text in ("{}", '{"wanted": 3}')]
+    )
     measured = [RowMeasurement("a", 1, True)] * 2
     Rewards([wrap_reward(noting(seen), [2])], [1.0], [2]).score(rows, measured)
     assert seen[0]["wanted"] == [None, 3]

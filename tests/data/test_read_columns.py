@@ -18,7 +18,7 @@ from alignzoo.data.prepare import Prepared, prepare
 from alignzoo.data.tokenise import Tokeniser
 from alignzoo.models import start_model
 
-INPUTS = Path(__file__).with_name("inputs")
+INPUTS = Path(__file__).with_name("columns")
 
 P, U, S = DataFormat.PREFERENCE, DataFormat.UNPAIRED, DataFormat.SUPERVISED
 

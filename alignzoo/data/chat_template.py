@@ -1,0 +1,138 @@
+"""Writes conversations with a tokenizer's chat template, and refuses those of which it leaves something out."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from alignzoo.data.messages import THOUGHTS, BadRow, Message, Messages, join_turns
+from alignzoo.system.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+#: A thought that a template opens for generation, and that it writes otherwise once a turn is finished (DeepSeek-R1).
+_OPENED = re.compile(r"<think(ing)?>\s*$")
+
+_INLINE = re.compile(r"<think>(.*?)</think>", re.DOTALL)
+
+_PLAIN = {"user", "assistant"}  #: roles that every template writes
+
+
+class ChatTemplate:
+    """The chat template of a tokenizer, with the arguments that every row has for it."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, kwargs: Mapping[str, Any]) -> None:
+        self.tokenizer, self.kwargs = tokenizer, kwargs
+
+    @functools.cached_property
+    def words(self) -> frozenset[str]:
+        """The words of the template's source: what it reads is among them."""
+        return frozenset(re.findall(r"\w+", str(self.tokenizer.chat_template)))
+
+    def split(self, row: Mapping[str, Any], answers: Mapping[str, Messages]) -> tuple[str, dict[str, str]]:
+        """Return the prompt as generation starts from it, and what the template writes behind it for each answer.
+
+        Where the template opens a thought for generation that finished turns do not have, the prompt ends before it.
+
+        Raises:
+            BadRow: the template refuses the conversation, leaves a part of it out, or writes the prompt differently
+                when an answer follows.
+            UserError: there is no template.
+        """
+        prompt: Messages = row["prompt"]
+        inputs = self._check_inputs(row) if "tools" in row or "template_kwargs" in row else self.kwargs
+        start = self.render_prompt(prompt, inputs)
+        self._check_prompt(row, start)
+        wholes = {name: self.render(join_turns(prompt, answer), inputs) for name, answer in answers.items()}
+        if not all(whole.startswith(start) for whole in wholes.values()):
+            start = _OPENED.sub("", start)
+        ends = {name: whole[len(start) :] for name, whole in wholes.items() if whole.startswith(start)}
+        for name, answer in answers.items():
+            if name in ends:
+                _check_answer(name.removesuffix("_ids"), answer, ends[name])
+        if len(ends) < len(wholes):
+            raise BadRow("the chat template writes the prompt differently when an answer follows")
+        return start, ends
+
+    def render_prompt(self, prompt: Messages, inputs: Mapping[str, Any]) -> str:
+        """Return the text that generation starts from, within the last turn where the prompt begins one."""
+        if not prompt[-1].get("prefix"):
+            return self.render(prompt, inputs, add_generation_prompt=True)
+        begun = {field: value for field, value in prompt[-1].items() if field != "prefix"}
+        return self.render([*prompt[:-1], begun], inputs, continue_final_message=True)
+
+    def render(self, messages: Messages, inputs: Mapping[str, Any], **how: bool) -> str:
+        """Return what the template writes; ``inputs`` are the row's tools and further arguments."""
+        if not self.tokenizer.chat_template:
+            raise UserError(
+                "the dataset holds conversations, and the model's tokenizer has no chat template.\n"
+                "Set model.chat_template=chatml, or the path of a Jinja template."
+            )
+        try:
+            text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, **how, **inputs)
+        except Exception as error:  # templates raise their own complaints
+            roles = ", ".join(message["role"] for message in messages)
+            reason = str(error).partition("\n")[0]
+            raise BadRow(f"the model's chat template refuses a conversation of {roles}: {reason}") from None
+        return text
+
+    def _check_inputs(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of the row for the template, if it reads all of them."""
+        kwargs: dict[str, Any] = row.get("template_kwargs") or {}
+        for name in kwargs:
+            if name not in self.words:
+                raise BadRow(f"chat_template_kwargs has {name}, which the model's chat template does not read")
+        return {**self.kwargs, **kwargs, **({"tools": row["tools"]} if row.get("tools") else {})}
+
+    def _check_prompt(self, row: Mapping[str, Any], text: str) -> None:
+        """Refuse a prompt of which the template leaves out a turn, a call, the tools, or all thoughts.
+
+        Those of earlier turns it may leave out: that is how the model reads a conversation when it answers.
+        """
+        for message in row["prompt"]:
+            if message["role"] not in _PLAIN and not _is_written(message["content"], text):
+                raise BadRow(f"the model's chat template leaves out the turn of the {message['role']}")
+            if len(message) > 2:
+                _check_calls("prompt", message, text)
+                if any(field in message for field in THOUGHTS) and self.words.isdisjoint(THOUGHTS):
+                    raise BadRow("prompt loses its thoughts: the model's chat template does not write them")
+        names = [str(tool.get("function", tool).get("name", "")) for tool in row.get("tools") or ()]
+        if names and ("tools" not in self.words or not all(name in text for name in names)):
+            raise BadRow("the model's chat template leaves out the tools")
+
+
+def _check_answer(name: str, answer: Messages, text: str) -> None:
+    """Refuse an answer of which the template leaves out a turn of a tool, a call or a thought."""
+    for message in answer:
+        if message["role"] not in _PLAIN and not _is_written(message["content"], text):
+            raise BadRow(f"{name}: the model's chat template leaves out the turn of the {message['role']}")
+        if len(message) > 2:
+            _check_calls(name, message, text)
+        if not all(thought.strip() in text for thought in _find_thoughts(message)):
+            raise BadRow(f"{name} loses its thoughts: the model's chat template does not write them")
+
+
+def _check_calls(name: str, message: Message, text: str) -> None:
+    for call in message.get("tool_calls", ()):
+        called = call.get("function", call)
+        if str(called.get("name", "")) not in text:
+            raise BadRow(f"{name}: the model's chat template leaves out tool_calls")
+        arguments = called.get("arguments")
+        if isinstance(arguments, str) and arguments.lstrip()[:1] == "{" and json.dumps(arguments) in text:
+            raise BadRow(f"{name}: the chat template quotes a call's arguments, which are JSON text: write an object")
+
+
+def _find_thoughts(message: Message) -> Iterator[str]:
+    if len(message) > 2:
+        yield from (message[field] for field in THOUGHTS if field in message)
+    if "</think>" in message["content"]:
+        yield from _INLINE.findall(message["content"])
+
+
+def _is_written(content: str, text: str) -> bool:
+    """Tell whether the text has the content, as it is or as JSON, which templates make of what a tool returned."""
+    return content.strip() in text or any(json.dumps(content, ensure_ascii=how)[1:-1] in text for how in (True, False))

@@ -1,0 +1,230 @@
+"""Reads messages as a file holds them: content, tool calls, thoughts, and the other fields that chat templates read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+Message = dict[str, Any]
+Messages = list[Message]
+
+ROLES = {"user", "assistant", "system", "tool", "developer"}
+
+#: Fields that hold what the assistant thought before it spoke; ``transformers`` reads the first three as one.
+THOUGHTS = ("reasoning_content", "thinking", "reasoning", "tool_plan")
+
+#: Fields that chat templates read, beside role and content.
+KEPT = (*THOUGHTS, "tool_calls", "tool_call_id", "name")
+
+#: Fields that say whether a turn is trained on: OpenAI's, ms-swift's, and axolotl's two.
+WEIGHTS = ("weight", "loss", "train", "training")
+
+_MEDIA = ("image", "images", "audio", "audios", "video", "videos")
+
+_TEXT_ONLY = "alignzoo trains on text only"
+
+#: Fields that change what is said and that no template reads -> what to do about them.
+_REFUSED = {
+    **dict.fromkeys(_MEDIA, _TEXT_ONLY),
+    "function_call": "write it as tool_calls",
+    "refusal": "write it as content",
+}
+
+_TEXT_PARTS = ("text", "input_text", "output_text")
+
+_LIKE_MESSAGES = re.compile(r"""\s*(\{\s*["']messages["']\s*:\s*)?(\[\s*)?\{\s*["'](role|content|from|value)["']\s*:""")
+
+
+class BadRow(ValueError):
+    """A row that cannot be trained on; the text says why."""
+
+
+def parse_messages(value: Any, name: str) -> Any:
+    """Return ``value``, or the messages that it holds as JSON text; ``{"messages": [...]}`` and one message as a list.
+
+    Raises:
+        BadRow: a text that begins as messages do and is not JSON, or fields beside ``messages`` that would be lost.
+    """
+    if isinstance(value, str):
+        if value[:1] not in "[{ \n\t" or not _LIKE_MESSAGES.match(value):
+            return value
+        try:
+            parsed = json.loads(value)
+        except (ValueError, RecursionError):
+            if value.lstrip()[:1] == "{" and '"messages"' not in value:
+                return value
+            raise BadRow(f"{name} looks like a list of messages and is not JSON") from None
+        return parse_messages(parsed, name) if _holds_messages(parsed) else value
+    if isinstance(value, Mapping) and isinstance(value.get("messages"), list):
+        if more := sorted(field for field, held in value.items() if field != "messages" and held is not None):
+            raise BadRow(f"{name} holds {', '.join(map(str, more))} beside its messages: make it a column")
+        return value["messages"]
+    return [value] if isinstance(value, Mapping) else value
+
+
+def _holds_messages(value: Any) -> bool:
+    items = value.get("messages", [value]) if isinstance(value, Mapping) else value
+    return isinstance(items, list) and all(isinstance(item, Mapping) and _is_message(item) for item in items)
+
+
+def _is_message(item: Mapping[str, Any]) -> bool:
+    """Tell a message from another object that happens to have a role, as a model may be asked to write one."""
+    spoken = item.get("role") in ROLES if isinstance(item.get("role"), str) else False
+    return (spoken and ("content" in item or "tool_calls" in item)) or item.keys() >= {"from", "value"}
+
+
+def read_messages(value: Any, name: str) -> Messages:
+    """Return what :func:`parse_messages` returned as messages; plain text is one message with the role ``text``.
+
+    Raises:
+        BadRow: a null, unknown roles, parts that are not text, or fields that cannot be trained on.
+    """
+    if value is None:
+        raise BadRow(f"{name} is null")
+    if isinstance(value, str):
+        return make_text(check_encodable(value, name))
+    if value == [] and name in ("chosen", "rejected", "completion"):
+        raise BadRow(f"{name} is empty")
+    if not isinstance(value, list):
+        raise BadRow(f"{name} is {type(value).__name__}; it must be text or a list of messages")
+    return [_read_message(message, name) for message in value]
+
+
+def make_text(text: str) -> Messages:
+    """Return plain text as a message of its own role."""
+    return [{"role": "text", "content": text}]
+
+
+def _read_message(message: Any, name: str) -> Message:
+    if not isinstance(message, Mapping) or "role" not in message:
+        raise BadRow(f"{name} holds a message without role and content")
+    role, content = message["role"], message.get("content")
+    if not isinstance(role, str) or role not in ROLES:
+        raise BadRow(f"{name} has the role {role!r}; known are {', '.join(sorted(ROLES))}")
+    more = _read_fields(message, name) if message.keys() != {"role", "content"} else {}
+    if content is None and any(field in more for field in ("tool_calls", *THOUGHTS)):
+        content = ""
+    elif isinstance(content, list):
+        content = _join_parts(content, name)
+    if not isinstance(content, str):
+        if "content" not in message:
+            raise BadRow(f"{name} holds a message without role and content")
+        raise BadRow(f"{name} has a message whose content is {'null' if content is None else 'not text'}")
+    return {"role": role, "content": check_encodable(content, name), **more}
+
+
+def _read_fields(message: Mapping[str, Any], name: str) -> Message:
+    """Return the fields that templates read, as they stand; a null is no field."""
+    for field, instead in _REFUSED.items():
+        if message.get(field):
+            raise BadRow(f"{name} has a message with {field}: {instead}")
+    found = {field: message[field] for field in KEPT if message.get(field) is not None}
+    for field, value in found.items():
+        if field != "tool_calls" and not isinstance(value, str):
+            raise BadRow(f"{name} has a message whose {field} is {type(value).__name__}; it must be text")
+        check_encodable(value if isinstance(value, str) else write_json(value, f"{name}: {field}"), name)
+    if "tool_calls" in found:
+        calls = read_list(found.pop("tool_calls"), f"{name}: tool_calls")
+        return {**found, "tool_calls": calls} if calls else found
+    return found
+
+
+def _join_parts(parts: list[Any], name: str) -> str:
+    """Return the text of content that comes in parts."""
+    texts = []
+    for part in parts:
+        kind = part.get("type", "text") if isinstance(part, Mapping) else "text"
+        text = part.get("text") if isinstance(part, Mapping) else part
+        if kind not in _TEXT_PARTS:
+            raise BadRow(f"{name} has a content part of type {kind!r}: {_TEXT_ONLY}")
+        if not isinstance(text, str):
+            raise BadRow(f"{name} has a content part whose text is {'null' if text is None else 'not text'}")
+        texts.append(text)
+    return "".join(texts)
+
+
+def is_trained(message: Mapping[str, Any]) -> bool:
+    """Tell whether a turn of the assistant, as the file holds it, is trained on: ``weight`` 0 says that it is not.
+
+    Raises:
+        BadRow: a weight that is neither 0 nor 1.
+    """
+    found = {field: message[field] for field in WEIGHTS if message.get(field) is not None}
+    for field, value in found.items():
+        if not isinstance(value, int | float) or value not in (0, 1):
+            raise BadRow(f"a message has {field} {value!r}; it must be 0 or 1")
+    return all(found.values())
+
+
+def unread_fields(message: Mapping[str, Any]) -> set[str]:
+    """Return the fields of a message, as the file holds it, that hold something and that nothing reads."""
+    return {str(field) for field, value in message.items() if value is not None} - {"role", "content", *KEPT, *WEIGHTS}
+
+
+def join_turns(prompt: Messages, answer: Messages) -> Messages:
+    """Return prompt and answer as one conversation; the answer continues a turn that the prompt begins."""
+    if not prompt[-1].get("prefix"):
+        return [*prompt, *answer]
+    begun, first = prompt[-1], answer[0]
+    whole = {**begun, **first, "content": begun["content"] + first["content"]}
+    return [*prompt[:-1], {field: value for field, value in whole.items() if field != "prefix"}, *answer[1:]]
+
+
+def read_list(value: Any, name: str) -> list[Any]:
+    """Return a list of objects, which may come as JSON text, one object, or a list of JSON texts.
+
+    Raises:
+        BadRow: it is something else.
+    """
+    value = _read_json(value, name)
+    items = [value] if isinstance(value, Mapping) else value
+    if not isinstance(items, list):
+        raise BadRow(f"{name} is {type(value).__name__}; it must be a list of objects")
+    items = [_read_json(item, name) for item in items]
+    if not all(isinstance(item, Mapping) for item in items):
+        raise BadRow(f"{name} holds what is not an object")
+    return items
+
+
+def read_calls(text: Any) -> list[dict[str, Any]]:
+    """Return the calls that a turn of ShareGPT's `function_call` writes as JSON; none where it is other text."""
+    try:
+        calls = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return []
+    calls = calls if isinstance(calls, list) else [calls]
+    if not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
+        return []
+    return [{"type": "function", "function": call} for call in calls]
+
+
+def _read_json(value: Any, name: str) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return (json.loads(value) if value.strip() else None) or []
+    except (ValueError, RecursionError):
+        raise BadRow(f"{name} is text and not JSON") from None
+
+
+def write_json(value: Any, name: str) -> str:
+    """Return ``value`` as JSON.
+
+    Raises:
+        BadRow: JSON has no such value.
+    """
+    try:
+        return check_encodable(json.dumps(value, ensure_ascii=False), name)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise error if isinstance(error, BadRow) else BadRow(f"{name} is not JSON: {error}") from None
+
+
+def check_encodable(text: str, name: str) -> str:
+    """Return ``text``, unless it holds half a surrogate pair: JSON lets it through, and UTF-8 cannot write it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadRow(f"{name} holds half a surrogate pair, which is not a character") from None
+    return text
