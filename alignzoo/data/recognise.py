@@ -62,7 +62,7 @@ def _find_unread(layout: Layout, columns: set[str]) -> set[str]:
     """Return the file's columns that nothing reads, those too whose name a mapped column takes."""
     taken = set(layout.mapping.values())
     return {
-        name
+        f"{name} -> {layout.mapping[name]}" if name in layout.mapping else name
         for name in columns - layout.left_out
         if layout.mapping.get(name, name) not in layout.used or (name in taken and name not in layout.mapping)
     }

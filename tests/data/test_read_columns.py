@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from transformers import AutoTokenizer
 
 from alignzoo import DataFormat, UserError
 from alignzoo.config.compose import compose
+from alignzoo.data.columns import Unread
 from alignzoo.data.convert import convert
 from alignzoo.data.prepare import Prepared, prepare
 from alignzoo.data.tokenise import Tokeniser
@@ -73,6 +76,37 @@ def test_pairs_are_trained_with_their_question_and_system_prompt(read: Read, tok
     assert decode(row["prompt_ids"]).endswith(PAIRS[file])
     assert [decode(row["chosen_ids"]), decode(row["rejected_ids"])] == [GOOD, BAD]
     assert len(data.train) == 4
+
+
+@pytest.mark.parametrize("file", PAIRS)
+def test_a_parquet_file_is_read_as_lines_are(read: Read, tmp_path: Path, file: str) -> None:
+    """Its objects have the fields of all others, as nulls."""
+    import pyarrow.parquet
+
+    rows = [json.loads(line) for line in (INPUTS / file).read_text().splitlines()]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    packed, plain = read(str(tmp_path / "rows.parquet")), read(file)
+    assert list(packed.manifest["tokens"]) == list(plain.manifest["tokens"])
+    assert packed.unread == plain.unread
+
+
+@pytest.mark.parametrize("file", ["question-system.jsonl", "label-text.jsonl", "messages-label.jsonl"])
+def test_a_csv_file_is_read_as_lines_are(read: Read, tmp_path: Path, file: str) -> None:
+    """Messages stand as JSON text in a cell."""
+    rows = [json.loads(line) for line in (INPUTS / file).read_text().splitlines()]
+    with (tmp_path / "rows.csv").open("w", newline="") as stream:
+        lines = csv.DictWriter(stream, rows[0])
+        lines.writeheader()
+        cells = [{n: v if isinstance(v, str) else json.dumps(v) for n, v in row.items()} for row in rows]
+        lines.writerows(cells)
+    packed, plain = read(str(tmp_path / "rows.csv")), read(file)
+    assert list(packed.manifest["tokens"]) == list(plain.manifest["tokens"])
+    assert packed.train["label"] == plain.train["label"]
+
+
+def test_the_cache_knows_what_was_not_read(read: Read) -> None:
+    first, second = (read("two-questions.jsonl", columns={"question": "prompt"}) for _ in range(2))
+    assert first.unread == second.unread != Unread()
 
 
 def test_a_question_under_another_name_beside_text_stays_text(read: Read, tokeniser: Tokeniser) -> None:
