@@ -41,6 +41,8 @@ ANSWERS: tuple[tuple[frozenset[str], dict[str, str]], ...] = (
     (frozenset(), {"generation": "completion"}),
 )
 
+MOST = 200  #: names in a line; a file with more has values for names
+
 _SPEAKER = frozenset(("role", "from"))  #: the field that says who speaks
 
 MEDIA = re.compile(
@@ -82,12 +84,19 @@ class Unread:
 
     def describe(self, wanted: DataFormat) -> list[str]:
         """Return lines for a method that trains on ``wanted``: rewards read the columns beside a prompt."""
-        columns, fields = ", ".join(sorted(self.columns)), ", ".join(sorted(self.fields))
+        columns, fields = _list_names(self.columns), _list_names(self.fields)
         carried = wanted is DataFormat.PROMPTS
         parts = [] if carried or not columns else [columns]
         parts += [f"in messages: {fields}"] if fields else []
         lines = [f"not read: {', '.join(parts)}"] if parts else []
         return [*lines, f"for rewards: {columns}"] if carried and columns else lines
+
+
+def _list_names(names: set[str]) -> str:
+    """Return the names as text that can be printed, the first of very many."""
+    listed = [name.encode(errors="replace").decode() for name in sorted(names)]
+    more = f" and {len(listed) - MOST:,} more" if len(listed) > MOST else ""
+    return ", ".join(listed[:MOST]) + more
 
 
 def is_said(value: Any) -> bool:

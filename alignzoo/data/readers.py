@@ -67,13 +67,14 @@ def messages_pair(row: Row) -> list[dict[str, Any]]:
 
 def _is_reply(turn: Mapping[str, Any], answer: Any) -> bool:
     said = answer[0] if isinstance(answer, list) and len(answer) == 1 else answer
-    return turn == said or turn["content"] == said
+    return bool(turn == said or turn.get("content") == said)
 
 
 def swift_pair(row: Row) -> list[dict[str, Any]]:
     """ms-swift: `messages` with the good answer last, and `rejected_response` in its place."""
     messages = row["messages"]
-    if not isinstance(messages, list) or not messages or messages[-1].get("role") != "assistant":
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if not isinstance(last, Mapping) or last.get("role") != "assistant":
         raise BadRow("messages does not end with an assistant's turn")
     return [{"prompt": messages[:-1], "chosen": messages[-1:], "rejected": row["rejected_response"]}]
 

@@ -115,13 +115,14 @@ def _read_parts(parts: list[Any]) -> dict[str, Any]:
         return {}
     texts, fields = [], dict[str, Any]()
     for part in parts:
-        kind = part.get("type") if isinstance(part, Mapping) else None
-        if kind == "reasoning":
-            fields["reasoning_content"] = fields.get("reasoning_content", "") + part["value"]
-        elif kind == "tool_call" and (calls := read_calls(part["value"])):
+        kind, text = (part.get("type"), part.get("value")) if isinstance(part, Mapping) else (None, None)
+        calls = read_calls(text) if kind == "tool_call" else []
+        if calls:
             fields["tool_calls"] = [*fields.get("tool_calls", []), *calls]
+        elif kind == "reasoning" and isinstance(text, str):
+            fields["reasoning_content"] = fields.get("reasoning_content", "") + text
         else:
-            texts.append({"type": kind, "text": part["value"]} if kind == "text" else part)
+            texts.append({"type": kind, "text": text} if kind == "text" else part)
     return {"content": texts or "", **fields}
 
 

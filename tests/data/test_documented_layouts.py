@@ -24,7 +24,16 @@ def text(content: str) -> list[Row]:
     return [{"role": "text", "content": content}]
 
 
+def part(role: str, kind: str, value: str, weight: float) -> Row:
+    """Return a message in LLaMA-Factory v1's way."""
+    return {"role": role, "content": [{"type": kind, "value": value}], "loss_weight": weight}
+
+
 SYSTEM = {"role": "system", "content": "S"}
+CALL = {
+    **says(""),
+    "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {}}}],
+}
 HI, A, B = user("Hi"), says("A"), says("B")
 PAIR = {"prompt": [HI], "chosen": [A], "rejected": [B]}
 PLAIN_PAIR = {"prompt": text("Hi"), "chosen": text("A"), "rejected": text("B")}
@@ -101,6 +110,15 @@ SWIFT = {
     "rlhf, query-response": ({"query": "Hi", "response": "A", "rejected_response": "B"}, PLAIN_PAIR),
     "rlhf, messages twice": ({"messages": [HI, A], "rejected_messages": [HI, B]}, PAIR),
     "kto": ({"messages": [HI, A], "label": False}, BAD),
+    "loss of a message": (
+        {"messages": [HI, {**A, "loss": True}, user("And?"), {**B, "loss": False}]},
+        GOOD,
+    ),
+    "agent": (
+        {"messages": [HI, {"role": "tool_call", "content": '{"name": "f", "arguments": {}}'}]}
+        | {"tools": '[{"name": "f"}]'},
+        {"prompt": [HI], "completion": [CALL], "tools": [{"name": "f"}]},
+    ),
 }
 
 LLAMA_FACTORY = {
@@ -123,11 +141,37 @@ LLAMA_FACTORY = {
     "sharegpt kto": ({"conversations": [ASKED, ANSWERED], "kto_tag": False}, BAD),
     "openai": ({"messages": [SYSTEM, HI, A]}, {**GOOD, "prompt": [SYSTEM, HI]}),
     "kto demo": ({"messages": [HI, A], "label": False}, BAD),
+    "v1 sft": (
+        {"messages": [part("user", "text", "Hi", 0.0), part("assistant", "text", "A", 1.0)]},
+        GOOD,
+    ),
+    "v1 sft, the last turn not trained": (
+        {
+            "messages": [
+                *(part("user", "text", "Hi", 0.0), part("assistant", "text", "A", 1.0)),
+                *(part("user", "text", "And?", 0.0), part("assistant", "text", "B", 0.0)),
+            ]
+        },
+        GOOD,
+    ),
+    "v1 tool call": (
+        {"messages": [HI, part("assistant", "tool_call", '{"name": "f", "arguments": {}}', 1.0)], "tools": TOOLS},
+        {"prompt": [HI], "completion": [CALL], "tools": TOOLS},
+    ),
+    "sharegpt function call": (
+        {"conversations": [ASKED, {"from": "function_call", "value": '{"name": "f", "arguments": {}}'}]},
+        {"prompt": [HI], "completion": [CALL]},
+    ),
     "v1 preference": ({"chosen_messages": [HI, A], "rejected_messages": [HI, B]}, PAIR),
 }
 
 OPENAI = {
     "chat": ({"messages": [SYSTEM, HI, A]}, {**GOOD, "prompt": [SYSTEM, HI]}),
+    "chat, functions": (
+        {"messages": [HI, {"role": "assistant", "function_call": {"name": "f", "arguments": {}}}]},
+        {"prompt": [HI], "completion": [CALL]},
+    ),
+    "chat, weight": ({"messages": [HI, A, user("And?"), {**B, "weight": 0}]}, GOOD),
     "chat, tools": (
         {"messages": [HI, A], "tools": TOOLS, "parallel_tool_calls": False},
         {**GOOD, "tools": TOOLS},
