@@ -29,7 +29,7 @@ BATCH = 2000  #: rows tokenised and written at once
 PROGRESS_FROM = 20_000  #: rows from which a progress bar is worth its space
 VERSION = 6  #: raised whenever the same input gives other rows
 FILE = "rows.arrow"
-UNREAD = "unread.json"  #: columns and fields of messages that nothing reads
+UNREAD = "unread.json"  #: columns and fields of messages that are not read
 
 Numbered = list[tuple[int, dict[str, Any]]]
 

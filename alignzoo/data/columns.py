@@ -74,7 +74,7 @@ _INSTEAD = {
 
 @dataclass
 class Unread:
-    """What the rows hold and nothing reads: columns by the file's names, and fields of messages."""
+    """What the rows hold that is not read: columns by the file's names, and fields of messages."""
 
     columns: set[str] = field(default_factory=set)
     fields: set[str] = field(default_factory=set)

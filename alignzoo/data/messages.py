@@ -159,7 +159,7 @@ def is_trained(message: Mapping[str, Any]) -> bool:
 
 
 def unread_fields(message: Mapping[str, Any]) -> set[str]:
-    """Return the fields of a message, as the file holds it, that hold something and that nothing reads."""
+    """Return the fields of a message, as the file holds it, that hold something and are not read."""
     return {str(field) for field, value in message.items() if value is not None} - {"role", "content", *KEPT, *WEIGHTS}
 
 

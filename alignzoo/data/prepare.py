@@ -46,7 +46,7 @@ class Prepared:
     """How the (first) source's rows are laid out."""
 
     unread: Unread = field(default_factory=Unread)
-    """Columns, and fields of messages, of any source that nothing reads."""
+    """Columns, and fields of messages, of any source that are not read."""
 
 
 def prepare(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:

@@ -59,7 +59,7 @@ def _join(mapping: Mapping[str, str], renamed: Mapping[str, str]) -> dict[str, s
 
 
 def _find_unread(layout: Layout, columns: set[str]) -> set[str]:
-    """Return the file's columns that nothing reads, those too whose name a mapped column takes."""
+    """Return the file's columns that are not read, those too whose name a mapped column takes."""
     taken = set(layout.mapping.values())
     return {
         f"{name} -> {layout.mapping[name]}" if name in layout.mapping else name

@@ -36,7 +36,7 @@ def tidy(value: Any, name: str, roles: Roles, unread: set[str]) -> Any:
         value: a message, a list of them, or anything.
         name: the column, for the error.
         roles: ``dataset.roles``, theirs -> ours.
-        unread: takes the names of the fields that nothing reads.
+        unread: takes the names of the fields that are not read.
 
     Raises:
         BadRow: an unknown role, or a field that changes what is trained and cannot be followed.

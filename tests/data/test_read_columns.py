@@ -104,6 +104,15 @@ def test_a_csv_file_is_read_as_lines_are(read: Read, tmp_path: Path, file: str) 
     assert packed.train["label"] == plain.train["label"]
 
 
+def test_a_column_that_only_a_late_row_has_reaches_the_rewards(read: Read, tmp_path: Path) -> None:
+    rows = [{"prompt": f"Name bird {n}."} for n in range(24)]
+    rows[-1] |= {"level": 3}
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = read(str(tmp_path / "rows.jsonl"))
+    assert convert(data.train, data.kind, DataFormat.PROMPTS, 4, 0)["level"][:] == [None] * 23 + [3]
+    assert data.unread.describe(DataFormat.PROMPTS) == ["for rewards: level"]
+
+
 def test_the_cache_knows_what_was_not_read(read: Read) -> None:
     first, second = (read("two-questions.jsonl", columns={"question": "prompt"}) for _ in range(2))
     assert first.unread == second.unread != Unread()
