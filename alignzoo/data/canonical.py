@@ -47,19 +47,26 @@ def canonical(raw: Mapping[str, Any], chat: bool) -> dict[str, Any]:
         BadRow: a null, an empty text, two equal answers, a label that is neither true nor false, unknown roles,
             histories that differ, or what cannot be trained on.
     """
-    given = {name: parse_messages(value, name) for name, value in raw.items() if name not in _NOT_TEXTS}
-    texts = {name: read_messages(value, name) for name, value in given.items()}
+    given: dict[str, Any] = {}  # lists of messages as the file holds them
+    texts: dict[str, Messages] = {}
+    for name, value in raw.items():
+        if name not in _NOT_TEXTS:
+            parsed = parse_messages(value, name)
+            texts[name] = read_messages(parsed, name)
+            if isinstance(parsed, list):
+                given[name] = parsed
     if "messages" in texts:
-        texts["prompt"], texts["completion"] = _split_last_answer(texts.pop("messages"), given["messages"])
+        texts["prompt"], texts["completion"] = _split_last_answer(texts.pop("messages"), given.get("messages", ()))
     if "text" in texts:
         texts |= {"prompt": make_text(""), "completion": texts.pop("text")}
     shaped: dict[str, Any] = _separate_prompt(texts, chat)
     _refuse_empty(shaped)
-    _refuse_untrained(shaped, given)
+    if given:
+        _refuse_untrained(shaped, given)
     if "chosen" in shaped and shaped["chosen"] == shaped["rejected"]:
         raise BadRow("chosen equals rejected")
-    if "prompt" in given and all(len(turns) == len(texts[name]) for name, turns in shaped.items()):
-        shaped["prompt"] = _mark_continued(shaped["prompt"])
+    if shaped["prompt"][-1]["role"] == "assistant" and "prompt" in given:
+        shaped["prompt"] = _mark_continued(shaped, texts)
     if not TEMPLATE_COLUMNS.isdisjoint(raw):
         shaped |= _read_template_inputs(raw, shaped["prompt"])
     if "label" in raw:
@@ -110,9 +117,10 @@ def _read_template_inputs(raw: Mapping[str, Any], prompt: Messages) -> dict[str,
     return found
 
 
-def _mark_continued(prompt: Messages) -> Messages:
-    """Mark a turn of the assistant with which a prompt ends: answers continue it."""
-    if prompt[-1]["role"] != "assistant":
+def _mark_continued(shaped: Mapping[str, Messages], texts: Mapping[str, Messages]) -> Messages:
+    """Mark the assistant's turn with which a prompt ends, where answers go on from it and do not repeat it."""
+    prompt = shaped["prompt"]
+    if any(len(turns) != len(texts[name]) for name, turns in shaped.items()):
         return prompt
     if "tool_calls" in prompt[-1]:
         raise BadRow("prompt ends with the assistant's tool_calls, which cannot be continued: add the tool's turn")
@@ -205,18 +213,19 @@ def _split_last_answer(messages: Messages, given: Any = ()) -> tuple[Messages, M
 def _refuse_untrained(answers: Mapping[str, Messages], given: Mapping[str, Any]) -> None:
     """Refuse answers with a turn of weight 0; a row of ``messages`` was split so that its answer has none."""
     for name, messages in answers.items():
-        turns = given.get(name)
-        if name != "prompt" and isinstance(turns, list):
-            for turn in turns[-len(messages) :]:
+        if name != "prompt":
+            for turn in given.get(name, ())[-len(messages) :]:
                 if turn["role"] == "assistant" and not is_trained(turn):
                     raise BadRow(f"{name} has a turn of weight 0, and an answer is trained on as a whole")
 
 
 def _refuse_other_histories(answers: Mapping[str, Messages], begun: int) -> None:
     """Refuse two conversations that differ before their last turns; ``begun`` turns of theirs are the prompt."""
-    if not answers.keys() >= {"chosen", "rejected"}:
+    if "chosen" not in answers:
         return
     pair = answers["chosen"], answers["rejected"]
+    if len(pair[0]) == len(pair[1]) == 1:
+        return
     if begun and any(turns[0]["role"] != "assistant" for turns in pair):  # they do not begin with the prompt
         return
     if any(turn["role"] in _NOT_ANSWERING for turns in pair for turn in turns):

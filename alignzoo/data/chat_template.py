@@ -48,14 +48,15 @@ class ChatTemplate:
         start = self.render_prompt(prompt, inputs)
         self._check_prompt(row, start)
         wholes = {name: self.render(join_turns(prompt, answer), inputs) for name, answer in answers.items()}
-        if not all(whole.startswith(start) for whole in wholes.values()):
-            start = _OPENED.sub("", start)
-        ends = {name: whole[len(start) :] for name, whole in wholes.items() if whole.startswith(start)}
+        for whole in wholes.values():
+            if not whole.startswith(start):
+                start = _OPENED.sub("", start)
+        ends = {}
         for name, answer in answers.items():
-            if name in ends:
-                _check_answer(name.removesuffix("_ids"), answer, ends[name])
-        if len(ends) < len(wholes):
-            raise BadRow("the chat template writes the prompt differently when an answer follows")
+            if not wholes[name].startswith(start):
+                raise BadRow("the chat template writes the prompt differently when an answer follows")
+            ends[name] = wholes[name][len(start) :]
+            _check_answer(name.removesuffix("_ids"), answer, ends[name])
         return start, ends
 
     def render_prompt(self, prompt: Messages, inputs: Mapping[str, Any]) -> str:
@@ -86,7 +87,7 @@ class ChatTemplate:
         for name in kwargs:
             if name not in self.words:
                 raise BadRow(f"chat_template_kwargs has {name}, which the model's chat template does not read")
-        return {**self.kwargs, **kwargs, **({"tools": row["tools"]} if row.get("tools") else {})}
+        return {**self.kwargs, **kwargs, **({"tools": row["tools"]} if "tools" in row else {})}
 
     def _check_prompt(self, row: Mapping[str, Any], text: str) -> None:
         """Refuse a prompt of which the template leaves out a turn, a call, the tools, or all thoughts.
@@ -100,18 +101,21 @@ class ChatTemplate:
                 _check_calls("prompt", message, text)
                 if any(field in message for field in THOUGHTS) and self.words.isdisjoint(THOUGHTS):
                     raise BadRow("prompt loses its thoughts: the model's chat template does not write them")
-        names = [str(tool.get("function", tool).get("name", "")) for tool in row.get("tools") or ()]
-        if names and ("tools" not in self.words or not all(name in text for name in names)):
+        if "tools" not in row:
+            return
+        names = [str(tool.get("function", tool).get("name", "")) for tool in row["tools"]]
+        if "tools" not in self.words or not all(name in text for name in names):
             raise BadRow("the model's chat template leaves out the tools")
 
 
 def _check_answer(name: str, answer: Messages, text: str) -> None:
     """Refuse an answer of which the template leaves out a turn of a tool, a call or a thought."""
     for message in answer:
+        if len(message) == 2 and message["role"] == "assistant" and "</think>" not in message["content"]:
+            continue
         if message["role"] not in _PLAIN and not _is_written(message["content"], text):
             raise BadRow(f"{name}: the model's chat template leaves out the turn of the {message['role']}")
-        if len(message) > 2:
-            _check_calls(name, message, text)
+        _check_calls(name, message, text)
         if not all(thought.strip() in text for thought in _find_thoughts(message)):
             raise BadRow(f"{name} loses its thoughts: the model's chat template does not write them")
 
@@ -127,10 +131,8 @@ def _check_calls(name: str, message: Message, text: str) -> None:
 
 
 def _find_thoughts(message: Message) -> Iterator[str]:
-    if len(message) > 2:
-        yield from (message[field] for field in THOUGHTS if field in message)
-    if "</think>" in message["content"]:
-        yield from _INLINE.findall(message["content"])
+    yield from (message[field] for field in THOUGHTS if field in message)
+    yield from _INLINE.findall(message["content"])
 
 
 def _is_written(content: str, text: str) -> bool:

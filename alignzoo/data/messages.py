@@ -47,6 +47,8 @@ def parse_messages(value: Any, name: str) -> Any:
     Raises:
         BadRow: a text that begins as messages do and is not JSON, or fields beside ``messages`` that would be lost.
     """
+    if isinstance(value, list):
+        return value
     if isinstance(value, str):
         if value[:1] not in "[{ \n\t" or not _LIKE_MESSAGES.match(value):
             return value
@@ -98,6 +100,14 @@ def make_text(text: str) -> Messages:
 
 
 def _read_message(message: Any, name: str) -> Message:
+    if type(message) is dict and len(message) == 2:  # as nearly all are
+        role, content = message.get("role"), message.get("content")
+        if isinstance(content, str) and isinstance(role, str) and role in ROLES:
+            return {"role": role, "content": check_encodable(content, name)}
+    return _read_whole_message(message, name)
+
+
+def _read_whole_message(message: Any, name: str) -> Message:
     if not isinstance(message, Mapping) or "role" not in message:
         raise BadRow(f"{name} holds a message without role and content")
     role, content = message["role"], message.get("content")
@@ -151,6 +161,8 @@ def is_trained(message: Mapping[str, Any]) -> bool:
     Raises:
         BadRow: a weight that is neither 0 nor 1.
     """
+    if len(message) == 2:
+        return True
     found = {field: message[field] for field in WEIGHTS if message.get(field) is not None}
     for field, value in found.items():
         if not isinstance(value, int | float) or value not in (0, 1):

@@ -48,8 +48,8 @@ class Tokeniser:
         """Changes whenever the same text might give other ids."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         rules = backend.to_str() if backend else sorted(self.tokenizer.get_vocab().items())
-        state = (rules, self.tokenizer.chat_template, self.eos_tokens, self._adds_bos, type(self.tokenizer).__name__)
-        state += (sorted(self.template.kwargs.items()),)
+        written = self.tokenizer.chat_template, sorted(self.template.kwargs.items())
+        state = (rules, *written, self.eos_tokens, self._adds_bos, type(self.tokenizer).__name__)
         return hashlib.sha256(repr(state).encode()).hexdigest()
 
     @property
