@@ -28,6 +28,7 @@ TYPES = {
     "train.budget.sequences": "int | None",
     "train.budget.tokens": "int | None",
     "dataset.columns": "dict | None",
+    "dataset.roles": "dict | None",
     "dataset.chat": "bool",
     "dataset.bad_rows": "str",
     "dataset.heldout.fraction": "float",

@@ -7,11 +7,14 @@ import itertools
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignzoo.data.columns import Unread
+from alignzoo.data.layout import Layout
 from alignzoo.data.messages import BadRow, check_encodable
-from alignzoo.data.recognise import SAMPLE, Layout, recognise
+from alignzoo.data.recognise import SAMPLE, recognise
 from alignzoo.data.sources import Source
 from alignzoo.data.tokenise import ANSWERS, Piece, Tokeniser
 from alignzoo.system import cache
@@ -24,8 +27,9 @@ if TYPE_CHECKING:
 
 BATCH = 2000  #: rows tokenised and written at once
 PROGRESS_FROM = 20_000  #: rows from which a progress bar is worth its space
-VERSION = 5  #: raised whenever the same input gives other rows
+VERSION = 6  #: raised whenever the same input gives other rows
 FILE = "rows.arrow"
+UNREAD = "unread.json"  #: columns and fields of messages that are not read
 
 Numbered = list[tuple[int, dict[str, Any]]]
 
@@ -52,9 +56,11 @@ def load_table(source: Source, tokeniser: Tokeniser, cfg: DictConfig) -> tuple[D
     if cache.open_entry(entry) is None:
         with cache.write_entry(entry) as folder:
             _write(folder / FILE, source, layout, tokeniser)
+            (folder / UNREAD).write_text(json.dumps({n: sorted(found) for n, found in vars(layout.unread).items()}))
         cache.trim()
     cache.mark_used(entry)
-    return datasets.Dataset.from_file(str(entry / FILE)), layout
+    unread = {name: set(found) for name, found in json.loads((entry / UNREAD).read_text()).items()}
+    return datasets.Dataset.from_file(str(entry / FILE)), replace(layout, unread=Unread(**unread))
 
 
 def _schema() -> pyarrow.Schema:

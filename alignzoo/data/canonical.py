@@ -16,6 +16,7 @@ from typing import Any
 from alignzoo.data.messages import (
     BadRow,
     Messages,
+    check_encodable,
     is_trained,
     make_text,
     parse_messages,
@@ -73,6 +74,29 @@ def canonical(raw: Mapping[str, Any], chat: bool) -> dict[str, Any]:
     return {**shaped, **({"score": raw["score"]} if "score" in raw else {})}
 
 
+_LABELS = {"true": True, "false": False, "1": 1, "0": 0, "-1": -1}
+
+
+def add_system(row: Mapping[str, Any], system: Any, name: str) -> dict[str, Any]:
+    """Return a canonical row with the system prompt, of the column ``name``, as the first turn of its prompt.
+
+    Raises:
+        BadRow: it is no text, or the prompt is no conversation, or has another system turn.
+    """
+    prompt = row["prompt"]
+    if not isinstance(system, str):
+        raise BadRow(f"{name} is {type(system).__name__}; it must be text")
+    if not system.strip():
+        return {**row}
+    if prompt[0]["role"] == "text":
+        raise BadRow(f"{name} needs a conversation, and this is text; dataset.columns={{{name}: null}} leaves it out")
+    if prompt[0]["role"] in ("system", "developer"):
+        if prompt[0]["content"] != system:
+            raise BadRow(f"{name} differs from the conversation's own system turn")
+        return {**row}
+    return {**row, "prompt": [{"role": "system", "content": check_encodable(system, name)}, *prompt]}
+
+
 def _read_template_inputs(raw: Mapping[str, Any], prompt: Messages) -> dict[str, Any]:
     """Return ``tools`` and ``template_kwargs``, where the row has them, as they stand."""
     tools = read_list(raw.get("tools") or [], "tools")
@@ -88,7 +112,8 @@ def _read_template_inputs(raw: Mapping[str, Any], prompt: Messages) -> dict[str,
     for name, value in found.items():
         write_json(value, name)
         if prompt[0]["role"] == "text":
-            raise BadRow(f"{name} need a conversation, and this is plain text: set dataset.chat=true")
+            column = "tools" if name == "tools" else "chat_template_kwargs"
+            raise BadRow(f"{column} need a conversation, and this is plain text: set dataset.chat=true")
     return found
 
 
@@ -103,8 +128,10 @@ def _mark_continued(shaped: Mapping[str, Messages], texts: Mapping[str, Messages
 
 
 def _read_label(value: Any) -> bool:
-    if isinstance(value, bool) or (isinstance(value, int | float) and value in (0, 1)):
-        return bool(value)
+    """Read true and false, 1 and 0, 1 and -1, also as text."""
+    word = _LABELS.get(value.strip().lower(), value) if isinstance(value, str) else value
+    if isinstance(word, bool) or (isinstance(word, int | float) and word in (0, 1, -1)):
+        return word > 0
     raise BadRow(f"label is {'null' if value is None else repr(value)}; it must be true or false")
 
 

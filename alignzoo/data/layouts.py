@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alignzoo.data import readers, readers_scored
+from alignzoo.data.columns import begins_conversation
 from alignzoo.data.readers import Reader, Row
 from alignzoo.plugin.method import DataFormat
 
@@ -30,6 +31,9 @@ class Shape:
     shows: Callable[[Row], bool] = lambda row: True
     """Whether a row's values, too, have this layout."""
 
+    nested: bool = False
+    """Whether `input` holds the messages, and more, in itself."""
+
     @property
     def columns(self) -> frozenset[str]:
         """Every column that the reader looks at."""
@@ -40,19 +44,32 @@ def _shape(name: str, kind: DataFormat, needed: str, optional: str, read: Reader
     return Shape(name, kind, frozenset(needed.split()), frozenset(optional.split()), read, **more)
 
 
+def _goes_on(row: Row) -> bool:
+    """Tell whether the answers go on from `messages`: a prompt would say more, whole conversations need neither."""
+    return "prompt" not in row and not any(begins_conversation(row.get(name)) for name in ("chosen", "rejected"))
+
+
+def _goes_on_from_chosen(row: Row) -> bool:
+    return not row.keys() & {"prompt", "rejected"} and begins_conversation(row.get("chosen"))
+
+
 SHAPES = (
     _shape("transcripts", PREFERENCE, "chosen rejected", "", readers.hh, shows=readers.is_transcript),
-    _shape("sharegpt-pairs", PREFERENCE, "conversations chosen rejected", "system", readers.sharegpt_pair),
-    _shape("alpaca-pairs", PREFERENCE, "instruction chosen rejected", "input system history", readers.alpaca_pair),
+    _shape("sharegpt-pairs", PREFERENCE, "conversations chosen rejected", "", readers.sharegpt_pair, shows=_goes_on),
+    _shape(
+        "alpaca-pairs", PREFERENCE, "instruction chosen rejected", "input history", readers.alpaca_pair, shows=_goes_on
+    ),
+    _shape("messages-pairs", PREFERENCE, "messages chosen rejected", "", readers.messages_pair, shows=_goes_on),
+    _shape("swift-pairs", PREFERENCE, "messages rejected_response", "", readers.swift_pair),
     _shape(
         "pairs",
         PREFERENCE,
         "chosen rejected",
-        "prompt",
+        "prompt history",
         readers.pairs,
         shows=lambda row: not readers.is_transcript(row),
     ),
-    _shape("openai-pairs", PREFERENCE, "input preferred_output non_preferred_output", "", readers.openai),
+    _shape("openai-pairs", PREFERENCE, "input preferred_output non_preferred_output", "", readers.openai, nested=True),
     _shape("ultrafeedback", PREFERENCE, "instruction completions", "", readers_scored.ultrafeedback),
     _shape("nectar", PREFERENCE, "prompt answers", "", readers_scored.nectar),
     _shape("scores", PREFERENCE, "prompt responses scores", "", readers_scored.scores),
@@ -61,12 +78,16 @@ SHAPES = (
     _shape("strengths", PREFERENCE, "prompt response_1 response_2 preference_strength", "", readers_scored.strength),
     _shape("ratings", SCORED, "prompt response helpfulness", "", readers_scored.helpsteer),
     _shape("scored", SCORED, "prompt completion score", "", readers_scored.scored),
-    _shape("sharegpt-marked", UNPAIRED, "conversations kto_tag", "system", readers.sharegpt_kto),
-    _shape("alpaca-marked", UNPAIRED, "instruction output kto_tag", "input system history", readers.alpaca_kto),
-    _shape("marked", UNPAIRED, "completion label", "prompt", readers.same("prompt", "completion", "label")),
-    _shape("sharegpt", SUPERVISED, "conversations", "system", readers.sharegpt),
-    _shape("alpaca", SUPERVISED, "instruction output", "input system history", readers.alpaca),
-    _shape("answers", SUPERVISED, "prompt completion", "", readers.same("prompt", "completion")),
+    _shape("sharegpt-marked", UNPAIRED, "conversations label", "", readers.marked(readers.sharegpt)),
+    _shape("exchanges-marked", UNPAIRED, "conversation label", "", readers.marked(readers.exchanges)),
+    _shape("alpaca-marked", UNPAIRED, "instruction output label", "input history", readers.marked(readers.alpaca)),
+    _shape("messages-marked", UNPAIRED, "messages label", "", readers.same("messages", "label")),
+    _shape("chosen-marked", UNPAIRED, "chosen completion label", "", readers.chosen_marked, shows=_goes_on_from_chosen),
+    _shape("marked", UNPAIRED, "completion label", "prompt history", readers.asked("prompt", "completion", "label")),
+    _shape("sharegpt", SUPERVISED, "conversations", "", readers.sharegpt),
+    _shape("exchanges", SUPERVISED, "conversation", "", readers.exchanges),
+    _shape("alpaca", SUPERVISED, "instruction output", "input history", readers.alpaca),
+    _shape("answers", SUPERVISED, "prompt completion", "history", readers.asked("prompt", "completion")),
     _shape("messages", SUPERVISED, "messages", "", readers.same("messages")),
     _shape("text", SUPERVISED, "text", "", readers.same("text")),
     _shape("prompts", PROMPTS, "prompt", "", readers.same("prompt")),
@@ -82,7 +103,7 @@ def match_shapes(columns: set[str], sample: Sequence[Row]) -> list[Shape]:
     return [shape for shape in fitting if not any(_contains(other, shape) for other in fitting)]
 
 
-_BARE = ("prompts", "text", "messages")  #: layouts that give way to any that says more, the barest first
+_BARE = ("prompts", "text", "exchanges", "messages")  #: layouts that give way to any that says more, the barest first
 
 
 def _contains(other: Shape, shape: Shape) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, field
+from operator import or_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from alignzoo.data.arrow_cache import load_table
+from alignzoo.data.columns import Unread
 from alignzoo.data.sources import Source, heldout_source, training_sources
 from alignzoo.data.tokenise import ANSWERS, Tokeniser
 from alignzoo.system.errors import UserError
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from omegaconf import DictConfig
 
-    from alignzoo.data.recognise import Layout
+    from alignzoo.data.layout import Layout
     from alignzoo.plugin.method import DataFormat
 
 FRACTION_STEPS = 1_000_000  #: resolution of `dataset.heldout.fraction`
@@ -42,6 +45,9 @@ class Prepared:
     layout: Layout
     """How the (first) source's rows are laid out."""
 
+    unread: Unread = field(default_factory=Unread)
+    """Columns, and fields of messages, of any source that are not read."""
+
 
 def prepare(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
     """Read, check, split and filter the dataset that ``cfg`` names.
@@ -53,13 +59,16 @@ def prepare(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
 
     parts = [_read(source, part, tokeniser) for source, part in training_sources(cfg.dataset)]
     rows, facts, kind = _join_parts(parts, cfg)
+    unread = functools.reduce(or_, (part.layout.unread for part in parts))
     apart = heldout_source(cfg.dataset)
     if apart is None:
         facts["heldout"] = _hold_out_by_hash(facts["prompt_key"].to_numpy(), cfg.dataset.heldout.fraction)
         held_rows, held_facts = rows, facts
         held = facts[facts["heldout"] & (facts["reason"] == "")]
     else:
-        held_rows, held_facts, held_kind = _join_parts([_read(apart, cfg.dataset, tokeniser)], cfg, "heldout")
+        heldout = _read(apart, cfg.dataset, tokeniser)
+        unread |= heldout.layout.unread
+        held_rows, held_facts, held_kind = _join_parts([heldout], cfg, "heldout")
         if held_kind is not kind:
             raise UserError(f"the training rows are {kind} rows, those of {apart.place} {held_kind} rows.")
         facts["heldout"] = False
@@ -75,7 +84,8 @@ def prepare(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
     decisions = _record_decisions(facts, kept, held if apart is None else None)
     if apart is not None:
         decisions = pd.concat([decisions, _record_decisions(held_facts, np.array([], int), held)], ignore_index=True)
-    return Prepared(kind, rows.select(kept), held_rows.select(held.index.to_numpy()), decisions, parts[0].layout)
+    held_rows = held_rows.select(held.index.to_numpy())
+    return Prepared(kind, rows.select(kept), held_rows, decisions, parts[0].layout, unread)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ def make_prompts(rows: Dataset) -> Dataset:
     of_several_types = {name for name, found in kinds.items() if len(found - {type(None)}) > 1}
 
     def read(identity: str, prompt: str, extra: str) -> dict[str, Any]:
-        further = {n: str(v) if n in of_several_types and v is not None else v for n, v in json.loads(extra).items()}
+        given = dict.fromkeys(kinds) | json.loads(extra)
+        further = {n: str(v) if n in of_several_types and v is not None else v for n, v in given.items()}
         return {**further, "id": identity, "prompt": _unwrap_text(json.loads(prompt))}
 
     tables = [

@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from alignzoo.data.messages import BadRow, parse_messages, read_calls
+from alignzoo.data.messages import BadRow
+from alignzoo.data.turns import split_exchanges
 
 Row = Mapping[str, Any]
 Reader = Callable[[Row], list[dict[str, Any]]]
@@ -25,12 +26,62 @@ def same(*names: str) -> Reader:
 # --- TRL's own formats ---------------------------------------------------------------------------------------------
 
 
+def asked(*names: str) -> Reader:
+    """Return a reader of columns that have canonical names already; `history` stands before the prompt."""
+    return lambda row: [_add_history({name: row[name] for name in names if name in row}, row)]
+
+
 def pairs(row: Row) -> list[dict[str, Any]]:
     """Read chosen and rejected; a list of texts or of conversations as rejected gives one pair each."""
     rejected = row["rejected"]
     several = isinstance(rejected, list) and rejected and isinstance(rejected[0], str | list)
-    prompt = {"prompt": row["prompt"]} if "prompt" in row else {}
+    prompt = _add_history({"prompt": row["prompt"]} if "prompt" in row else {}, row)
     return [{**prompt, "chosen": row["chosen"], "rejected": one} for one in (rejected if several else [rejected])]
+
+
+def _add_history(raw: dict[str, Any], row: Row) -> dict[str, Any]:
+    if not row.get("history"):
+        return raw
+    prompt, before = raw.get("prompt"), _read_history(row["history"])
+    if not isinstance(prompt, str | list):
+        raise BadRow("history stands beside no prompt")
+    return {**raw, "prompt": [*before, *([{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt)]}
+
+
+# --- A conversation so far, and answers to it (axolotl, ms-swift) --------------------------------------------------
+
+
+def messages_pair(row: Row) -> list[dict[str, Any]]:
+    """Axolotl: `messages` so far, and the turns `chosen` and `rejected` that go on from it."""
+    messages = row["messages"]
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if isinstance(last, Mapping) and last.get("role") == "assistant":
+        if not _is_reply(last, row["chosen"]):
+            raise BadRow(
+                "messages ends with an assistant's turn that is not the chosen one. "
+                "Where the answers go on from it: dataset.columns={messages: prompt}"
+            )
+        messages = messages[:-1]
+    return [{"prompt": messages, "chosen": row["chosen"], "rejected": row["rejected"]}]
+
+
+def _is_reply(turn: Mapping[str, Any], answer: Any) -> bool:
+    said = answer[0] if isinstance(answer, list) and len(answer) == 1 else answer
+    return bool(turn == said or turn.get("content") == said)
+
+
+def swift_pair(row: Row) -> list[dict[str, Any]]:
+    """ms-swift: `messages` with the good answer last, and `rejected_response` in its place."""
+    messages = row["messages"]
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if not isinstance(last, Mapping) or last.get("role") != "assistant":
+        raise BadRow("messages does not end with an assistant's turn")
+    return [{"prompt": messages[:-1], "chosen": messages[-1:], "rejected": row["rejected_response"]}]
+
+
+def chosen_marked(row: Row) -> list[dict[str, Any]]:
+    """Axolotl's chat layout for KTO: the conversation so far is called `chosen`."""
+    return [{"prompt": row["chosen"], "completion": row["completion"], "label": row["label"]}]
 
 
 # --- HH-RLHF transcripts -------------------------------------------------------------------------------------------
@@ -61,45 +112,10 @@ def is_transcript(row: Row) -> bool:
 
 # --- ShareGPT, in LLaMA-Factory's layouts ----------------------------------------------------------------------------
 
-_SPEAKERS = {
-    "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "assistant": "assistant",
-    "bing": "assistant", "bard": "assistant", "system": "system", "observation": "tool", "tool": "tool",
-    "function_call": "assistant", "function": "assistant",
-}  # fmt: skip
-
-
-def _read_turns(value: Any, name: str) -> list[dict[str, Any]]:
-    """Read ``{"from", "value"}`` turns, or ``{"role", "content"}`` ones, as messages."""
-    turns = parse_messages(value, name)
-    if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
-        raise BadRow(f"{name} is {'null' if value is None else 'not a list of turns'}")
-    return [_read_turn(turn, name) for turn in turns]
-
-
-def _read_turn(turn: Mapping[str, Any], name: str) -> dict[str, Any]:
-    speaker, said = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
-    if speaker not in _SPEAKERS:
-        raise BadRow(f"{name} has a turn from {speaker!r}; known are {', '.join(_SPEAKERS)}")
-    if not isinstance(said, str | list) and not turn.get("tool_calls"):
-        raise BadRow(f"{name} has a turn whose text is {'null' if said is None else type(said).__name__}")
-    more = {field: value for field, value in turn.items() if field not in ("from", "role", "value", "content")}
-    calls = read_calls(said) if speaker == "function_call" else []
-    spoken = {"content": "", "tool_calls": calls} if calls else {"content": said}
-    return {"role": _SPEAKERS[speaker], **spoken, **more}
-
-
-def _read_system(row: Row) -> list[dict[str, str]]:
-    return [{"role": "system", "content": str(row["system"])}] if row.get("system") else []
-
-
-def _read_conversation(row: Row) -> list[dict[str, Any]]:
-    return [*_read_system(row), *_read_turns(row["conversations"], "conversations")]
-
 
 def sharegpt_pair(row: Row) -> list[dict[str, Any]]:
     """LLaMA-Factory's ShareGPT with `chosen` and `rejected` turns."""
-    answers = {name: _read_turns(row[name], name) for name in ("chosen", "rejected")}
-    return [{"prompt": _read_conversation(row), **answers}]
+    return [{"prompt": _read_conversation(row), "chosen": row["chosen"], "rejected": row["rejected"]}]
 
 
 def sharegpt(row: Row) -> list[dict[str, Any]]:
@@ -107,28 +123,35 @@ def sharegpt(row: Row) -> list[dict[str, Any]]:
     return [{"messages": _read_conversation(row)}]
 
 
-def sharegpt_kto(row: Row) -> list[dict[str, Any]]:
-    """ShareGPT with `kto_tag`, true for a good last turn."""
-    messages = _read_conversation(row)
-    return [{"prompt": messages[:-1], "completion": messages[-1:], "label": row["kto_tag"]}]
+def exchanges(row: Row) -> list[dict[str, Any]]:
+    """ms-swift's ShareGPT: `conversation`, a list of exchanges."""
+    return [{"messages": split_exchanges(row["conversation"], "conversation")}]
+
+
+def marked(read: Reader) -> Reader:
+    """Return a reader of what ``read`` reads with `label`, true for a good answer."""
+    return lambda row: [{**raw, "label": row["label"]} for raw in read(row)]
+
+
+def _read_conversation(row: Row) -> list[dict[str, Any]]:
+    turns = row["conversations"]
+    turns = [turns] if isinstance(turns, Mapping) else turns
+    return split_exchanges(turns, "conversations")
 
 
 # --- Alpaca --------------------------------------------------------------------------------------------------------
 
 
 def _read_instruction(row: Row) -> list[dict[str, str]]:
-    """Return system, history and instruction (with its input below it) as messages."""
+    """Return history and instruction (with its input below it) as messages."""
     said = row["instruction"]
     if not isinstance(said, str):
         raise BadRow(f"instruction is {'null' if said is None else type(said).__name__}")
     more = row.get("input")
     if more is not None and not isinstance(more, str):
         raise BadRow(f"input is {type(more).__name__}; it must be text")
-    return [
-        *_read_system(row),
-        *_read_history(row.get("history")),
-        {"role": "user", "content": f"{said}\n{more}" if more else said},
-    ]
+    question = {"role": "user", "content": f"{said}\n{more}" if more else said}
+    return [*_read_history(row.get("history")), question]
 
 
 def _read_history(turns: Any) -> list[dict[str, str]]:
@@ -156,16 +179,9 @@ def alpaca(row: Row) -> list[dict[str, Any]]:
     return [{"prompt": _read_instruction(row), "completion": _read_reply(row["output"], "output")}]
 
 
-def alpaca_kto(row: Row) -> list[dict[str, Any]]:
-    """Alpaca with `kto_tag`, true for a good output."""
-    return [{**alpaca(row)[0], "label": row["kto_tag"]}]
-
-
 def alpaca_pair(row: Row) -> list[dict[str, Any]]:
     """Alpaca with `chosen` and `rejected` in place of `output`."""
-    return [
-        {"prompt": _read_instruction(row), **{name: _read_reply(row[name], name) for name in ("chosen", "rejected")}}
-    ]
+    return [{"prompt": _read_instruction(row), "chosen": row["chosen"], "rejected": row["rejected"]}]
 
 
 # --- OpenAI's preference fine-tuning -------------------------------------------------------------------------------
@@ -173,9 +189,9 @@ def alpaca_pair(row: Row) -> list[dict[str, Any]]:
 
 def openai(row: Row) -> list[dict[str, Any]]:
     """OpenAI's preference fine-tuning: `input.messages`, `preferred_output`, `non_preferred_output`."""
-    asked = row["input"]
-    messages = asked.get("messages") if isinstance(asked, Mapping) else None
+    given = row["input"]
+    messages = given.get("messages") if isinstance(given, Mapping) else None
     if not isinstance(messages, list):
         raise BadRow("input has no list of messages")
-    tools = {"tools": asked["tools"]} if asked.get("tools") else {}
+    tools = {"tools": given["tools"]} if given.get("tools") else {}
     return [{"prompt": messages, "chosen": row["preferred_output"], "rejected": row["non_preferred_output"], **tools}]

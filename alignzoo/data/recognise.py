@@ -2,95 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.data.canonical import TEMPLATE_COLUMNS, canonical
+from alignzoo.data.columns import (
+    SHARED,
+    Unread,
+    begins_conversation,
+    find_possible_questions,
+    find_questions,
+    is_said,
+    propose_names,
+)
+from alignzoo.data.layout import Layout
 from alignzoo.data.layouts import SHAPES, Shape, match_shapes
-from alignzoo.data.messages import BadRow
+from alignzoo.plugin.method import DataFormat
 from alignzoo.system.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from alignzoo.plugin.method import DataFormat
-
 SAMPLE = 20  #: rows that are looked at to recognise a layout
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How this dataset's rows become canonical rows."""
-
-    shape: Shape
-    mapping: Mapping[str, str]
-    """Renamed columns: theirs -> ours."""
-
-    extras: frozenset[str]
-    """The further columns, by our names, for rewards to read."""
-
-    chat: bool
-    """Whether plain text becomes a conversation of user and assistant."""
-
-    @property
-    def kind(self) -> DataFormat:
-        """What the rows hold."""
-        return self.shape.kind
-
-    @property
-    def identity(self) -> list[Any]:
-        """Changes whenever the same rows would be read in another way."""
-        return [self.shape.name, sorted(self.mapping.items()), sorted(self.extras), self.chat]
-
-    def rows(self, row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield the canonical rows of one row: one, or one for each pair that it holds.
-
-        Raises:
-            BadRow: the row cannot be trained on.
-        """
-        renamed = self._rename(row)
-        missing = sorted(self.shape.needed - renamed.keys())
-        if missing:
-            raise BadRow(f"{missing[0]} is missing")
-        beside = {name: renamed[name] for name in TEMPLATE_COLUMNS if name in renamed}
-        for raw in self.shape.read(renamed):
-            yield canonical({**beside, **raw}, self.chat)
-
-    def extra(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the columns that the layout does not use."""
-        renamed = self._rename(row)
-        return {name: renamed.get(name) for name in self.extras}
-
-    def _rename(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        taken = set(self.mapping.values())  # a mapped column wins over one that has the name already
-        kept = {name: value for name, value in row.items() if name not in taken and name not in self.mapping}
-        return kept | {ours: row[theirs] for theirs, ours in self.mapping.items() if theirs in row}
-
-    def __str__(self) -> str:
-        names = {ours: theirs for theirs, ours in self.mapping.items()}
-        used = ", ".join(
-            f"{names.get(c, c)} -> {c}" if c in names else c for c in sorted(self.shape.columns - self.extras)
-        )
-        return f"{self.shape.name} ({self.kind}): {used}"
 
 
 def recognise(sample: Sequence[Mapping[str, Any]], cfg: DictConfig, place: str) -> Layout:
     """Return the layout that the sampled rows show; ``cfg`` is the group ``dataset``.
 
     Raises:
-        UserError: a mapped column is not there, or the rows show no layout, or several.
+        UserError: a mapped column is not there, a column would change what is trained and cannot be read, or the rows
+            show no layout, or several.
     """
     columns = {str(name) for row in sample for name in row}
-    mapping = {str(theirs): str(ours) for theirs, ours in (cfg.columns or {}).items()}
-    _check_mapping(mapping, columns, place)
-    names = {mapping.get(name, name) for name in columns}
-    renamed = [{mapping.get(str(name), str(name)): value for name, value in row.items()} for row in sample]
-    shape = _find_shape(cfg.layout) if cfg.layout else _require_one(match_shapes(names, renamed), columns, place)
-    if not shape.needed <= names:
-        missing = ", ".join(sorted(shape.needed - names))
-        raise UserError(f"dataset.layout={shape.name} needs the columns {missing}, which {place} lacks.")
-    return Layout(shape, mapping, frozenset(names - shape.columns - TEMPLATE_COLUMNS - {"id"}), cfg.chat)
+    given = {str(theirs): ours for theirs, ours in (cfg.columns or {}).items()}
+    _check_mapping(given, columns, place)
+    mapping = {theirs: str(ours) for theirs, ours in given.items() if ours is not None}
+    left_out = frozenset(given.keys() - mapping.keys())
+    reading = Layout(SHAPES[-1], mapping, frozenset(), cfg.chat, left_out, dict(cfg.roles or {}), bool(cfg.layout))
+    rows = [reading.rename(row) for row in sample]
+    names = frozenset(name for row in rows for name in row)
+    shape, renamed = _find_shape(cfg.layout, names, rows, place, columns, mapping)
+    whole = _join(mapping, {theirs: ours for theirs, ours in renamed.items() if ours in shape.columns | SHARED})
+    layout = replace(reading, shape=shape, mapping=whole)
+    rows = [layout.rename(row) for row in sample]
+    layout = replace(layout, columns=frozenset(name for row in rows for name in row))
+    _check_questions(layout, rows, place)
+    _check_refused(layout, rows, place)
+    return replace(layout, unread=Unread(_find_unread(layout, columns)))
+
+
+def _join(mapping: Mapping[str, str], renamed: Mapping[str, str]) -> dict[str, str]:
+    """Return both renamings as one: theirs -> ours."""
+    given = set(mapping.values())
+    further = {theirs: ours for theirs, ours in renamed.items() if theirs not in given}
+    return {**{theirs: renamed.get(ours, ours) for theirs, ours in mapping.items()}, **further}
+
+
+def _find_unread(layout: Layout, columns: set[str]) -> set[str]:
+    """Return the file's columns that are not read, those too whose name a mapped column takes."""
+    taken = set(layout.mapping.values())
+    return {
+        f"{name} -> {layout.mapping[name]}" if name in layout.mapping else name
+        for name in columns - layout.left_out
+        if layout.mapping.get(name, name) not in layout.used or (name in taken and name not in layout.mapping)
+    }
+
+
+def _check_refused(layout: Layout, rows: Sequence[Mapping[str, Any]], place: str) -> None:
+    for name, reason in layout.refused.items():
+        if any(is_said(row.get(name)) for row in rows):
+            raise UserError(f"{place}: {reason}.")
+
+
+def _check_questions(layout: Layout, rows: Sequence[Mapping[str, Any]], place: str) -> None:
+    """Refuse to take a prompt out of the answers where a column may hold it."""
+    if "prompt" not in layout.shape.optional - layout.columns:
+        return
+    if any(begins_conversation(row.get(name)) for row in rows for name in ("chosen", "completion")):
+        return
+    further = layout.columns - layout.used
+    found = find_questions(layout.columns, rows) if layout.settled else find_possible_questions(further, rows)
+    if found:
+        names = {ours: theirs for theirs, ours in layout.mapping.items()}
+        best = names.get(found[0], found[0])
+        way_out = "" if layout.settled else f", or dataset.layout={layout.shape.name} if none of them is"
+        raise UserError(
+            f"{place} has no column prompt, and the question may be in {' or '.join(found)}.\n"
+            f"Say which: 'dataset.columns={{{best}: prompt}}'{way_out}."
+        )
 
 
 def _check_mapping(mapping: Mapping[str, str], columns: set[str], place: str) -> None:
@@ -101,22 +100,65 @@ def _check_mapping(mapping: Mapping[str, str], columns: set[str], place: str) ->
             raise UserError(f"dataset.columns: {place} has no column {theirs!r}.{hint}\nIt has: {known}.")
 
 
-def _find_shape(name: str) -> Shape:
+def _find_shape(
+    layout: str | None,
+    names: frozenset[str],
+    rows: Sequence[Mapping[str, Any]],
+    place: str,
+    columns: set[str],
+    mapping: Mapping[str, str],
+) -> tuple[Shape, dict[str, str]]:
+    """Return the layout, and the columns to rename for it: the way of reading that uses most columns."""
+    found: list[tuple[int, list[Shape], dict[str, str]]] = []
+    for renamed in propose_names(names, rows):
+        ours = {renamed.get(name, name) for name in names}
+        sample = [{renamed.get(name, name): value for name, value in row.items()} for row in rows]
+        shapes = [_name_shape(layout)] if layout else match_shapes(ours, sample)
+        if "prompt" in renamed.values():  # a question alone is no sign that answers are not to be read
+            shapes = [shape for shape in shapes if layout or shape.kind is not DataFormat.PROMPTS]
+        used = max((len(shape.columns & ours) for shape in shapes if shape.needed <= ours), default=0)
+        found.append((used, shapes, renamed))
+    used, shapes, renamed = max(found, key=lambda way: way[0])
+    if layout and not used:
+        missing = ", ".join(sorted(shapes[0].needed - names))
+        raise UserError(f"dataset.layout={layout} needs the columns {missing}, which {place} lacks.")
+    theirs = {ours: name for name, ours in _join(mapping, renamed).items()}
+    return _require_one(shapes, columns, rows, place, theirs), renamed
+
+
+def _name_shape(name: str) -> Shape:
     shapes = {shape.name: shape for shape in SHAPES}
     if name not in shapes:
         raise UserError(f"dataset.layout={name} must be one of {', '.join(shapes)}.{did_you_mean(name, shapes)}")
     return shapes[name]
 
 
-def _require_one(found: Sequence[Shape], columns: set[str], place: str) -> Shape:
+def _require_one(
+    found: Sequence[Shape],
+    columns: set[str],
+    rows: Sequence[Mapping[str, Any]],
+    place: str,
+    theirs: Mapping[str, str],
+) -> Shape:
     if len(found) == 1:
         return found[0]
     if not found:
         raise UserError(
             f"{place} has the columns {', '.join(sorted(columns))}: no layout that alignzoo knows.\n"
-            "Map yours, e.g. 'dataset.columns={question: prompt, good: chosen, bad: rejected}'."
+            f"Map yours, e.g. '{_suggest_mapping(rows)}'."
         )
-    candidates = "; ".join(f"{shape.name} ({', '.join(sorted(shape.needed))})" for shape in found)
+    needed = [sorted(theirs.get(name, name) for name in shape.needed) for shape in found]
+    candidates = "; ".join(f"{shape.name} ({', '.join(names)})" for shape, names in zip(found, needed, strict=True))
     raise UserError(
         f"{place} could be read in {len(found)} ways: {candidates}.\nSay which: dataset.layout={found[0].name}."
     )
+
+
+def _suggest_mapping(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return what to write for a question and an answer under names of their own, else an example."""
+    names = {name for row in rows for name in row}
+    answers = [name for name in ("answer", "output", "response", "solution", "reply", "target") if name in names]
+    questions = find_questions(names, rows)
+    if len(questions) == 1 and answers:
+        return f"dataset.columns={{{questions[0]}: prompt, {answers[0]}: completion}}"
+    return "dataset.columns={question: prompt, good: chosen, bad: rejected}"

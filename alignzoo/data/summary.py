@@ -23,9 +23,10 @@ def summarise(
 ) -> dict[str, Any]:
     """Return the summary; ``bad_rows_stop`` says whether a training would stop at a row that cannot be read.
 
-    Keys: ``dataset``, ``model``, ``method``, ``layout``, ``rows`` (decision -> count), ``reasons`` (why rows are left
-    out -> count), ``quantiles`` (text -> share -> tokens), ``limit`` (train.max_length and what it costs),
-    ``conversion``, ``findings``, ``verdict`` (fine, warnings or errors), ``examples`` and ``lengths`` (for the page).
+    Keys: ``dataset``, ``model``, ``method``, ``layout``, ``unread`` (lines on what is not read), ``rows`` (decision
+    -> count), ``reasons`` (why rows are left out -> count), ``quantiles`` (text -> share -> tokens), ``limit``
+    (train.max_length and what it costs), ``conversion``, ``findings``, ``verdict`` (fine, warnings or errors),
+    ``examples`` and ``lengths`` (for the page).
     """
     from alignzoo.data import manifest
     from alignzoo.data.convert import MEANING
@@ -39,6 +40,7 @@ def summarise(
         "model": cfg.model.name,
         "method": method.name,
         "layout": str(data.layout),
+        "unread": data.unread.describe(method.data),
         "rows": {"read": len(data.manifest), **data.manifest["decision"].value_counts().to_dict()},
         "reasons": manifest.reasons(data.manifest),
         "quantiles": {name: _quantiles(values) for name, values in lengths.items()},

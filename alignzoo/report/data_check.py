@@ -27,7 +27,7 @@ def print_report(report: Mapping[str, Any]) -> None:
     counts = ", ".join(f"{count:,} {what}" for what, count in report["rows"].items())
     checked_for = f" for method={report['method']} model={report['model']}"
     console.print(Text.assemble((report["dataset"], "bold"), checked_for))
-    console.print(Text(f"layout: {report['layout']}\nrows:   {counts}"))
+    console.print(Text("\n".join([f"layout: {report['layout']}", *report["unread"], f"rows:   {counts}"])))
     for reason, count in report["reasons"].items():
         console.print(Text(f"        left out {count:,}: {reason}"))
     if report["conversion"]:

@@ -29,7 +29,8 @@ def print_plan(data: Prepared, wanted: DataFormat, plan: Plan, found: Sequence[F
     """Print the data's layout, its rows, its findings, what the conversion means, and the plan."""
     counts = data.manifest["decision"].value_counts()
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(f"data: {data.layout}")
+    for line in (f"data: {data.layout}", *data.unread.describe(wanted)):
+        console.print(line)
     left_out = "".join(f"; left out {count:,}: {reason}" for reason, count in reasons(data.manifest).items())
     line = f"rows: {counts.get('train', 0):,} to train on, {counts.get('heldout', 0):,} held out{left_out}"
     console.print(line)

@@ -151,6 +151,7 @@ def _describe_start(inputs: RunInputs, objective: str, data: dict[str, str]) -> 
         "against": {"folder": str(inputs.against), "identity": start_model.identity(inputs.against)},
         "data": data,
         "rows": inputs.data.manifest["decision"].value_counts().to_dict(),
+        "unread": inputs.data.unread.describe(inputs.method.data),
         "plan": vars(inputs.plan),
     }
 

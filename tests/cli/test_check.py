@@ -102,6 +102,13 @@ def test_rows_and_reasons_are_counted() -> None:
     assert (made["dataset"], made["method"], made["model"]) == ("local", "dpo", "tiny")
 
 
+def test_what_is_not_read_is_named_for_the_method() -> None:
+    """Rewards read the columns beside a prompt; other methods read none."""
+    rows = [pair(n, source="web", level=n) for n in range(8)]
+    assert report(rows)["unread"] == ["not read: level, source"]
+    assert report(rows, "method=grpo")["unread"] == ["for rewards: level, source"]
+
+
 def test_quantiles_of_lengths() -> None:
     """101 pairs: the n-th has n + 1 tokens in the prompt, 2 in the chosen answer, 3 or 4 in the rejected."""
     answers = [{"chosen": tokens(1, OTHER), "rejected": tokens(2 + (n > 50), OTHER)} for n in range(101)]

@@ -113,6 +113,8 @@ CONVERSATIONS = [
     pair([BRIEF, SUM], "5", "6"),
 ]
 
+MARKED_SUMS = [answer([SUM], "5", label=True), answer([SUM], "6", label=False)]
+
 CALL = {"name": "weather", "arguments": {"city": "Oslo"}}
 
 
@@ -203,6 +205,15 @@ FORMATS = [
             )
         ],
     ),
+    Case(
+        *("messages-chosen.jsonl", "messages-pairs", P),
+        [SKY_PAIR, pair([SUM, says("5"), user("Sure?")], "Yes.", "No.")],
+    ),
+    Case("messages-rejected.jsonl", "swift-pairs", P, [SKY_PAIR]),
+    Case("messages-marked.jsonl", "messages-marked", U, MARKED_SUMS),
+    Case("exchanges.jsonl", "exchanges", S, [answer([BRIEF, SUM, says("5"), user("Sure?")], "Yes.")]),
+    Case("exchanges-marked.jsonl", "exchanges-marked", U, MARKED_SUMS),
+    Case("chosen-marked.jsonl", "chosen-marked", U, MARKED_SUMS),
     Case(
         *("alpaca.json", "alpaca", S),
         [answer([user("Add the numbers.\n2, 3")], "5"), answer([SKY], "Scattering."), answer([BRIEF, SUM], "5")],
@@ -396,7 +407,7 @@ BAD_ROWS = [
     BadRow("bad-list-lengths.jsonl", "responses has 2 items and scores 1"),
     BadRow("bad-nan-score.jsonl", "scores has the score nan; it must be a number"),
     BadRow("bad-strength.jsonl", "preference_strength is 0: neither answer is preferred"),
-    BadRow("bad-turn.jsonl", "conversations has a turn from 'cat'; known are human"),
+    BadRow("bad-turn.jsonl", "conversations has the role 'cat'; known are assistant"),
     BadRow("bad-nan-rating.jsonl", "score"),
     BadRow("bad-text-rating.jsonl", "score"),
     BadRow("bad-role-list.jsonl", "chosen has the role"),

@@ -18,8 +18,8 @@ from alignzoo import DataFormat, UserError
 from alignzoo.config.compose import compose
 from alignzoo.data.arrow_cache import load_table
 from alignzoo.data.convert import convert
+from alignzoo.data.layout import Layout
 from alignzoo.data.layouts import SHAPES
-from alignzoo.data.recognise import Layout
 from alignzoo.data.sources import open_source
 from alignzoo.data.tokenise import ANSWERS, Tokeniser
 from alignzoo.models import start_model

@@ -8,9 +8,10 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from alignzoo import DataFormat, UserError
-from alignzoo.data.canonical import BadRow
+from alignzoo.data.layout import Layout
 from alignzoo.data.layouts import SHAPES
-from alignzoo.data.recognise import Layout, recognise
+from alignzoo.data.messages import BadRow
+from alignzoo.data.recognise import recognise
 
 Messages = list[dict[str, str]]
 Row = dict[str, Any]
@@ -33,8 +34,13 @@ def text(content: str) -> Messages:
     return [{"role": "text", "content": content}]
 
 
-def settings(columns: dict[str, str] | None = None, chat: bool = False, layout: str | None = None) -> DictConfig:
-    return OmegaConf.create({"columns": columns or {}, "chat": chat, "layout": layout})
+def settings(
+    columns: dict[str, str | None] | None = None,
+    chat: bool = False,
+    layout: str | None = None,
+    roles: dict[str, str] | None = None,
+) -> DictConfig:
+    return OmegaConf.create({"columns": columns or {}, "chat": chat, "layout": layout, "roles": roles})
 
 
 def layout_of(row: Row, **more: Any) -> Layout:
@@ -118,14 +124,14 @@ CASES = [
         [HI_AB],
     ),
     Case(
-        *("further keys of a message are left out", "pairs"),
-        {"prompt": [{**user("Hi"), "name": "Ann"}], "chosen": [{**says("A"), "weight": 1}], "rejected": [says("B")]},
+        *("further keys of a message that no template reads are left out", "pairs"),
+        {"prompt": [{**user("Hi"), "lang": "en"}], "chosen": [{**says("A"), "weight": 1}], "rejected": [says("B")]},
         [HI_AB],
     ),
     Case(
-        *("a label beside pairs marks neither", "pairs"),
-        {"prompt": "Q", "chosen": "A", "rejected": "B", "label": True},
-        [pair(text("Q"), text("A"), text("B"))],
+        *("a system prompt beside text makes a conversation of it", "pairs"),
+        {"system": "S", "prompt": "Hi", "chosen": "A", "rejected": "B"},
+        [pair([system("S"), user("Hi")], [says("A")], [says("B")])],
     ),
     Case(
         *("messages and scores beside pairs (UltraFeedback binarized)", "pairs"),
@@ -175,6 +181,42 @@ CASES = [
         *("scored", "scored", {"prompt": "Q", "completion": "A", "score": 3.5}),
         [{"prompt": text("Q"), "completion": text("A"), "score": 3.5}],
     ),
+    # axolotl's and ms-swift's
+    Case(
+        *("a conversation so far, and one turn each", "messages-pairs"),
+        {"messages": TURNS, "chosen": says("A"), "rejected": says("B")},
+        [pair(TURNS, [says("A")], [says("B")])],
+    ),
+    Case(
+        *("a conversation that ends with the chosen turn", "messages-pairs"),
+        {"messages": [user("Hi"), says("A")], "chosen": "A", "rejected": "B"},
+        [HI_AB],
+    ),
+    Case(
+        *("a good conversation, and a worse last turn", "swift-pairs"),
+        {"messages": [user("Hi"), says("A")], "rejected_response": "B"},
+        [HI_AB],
+    ),
+    Case(
+        *("a conversation with a label", "messages-marked"),
+        {"messages": [user("Hi"), says("A")], "label": "False"},
+        [{"prompt": [user("Hi")], "completion": [says("A")], "label": False}],
+    ),
+    Case(
+        *("exchanges", "exchanges"),
+        {"conversation": [{"human": "Hi", "assistant": "Hello."}, {"human": "And?", "assistant": "A"}], "system": "S"},
+        [{"prompt": [system("S"), *TURNS], "completion": [says("A")]}],
+    ),
+    Case(
+        *("exchanges with a label", "exchanges-marked"),
+        {"conversation": [{"input": "Hi", "output": "A"}], "label": 1},
+        [{"prompt": [user("Hi")], "completion": [says("A")], "label": True}],
+    ),
+    Case(
+        *("a conversation so far that is called chosen", "chosen-marked"),
+        {"chosen": [user("Hi")], "completion": [says("A")], "label": -1},
+        [{"prompt": [user("Hi")], "completion": [says("A")], "label": False}],
+    ),
     # Others' formats
     Case(
         *("HH-RLHF transcripts", "transcripts"),
@@ -195,8 +237,9 @@ CASES = [
     ),
     Case(
         *("ShareGPT with tools", "sharegpt"),
-        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "A"}], "tools": "[]"},
-        [{"prompt": [system("[]"), user("Hi")], "completion": [says("A")]}],
+        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "A"}]}
+        | {"tools": '[{"name": "weather"}]'},
+        [{"prompt": [user("Hi")], "completion": [says("A")], "tools": [{"name": "weather"}]}],
     ),
     Case(
         *("Alpaca", "alpaca", {"instruction": "Add.", "input": "1, 2", "output": "3"}),
@@ -376,12 +419,12 @@ BAD_ROWS = [
     (GOOD_PAIR | {"chosen": [{"role": "assistant"}]}, "chosen holds a message without role and content"),
     (GOOD_PAIR | {"chosen": [{"role": "bot", "content": "A"}]}, "chosen has the role 'bot'; known are assistant, "),
     (GOOD_PAIR | {"chosen": [{"role": "assistant", "content": None}]}, "chosen has a message whose content is null"),
-    (GOOD_PAIR | {"chosen": [{"role": "assistant", "content": []}]}, "chosen has a message whose content is not text"),
+    (GOOD_PAIR | {"chosen": [{"role": "assistant", "content": []}]}, "chosen is empty"),
     (GOOD_PAIR | {"chosen": "A\ud83d"}, "chosen holds half a surrogate pair, which is not a character"),
     (GOOD_PAIR | {"chosen": [user("A")]}, "chosen ends with the role 'user'; it must end with the assistant's turn"),
     ({"chosen": "Yes", "rejected": "No"}, "prompt is empty"),
-    ({"chosen": [user("a"), says("A")], "rejected": [user("b"), says("A")]}, "prompt is empty"),
-    ({"chosen": [user("a")], "rejected": [user("a"), says("B")]}, "prompt is empty"),
+    ({"chosen": [user("a"), says("A")], "rejected": [user("b"), says("A")]}, "the two histories differ at turn 1"),
+    ({"chosen": [user("a")], "rejected": [user("a"), says("B")]}, "the two histories differ at turn 2"),
     ({"prompt": [user("Hi")], "completion": [says(" ")]}, "completion is empty"),
     ({"prompt": [user("")], "completion": [says("A")]}, "prompt is empty"),
     ({"messages": [user("Hi")]}, "the conversation does not end with an assistant's turn"),
@@ -392,10 +435,11 @@ BAD_ROWS = [
     ({"prompt": "Q", "completion": "A", "label": None}, "label is null; it must be true or false"),
     ({"prompt": "Q", "completion": "A", "label": "yes"}, "label is 'yes'; it must be true or false"),
     ({"prompt": "Q", "completion": "A", "label": 2}, "label is 2; it must be true or false"),
-    ({"prompt": "Q", "completion": "A", "label": -1}, "label is -1; it must be true or false"),
+    ({"prompt": "Q", "completion": "A", "label": -2}, "label is -2; it must be true or false"),
+    ({"prompt": "Q", "completion": "A", "label": 0.5}, "label is 0.5; it must be true or false"),
     (
         {"chosen": "\n\nHuman: Hi\n\nAssistant: A\n\nHuman: B", "rejected": "\n\nHuman: Hi\n\nAssistant: C"},
-        "chosen ends with the role 'user'",
+        "the two histories differ at turn 2",
     ),
     (
         {"chosen": "Hm.\n\nHuman: Hi\n\nAssistant: A", "rejected": "\n\nHuman: Hi\n\nAssistant: B"},
@@ -403,7 +447,7 @@ BAD_ROWS = [
     ),
     ({"conversations": None}, "conversations is null"),
     ({"conversations": ["Hi"]}, "conversations is not a list of turns"),
-    ({"conversations": [{"from": "cat", "value": "Miaow"}]}, "conversations has a turn from 'cat'; known are human"),
+    ({"conversations": [{"from": "cat", "value": "Miaow"}]}, "conversations has the role 'cat'; known are assistant"),
     ({"conversations": [{"from": "human", "value": None}]}, "conversations has a turn whose text is null"),
     ({"conversations": [{"from": "human", "value": "Hi"}]}, "the conversation does not end with an assistant's turn"),
     ({"instruction": None, "output": "A"}, "instruction is null"),

@@ -149,7 +149,8 @@ def pairs(tmp_path: Path, compose_config: Callable[..., DictConfig]) -> Callable
     def ready(method: str, role: str) -> Any:
         turns = [[{"role": who, "content": f"text {n}"} for n in range(20)] for who in ("user", "assistant")]
         rows = [
-            {"prompt": [q], "chosen": [a], "rejected": [{**a, "content": "No."}]} for q, a in zip(*turns, strict=True)
+            {"prompt": [q], "chosen": [a], "rejected": [{**a, "content": "No."}], "topic": "text"}
+            for q, a in zip(*turns, strict=True)
         ]
         rows[7]["prompt"] = [{"role": role, "content": "text"}]
         file = tmp_path / "pairs.jsonl"
@@ -172,6 +173,7 @@ def test_the_plan_says_what_is_trained_on_and_what_is_left_out(printed: Printed,
     line = next(line for line in out.splitlines() if line.startswith("rows: "))
     assert line.startswith(f"rows: {train} to train on, {held} held out; left out 1: ")
     assert "nobody" in line
+    assert "\nnot read: topic\n" in out
     assert "conversion: " in out
     assert "\nwarning: some text (rows 3, 4)\n" in out
     assert "only in the report" not in out

@@ -1,0 +1,167 @@
+"""One rule above all layouts: a column that is dropped, renamed or added changes nothing that no line names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from alignzoo import DataFormat, UserError
+from alignzoo.data.columns import Unread
+from alignzoo.data.messages import BadRow
+from alignzoo.data.recognise import recognise
+
+CASES = Path(__file__).with_name("cases")
+INPUTS = Path(__file__).with_name("inputs")
+COLUMNS = Path(__file__).with_name("columns")
+
+Row = dict[str, Any]
+
+TWINS = {"label": "kto_tag", "system": "system_prompt"}  #: columns that say the same: beside one, the other is refused
+
+
+def load(file: Path) -> list[Row]:
+    text = file.read_text(encoding="utf-8-sig")
+    rows: list[Row] = json.loads(text) if file.suffix == ".json" else [json.loads(x) for x in text.splitlines() if x]
+    return rows
+
+
+def read(rows: list[Row], **dataset: Any) -> tuple[list[Row], str]:
+    """Return the canonical rows, and every line that a run on pairs or single answers prints of the columns."""
+    settings = OmegaConf.create({"columns": None, "chat": False, "layout": None, "roles": None, **dataset})
+    layout = recognise(rows, settings, "rows.jsonl")
+    found = [shaped for row in rows for shaped in layout.rows(row)]
+    return found, "\n".join([str(layout), *layout.unread.describe(layout.kind)])
+
+
+def try_reading(rows: list[Row]) -> tuple[list[Row] | None, str]:
+    """Return what :func:`read` returns, or None and the reason why the rows are refused."""
+    try:
+        return read(rows)
+    except (UserError, BadRow) as error:
+        return None, str(error)
+
+
+def is_read(file: Path) -> bool:
+    try:
+        read(load(file))
+    except (UserError, BadRow, ValueError, AttributeError):
+        return False
+    return True
+
+
+FILES = [
+    file
+    for file in sorted([*CASES.glob("*.json*"), *INPUTS.glob("*.jsonl"), *COLUMNS.glob("*.jsonl")])
+    if is_read(file)
+]
+
+#: Columns that somebody may add, with what they may hold.
+ADDED: Row = {
+    "source": "web", "score": 3.5, "label": False, "system": "Speak like a pirate.", "weight": 0, "image": "a.png",
+    "images": [{"bytes": "x", "path": None}], "video_path": "a.mp4", "audio": {"path": "a.wav"}, "loss_weight": 0.0,
+    "tools": [{"type": "function", "function": {"name": "tides"}}], "reasoning": "Because it is.", "thinking": "Hm.",
+    "chat_template_kwargs": {"enable_thinking": False}, "question": "What was asked here?", "query": "And this?",
+    "context": "A text to read first.", "input": "More about it.", "history": [["Hi", "Hello."]], "kto_tag": False,
+    "messages": [{"role": "user", "content": "Hi"}], "rejected_response": "No.", "system_prompt": "Be rude.",
+    "instruction": "Do this now.", "rejected": "Bad answer.", "prompt": "Another prompt here.", "topic": None,
+    "conversations": [{"from": "human", "value": "Hi"}], "functions": [{"name": "weather"}], "completion": "Another.",
+}  # fmt: skip
+
+#: Of these, what says how a row is trained: named alone is not enough.
+DECISIVE = {
+    "label", "system", "weight", "image", "images", "video_path", "audio", "loss_weight", "tools", "reasoning",
+    "thinking", "chat_template_kwargs", "kto_tag", "system_prompt", "functions",
+    "rejected_response", "rejected",
+}  # fmt: skip
+
+
+def changes(rows: list[Row]) -> Iterator[tuple[str, str, list[Row]]]:
+    """Yield what is done to which column, and the rows after it."""
+    for name in sorted({name for row in rows for name in row}):
+        yield "drop", name, [{k: v for k, v in row.items() if k != name} for row in rows]
+        yield "rename", f"{name}_2", [{f"{name}_2" if k == name else k: v for k, v in row.items()} for row in rows]
+    for name, value in ADDED.items():
+        if not any(name in row for row in rows):
+            yield "add", name, [{**row, name: value} for row in rows]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_nothing_changes_without_a_line_that_names_the_column(file: Path) -> None:
+    before, said_before = read(load(file))
+    for what, name, rows in changes(load(file)):
+        after, said = try_reading(rows)
+        if what == "drop":
+            assert after in (before, None) or name in said_before, f"{name} is dropped: {said}"
+        elif name != "id_2":
+            named = name in said or TWINS.get(name, name) in said
+            assert named or (after is None and (what, name not in DECISIVE) != ("add", False)), f"{what} {name}: {said}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_what_changes_the_training_is_used_or_refused(file: Path) -> None:
+    before, said_before = read(load(file))
+    if "(prompts)" in said_before:
+        pytest.skip("rewards read what stands beside a prompt")
+    for what, name, rows in changes(load(file)):
+        if what == "add" and name in DECISIVE:
+            after, said = try_reading(rows)
+            assert after != before, f"{name} is named only: {said}"
+
+
+@pytest.mark.parametrize("name", sorted(DECISIVE - {"system", "tools", "chat_template_kwargs"}))
+def test_a_column_that_begins_late_is_refused_too(name: str) -> None:
+    """The first 20 rows show the layout; a later row may have more columns."""
+    rows: list[Row] = [{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "A"}]}] * 20
+    settings = OmegaConf.create({"columns": None, "chat": False, "layout": None, "roles": None})
+    layout = recognise(rows, settings, "rows.jsonl")
+    with pytest.raises(BadRow, match=name):
+        list(layout.rows({**rows[0], name: ADDED[name]}))
+
+
+def test_a_late_column_without_consequence_is_named() -> None:
+    rows: list[Row] = [{"prompt": "Q", "completion": "A"}]
+    layout = recognise(rows, OmegaConf.create({"columns": None, "chat": False, "layout": None, "roles": None}), "x")
+    list(layout.rows({**rows[0], "source": "web"}))
+    assert layout.unread.describe(layout.kind) == ["not read: source"]
+    assert layout.extra({**rows[0], "source": "web"}) == {"source": "web"}
+
+
+def test_fields_of_messages_are_named() -> None:
+    turns = [{"role": "user", "content": "Hi", "user_id": 7, "lang": None}, {"role": "assistant", "content": "A"}]
+    _, said = read([{"messages": turns, "source": "web"}])
+    assert said.splitlines()[1:] == ["not read: source, in messages: user_id"]
+
+
+@pytest.mark.parametrize("field", ["images", "loss_scale", "train_detail", "label"])
+def test_fields_of_messages_that_change_the_training_are_refused(field: str) -> None:
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "A", field: ["x"]}]
+    with pytest.raises(BadRow, match=f"messages has a message with {field}"):
+        read([{"messages": turns}])
+
+
+def test_rewards_read_further_columns_beside_prompts() -> None:
+    unread = Unread({"answer", "level"}, {"lang"})
+    assert unread.describe(DataFormat.PROMPTS) == ["not read: in messages: lang", "for rewards: answer, level"]
+    assert unread.describe(DataFormat.PREFERENCE) == ["not read: answer, level, in messages: lang"]
+
+
+def test_a_column_can_be_left_out_on_purpose() -> None:
+    rows = [{"prompt": "Q", "chosen": "A", "rejected": "B", "label": True}]
+    with pytest.raises(
+        UserError, match=r"the column label would change .* dataset.columns=\{label: null\} leaves it out"
+    ):
+        read(rows)
+    _, said = read(rows, columns={"label": None})
+    assert said == "pairs (preference): chosen, prompt, rejected; left out: label"
+
+
+def test_labels_of_two_kinds_are_refused() -> None:
+    """1 and 0, or 1 and -1: of 1, 0 and -1, which are bad answers is a guess."""
+    rows = [{"prompt": "Q", "completion": text, "label": label} for text, label in (("A", 1), ("B", 0), ("C", -1))]
+    with pytest.raises(BadRow, match="label is -1 where other rows have 0"):
+        read(rows)
