@@ -6,6 +6,7 @@ may, where it was not told; here every call tells it.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -107,6 +108,16 @@ def _refuse_kernel(source: str | Path, code: RemoteCode, more: Mapping[str, Any]
             f"{source} takes its attention from {named}, a program that would be downloaded and run.\n"
             f"Name another with model.attn_implementation, or trust it and add {code.switch}."
         )
+
+
+def is_scorer(folder: Path) -> bool:
+    """Tell whether a folder holds a sequence classifier, such as a reward model, and no language model."""
+    file = folder / "config.json"
+    try:
+        names = json.loads(file.read_text(encoding="utf-8")).get("architectures") or []
+    except (OSError, ValueError, AttributeError):
+        return False  # whoever loads it says what is wrong
+    return any(str(name).endswith("ForSequenceClassification") for name in names)
 
 
 @contextmanager

@@ -17,6 +17,8 @@ from alignzoo.evaluate.reward_yardstick import RewardYardstick
 from alignzoo.evaluate.rewards import Rewards, build_configured_rewards
 from alignzoo.evaluate.yardstick import Yardstick
 from alignzoo.models import load, reward_model, start_model
+from alignzoo.models.embeddings import refuse_ids_beyond
+from alignzoo.models.pretrained import RemoteCode
 from alignzoo.plan.budget import Plan, make_plan, measure_mean_length
 from alignzoo.plugin.method import ModelKind
 from alignzoo.system import ranks
@@ -191,6 +193,9 @@ def prepare_run(checked: Checked) -> RunInputs:
         rows = _convert_rows(checked, data.train, data)
     plan = make_plan(checked, rows, measure_mean_length(data.train, "prompt_ids"))
     against = _find_baseline(cfg, start, tokenizer) if method.trains is ModelKind.POLICY else start
+    # Where both are one folder, the model is named.
+    for folder, what in {against: f"evaluate.against={cfg.evaluate.against}", start: f"model={cfg.model.name}"}.items():
+        refuse_ids_beyond(what, folder, RemoteCode.of(cfg.model), tokenizer, [data.train, data.heldout])
     return RunInputs(checked, start, tokenizer, eos_ids, data, rows, plan, against)
 
 
