@@ -1,6 +1,7 @@
 """Brings rows into canonical shape: ``prompt``, with ``chosen`` and ``rejected`` or with a ``completion``.
 
-A completion may have a ``label`` or a ``score``. Each text is a list of messages ``{"role", "content"}``; plain text
+A completion may have a ``label`` or a ``score``, a pair a ``margin`` and a third answer, ``gold``.
+Each text is a list of messages ``{"role", "content"}``; plain text
 is one message with the role ``text``.
 """
 
@@ -12,6 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 Messages = list[dict[str, str]]
+
+NUMBERS = ("label", "score", "margin")  #: what a row holds that is no text
 
 ROLES = {"user", "assistant", "system", "tool", "developer"}
 
@@ -26,7 +29,7 @@ def canonical(raw: Mapping[str, Any], chat: bool) -> dict[str, Any]:
     Raises:
         BadRow: a null, an empty text, two equal answers, a label that is neither true nor false, unknown roles.
     """
-    texts = {name: _read_messages(value, name) for name, value in raw.items() if name not in ("label", "score")}
+    texts = {name: _read_messages(value, name) for name, value in raw.items() if name not in NUMBERS}
     if "messages" in texts:
         texts["prompt"], texts["completion"] = _split_last_answer(texts.pop("messages"))
     if "text" in texts:
@@ -37,7 +40,7 @@ def canonical(raw: Mapping[str, Any], chat: bool) -> dict[str, Any]:
         raise BadRow("chosen equals rejected")
     if "label" in raw:
         shaped["label"] = _read_label(raw["label"])
-    return {**shaped, **({"score": raw["score"]} if "score" in raw else {})}
+    return shaped | {name: raw[name] for name in ("score", "margin") if name in raw}
 
 
 def _text(text: str) -> Messages:

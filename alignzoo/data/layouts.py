@@ -30,6 +30,9 @@ class Shape:
     shows: Callable[[Row], bool] = lambda row: True
     """Whether a row's values, too, have this layout."""
 
+    further: frozenset[str] = frozenset()
+    """Columns that are read where rows have them, and are carried for rewards too (:mod:`alignzoo.data.further`)."""
+
     @property
     def columns(self) -> frozenset[str]:
         """Every column that the reader looks at."""
@@ -40,16 +43,33 @@ def _shape(name: str, kind: DataFormat, needed: str, optional: str, read: Reader
     return Shape(name, kind, frozenset(needed.split()), frozenset(optional.split()), read, **more)
 
 
+MARGIN, TRIPLE = frozenset({"margin"}), frozenset({"margin", "gold"})
+
 SHAPES = (
-    _shape("transcripts", PREFERENCE, "chosen rejected", "", readers.hh, shows=readers.is_transcript),
-    _shape("sharegpt-pairs", PREFERENCE, "conversations chosen rejected", "system tools", readers.sharegpt_pair),
-    _shape("alpaca-pairs", PREFERENCE, "instruction chosen rejected", "input system history", readers.alpaca_pair),
+    _shape("transcripts", PREFERENCE, "chosen rejected", "", readers.hh, shows=readers.is_transcript, further=MARGIN),
+    _shape(
+        "sharegpt-pairs",
+        PREFERENCE,
+        "conversations chosen rejected",
+        "system tools",
+        readers.sharegpt_pair,
+        further=MARGIN,
+    ),
+    _shape(
+        "alpaca-pairs",
+        PREFERENCE,
+        "instruction chosen rejected",
+        "input system history",
+        readers.alpaca_pair,
+        further=TRIPLE,
+    ),
     _shape(
         "pairs",
         PREFERENCE,
         "chosen rejected",
         "prompt",
         readers.pairs,
+        further=TRIPLE,
         shows=lambda row: not readers.is_transcript(row),
     ),
     _shape("openai-pairs", PREFERENCE, "input preferred_output non_preferred_output", "", readers.openai),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.data.canonical import BadRow, canonical
+from alignzoo.data.further import read_further
 from alignzoo.data.layouts import SHAPES, Shape, match_shapes
 from alignzoo.system.errors import UserError, did_you_mean
 
@@ -52,8 +53,9 @@ class Layout:
         missing = sorted(self.shape.needed - renamed.keys())
         if missing:
             raise BadRow(f"{missing[0]} is missing")
+        further = read_further(renamed, self.shape.further)
         for raw in self.shape.read(renamed):
-            yield canonical(raw, self.chat)
+            yield canonical(further | raw, self.chat)
 
     def extra(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the columns that the layout does not use."""
@@ -67,9 +69,8 @@ class Layout:
 
     def __str__(self) -> str:
         names = {ours: theirs for theirs, ours in self.mapping.items()}
-        used = ", ".join(
-            f"{names.get(c, c)} -> {c}" if c in names else c for c in sorted(self.shape.columns - self.extras)
-        )
+        read = sorted(self.shape.columns - self.extras | self.shape.further & self.extras)
+        used = ", ".join(f"{names.get(c, c)} -> {c}" if c in names else c for c in read)
         return f"{self.shape.name} ({self.kind}): {used}"
 
 

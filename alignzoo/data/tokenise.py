@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from alignzoo.data.canonical import Messages
 
-ANSWERS = ("chosen", "rejected", "completion")
+ANSWERS = ("chosen", "rejected", "completion", "gold")
 
 
 class Piece(NamedTuple):

@@ -208,7 +208,8 @@ def _check_hardware(checked: Checked) -> None:
 
 def _convert_rows(checked: Checked, rows: Dataset, data: Prepared) -> Dataset:
     """Return ``rows`` in the method's format."""
-    return convert(rows, data.kind, checked.method.data, checked.placement.micro_batch, checked.cfg.seed)
+    method, further = checked.method, checked.method.further_columns(checked.cfg)
+    return convert(rows, data.kind, method.data, checked.placement.micro_batch, checked.cfg.seed, further)
 
 
 def _prepare_rows(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
