@@ -4,7 +4,9 @@ Ouyang et al., 2022, "Training language models to follow instructions with human
 https://arxiv.org/abs/2203.02155, section 3.5, equation 1, with two completions per prompt: the model of Bradley and
 Terry. Loss: -log sigmoid(score of chosen - score of rejected). Since adding a number to all scores changes nothing in
 it, a term keeps them around zero: coefficient x (score of chosen + score of rejected)^2 (Eisenstein et al., 2023,
-https://arxiv.org/abs/2312.09244, equation 2).
+https://arxiv.org/abs/2312.09244, equation 2). Where the data says by how much the chosen completion is better, the
+difference has to exceed that margin: -log sigmoid(score of chosen - score of rejected - margin) (Touvron et al., 2023,
+https://arxiv.org/abs/2307.09288, equation 2).
 
 Data: pairs. Learning rates: 9e-6 (InstructGPT, 6B), 1e-5 and 5e-6 (Llama 2, 70B), ten times that with adapters. One
 epoch: a second one overfits (InstructGPT, appendix C.2). What comes out is not a language model: `reward=model
@@ -13,7 +15,7 @@ reward.model.path=RUN` scores answers with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from alignzoo import DataFormat, Method, ModelKind, TrainParts, UserError, hookimpl
@@ -31,6 +33,7 @@ class RewardModeling(Method):
     trains = ModelKind.REWARD_MODEL
     config = "trl:RewardConfig"
     trainer = "trl:RewardTrainer"
+    options = frozenset({"margin"})
     headline = {"accuracy": "accuracy", "margin": "margin"}
 
     @classmethod
@@ -39,6 +42,11 @@ class RewardModeling(Method):
         weight = cfg.method.center_rewards_coefficient
         if weight is not None and weight < 0:
             raise UserError(f"method.center_rewards_coefficient={weight} must be 0 or above: below, scores run away.")
+
+    @classmethod
+    def further_columns(cls, cfg: DictConfig) -> Mapping[str, bool]:
+        """The margin, where the data has one."""
+        return {"margin": False} if cfg.method.margin else {}
 
     @classmethod
     def mean_of_rows(cls, cfg: DictConfig) -> bool:
@@ -52,15 +60,14 @@ class RewardModeling(Method):
 
 
 def join_prompts(rows: Dataset) -> Dataset:
-    """Return ``chosen_ids`` and ``rejected_ids`` with the prompt's ids before them."""
+    """Return ``chosen_ids`` and ``rejected_ids`` with the prompt's ids before them, and ``margin`` where it is."""
 
     def join(batch: dict[str, list[list[int]]]) -> dict[str, list[list[int]]]:
         columns = ("chosen_ids", "rejected_ids")
         return {name: [p + a for p, a in zip(batch["prompt_ids"], batch[name], strict=True)] for name in columns}
 
-    whole: Dataset = rows.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"]).map(
-        join, batched=True, remove_columns=["prompt_ids"]
-    )
+    kept = [name for name in ("prompt_ids", "chosen_ids", "rejected_ids", "margin") if name in rows.column_names]
+    whole: Dataset = rows.select_columns(kept).map(join, batched=True, remove_columns=["prompt_ids"])
     return whole
 
 

@@ -79,13 +79,16 @@ def measure(target: Target) -> tuple[list[dict[str, Any]], dict[str, str]]:
 def _model(target: Target, inputs: RunInputs) -> tuple[Any, bool]:
     """Return the target's model, and whether it is the start model under an adapter."""
     from alignzoo.models import start_model
+    from alignzoo.models.embeddings import refuse_ids_beyond
     from alignzoo.models.load import load_trained
+    from alignzoo.models.pretrained import RemoteCode, is_scorer
 
     cfg, checked, folder = inputs.cfg, inputs.checked, target.folder
     if folder is None:
         folder = start_model.find_further(cfg.model, target.name)
+        refuse_ids_beyond(target.name, folder, RemoteCode.of(cfg.model), inputs.tokenizer, [inputs.data.heldout])
     if inputs.trains_reward_model:
-        if not start_model.is_scorer(folder):
+        if not is_scorer(folder):
             raise UserError(f"{target.name} is not a reward model, and method={cfg.method.name} trains one.")
         return inputs.load_model(folder).to(checked.device), False
     return load_trained(folder, inputs.start, cfg, checked.device, checked.precision)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 BATCH = 2000  #: rows tokenised and written at once
 PROGRESS_FROM = 20_000  #: rows from which a progress bar is worth its space
-VERSION = 6  #: raised whenever the same input gives other rows
+VERSION = 7  #: raised whenever the same input gives other rows
 FILE = "rows.arrow"
 UNREAD = "unread.json"  #: columns and fields of messages that are not read
 
@@ -38,9 +38,10 @@ def load_table(source: Source, tokeniser: Tokeniser, cfg: DictConfig) -> tuple[D
     """Return the source's rows, memory-mapped, and their layout; ``cfg`` is the group ``dataset``.
 
     Columns: ``row`` (its number in the source, from 1), ``id``, ``prompt`` and the answers as JSON messages,
-    ``prompt_key`` (64-bit hash of the prompt and of ``template_inputs``), ``prompt_ids``, ``<answer>_ids``, ``label``,
-    ``score``, ``extra`` (JSON of the further columns), ``template_inputs`` (JSON of tools and template_kwargs, if any),
-    ``problem`` (why the row cannot be used, or null). A row of several pairs gives several.
+    ``prompt_key`` (64-bit hash of the prompt and of ``template_inputs``), ``heldout_key`` (decides whether the row is
+    held out: the same, but of the text itself where there is no prompt), ``prompt_ids``, ``<answer>_ids``, ``label``,
+    ``score``, ``margin``, ``extra`` (JSON of the further columns), ``template_inputs`` (JSON of tools and
+    template_kwargs, if any), ``problem`` (why the row cannot be used, or null). A row of several pairs gives several.
 
     Raises:
         UserError: the source is empty, unreadable, or of no known layout.
@@ -66,10 +67,11 @@ def load_table(source: Source, tokeniser: Tokeniser, cfg: DictConfig) -> tuple[D
 def _schema() -> pyarrow.Schema:
     import pyarrow as pa
 
-    fields = [("row", pa.int64()), ("id", pa.string()), ("prompt", pa.string()), ("prompt_key", pa.int64())]
+    fields = [("row", pa.int64()), ("id", pa.string()), ("prompt", pa.string())]
+    fields += [("prompt_key", pa.int64()), ("heldout_key", pa.int64())]
     fields += [(answer, pa.string()) for answer in ANSWERS]
     fields += [(f"{name}_ids", pa.list_(pa.int32())) for name in ("prompt", *ANSWERS)]
-    fields += [("label", pa.bool_()), ("score", pa.float64()), ("extra", pa.string())]
+    fields += [("label", pa.bool_()), ("score", pa.float64()), ("margin", pa.float64()), ("extra", pa.string())]
     fields += [("template_inputs", pa.string()), ("problem", pa.string())]
     return pa.schema(fields)
 
@@ -158,14 +160,16 @@ def _add_ids(records: list[dict[str, Any]], ids: Any) -> list[dict[str, Any]]:
     good = [record for record in records if "problem" not in record]
     for record, found in zip(good, ids.result(), strict=True):
         record |= found
-        texts = ("prompt", *(name for name in ANSWERS if name in record))
-        record |= {name: json.dumps(record[name], ensure_ascii=False) for name in texts}
+        prompt, answers = record["prompt"], [name for name in ANSWERS if name in record]
+        record |= {name: json.dumps(record[name], ensure_ascii=False) for name in ("prompt", *answers)}
         inputs = {name: record[name] for name in ("tools", "template_kwargs") if name in record}
         if inputs:
             record["template_inputs"] = json.dumps(inputs, ensure_ascii=False)
-        record["prompt_key"] = _hash_prompt(record["prompt"] + record.get("template_inputs", ""))
+        record["prompt_key"] = record["heldout_key"] = _hash_text(record["prompt"] + record.get("template_inputs", ""))
+        if prompt[0]["role"] == "text" and not prompt[0]["content"].strip():
+            record["heldout_key"] = _hash_text("".join(record[name] for name in answers))
     return records
 
 
-def _hash_prompt(prompt: str) -> int:
-    return int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8], "big", signed=True)
+def _hash_text(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)

@@ -1,9 +1,9 @@
 """Brings rows into canonical shape: ``prompt``, with ``chosen`` and ``rejected`` or with a ``completion``.
 
-A completion may have a ``label`` or a ``score``. Each text is a list of messages ``{"role", "content"}``, with the
-further fields that chat templates read; plain text is one message with the role ``text``. A turn of the assistant that
-the prompt begins, and that answers continue, has ``prefix``. ``tools`` and ``template_kwargs`` stand beside the texts
-where the row has them.
+A completion may have a ``label`` or a ``score``, a pair a ``margin`` and a third answer, ``gold``. Each text is a list
+of messages ``{"role", "content"}``, with the further fields that chat templates read; plain text is one message with
+the role ``text``. A turn of the assistant that the prompt begins, and that answers continue, has ``prefix``. ``tools``
+and ``template_kwargs`` stand beside the texts where the row has them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from alignzoo.data.messages import (
 #: Columns that every layout may have beside its own, for the chat template.
 TEMPLATE_COLUMNS = frozenset({"tools", "chat_template_kwargs"})
 
-_NOT_TEXTS = {"label", "score", *TEMPLATE_COLUMNS}
+_NOT_TEXTS = {"label", "score", "margin", *TEMPLATE_COLUMNS}
 
 _NOT_ANSWERING = {"user", "system", "developer"}  #: roles that no answer holds
 
@@ -71,7 +71,7 @@ def canonical(raw: Mapping[str, Any], chat: bool) -> dict[str, Any]:
         shaped |= _read_template_inputs(raw, shaped["prompt"])
     if "label" in raw:
         shaped["label"] = _read_label(raw["label"])
-    return {**shaped, **({"score": raw["score"]} if "score" in raw else {})}
+    return shaped | {name: raw[name] for name in ("score", "margin") if name in raw}
 
 
 _LABELS = {"true": True, "false": False, "1": 1, "0": 0, "-1": -1}

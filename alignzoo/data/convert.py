@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alignzoo.data.further import has_column
 from alignzoo.data.prompts import make_prompts
 from alignzoo.plugin.method import DataFormat
 from alignzoo.system.errors import UserError
@@ -45,7 +47,9 @@ MEANING = {
 }
 
 
-def convert(rows: Dataset, kind: DataFormat, wanted: DataFormat, batch: int, seed: int) -> Dataset:
+def convert(
+    rows: Dataset, kind: DataFormat, wanted: DataFormat, batch: int, seed: int, further: Mapping[str, bool] = {}
+) -> Dataset:
     """Return ``rows`` of ``kind`` in the format ``wanted``; :data:`MEANING` says what that changes.
 
     Args:
@@ -54,15 +58,18 @@ def convert(rows: Dataset, kind: DataFormat, wanted: DataFormat, batch: int, see
         wanted: what the method trains on.
         batch: rows that a process puts through the model at once; the unpaired format is laid out in blocks of it.
         seed: of the order in which pairs are taken apart.
+        further: columns of pairs that the method trains on too (:meth:`alignzoo.Method.further_columns`), and whether
+            it needs each; one that no row has is left out.
 
     Raises:
-        UserError: the conversion would have to invent something.
+        UserError: the conversion would have to invent something, or some rows lack a further column.
     """
     if (kind, wanted) in _IMPOSSIBLE:
         raise UserError(f"the dataset holds {kind} rows, the method needs {wanted} rows: {_IMPOSSIBLE[kind, wanted]}.")
     if wanted is P:
         pairs = rows if kind is P else pair_completions(rows, kind)
-        return pairs.select_columns(["id", "prompt_ids", "chosen_ids", "rejected_ids"])
+        found = [name for name, needed in further.items() if has_column(pairs, name, needed)]
+        return pairs.select_columns(["id", "prompt_ids", "chosen_ids", "rejected_ids", *found])
     if wanted is U:
         return _to_unpaired(rows, kind, batch, seed)
     return make_prompts(rows) if wanted is Q else _to_supervised(rows, kind)
@@ -71,7 +78,7 @@ def convert(rows: Dataset, kind: DataFormat, wanted: DataFormat, batch: int, see
 def pair_completions(rows: Dataset, kind: DataFormat) -> Dataset:
     """Pair answers to the same prompt: good with bad by label, or the best with the worst by score.
 
-    A pair has the further columns of its better answer's row, which rewards read.
+    A pair has the further columns of its better answer's row, which rewards read, and the ``margin`` of their scores.
 
     Raises:
         UserError: no prompt has two answers that differ.
@@ -88,6 +95,9 @@ def pair_completions(rows: Dataset, kind: DataFormat) -> Dataset:
     second = rows.select(rejected).select_columns(["completion", "completion_ids"])
     second = second.rename_columns({"completion": "rejected", "completion_ids": "rejected_ids"})
     joined: Dataset = datasets.concatenate_datasets([first.flatten_indices(), second.flatten_indices()], axis=1)
+    if kind is R:
+        scores = rows.select_columns(["score"]).to_pandas()["score"].to_numpy()
+        joined = joined.add_column("margin", scores[chosen] - scores[rejected])
     return joined
 
 

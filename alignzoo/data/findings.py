@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from alignzoo.data.prepare import HELD_OUT, ONE_PROMPT
 from alignzoo.data.text_features import Column, Features, read_features
 from alignzoo.plugin.method import DataFormat
 
@@ -105,7 +106,7 @@ def _make_finding(level: Level, check: str, text: str, rows: Sequence[int] | Col
 
 def _check_dropped(data: Prepared) -> Iterator[Finding]:
     """Rows left out for what they hold (an error is raised earlier while dataset.bad_rows=stop)."""
-    ours = ("beyond", "its prompt is held out")
+    ours = ("beyond", *HELD_OUT)
     dropped = data.manifest[(data.manifest["decision"] == "dropped") & ~data.manifest["reason"].str.startswith(ours)]
     reasons = dropped["reason"].str.replace(r" \(\d+ tokens\)", "", regex=True)
     for reason, group in dropped.groupby(reasons):
@@ -210,5 +211,8 @@ def _format_weight(weight: Fraction, rounded: Callable[[Fraction], int]) -> str:
 
 def _check_heldout(data: Prepared) -> Iterator[Finding]:
     if not len(data.heldout):
-        text = "no row is held out: nothing can be measured. Raise dataset.heldout.fraction, or name a held-out split"
+        keys = data.train.select_columns(["heldout_key"]).to_pandas()["heldout_key"]
+        one = len(keys) > 1 and keys.nunique() == 1
+        advice = ONE_PROMPT if one else "Raise dataset.heldout.fraction, or name a held-out split"
+        text = f"no row is held out: nothing can be measured. {advice[0].upper()}{advice[1:]}"
         yield Finding(Level.WARNING, "held-out rows", text)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignzoo.data.canonical import TEMPLATE_COLUMNS, add_system, canonical
 from alignzoo.data.columns import ALIASES, QUESTIONS, SHARED, Unread, explain_refusal, is_said
+from alignzoo.data.further import read_further
 from alignzoo.data.layouts import Shape
 from alignzoo.data.messages import BadRow, parse_messages
 from alignzoo.data.turns import tidy
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _TEXTS = frozenset(
     (
         *("prompt", "chosen", "rejected", "completion", "messages", "conversations", "conversation"),
-        *("rejected_response", "preferred_output", "non_preferred_output"),
+        *("rejected_response", "preferred_output", "non_preferred_output", "gold"),
     )
 )
 
@@ -68,7 +69,12 @@ class Layout:
     @functools.cached_property
     def used(self) -> frozenset[str]:
         """The columns that are read, by our names."""
-        return self.shape.columns | SHARED
+        return self.shape.columns | self.shape.further | SHARED
+
+    @functools.cached_property
+    def _own(self) -> frozenset[str]:
+        """The columns that rewards do not get."""
+        return self.used - self.shape.further
 
     def theirs(self, name: str) -> str:
         """Return the file's name of a column."""
@@ -76,7 +82,7 @@ class Layout:
 
     @functools.cached_property
     def _texts(self) -> list[str]:
-        return sorted(self.shape.columns & _TEXTS)
+        return sorted((self.shape.columns | self.shape.further) & _TEXTS)
 
     @functools.cached_property
     def _makes_chat(self) -> bool:
@@ -99,8 +105,10 @@ class Layout:
         self._check_further(renamed)
         if not self.shape.needed <= renamed.keys():
             raise BadRow(f"{min(self.shape.needed - renamed.keys())} is missing")
-        for raw in self.shape.read(self._tidy(renamed, self._texts)):
-            yield self._shape_row(raw, renamed)
+        tidied = self._tidy(renamed, self._texts)
+        further = read_further(tidied, self.shape.further) if self.shape.further else {}
+        for raw in self.shape.read(tidied):
+            yield self._shape_row(further | raw, renamed)
 
     def _shape_row(self, raw: dict[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
         if self.shape.nested:
@@ -156,8 +164,8 @@ class Layout:
         return wanted and f"the column {name} is not read: write dataset.columns={{{name}: {wanted}}}"
 
     def extra(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the columns that the layout does not use."""
-        return {name: value for name, value in self.rename(row).items() if name not in self.used}
+        """Return the columns beyond those of the layout."""
+        return {name: value for name, value in self.rename(row).items() if name not in self._own}
 
     def rename(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the row with its columns under our names, without those that the user leaves out."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from alignzoo.data import readers, readers_scored
 from alignzoo.data.columns import begins_conversation
+from alignzoo.data.further import SCORES
 from alignzoo.data.readers import Reader, Row
 from alignzoo.plugin.method import DataFormat
 
@@ -34,6 +35,9 @@ class Shape:
     nested: bool = False
     """Whether `input` holds the messages, and more, in itself."""
 
+    further: frozenset[str] = frozenset()
+    """Columns that are read where rows have them, and are carried for rewards too (:mod:`alignzoo.data.further`)."""
+
     @property
     def columns(self) -> frozenset[str]:
         """Every column that the reader looks at."""
@@ -53,20 +57,46 @@ def _goes_on_from_chosen(row: Row) -> bool:
     return not row.keys() & {"prompt", "rejected"} and begins_conversation(row.get("chosen"))
 
 
+MARGIN = frozenset(("margin", *itertools.chain(*SCORES)))
+TRIPLE = MARGIN | {"gold"}
+
 SHAPES = (
-    _shape("transcripts", PREFERENCE, "chosen rejected", "", readers.hh, shows=readers.is_transcript),
-    _shape("sharegpt-pairs", PREFERENCE, "conversations chosen rejected", "", readers.sharegpt_pair, shows=_goes_on),
+    _shape("transcripts", PREFERENCE, "chosen rejected", "", readers.hh, shows=readers.is_transcript, further=MARGIN),
     _shape(
-        "alpaca-pairs", PREFERENCE, "instruction chosen rejected", "input history", readers.alpaca_pair, shows=_goes_on
+        "sharegpt-pairs",
+        PREFERENCE,
+        "conversations chosen rejected",
+        "",
+        readers.sharegpt_pair,
+        further=MARGIN,
+        shows=_goes_on,
     ),
-    _shape("messages-pairs", PREFERENCE, "messages chosen rejected", "", readers.messages_pair, shows=_goes_on),
-    _shape("swift-pairs", PREFERENCE, "messages rejected_response", "", readers.swift_pair),
+    _shape(
+        "alpaca-pairs",
+        PREFERENCE,
+        "instruction chosen rejected",
+        "input history",
+        readers.alpaca_pair,
+        further=TRIPLE,
+        shows=_goes_on,
+    ),
+    _shape(
+        "messages-pairs",
+        PREFERENCE,
+        "messages chosen rejected",
+        "",
+        readers.messages_pair,
+        further=MARGIN,
+        shows=_goes_on,
+    ),
+    _shape("swift-pairs", PREFERENCE, "messages rejected_response", "", readers.swift_pair, further=MARGIN),
     _shape(
         "pairs",
         PREFERENCE,
         "chosen rejected",
         "prompt history",
         readers.pairs,
+        further=TRIPLE,
         shows=lambda row: not readers.is_transcript(row),
     ),
     _shape("openai-pairs", PREFERENCE, "input preferred_output non_preferred_output", "", readers.openai, nested=True),

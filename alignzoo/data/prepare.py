@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 FRACTION_STEPS = 1_000_000  #: resolution of `dataset.heldout.fraction`
 
+#: Why a training row is left out whose prompt is held out, and one that has no prompt.
+HELD_OUT = ("its prompt is held out", "its text is held out")
+#: What to do where all rows have one prompt.
+ONE_PROMPT = "one prompt cannot be both trained on and held out: name rows to hold out, dataset.heldout.path=FILE"
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -62,7 +67,7 @@ def prepare(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
     unread = functools.reduce(or_, (part.layout.unread for part in parts))
     apart = heldout_source(cfg.dataset)
     if apart is None:
-        facts["heldout"] = _hold_out_by_hash(facts["prompt_key"].to_numpy(), cfg.dataset.heldout.fraction)
+        facts["heldout"] = _hold_out_by_hash(facts["heldout_key"].to_numpy(), cfg.dataset.heldout.fraction)
         held_rows, held_facts = rows, facts
         held = facts[facts["heldout"] & (facts["reason"] == "")]
     else:
@@ -74,8 +79,8 @@ def prepare(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
         facts["heldout"] = False
         held = held_facts[held_facts["reason"] == ""]
     held = _limit_heldout(held, cfg.dataset.heldout.rows)
-    leaked = ~facts["heldout"] & facts["prompt_key"].isin(held["prompt_key"]) & (facts["reason"] == "")
-    facts.loc[leaked, "reason"] = "its prompt is held out"
+    leaked = ~facts["heldout"] & facts["heldout_key"].isin(held["heldout_key"]) & (facts["reason"] == "")
+    facts.loc[leaked, "reason"] = np.where(facts.loc[leaked, "has_prompt"], *HELD_OUT)
     facts = _apply_weights(facts, parts, cfg)
     candidates = facts.index[(facts["reason"] == "") & ~facts["heldout"]].to_numpy()
     kept = _draw_rows(candidates, cfg.dataset.rows, cfg.seed)
@@ -121,12 +126,12 @@ def _join_parts(parts: list[Part], cfg: DictConfig, split: str = "train") -> tup
 def _limit_heldout(held: pd.DataFrame, rows: int) -> pd.DataFrame:
     """Return up to ``rows`` of them: the first, or, where a share is held out, the first by hash."""
     if held["heldout"].any() if "heldout" in held else False:
-        return held.sort_values("prompt_key", kind="stable").head(rows).sort_index()
+        return held.sort_values("heldout_key", kind="stable").head(rows).sort_index()
     return held.head(rows)
 
 
 def _apply_weights(facts: pd.DataFrame, parts: list[Part], cfg: DictConfig) -> pd.DataFrame:
-    """Leave out rows of the parts that have more than their weight, by a hash of the prompt, so that seeds agree."""
+    """Leave out rows of the parts that have more than their weight, by the hash that holds out, so that seeds agree."""
     if len(parts) < 2:
         return facts
     usable = facts[(facts["reason"] == "") & ~facts["heldout"]]
@@ -138,14 +143,16 @@ def _apply_weights(facts: pd.DataFrame, parts: list[Part], cfg: DictConfig) -> p
     total = min(counts.get(n, 0) / weight for n, weight in weights.items() if weight)
     for number, weight in weights.items():
         own = usable[usable["part"] == number]
-        surplus = own.sort_values("prompt_key", kind="stable").index[round(total * weight) :]
+        surplus = own.sort_values("heldout_key", kind="stable").index[round(total * weight) :]
         facts.loc[surplus, "reason"] = "beyond its weight in dataset.mix"
     return facts
 
 
 def _collect_facts(rows: Dataset, source: Source, split: str, cfg: DictConfig) -> pd.DataFrame:
-    """Return row, id, prompt_key, length (tokens of the longest sequence) and the reason to drop it, or ''."""
-    frame = rows.select_columns(["row", "id", "prompt_key", "problem"]).to_pandas()
+    """Return row, id, heldout_key, length (tokens of the longest sequence) and the reason to drop it, or ''."""
+    frame = rows.select_columns(["row", "id", "problem"]).to_pandas()
+    frame["heldout_key"] = _read_keys(rows, "heldout_key")
+    frame["has_prompt"] = frame["heldout_key"] == _read_keys(rows, "prompt_key")
     frame["source"], frame["split"] = source.place, split
     frame["length"] = _count_tokens(rows)
     frame["tokens"] = _hash_tokens(rows)
@@ -159,6 +166,14 @@ def _collect_facts(rows: Dataset, source: Source, split: str, cfg: DictConfig) -
         lambda n: f"longer than train.max_length={limit} ({n} tokens)"
     )
     return frame
+
+
+def _read_keys(rows: Dataset, column: str) -> np.ndarray[Any, Any]:
+    """Return the hashes, 0 for a row that could not be read: nulls would make floats of all, which round them."""
+    import pyarrow.compute as pc
+
+    keys: np.ndarray[Any, Any] = pc.fill_null(rows.data.column(column), 0).to_numpy()
+    return keys
 
 
 def _count_tokens(rows: Dataset) -> np.ndarray[Any, Any]:
@@ -179,12 +194,15 @@ def _hash_tokens(rows: Dataset) -> np.ndarray[Any, Any]:
     import hashlib
 
     hashes: list[str] = []
-    columns = ["prompt_ids", *(f"{answer}_ids" for answer in ANSWERS)]
+    columns = [f"{name}_ids" for name in ("prompt", *ANSWERS)]
+    columns = [name for name in columns if rows.data.column(name).null_count < len(rows)] or columns[:1]
+    names = [name.encode() for name in columns]
     for batch in rows.select_columns(columns).with_format("arrow").iter(10_000):
         for ids in zip(*(batch.column(column) for column in columns), strict=True):
             digest = hashlib.blake2b(digest_size=8)
-            for part in ids:
-                digest.update(part.values.to_numpy().tobytes() + b"|" if part.is_valid else b"|")
+            for name, part in zip(names, ids, strict=True):
+                if part.is_valid:
+                    digest.update(name + part.values.to_numpy().tobytes() + b"|")
             hashes.append(digest.hexdigest())
     return np.array(hashes)
 
@@ -202,7 +220,9 @@ def _describe_bad_rows(bad: pd.DataFrame, source: Source) -> str:
 def _explain_nothing_left(facts: pd.DataFrame, cfg: DictConfig) -> str:
     place = facts["source"].iloc[0]
     if facts["heldout"].all():
-        return f"{place}: all {len(facts)} rows are held out. Lower dataset.heldout.fraction."
+        one = facts["heldout_key"].nunique() == 1 and len(facts) > 1
+        advice = f"They have {ONE_PROMPT}." if one else "Lower dataset.heldout.fraction."
+        return f"{place}: all {len(facts)} rows are held out. {advice}"
     reason = facts.loc[facts["reason"] != "", "reason"].str.replace(r" \(\d+ tokens\)", "", regex=True).mode()
     hint = f" Its rows have {facts['length'].min()} to {facts['length'].max()} tokens; raise train.max_length." * bool(
         facts["length"].min() > cfg.train.max_length
@@ -211,7 +231,7 @@ def _explain_nothing_left(facts: pd.DataFrame, cfg: DictConfig) -> str:
 
 
 def _hold_out_by_hash(keys: np.ndarray[Any, Any], fraction: float) -> np.ndarray[Any, Any]:
-    """Hold out a share of the prompts by their hash: independent of order, seed, method and machine."""
+    """Hold out a share of the prompts, or of texts without one, by their hash, whatever order, seed and method."""
     held: np.ndarray[Any, Any] = (keys % FRACTION_STEPS) < fraction * FRACTION_STEPS
     return held
 

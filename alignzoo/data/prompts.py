@@ -22,7 +22,7 @@ def make_prompts(rows: Dataset) -> Dataset:
     """Return each prompt once, as messages or text, with the dataset's further columns for rewards to read.
 
     Raises:
-        UserError: a prompt has what TRL's trainers do not hand to the chat template.
+        UserError: a prompt is empty, or has what TRL's trainers do not hand to the chat template.
     """
     import datasets
     import pyarrow as pa
@@ -38,9 +38,12 @@ def make_prompts(rows: Dataset) -> Dataset:
     of_several_types = {name for name, found in kinds.items() if len(found - {type(None)}) > 1}
 
     def read(identity: str, prompt: str, extra: str) -> dict[str, Any]:
+        messages = json.loads(prompt)
+        if not messages[-1]["content"].strip():
+            raise UserError(f"the method needs prompts, and row {identity} of the dataset has none: try method=sft.")
         given = dict.fromkeys(kinds) | json.loads(extra)
         further = {n: str(v) if n in of_several_types and v is not None else v for n, v in given.items()}
-        return {**further, "id": identity, "prompt": _unwrap_text(json.loads(prompt))}
+        return {**further, "id": identity, "prompt": _unwrap_text(messages)}
 
     tables = [
         pa.Table.from_pylist([read(*row) for row in zip(b["id"], b["prompt"], b["extra"], strict=True)])

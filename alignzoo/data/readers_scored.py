@@ -10,15 +10,18 @@ from alignzoo.data.messages import BadRow
 from alignzoo.data.readers import Row, transcript
 
 
-def _pair_best_with_worst(prompt: Any, scored: Iterable[tuple[Any, Any]], name: str) -> list[dict[str, Any]]:
-    """Return the pair of the highest and the lowest score (of ties, the first)."""
+def _pair_best_with_worst(
+    prompt: Any, scored: Iterable[tuple[Any, Any]], name: str, ranks: bool = False
+) -> list[dict[str, Any]]:
+    """Return the pair of the highest and the lowest score (of ties, the first); its margin, too, unless of ranks."""
     answers = [(answer, _read_score(score, name)) for answer, score in scored]
     if len(answers) < 2:
         raise BadRow(f"{name} has {len(answers)} answers; a pair needs two")
     best, worst = max(answers, key=lambda item: item[1]), min(answers, key=lambda item: item[1])
     if best[1] == worst[1]:
         raise BadRow(f"{name}: all answers have the same score")
-    return [{"prompt": prompt, "chosen": best[0], "rejected": worst[0]}]
+    margin = {} if ranks else {"margin": best[1] - worst[1]}
+    return [{"prompt": prompt, "chosen": best[0], "rejected": worst[0], **margin}]
 
 
 def _read_score(value: Any, name: str) -> float:
@@ -52,21 +55,21 @@ def nectar(row: Row) -> list[dict[str, Any]]:
     prompt = row["prompt"]
     if isinstance(prompt, str) and prompt.lstrip().startswith("Human:"):
         prompt = [turn for turn in transcript("\n\n" + prompt.strip(), "prompt") if turn["content"]]
-    return _pair_best_with_worst(prompt, scored, "answers")
+    return _pair_best_with_worst(prompt, scored, "answers", ranks=True)
 
 
-def scores(row: Row) -> list[dict[str, Any]]:
-    """Parallel lists ``responses`` and ``scores``."""
+def scores(row: Row, ranks: bool = False) -> list[dict[str, Any]]:
+    """Parallel lists ``responses`` and ``scores``, which may be ``ranks``."""
     answers, scores = _read_list(row, "responses"), _read_list(row, "scores")
     if len(answers) != len(scores):
         raise BadRow(f"responses has {len(answers)} items and scores {len(scores)}")
-    return _pair_best_with_worst(row["prompt"], zip(answers, scores, strict=True), "scores")
+    return _pair_best_with_worst(row["prompt"], zip(answers, scores, strict=True), "scores", ranks)
 
 
 def ranks(row: Row) -> list[dict[str, Any]]:
     """Parallel lists ``responses`` and ``ranks``, 1 being best."""
     ranks = [-_read_score(rank, "ranks") for rank in _read_list(row, "ranks")]
-    return scores({"prompt": row["prompt"], "responses": row["responses"], "scores": ranks})
+    return scores({"prompt": row["prompt"], "responses": row["responses"], "scores": ranks}, ranks=True)
 
 
 def shp(row: Row) -> list[dict[str, Any]]:
@@ -85,7 +88,7 @@ def strength(row: Row) -> list[dict[str, Any]]:
         raise BadRow("preference_strength is 0: neither answer is preferred")
     answers = (row["response_1"], row["response_2"])
     chosen, rejected = answers if strength < 0 else answers[::-1]
-    return [{"prompt": row["prompt"], "chosen": chosen, "rejected": rejected}]
+    return [{"prompt": row["prompt"], "chosen": chosen, "rejected": rejected, "margin": abs(strength)}]
 
 
 def scored(row: Row) -> list[dict[str, Any]]:

@@ -82,15 +82,17 @@ def _read_batch(batch: Any, names: list[str]) -> Features:
     import pyarrow.compute as pc
 
     def texts(name: str) -> list[str]:
-        return (
-            [] if batch is None else [str(json.loads(text)[-1]["content"]) for text in batch.column(name).to_pylist()]
-        )
+        return [] if batch is None else [_last_content(text) for text in batch.column(name).to_pylist()]
 
     def numbers(name: str) -> Column:
         return np.array([], int) if batch is None else batch.column(name).to_numpy()
 
     def lengths(name: str) -> Column:
-        return np.array([], int) if batch is None else pc.list_value_length(batch.column(f"{name}_ids")).to_numpy()
+        return (
+            np.array([], int)
+            if batch is None
+            else pc.fill_null(pc.list_value_length(batch.column(f"{name}_ids")), 0).to_numpy()
+        )
 
     prompts, answers = texts("prompt"), {name: texts(name) for name in names}
     plain = [normalise(prompt) for prompt in prompts]
@@ -108,6 +110,11 @@ def _read_batch(batch: Any, names: list[str]) -> Features:
             for mark, test in MARKS.items()
         },
     )
+
+
+def _last_content(text: str | None) -> str:
+    """Return the content of the last message; empty where some rows have a third answer and this one has none."""
+    return "" if text is None else str(json.loads(text)[-1]["content"])
 
 
 def _repeats(prompt: str, answer: str) -> bool:

@@ -16,7 +16,7 @@ from alignzoo.data.chat_template import ChatTemplate
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-ANSWERS = ("chosen", "rejected", "completion")
+ANSWERS = ("chosen", "rejected", "completion", "gold")
 
 
 class Piece(NamedTuple):

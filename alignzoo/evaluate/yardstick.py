@@ -75,7 +75,8 @@ class Yardstick:
         self.cfg, self.tokenizer, self.stops, self.score = cfg, tokenizer, list(stops), score
         self.sharing = sharing
         self.rows = rows.select(range(min(cfg.rows, len(rows)) if cfg.enabled else 0))
-        self.prompts: list[list[int]] = list(self.rows["prompt_ids"])
+        # A text without a prompt begins where another ends; a model cannot go on from no token.
+        self.prompts: list[list[int]] = [ids or [tokenizer.eos_token_id] for ids in self.rows["prompt_ids"]]
         self.has_pairs = (
             len(self.rows) > 0 and "chosen_ids" in self.rows.column_names and self.rows["chosen_ids"][0] is not None
         )

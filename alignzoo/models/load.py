@@ -15,8 +15,8 @@ from alignzoo.config.plain import to_plain
 from alignzoo.models import start_model
 from alignzoo.models.adapter import check_targets, quantization_config
 from alignzoo.models.broken import explain_errors, refuse_not_finite, refuse_random
-from alignzoo.models.pretrained import RemoteCode, read_adapter, read_model, read_tokenizer
-from alignzoo.models.start_model import is_scorer
+from alignzoo.models.embeddings import guard_embeddings
+from alignzoo.models.pretrained import RemoteCode, is_scorer, read_adapter, read_model, read_tokenizer
 from alignzoo.models.tiny import CHATML
 from alignzoo.system.errors import UserError
 from alignzoo.system.process_cache import process_cache
@@ -138,10 +138,13 @@ def load_trained(folder: Path, start: Path, cfg: DictConfig, device: str, precis
         return read_adapter(base, folder).to(device).eval(), True
 
 
-def load_further(path: str, cfg: DictConfig, device: str, precision: str) -> PreTrainedModel:
+def load_further(
+    path: str, cfg: DictConfig, device: str, precision: str, tokenizer: PreTrainedTokenizerBase
+) -> PreTrainedModel:
     """Return a model beside the one that trains, such as a teacher: frozen, in evaluation mode.
 
-    ``path`` is what ``model.path`` takes, or a run folder.
+    ``path`` is what ``model.path`` takes, or a run folder. ``tokenizer`` is that of the rows, some of which may be
+    beyond the model's embeddings: it then raises :class:`UserError` where it meets one.
 
     Raises:
         UserError: as :func:`load_policy`, or it is not there.
@@ -151,6 +154,7 @@ def load_further(path: str, cfg: DictConfig, device: str, precision: str) -> Pre
     except UserError as error:
         raise UserError(str(error).removeprefix("model.path=")) from error
     model = load_policy(folder, cfg, precision)
+    guard_embeddings(model, tokenizer, path)
     return model.to(device).eval().requires_grad_(False)
 
 
@@ -170,6 +174,7 @@ def load_for_generation(
     model = read_model(AutoModelForCausalLM, source, code, revision=revision, dtype=dtype).to(device)
     if adapter:
         model = read_adapter(model, adapter)
+    guard_embeddings(model, tokenizer, str(adapter or source))
     return model.eval(), tokenizer
 
 

@@ -122,6 +122,16 @@ def _refuse_kernel(source: str | Path, code: RemoteCode, more: Mapping[str, Any]
         )
 
 
+def is_scorer(folder: Path) -> bool:
+    """Tell whether a folder holds a sequence classifier, such as a reward model, and no language model."""
+    file = folder / "config.json"
+    try:
+        names = json.loads(file.read_text(encoding="utf-8")).get("architectures") or []
+    except (OSError, ValueError, AttributeError):
+        return False  # whoever loads it says what is wrong
+    return any(str(name).endswith("ForSequenceClassification") for name in names)
+
+
 @contextmanager
 def _explain_code(source: str | Path, code: RemoteCode) -> Iterator[None]:
     try:

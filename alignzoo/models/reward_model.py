@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from alignzoo.models.embeddings import guard_embeddings
 from alignzoo.models.load import load_weights
 from alignzoo.models.pretrained import RemoteCode, read_model, read_tokenizer
 from alignzoo.system.errors import UserError
@@ -67,7 +68,9 @@ def load_classifier(path: str, revision: str | None, code: RemoteCode) -> tuple[
         raise UserError(f"reward.model.path={path}: {explain_hub_error(error)}") from error
     if model.config.num_labels != 1:
         raise UserError(f"reward.model.path={path} has {model.config.num_labels} outputs; a reward model has one.")
+    rows = model.get_input_embeddings().num_embeddings
     _ensure_own_pad_token(model, tokenizer)
+    guard_embeddings(model, tokenizer, f"reward.model.path={path}", rows)
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 
 

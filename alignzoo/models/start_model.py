@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from omegaconf import OmegaConf
 
 from alignzoo.models.broken import explain_errors, refuse_random
+from alignzoo.models.embeddings import add_rows, lacks_rows
 from alignzoo.models.pretrained import RemoteCode, read_adapter, read_model, read_tokenizer
 from alignzoo.system import cache, ranks
 from alignzoo.system.disk import require_space
@@ -42,9 +43,21 @@ COMMIT = re.compile("[0-9a-f]{40}")
 def start_folder(cfg: DictConfig) -> Path:
     """Return the folder of the start model that ``cfg`` (the group ``model``) names, made or downloaded if need be.
 
+    With ``model.resize_embeddings`` it has an embedding for each token of its tokenizer.
+
     Raises:
         UserError: it is not there, cannot be reached, or is not what its hash says.
     """
+    folder, code = _find_folder(cfg), RemoteCode.of(cfg)
+    if not cfg.resize_embeddings or not lacks_rows(folder, code):
+        return folder
+    size = 2 * sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    name = f"{folder.name}-resized-{identity(folder)[:12]}"
+    return _make_once(name, lambda made: add_rows(folder, code, made), size)
+
+
+def _find_folder(cfg: DictConfig) -> Path:
+    """Return the folder of :func:`start_folder`, with the embeddings that it comes with."""
     if cfg.name == "tiny" and not cfg.path:
         from alignzoo.models.tiny import make_tiny
 
@@ -101,7 +114,7 @@ def config_source(cfg: DictConfig) -> tuple[str | Path, dict[str, str]]:
         file = path / cfg.gguf_file if cfg.gguf_file else path
         return file.parent, {"gguf_file": file.name}
     if path is None or is_local_path(cfg.path):
-        return start_folder(cfg), {}
+        return _find_folder(cfg), {}
     return cfg.path, {"revision": cfg.revision or "main"}
 
 
@@ -171,7 +184,7 @@ def _from_adapter(folder: Path, cfg: DictConfig) -> Path:
             or (Path(base).expanduser() / file.name).is_file()
         ):
             raise UserError(f"{file} names {base!r}, which is not a model.")
-        start = start_folder(OmegaConf.merge(cfg, {"path": base, "revision": None}))  # type: ignore[arg-type]
+        start = _find_folder(OmegaConf.merge(cfg, {"path": base, "revision": None}))  # type: ignore[arg-type]
     except (OSError, ValueError) as error:  # a name that no file can have
         raise UserError(f"model.path={cfg.path}: {file.name} names no base model: {error}") from None
     except UserError as error:
@@ -227,16 +240,6 @@ def _make_once(name: str, make: Callable[[Path], None], size: int) -> Path:
         with cache.write_entry(entry) as folder:
             make(folder)
     return entry
-
-
-def is_scorer(folder: Path) -> bool:
-    """Tell whether a folder holds a sequence classifier, such as a reward model, and no language model."""
-    file = folder / "config.json"
-    try:
-        names = json.loads(file.read_text(encoding="utf-8")).get("architectures") or []
-    except (OSError, ValueError, AttributeError):
-        return False  # whoever loads it says what is wrong
-    return any(str(name).endswith("ForSequenceClassification") for name in names)
 
 
 def identity(folder: Path) -> str:

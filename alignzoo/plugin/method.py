@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class DataFormat(StrEnum):
     """What one row holds. Token columns are lists of token ids; the core makes them, the same for every method.
 
-    Each row has ``id`` too, and no other column.
+    Each row has ``id`` too, and pairs what :meth:`Method.further_columns` names.
 
     Attributes:
         PREFERENCE: ``prompt_ids``, ``chosen_ids``, ``rejected_ids``.
@@ -39,6 +39,12 @@ class DataFormat(StrEnum):
     SUPERVISED = "supervised"
     SCORED = "scored"
 
+
+#: What pairs can have beside the columns of their format, where the data does (:meth:`Method.further_columns`).
+FURTHER: Mapping[str, str] = {
+    "margin": "margin, the score of the chosen answer less that of the rejected one",
+    "gold_ids": "third answer, the gold one",
+}
 
 #: What the rows of a trainer can hold.
 TRAINED = (DataFormat.PREFERENCE, DataFormat.UNPAIRED, DataFormat.SUPERVISED, DataFormat.PROMPTS)
@@ -139,6 +145,16 @@ class Method:
 
         Called before a model is loaded. Must not import torch or TRL.
         """
+
+    @classmethod
+    def further_columns(cls, cfg: DictConfig) -> Mapping[str, bool]:
+        """Return what its pairs have beside the columns of :class:`DataFormat`, and whether it needs each.
+
+        ``margin`` (a number: by how much the chosen answer is better) and ``gold_ids`` (a third answer, as TPO has
+        it). A needed one that a row lacks stops the run before anything is loaded; another is left out of all rows
+        where no row has it.
+        """
+        return {}
 
     @classmethod
     def holds_reference(cls, cfg: DictConfig) -> bool:

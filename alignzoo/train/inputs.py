@@ -19,6 +19,8 @@ from alignzoo.evaluate.reward_yardstick import RewardYardstick
 from alignzoo.evaluate.rewards import Rewards, build_configured_rewards
 from alignzoo.evaluate.yardstick import Yardstick
 from alignzoo.models import load, reward_model, start_model
+from alignzoo.models.embeddings import refuse_ids_beyond
+from alignzoo.models.pretrained import RemoteCode
 from alignzoo.plan.budget import Plan, make_plan, measure_mean_length
 from alignzoo.plugin.method import DataFormat, ModelKind
 from alignzoo.system import ranks
@@ -195,6 +197,9 @@ def prepare_run(checked: Checked) -> RunInputs:
         rows = _convert_rows(checked, data.train, data)
     plan = make_plan(checked, rows, measure_mean_length(data.train, "prompt_ids"))
     against = _find_baseline(cfg, start, tokenizer) if method.trains is ModelKind.POLICY else start
+    # Where both are one folder, the model is named.
+    for folder, what in {against: f"evaluate.against={cfg.evaluate.against}", start: f"model={cfg.model.name}"}.items():
+        refuse_ids_beyond(what, folder, RemoteCode.of(cfg.model), tokenizer, [data.train, data.heldout])
     return RunInputs(checked, start, tokenizer, eos_ids, data, rows, plan, against)
 
 
@@ -207,12 +212,12 @@ def _check_hardware(checked: Checked) -> None:
 
 def _convert_rows(checked: Checked, rows: Dataset, data: Prepared) -> Dataset:
     """Return ``rows`` in the method's format."""
-    method = checked.method
+    method, further = checked.method, checked.method.further_columns(checked.cfg)
     if method.data is DataFormat.PROMPTS and read_template_kwargs(rows):
         fields = read_config_fields(method.config)
         if fields and "chat_template_kwargs" not in fields:
             raise UserError(f"method={method.name} reads no chat_template_kwargs, and the prompts have some.")
-    return convert(rows, data.kind, checked.method.data, checked.placement.micro_batch, checked.cfg.seed)
+    return convert(rows, data.kind, method.data, checked.placement.micro_batch, checked.cfg.seed, further)
 
 
 def _prepare_rows(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:

@@ -48,7 +48,9 @@ def collect_parts(
         model=model,
         tokenizer=tokenizer,
         train=rows,
-        load_model=partial(load_further, cfg=checked.cfg, device=checked.device, precision=checked.precision),
+        load_model=partial(
+            load_further, cfg=checked.cfg, device=checked.device, precision=checked.precision, tokenizer=tokenizer
+        ),
         heldout=heldout,
         peft_config=adapter_config(checked.cfg.peft, checked.method.trains),
         rewards=_choose_calls(rewards, trainer),

@@ -190,6 +190,13 @@ def test_no_good_answer_to_train_on_is_refused() -> None:
         convert(prepared(*rows), UNPAIRED, SUPERVISED, batch=4, seed=0)
 
 
+def test_texts_without_prompts_give_none() -> None:
+    empty = {"messages": [{"role": "text", "content": ""}]}
+    rows = prepared({"prompt": 1, "completion_ids": [10]}, {"prompt": 2, "completion_ids": [20], **empty})
+    with pytest.raises(UserError, match="the method needs prompts, and row row-1 of the dataset has none"):
+        convert(rows, SUPERVISED, PROMPTS, 4, 0)
+
+
 def test_prompts_come_once_with_their_columns() -> None:
     """Messages stay messages, text is text; the first row's further columns go with the prompt."""
     text = [{"role": "text", "content": "Once"}]

@@ -16,6 +16,7 @@ from repository import REAL_DATA as DATA
 from alignzoo import DataFormat, UserError
 from alignzoo.config.check import check
 from alignzoo.data.convert import convert
+from alignzoo.data.findings import inspect
 from alignzoo.data.prepare import Prepared, prepare
 from alignzoo.data.tokenise import Tokeniser
 from alignzoo.models.load import load_policy, load_tokenizer
@@ -137,6 +138,57 @@ def test_held_out_rows_of_another_kind_are_refused(prepared: Prepare, tmp_path: 
     write(tmp_path / "held.jsonl", [{"prompt": "Q"}])
     with pytest.raises(UserError, match=r"the training rows are preference rows, those of held\.jsonl prompts rows"):
         prepared(*LOCAL, path, f"dataset.heldout.path={tmp_path / 'held.jsonl'}")
+
+
+PROMPTLESS: dict[str, Callable[[int], Row]] = {
+    "text": lambda n: {"text": f"Text number {n}."},
+    "answers": lambda n: {"prompt": "", "completion": f"Text number {n}."},
+    "blank": lambda n: {"prompt": " ", "completion": f"Text number {n}."},
+    "marked": lambda n: {"prompt": "", "completion": f"Text number {n}.", "label": n % 3 > 0},
+    "scored": lambda n: {"prompt": "", "completion": f"Text number {n}.", "score": n},
+}
+
+
+@pytest.mark.parametrize("kind", PROMPTLESS)
+def test_texts_without_prompts_are_held_out_by_their_own_hash(prepared: Prepare, tmp_path: Path, kind: str) -> None:
+    rows = [PROMPTLESS[kind](n) | {"id": f"id-{n}"} for n in range(200)]
+    share = ("dataset=local", "dataset.heldout.fraction=0.2")
+    data = prepared(*share, write(tmp_path / "rows.jsonl", rows))
+    assert 20 < len(data.heldout) < 60
+    assert len(data.train) + len(data.heldout) == 200
+    again = [*rows[50:], rows[int(ids(data.heldout)[0][3:])] | {"id": "again"}, *rows[:50]]
+    shuffled = prepared(*share, write(tmp_path / "shuffled.jsonl", again), "dataset.heldout.rows=1000", "seed=9")
+    assert set(ids(shuffled.heldout)) == {*ids(data.heldout), "again"}, "the same text is held out again"
+    apart = prepared(
+        *("dataset=local", write(tmp_path / "rows.jsonl", rows)),
+        write(tmp_path / "held.jsonl", [rows[7] | {"id": "apart"}]).replace("dataset.", "dataset.heldout."),
+    )
+    assert ids(apart.train) == [f"id-{n}" for n in range(200) if n != 7]
+    assert reasons(apart)["id-7"] == ("dropped", "its text is held out")
+
+
+@pytest.mark.parametrize("fraction", ["0.05", "0.999999"])
+def test_rows_of_one_prompt_are_named_as_that(prepared: Prepare, tmp_path: Path, fraction: str) -> None:
+    """More or less of dataset.heldout.fraction would hold out all rows or none."""
+    path = write(tmp_path / "rows.jsonl", [pair(n, "Write.") for n in range(40)])
+    share = f"dataset.heldout.fraction={fraction}"
+    advice = "ne prompt cannot be both trained on and held out: name rows to hold out, dataset.heldout.path=FILE"
+    if fraction == "0.05":
+        assert [f for f in inspect(prepared(*LOCAL, path, share)) if f.text.endswith(advice)]
+    else:
+        with pytest.raises(UserError, match=advice):
+            prepared(*LOCAL, path, share)
+
+
+def test_a_row_that_cannot_be_read_changes_no_choice(prepared: Prepare, tmp_path: Path) -> None:
+    """A null among the hashes would make floats of them, which lose the digits that choose."""
+    rows = [pair(n) for n in range(8)]
+    keys = prepared(*LOCAL, write(tmp_path / "rows.jsonl", rows), "dataset.heldout.fraction=0").train["heldout_key"]
+    path = write(tmp_path / "more.jsonl", [*rows, pair(8) | {"chosen": None}])
+    for edge in sorted(key % 1_000_000 for key in keys)[:-1]:
+        share = f"dataset.heldout.fraction={(edge + 1) / 1_000_000:f}"
+        held = prepared(*LOCAL, path, share, "dataset.bad_rows=drop").heldout
+        assert ids(held) == [f"id-{n}" for n, key in enumerate(keys) if key % 1_000_000 <= edge]
 
 
 # --- What is trained on ----------------------------------------------------------------------------------------------

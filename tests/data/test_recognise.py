@@ -268,7 +268,7 @@ CASES = [
         *("UltraFeedback: best against worst", "ultrafeedback"),
         {"instruction": "Q", "source": "x"}
         | {"completions": [{"response": r, "overall_score": s} for r, s in [("C", 5.0), ("A", 8.5), ("B", 2)]]},
-        [pair(text("Q"), text("A"), text("B"))],
+        [pair(text("Q"), text("A"), text("B")) | {"margin": 6.5}],
     ),
     Case(
         *("Nectar: rank 1 against the last", "nectar"),
@@ -278,7 +278,7 @@ CASES = [
     ),
     Case(
         *("scores beside responses", "scores", {"prompt": "Q", "responses": ["C", "A", "B"], "scores": [2, 3, -1]}),
-        [pair(text("Q"), text("A"), text("B"))],
+        [pair(text("Q"), text("A"), text("B")) | {"margin": 4.0}],
     ),
     Case(
         *("ranks beside responses", "ranks", {"prompt": "Q", "responses": ["C", "A", "B"], "ranks": [2, 1, 3]}),
@@ -291,7 +291,7 @@ CASES = [
     Case(
         *("strength of preference, the second preferred", "strengths"),
         {"prompt": "Q", "response_1": "B", "response_2": "A", "preference_strength": 2},
-        [pair(text("Q"), text("A"), text("B"))],
+        [pair(text("Q"), text("A"), text("B")) | {"margin": 2.0}],
     ),
     Case(
         *("HelpSteer's ratings", "ratings", {"prompt": "Q", "response": "A", "helpfulness": 3, "verbosity": 1}),

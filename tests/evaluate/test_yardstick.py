@@ -285,3 +285,19 @@ def test_damaged_measurements_are_named_and_made_anew(
     with passes(model) as seen:
         yardstick(tokenizer).measure_start(model, "model-1")
     assert not seen
+
+
+def test_texts_without_prompts_are_trained_and_measured(tmp_path: Path) -> None:
+    """The tiny model's tokenizer writes no BOS: its completions begin behind EOS, as where another text ends."""
+    from conftest import QUICK
+    from inprocess import run
+
+    rows = [{"text": f"Text number {n} of them."} for n in range(60)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = ("dataset=local", f"dataset.path={tmp_path / 'rows.jsonl'}", "dataset.heldout.fraction=0.2")
+    done = run(tmp_path / "run", "method=sft", *QUICK, *data)
+    assert done.code == 0, done.err
+    lines = [json.loads(line) for line in (done.folder / "answers.jsonl").read_text().splitlines()]
+    assert [line["prompt"] for line in lines] == [""] * 4
+    assert all(line["before"]["tokens"] > 0 for line in lines)
+    assert done.result()["after"]["kl"] > 0

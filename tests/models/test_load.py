@@ -291,14 +291,15 @@ def test_a_further_model_is_loaded_frozen_from_what_a_path_names(
     if kind == "run folder":
         path = tmp_path / "run"
         shutil.copytree(start, path / "model")
-    model = load.load_further(str(path), cfg, "cpu", "fp32")
+    model = load.load_further(str(path), cfg, "cpu", "fp32", load.load_tokenizer(start, cfg.model))
     assert not model.training
     assert not any(weight.requires_grad for weight in model.parameters())
 
 
-def test_a_further_model_that_is_not_there_is_named(compose_config: Callable[..., DictConfig]) -> None:
+def test_a_further_model_that_is_not_there_is_named(start: Path, compose_config: Callable[..., DictConfig]) -> None:
+    cfg = compose_config("model=tiny")
     with pytest.raises(UserError, match=r"^/nowhere/at/all: no such folder"):
-        load.load_further("/nowhere/at/all", compose_config("model=tiny"), "cpu", "fp32")
+        load.load_further("/nowhere/at/all", cfg, "cpu", "fp32", load.load_tokenizer(start, cfg.model))
 
 
 def test_a_method_gets_it_with_its_parts(

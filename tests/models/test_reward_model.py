@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 
 from alignzoo import UserError
 from alignzoo.models import load as models
-from alignzoo.models import reward_model, start_model
-from alignzoo.models.pretrained import RemoteCode
+from alignzoo.models import reward_model
+from alignzoo.models.pretrained import RemoteCode, is_scorer
 from alignzoo.models.tiny import make_tiny
 
 
@@ -61,8 +61,8 @@ def test_an_output_that_is_there_is_kept(
     model.save_pretrained(tmp_path / "scorer")
     tokenizer.save_pretrained(tmp_path / "scorer")
     assert load(tmp_path / "scorer", cfg)[0].score.weight.unique().tolist() == [0.5]
-    assert start_model.is_scorer(tmp_path / "scorer")
-    assert not start_model.is_scorer(start)
+    assert is_scorer(tmp_path / "scorer")
+    assert not is_scorer(start)
     with pytest.raises(UserError, match="is a reward model: it gives scores, and no answers"):
         models.load_policy(tmp_path / "scorer", cfg, "fp32")
 

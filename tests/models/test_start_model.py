@@ -420,6 +420,7 @@ from alignzoo.models.start_model import start_folder
 found = []
 for path, revision in json.loads(sys.argv[1]):
     cfg = {"name": "local", "path": path, "revision": revision, "wheel": None, "gguf_file": None, "sha256": None}
+    cfg |= {"resize_embeddings": False, "trust_remote_code": False}
     try:
         found.append(str(start_folder(OmegaConf.create(cfg))))
     except UserError as error:

@@ -102,8 +102,14 @@ def test_plain_text_and_several_turns_are_scored_as_trained(tmp_path: Path) -> N
         assert scores == pytest.approx([line["after"]["chosen_score"] for line in lines(done)], abs=1e-4), name
 
 
-def test_its_loss_is_the_papers(compose_config: Callable[..., DictConfig], tmp_path: Path, cache: Path) -> None:
-    """-log sigmoid of the difference, plus the centring term, each score read at the last token of an unpadded row."""
+@pytest.mark.parametrize("margins", [None, [0.0, 1.0, 2.5, -1.0]])
+def test_its_loss_is_the_papers(
+    margins: list[float] | None, compose_config: Callable[..., DictConfig], tmp_path: Path, cache: Path
+) -> None:
+    """-log sigmoid of the difference less the margin, plus the centring term.
+
+    Each score is read at the last token of an unpadded row.
+    """
     import torch
     from torch.nn.functional import logsigmoid
 
@@ -119,6 +125,7 @@ def test_its_loss_is_the_papers(compose_config: Callable[..., DictConfig], tmp_p
     tokenizer = load.load_tokenizer(start, cfg.model)
     model = reward_model.load_scorer(start, tokenizer, [tokenizer.eos_token_id], cfg, "fp32")
     rows = make_rows(DataFormat.PREFERENCE, tokenizer)
+    rows = rows if margins is None else rows.add_column("margin", margins)
     checked = check(cfg)
     trainer: Any = build_trainer(checked, make_trl_config(checked, tmp_path), model, tokenizer, rows)
     inputs = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
@@ -131,8 +138,26 @@ def test_its_loss_is_the_papers(compose_config: Callable[..., DictConfig], tmp_p
     chosen, rejected = (
         torch.stack([score(row["prompt_ids"], row[name]) for row in rows]) for name in ("chosen_ids", "rejected_ids")
     )
-    expected = -logsigmoid(chosen - rejected).mean() + 0.3 * ((chosen + rejected) ** 2).mean()
+    least = torch.tensor(margins or [0.0] * 4)
+    expected = -logsigmoid(chosen - rejected - least).mean() + 0.3 * ((chosen + rejected) ** 2).mean()
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-5)
+
+
+@pytest.mark.parametrize(("words", "asked"), [((), [1.5, 0.5]), (("method.margin=false",), None)])
+def test_it_asks_for_the_margins_of_the_data(
+    words: tuple[str, ...], asked: list[float] | None, compose_config: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    from alignzoo.config.check import check
+    from alignzoo.train.inputs import prepare_run
+
+    rows = [{"prompt": f"Why {n}?", "chosen": "So.", "rejected": "No.", "score_chosen": 2 - n} for n in range(2)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({**row, "score_rejected": 0.5}) + "\n" for row in rows))
+    data = ("dataset=local", f"dataset.path={tmp_path / 'rows.jsonl'}", "dataset.heldout.fraction=0")
+    inputs = prepare_run(check(compose_config("method=reward", "model=tiny", *data, *words)))
+    trainer = inputs.build_trainer(inputs.make_trl_config(tmp_path / "run"), inputs.load_model())
+    (batch,) = trainer.get_train_dataloader()
+    assert ("margin" in batch) == (asked is not None)
+    assert asked is None or sorted(batch["margin"].tolist(), reverse=True) == asked
 
 
 def test_an_adapter_is_merged_so_that_a_reward_takes_it(tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from alignzoo.models.pretrained import RemoteCode
-from alignzoo.models.start_model import is_scorer
+from alignzoo.models.pretrained import RemoteCode, is_scorer
 from alignzoo.runs.folder import Run
 from alignzoo.system.errors import UserError
 from alignzoo.system.hub import explain_hub_error, hub, is_local_path
