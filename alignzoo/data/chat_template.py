@@ -103,8 +103,8 @@ class ChatTemplate:
                     raise BadRow("prompt loses its thoughts: the model's chat template does not write them")
         if "tools" not in row:
             return
-        names = [str(tool.get("function", tool).get("name", "")) for tool in row["tools"]]
-        if "tools" not in self.words or not all(name in text for name in names):
+        names = [_unwrap(tool).get("name", "") for tool in row["tools"]]
+        if "tools" not in self.words or not all(str(name) in text for name in names):
             raise BadRow("the model's chat template leaves out the tools")
 
 
@@ -122,12 +122,18 @@ def _check_answer(name: str, answer: Messages, text: str) -> None:
 
 def _check_calls(name: str, message: Message, text: str) -> None:
     for call in message.get("tool_calls", ()):
-        called = call.get("function", call)
+        called = _unwrap(call)
         if str(called.get("name", "")) not in text:
             raise BadRow(f"{name}: the model's chat template leaves out tool_calls")
         arguments = called.get("arguments")
         if isinstance(arguments, str) and arguments.lstrip()[:1] == "{" and json.dumps(arguments) in text:
             raise BadRow(f"{name}: the chat template quotes a call's arguments, which are JSON text: write an object")
+
+
+def _unwrap(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the function of a call or of a tool, which some files write without its `function`."""
+    function = call.get("function")
+    return function if isinstance(function, Mapping) else call
 
 
 def _find_thoughts(message: Message) -> Iterator[str]:

@@ -25,7 +25,7 @@ _MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 
 _TEXT_ONLY = "alignzoo trains on text only"
 
-#: Fields that change what is said and that no template reads -> what to do about them.
+#: Fields that change what is said and that no template gets -> what to do about them.
 _REFUSED = {
     **dict.fromkeys(_MEDIA, _TEXT_ONLY),
     "function_call": "write it as tool_calls",

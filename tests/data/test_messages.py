@@ -321,7 +321,7 @@ def test_histories_of_two_lengths_differ_where_one_ends() -> None:
         canonical({"chosen": short, "rejected": [said("user", "z"), said("assistant", "b")]}, False)
 
 
-def test_fields_that_nothing_reads_are_listed() -> None:
+def test_fields_that_are_not_read_are_listed() -> None:
     message = said("assistant", "a", id=3, time=None, tool_calls=[CALL], weight=1, thinking="x", name="n")
     assert unread_fields(message) == {"id"}
 

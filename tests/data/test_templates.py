@@ -223,3 +223,11 @@ def test_the_trained_tokens_are_those_that_the_template_marks(start: Path, tmp_p
     first = ours.count(-100)
     assert list(theirs["labels"])[first:] == [*ours[first:], -100]  # the newline behind the last turn
     assert (set(theirs["labels"][:first]) == {-100}) == (sum(m["role"] == "assistant" for m in messages) == 1)
+
+
+def test_tools_in_forms_that_are_not_openais_reach_the_template() -> None:
+    tools = [{"name": "add"}, {"function": True, "name": "sub"}]
+    prompt = decode(make_tokeniser("chatml"), {"prompt": [HI], "completion": [HELLO], "tools": tools})["prompt"]
+    assert prompt.startswith(
+        '<|im_start|>system\nTools:\n{"name": "add"}\n{"function": true, "name": "sub"}<|im_end|>\n'
+    )

@@ -106,6 +106,20 @@ def test_a_row_may_lack_a_further_column() -> None:
     assert seen[0]["wanted"] == [None, 3]
 
 
+def test_rewards_get_the_tools_that_the_chat_template_got() -> None:
+    """A reward model reads them too; where no row has tools, there is no such column."""
+    from datasets import Dataset
+
+    seen: list[Any] = []
+    reward = Rewards([wrap_reward(noting(seen), [2])], [1.0], [2])
+    given = (json.dumps({"tools": [{"name": "f"}]}), None)
+    for inputs in (given, (None, None)):
+        rows = [{"prompt": json.dumps("?"), "extra": "{}", "template_inputs": text} for text in inputs]
+        reward.score(Dataset.from_list(rows), [RowMeasurement("a", 1, True)] * 2)
+    assert seen[0]["tools"] == [[{"name": "f"}], None]
+    assert "tools" not in seen[1]
+
+
 def test_the_configuration_is_left_as_it_is() -> None:
     cfg = group(length={"weight": 2, "words": 5, "slack": 5})
     build_rewards(cfg, {"prompt"}, [2])

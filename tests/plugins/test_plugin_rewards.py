@@ -213,6 +213,14 @@ def test_a_reward_models_scores_are_a_plain_forwards(tmp_path: Path, size: int, 
     assert len({round(score, 2) for score in found}) == 3
 
 
+def test_a_reward_model_reads_tools_and_a_begun_turn_as_one(tmp_path: Path) -> None:
+    folder = saved_scorer(tmp_path)
+    turns = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "It", "prefix": True}]
+    found = RewardModel(str(folder))(["It"], [" is."], whole_prompts=[turns], tools=[[{"name": "f"}]])
+    text = '<|im_start|>system\nTools:\n{"name": "f"}<|im_end|>\n' + chat("Q", "It is.")
+    assert found == pytest.approx(plain_scores(folder, [text], special=False), abs=1e-4)
+
+
 def test_a_reward_model_without_chat_template_reads_plain_text(tmp_path: Path) -> None:
     folder = saved_scorer(tmp_path, chat_template=None)
     wanted = plain_scores(folder, [f"{p}\n\n{a}" for p, a in zip(PROMPTS, ANSWERS, strict=True)], special=True)
