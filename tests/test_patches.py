@@ -32,6 +32,10 @@ CALLED = {
     "text.strip_control_codes": ("rich.text", "strip_control_codes(text)"),
     "live.FileProxy": ("rich.live", "FileProxy(self.console, sys.stdout)"),
     "std.DisableOnWriteError": ("tqdm.std", "DisableOnWriteError(file, tqdm_instance=self)"),
+    "chat_template_utils.ImmutableSandboxedEnvironment": (
+        "transformers.utils.chat_template_utils",
+        "jinja_env = ImmutableSandboxedEnvironment(",
+    ),
     "HydraConfig.cfg": ("hydra.core.hydra_config", "self.cfg = "),
     "Job.results": ("hydra_plugins.hydra_submitit_launcher.submitit_launcher", ".results()"),
     "_core.ray": ("hydra_plugins.hydra_ray_launcher._core", "ray.get("),

@@ -125,6 +125,8 @@ class Tokeniser:
             )
         try:
             text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
+        except UserError:  # it does not end
+            raise
         except Exception as error:  # templates raise their own complaints
             roles = ", ".join(message["role"] for message in messages)
             raise BadRow(f"the model's chat template refuses a conversation of {roles}: {error}") from None

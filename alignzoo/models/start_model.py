@@ -234,7 +234,7 @@ def is_scorer(folder: Path) -> bool:
     file = folder / "config.json"
     try:
         names = json.loads(file.read_text(encoding="utf-8")).get("architectures") or []
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return False  # whoever loads it says what is wrong
     return any(str(name).endswith("ForSequenceClassification") for name in names)
 
