@@ -63,7 +63,8 @@ class Watch:
             if not self.thread.is_alive():  # also after a fork
                 self.thread = threading.Thread(target=self._look, daemon=True)
                 self.thread.start()
-            self.begun.set()
+            if not self.begun.is_set():  # to set it costs more than most of a template
+                self.begun.set()
             yield
         except _Stopped:
             raise UserError(

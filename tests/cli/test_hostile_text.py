@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import QUICK
@@ -121,7 +122,7 @@ def test_compare_and_report_show_runs_escaped(tmp_path: Path) -> None:
 
 
 def test_a_sweep_shows_its_jobs_escaped(tmp_path: Path) -> None:
-    account = {"overrides": {"task": ["seed=1,2"], "hydra": []}}
+    account: dict[str, Any] = {"overrides": {"task": ["seed=1,2"], "hydra": []}}
     account |= {"sweeper": {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"}}
     (tmp_path / "1-a").mkdir()
     (tmp_path / "1-a" / "error.txt").write_text(ALL, newline="")
