@@ -24,9 +24,17 @@ REPLACED = re.findall(r"^\| (\w+) \| `([\w.]+)` \| `([\w./]+)` \| .+ \| .+ \|$",
 CALLED = {
     "ConfigLoaderImpl.load_configuration": ("hydra._internal.hydra", "self.config_loader.load_configuration("),
     "dynamic_module_utils.TIME_OUT_REMOTE_CODE": ("transformers.dynamic_module_utils", "TIME_OUT_REMOTE_CODE > 0"),
+    "loading_report.PALETTE": ("transformers.utils.loading_report", "{PALETTE['bold']}"),
     "auto_factory.resolve_trust_remote_code": (
         "transformers.models.auto.auto_factory",
         "trust_remote_code = resolve_trust_remote_code(",
+    ),
+    "text.strip_control_codes": ("rich.text", "strip_control_codes(text)"),
+    "live.FileProxy": ("rich.live", "FileProxy(self.console, sys.stdout)"),
+    "std.DisableOnWriteError": ("tqdm.std", "DisableOnWriteError(file, tqdm_instance=self)"),
+    "chat_template_utils.ImmutableSandboxedEnvironment": (
+        "transformers.utils.chat_template_utils",
+        "jinja_env = ImmutableSandboxedEnvironment(",
     ),
     "HydraConfig.cfg": ("hydra.core.hydra_config", "self.cfg = "),
     "Job.results": ("hydra_plugins.hydra_submitit_launcher.submitit_launcher", ".results()"),

@@ -92,9 +92,10 @@ def _measure_sweep(options: Options) -> dict[str, float]:
 
 
 def _print(result: dict[str, Any]) -> None:
-    from rich.console import Console
 
-    console = Console()
+    from alignzoo.system.console import make_console
+
+    console = make_console()
     for name, rows in result.items():
         console.print(PARTS[name].table(rows), "")
 

@@ -39,13 +39,13 @@ def clear_folders(names: Sequence[str]) -> int:
 
 
 def _print(contents: list[cache.CachedFolder]) -> None:
-    from rich.console import Console
+    from alignzoo.system.console import make_console
 
     table = plain_table("folder", "what it holds", "files", "size", "last used")
     for kept in contents:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.used)) if kept.files else ""
         table.add_row(kept.name, cache.CONTENTS.get(kept.name, ""), f"{kept.files:,}", format_bytes(kept.size), used)
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = make_console(soft_wrap=True)
     console.print(table)
     console.print(f"in {cache.root()}")
     limited = ", ".join(cache.LIMITED)

@@ -22,9 +22,9 @@ def command() -> int:
 
     What is wrong with a plugin stands at the end; the exit code is 0 all the same, since doctor judges.
     """
-    from rich.console import Console
+    from alignzoo.system.console import make_console
 
-    console = Console()
+    console = make_console()
     options = config_options()  # first: a plugin whose config hook fails is left out of the rest
     found = registry()
     remark_faults(found, ours=False)
@@ -36,12 +36,10 @@ def command() -> int:
 
 
 def _print_named(console: Console, found: Registry) -> None:
-    from rich.markup import escape
-
     for title, items in (("method", found.methods), ("reward", found.rewards), ("judge", found.judges)):
         table = plain_table(title, "what it is", "from")
         for name, (item, plugin) in sorted(items.items()):
-            table.add_row(name, escape((inspect.getdoc(item) or "").partition("\n")[0]), plugin.origin)
+            table.add_row(name, (inspect.getdoc(item) or "").partition("\n")[0], plugin.origin)
         console.print(table, "")
 
 

@@ -61,9 +61,10 @@ def _is_manifest(table: pd.DataFrame) -> bool:
 
 
 def _print(different: pd.DataFrame, most: int, names: Sequence[str]) -> None:
-    from rich.console import Console
 
-    console = Console(highlight=False, markup=False)  # names and reasons are the dataset's, brackets and all
+    from alignzoo.system.console import make_console
+
+    console = make_console()
     table = plain_table("source", "row", "id", *names)
     for column in table.columns:
         column.overflow = "fold"  # a word wider than its column is broken, not cut

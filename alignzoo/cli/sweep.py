@@ -55,14 +55,15 @@ def resume(folder: Path) -> int:
 
 
 def _print(found: Sequence[SweepJob]) -> None:
-    from rich.console import Console
     from rich.text import Text
+
+    from alignzoo.system.console import make_console
 
     table = plain_table("", "job", "state", "")
     for job in found:
         state = Text(job.state, style=STYLES.get(job.state, ""))
         table.add_row(str(job.number), Text(job.words), state, Text(job.detail))
-    console = Console(highlight=False)
+    console = make_console()
     console.print(table)
     counts = Counter(job.state for job in found)
     console.print(", ".join(f"{counts[state]} {state}" for state in State if counts[state]))

@@ -126,11 +126,11 @@ def _record(verdict: Verdict) -> dict[str, Any]:
 
 
 def _print(verdicts: Sequence[Verdict]) -> None:
-    from rich.console import Console
 
+    from alignzoo.system.console import make_console
     from alignzoo.testing.losses.compare import GRADIENT_TOLERANCE, LOSS_TOLERANCE
 
-    console = Console(highlight=False, markup=False)  # reasons are a plugin's, brackets and all
+    console = make_console()
     columns = ("equation", f"TRL {_trl()}", "equation's", "difference", "gradient's", "verdict")
     table = plain_table("method", *columns)
     for verdict in verdicts:

@@ -107,10 +107,11 @@ def _read_batches(source: Source) -> Iterator[Numbered]:
 
 def _show_progress(batches: Iterator[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
     """Show how many rows were read, on a terminal and once there are many."""
-    from rich.console import Console
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-    counter, console = TextColumn("Reading and tokenising {task.completed:,} rows"), Console(stderr=True)
+    from alignzoo.system.console import make_console
+
+    counter, console = TextColumn("Reading and tokenising {task.completed:,} rows"), make_console(stderr=True)
     shown = Progress(counter, TimeElapsedColumn(), transient=True, console=console)
     task = shown.add_task("rows", total=None)
     try:

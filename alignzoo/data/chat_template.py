@@ -75,6 +75,8 @@ class ChatTemplate:
             )
         try:
             text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, **how, **inputs)
+        except UserError:  # it does not end
+            raise
         except Exception as error:  # templates raise their own complaints
             roles = ", ".join(message["role"] for message in messages)
             reason = str(error).partition("\n")[0]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from alignzoo.data import bounds
 from alignzoo.system.errors import UserError
+from alignzoo.system.limits import format_bytes
 from alignzoo.system.parsing import describe_parser_error
 
 if TYPE_CHECKING:
@@ -52,17 +55,15 @@ def _open(file: Path) -> Iterator[BinaryIO]:
         with file.open("rb") as stream:
             yield stream
         return
-    import pyarrow
-
     try:
-        with pyarrow.input_stream(str(file), compression="detect") as packed:
-            yield io.BufferedReader(packed)
+        with file.open("rb") as packed:
+            yield io.BufferedReader(bounds.Unpacked(file, packed), bounds.UNPACKED)
     except OSError as error:
         raise UserError(f"{file.name} cannot be unpacked: {str(error).splitlines()[0]}") from None
 
 
-def _decode_lines(stream: BinaryIO, file: Path) -> Iterator[str]:
-    for number, line in enumerate(stream, 1):
+def _decode_lines(stream: BinaryIO, file: Path, longest: int | None = None) -> Iterator[str]:
+    for number, line in enumerate(bounds.read_lines(stream, file, longest), 1):
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
@@ -80,8 +81,7 @@ def _read_jsonl(file: Path) -> Iterator[Row]:
 
 
 def _read_json(file: Path) -> Iterator[Row]:
-    with _open(file) as stream:
-        text = "".join(_decode_lines(stream, file))
+    text = _read_whole(file)
     if not text.strip():
         return
     try:
@@ -91,10 +91,27 @@ def _read_json(file: Path) -> Iterator[Row]:
             yield from _read_jsonl(file)
             return
         raise UserError(f"{file.name} line {error.lineno} is not JSON: {error.msg} at column {error.colno}.") from None
-    except (RecursionError, ValueError) as error:
+    except RecursionError:
+        raise UserError(f"{file.name} does not hold rows: it is nested too deeply.") from None
+    except ValueError as error:  # a number of thousands of digits
         raise UserError(f"{file.name} is not JSON: {str(error).split(';')[0]}.") from None
     for number, row in enumerate(_find_rows(content, file), 1):
         yield _check_object(row, f"{file.name} row {number}")
+
+
+def _read_whole(file: Path) -> str:
+    """Return a JSON file's text; before a large one is read, that is said."""
+    size, parts = file.stat().st_size, []
+    bounds.check_whole(size, file)
+    if size > bounds.SHOWN_FROM:
+        print(f"Reading {file.name}, {format_bytes(size)} of JSON, as a whole.", file=sys.stderr, flush=True)
+    with _open(file) as stream:
+        read = 0
+        for line in _decode_lines(stream, file, bounds.WHOLE):
+            read += len(line)
+            bounds.check_whole(read, file)
+            parts.append(line)
+    return "".join(parts)
 
 
 def _find_rows(content: Any, file: Path) -> list[Any]:
@@ -123,6 +140,7 @@ def _parse_row(text: str, place: str) -> Any:
 def _check_object(row: Any, place: str) -> Row:
     if not isinstance(row, dict):
         raise UserError(f"{place} is a {type(row).__name__}; a row must be an object with named columns.")
+    bounds.check_columns(row, place)
     return row
 
 
@@ -131,6 +149,7 @@ def _read_csv(file: Path) -> Iterator[Row]:
         lines = csv.reader(_decode_lines(stream, file), strict=True)
         try:
             header = next(lines, [])
+            bounds.check_columns(header, f"{file.name} line 1")
             for cells in lines:
                 if cells and len(cells) != len(header):
                     place = f"{file.name} line {lines.line_num}"
@@ -162,6 +181,8 @@ def _read_arrow(file: Path, kind: str) -> Iterator[Row]:
             batch.validate(full=True)
             for row in _decode(batch) if kind == "arrow" else batch.to_pylist():
                 yield {name: drop_absent(value) for name, value in row.items()}
+    except UserError:
+        raise
     except Exception as error:  # of pyarrow's kinds, and of those that datasets raises about what it wrote beside them
         raise UserError(f"{file.name} cannot be read as {kind}: {describe_parser_error(error)}") from None
 
@@ -177,6 +198,7 @@ def _open_parquet(file: Path) -> Iterator[pyarrow.RecordBatch]:
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(file) as parquet:
+        bounds.check_columns(parquet.schema_arrow, file.name)
         yield from parquet.iter_batches(1000)
 
 
@@ -184,7 +206,9 @@ def _open_arrow(file: Path) -> Iterator[pyarrow.RecordBatch]:
     import pyarrow
 
     with pyarrow.OSFile(str(file)) as stream:
-        yield from pyarrow.ipc.open_stream(stream)
+        table = pyarrow.ipc.open_stream(stream)
+        bounds.check_columns(table.schema, file.name)
+        yield from table
 
 
 def _decode(batch: pyarrow.RecordBatch) -> Iterator[Row]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.models.broken import explain_errors
+from alignzoo.models.config_bounds import check_config
 from alignzoo.system.errors import UserError
 from alignzoo.system.hub import hub
 from alignzoo.system.parsing import parse_file
@@ -55,6 +56,7 @@ def read_config(source: str | Path, code: RemoteCode, **more: Any) -> Any:
     from transformers import AutoConfig
 
     with _explain_code(source, code):
+        check_config(source, **more)
         return AutoConfig.from_pretrained(source, trust_remote_code=code.allowed, **more)
 
 
@@ -66,7 +68,11 @@ def read_tokenizer(source: str | Path, code: RemoteCode, **more: Any) -> PreTrai
     """
     from transformers import AutoTokenizer
 
+    from alignzoo.models.templates import bound_templates
+
+    bound_templates()
     with _explain_code(source, code):
+        check_config(source, **{key: more[key] for key in ("revision", "gguf_file") if key in more})
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             source, trust_remote_code=code.allowed, **more
         )
@@ -80,8 +86,10 @@ def read_model(auto: Any, source: str | Path, code: RemoteCode, **more: Any) -> 
         UserError: as :func:`read_config`, or its config.json names an attention kernel that would be downloaded.
     """
     with _explain_code(source, code):
+        which: dict[str, Any] = {key: more[key] for key in ("revision", "gguf_file") if key in more}
+        check_config(source, **which)
         if not code.allowed:
-            _refuse_kernel(source, code, {key: more[key] for key in ("revision", "gguf_file") if key in more})
+            _refuse_kernel(source, code, which)
         return auto.from_pretrained(source, trust_remote_code=code.allowed, **{"use_safetensors": True, **more})
 
 
@@ -127,7 +135,7 @@ def is_scorer(folder: Path) -> bool:
     file = folder / "config.json"
     try:
         names = json.loads(file.read_text(encoding="utf-8")).get("architectures") or []
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return False  # whoever loads it says what is wrong
     return any(str(name).endswith("ForSequenceClassification") for name in names)
 
@@ -137,6 +145,10 @@ def _explain_code(source: str | Path, code: RemoteCode) -> Iterator[None]:
     try:
         with hub().reading(source), _trust_all_its_code(code.allowed):
             yield
+    except RuntimeError as error:
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        raise UserError(f"{source}: its weights have other shapes than its config.json says. Take its own.") from error
     except (ValueError, OSError) as error:
         if code.allowed or not NEEDS_CODE.search(str(error)):
             raise

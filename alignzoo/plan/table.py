@@ -47,9 +47,10 @@ def _make_entry(survey: Survey, need: Need) -> dict[str, Any]:
 
 def print_survey(survey: Survey, time: StepTime | None, rate: Rate | None) -> None:
     """Print the run, what the configured strategy holds, and the table of all strategies."""
-    from rich.console import Console
 
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    from alignzoo.system.console import make_console
+
+    console = make_console(soft_wrap=True)
     target, peft = survey.target, survey.cfg.peft.name
     passes = survey.passes(peft, target.devices)
     skeleton = passes.skeleton

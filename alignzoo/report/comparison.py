@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from alignzoo.report.html import write_html
+from alignzoo.system.console import make_console
 from alignzoo.system.tables import plain_table
 
 Report = Mapping[str, Any]
@@ -18,7 +18,7 @@ Report = Mapping[str, Any]
 
 def print_comparison(report: Report, rows: int) -> None:
     """Print what changed along each axis, what the judge says, and the first ``rows`` prompts with their answers."""
-    console = Console(highlight=False)
+    console = make_console()
     for column in report["columns"][1:]:
         console.print(Text.assemble((name_column(column), "bold"), f"  {column['folder']}"))
     for failed in report["failed"]:

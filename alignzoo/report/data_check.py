@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from alignzoo.report.html import svg_element, write_html
+from alignzoo.system.console import make_console
 from alignzoo.system.tables import plain_table
 
 STYLE = {"error": "bold red", "warning": "yellow", "note": "dim"}
@@ -23,7 +23,7 @@ VERDICTS = {
 
 def print_report(report: Mapping[str, Any]) -> None:
     """Print counts, lengths, findings, examples and the verdict."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = make_console(soft_wrap=True)
     counts = ", ".join(f"{count:,} {what}" for what, count in report["rows"].items())
     checked_for = f" for method={report['method']} model={report['model']}"
     console.print(Text.assemble((report["dataset"], "bold"), checked_for))

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from alignzoo.config.metrics import NUMBERS
 from alignzoo.data.convert import MEANING
 from alignzoo.data.manifest import reasons
+from alignzoo.system.console import make_console
 from alignzoo.system.limits import format_bytes
 from alignzoo.system.ranks import on_main
 from alignzoo.system.tables import plain_table
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def print_plan(data: Prepared, wanted: DataFormat, plan: Plan, found: Sequence[Finding]) -> None:
     """Print the data's layout, its rows, its findings, what the conversion means, and the plan."""
     counts = data.manifest["decision"].value_counts()
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = make_console(soft_wrap=True)
     for line in (f"data: {data.layout}", *data.unread.describe(wanted)):
         console.print(line)
     left_out = "".join(f"; left out {count:,}: {reason}" for reason, count in reasons(data.manifest).items())
@@ -46,7 +46,7 @@ def print_answers(answers: Sequence[Mapping[str, Any]], shown: int) -> None:
     """Print the first ``shown`` held-out prompts with their completions before and after, side by side."""
     if not answers or not shown or "text" not in answers[0]["after"]:  # a reward model has none
         return
-    console = Console()
+    console = make_console()
     table = Table(
         "held-out prompt", "before", "after", show_lines=True, title=f"{min(shown, len(answers))} held-out prompts"
     )
@@ -66,7 +66,7 @@ def _make_cell(answer: Mapping[str, Any]) -> Text:
 
 def print_result(result: Mapping[str, Any], folder: Path) -> None:
     """Print the yardstick's numbers before and after, the run's cost, and its folder."""
-    console = Console(highlight=False, markup=False)
+    console = make_console()
     print_numbers(result)
     cost = result["cost"]
     planned = cost.get("planned_memory_bytes")
@@ -80,7 +80,7 @@ def print_result(result: Mapping[str, Any], folder: Path) -> None:
 
 def print_numbers(result: Mapping[str, Any]) -> None:
     """Print the yardstick's numbers, before and after, with their intervals."""
-    console = Console(highlight=False, markup=False)
+    console = make_console()
     before, after = result.get("before", {}), result.get("after", {})
     if after:
         table = plain_table("held-out rows", "before", "after", "95 % interval")

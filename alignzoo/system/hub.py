@@ -57,6 +57,9 @@ class Hub:
         """
         from huggingface_hub import constants
 
+        from alignzoo.system.console import escape_bars
+
+        escape_bars()
         if is_local_path(str(source)) or constants.is_offline_mode() or self._is_reached(constants.ENDPOINT):
             yield
             return

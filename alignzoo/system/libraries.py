@@ -30,8 +30,15 @@ def silence_libraries(telemetry: bool) -> None:
 
     import datasets
     import transformers
+    from transformers.utils import loading_report
+
+    from alignzoo.system.console import escape_bars
+
+    escape_bars()
 
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     # patch: transformers dynamic_module_utils.TIME_OUT_REMOTE_CODE
     transformers.dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+    # patch: transformers loading_report.PALETTE
+    loading_report.PALETTE = dict.fromkeys(loading_report.PALETTE, "")

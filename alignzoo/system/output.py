@@ -1,4 +1,4 @@
-"""Prints what a terminal cannot show with escapes, and keeps a training alive whose output nobody reads any more."""
+"""Puts escaped, guarded streams in the place of stdout and stderr; a training outlives them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from alignzoo.system.errors import print_error
+from alignzoo.system.terminal import EscapedOutput, EscapedRecord, print_exception
 
 STREAMS = ("stdin", "stdout", "stderr")
 
@@ -72,14 +73,16 @@ class _Descriptor(io.RawIOBase):
 
 
 class GuardedOutput:
-    """While it is entered, both outputs escape what they cannot encode, and a failed write ends the command in a line.
+    """While it is entered, both outputs and all logs escape what a terminal would obey or cannot encode.
 
-    In a training (:func:`outlive_output`) it ends nothing: ``result.json`` says what became of the run.
+    A failed write ends the command in a line; in a training (:func:`outlive_output`) it ends nothing: ``result.json``
+    says what became of the run.
     """
 
     def __enter__(self) -> GuardedOutput:
-        """Guard the outputs that are files; those that a test or a notebook has put in their place stay."""
+        """Guard the outputs; those in memory, which a test or a notebook has put in their place, are escaped only."""
         _open_missing()
+        self._record = logging.getLogRecordFactory()
         found = {name: _guard(name, ends=name == "stdout") for name in STREAMS[1:]}
         self._before = {name: stream for name, stream in found.items() if stream is not None}
         return self
@@ -92,8 +95,10 @@ class GuardedOutput:
         """
         stdout = _descriptor(sys.stdout) if "stdout" in self._before else None
         for name in self._before:
-            with contextlib.suppress(OutputLost):
+            with contextlib.suppress(OutputLost, ValueError):  # ValueError: it was closed
                 getattr(sys, name).flush()
+        if isinstance(error, Exception) and not isinstance(error, OutputLost):
+            sys.excepthook = print_exception
         if stdout is not None and stdout.lost is not None:
             code = _report(stdout.lost, stdout.ended)
             if stdout.ended and (error is None or isinstance(error, OutputLost) or _is_success(error)):
@@ -102,8 +107,9 @@ class GuardedOutput:
         self._restore()
 
     def _restore(self) -> None:
+        logging.setLogRecordFactory(self._record)
         for name, stream in self._before.items():
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):
                 getattr(sys, name).flush()
             setattr(sys, name, stream)
 
@@ -117,18 +123,27 @@ def outlive_output() -> None:
             found.ends = found.ended = False
 
 
-def _guard(name: str, ends: bool) -> io.TextIOWrapper | None:
-    """Put a guarded stream in the place of ``sys.<name>``; return that one, or None where it is not a file's."""
+def _guard(name: str, ends: bool) -> Any:
+    """Put a guarded stream in the place of ``sys.<name>``; return that one, or None where it was guarded before."""
+    logging.setLogRecordFactory(EscapedRecord)
     stream = getattr(sys, name)
-    if not isinstance(stream, io.TextIOWrapper) or _descriptor(stream) is not None:
+    if isinstance(stream, EscapedOutput):
+        return None
+    setattr(sys, name, EscapedOutput(_guard_file(stream, ends) or stream))
+    return stream
+
+
+def _guard_file(stream: Any, ends: bool) -> io.TextIOWrapper | None:
+    """Return a stream that outlives failed writes, or None for one that is not a file's: in memory, or closed."""
+    if not isinstance(stream, io.TextIOWrapper):
         return None
     try:
         raw: Any = _Descriptor(stream.fileno(), ends)
-    except (OSError, ValueError):  # in memory, or closed
+    except (OSError, ValueError):
         return None
     stream.flush()
     is_unbuffered = isinstance(stream.buffer, io.RawIOBase)  # python -u
-    guarded = io.TextIOWrapper(
+    return io.TextIOWrapper(
         raw if is_unbuffered else io.BufferedWriter(raw),
         encoding=stream.encoding,
         errors="backslashreplace",
@@ -136,8 +151,6 @@ def _guard(name: str, ends: bool) -> io.TextIOWrapper | None:
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )
-    setattr(sys, name, guarded)
-    return stream
 
 
 def _descriptor(stream: Any) -> _Descriptor | None:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback
+
+from alignzoo.system.console import make_console
 
 LINES = 10  #: lines printed over a run where the output is not a terminal
 
@@ -18,12 +19,12 @@ class ProgressBar(TrainerCallback):
 
     def __init__(self, title: str, headline: Mapping[str, str]) -> None:
         self.headline = {"loss": "loss", **headline}
-        self.console = Console()
+        self.console = make_console()
         self.bar = Progress(
-            TextColumn(f"[bold]{title}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[numbers]}"),
+            TextColumn("{task.fields[numbers]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self.console,

@@ -221,12 +221,13 @@ class Person(Judge):
         return 1 - verdict if swapped else verdict
 
     def _show(self, prompt: str, first: str, second: str) -> None:
-        from rich.console import Console
         from rich.panel import Panel
         from rich.table import Table
         from rich.text import Text
 
-        console = Console(stderr=True)
+        from alignzoo.system.console import make_console
+
+        console = make_console(stderr=True)
         pair = Table.grid(expand=True)
         pair.add_column(ratio=1, overflow="fold")
         pair.add_column(ratio=1, overflow="fold")

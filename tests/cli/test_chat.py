@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from alignzoo.evaluate.completions import generate_greedy
 from alignzoo.models.tiny import make_tiny
+from alignzoo.system.terminal import escape
 
 if sys.platform == "win32":
     pytest.skip("no pseudo-terminals", allow_module_level=True)
@@ -78,34 +79,34 @@ def test_a_run_answers_one_line_each_and_remembers(chat: Chat, models: Path) -> 
     folder = models / "run" / "model"
     first = expected(folder, SALT)
     second = expected(folder, SALT, first, SEA)
-    assert (done.code, done.out) == (0, f"{first}\n{second}\n"), done.err
+    assert (done.code, done.out) == (0, escape(f"{first}\n{second}\n")), done.err
     assert second != expected(folder, SEA)  # otherwise nothing would be remembered
 
 
 def test_reset_clears_and_quit_ends(chat: Chat, models: Path) -> None:
     done = chat("start", *GREEDY, lines=(SALT, "/reset", SEA, "/quit", SALT))
     answers = [expected(models / "start", question) for question in (SALT, SEA)]
-    assert done.out == "".join(f"{text}\n" for text in answers)
+    assert done.out == escape("".join(f"{text}\n" for text in answers))
 
 
 def test_with_the_start_model_one_after_the_other(chat: Chat, models: Path) -> None:
     done = chat("run", "--with", "start", *GREEDY)
     after, before = expected(models / "run" / "model", SALT), expected(models / "start", SALT)
     assert after != before
-    assert done.out == f"run: {after}\nstart: {before}\n"
+    assert done.out == escape(f"run: {after}\nstart: {before}\n")
 
 
 def test_with_a_folder_and_a_system_message(chat: Chat, models: Path) -> None:
     done = chat("start", "--with", "run", "--system", "Be rude.", *GREEDY)
     answers = [expected(models / name, SALT, system="Be rude.") for name in ("start", "run/model")]
-    assert done.out == f"start: {answers[0]}\nrun: {answers[1]}\n"
+    assert done.out == escape(f"start: {answers[0]}\nrun: {answers[1]}\n")
     assert answers[0] != expected(models / "start", SALT)
 
 
 def test_without_a_chat_template_the_text_is_continued(chat: Chat, models: Path) -> None:
     done = chat("bare", *GREEDY, lines=(SALT, SEA))
     answers = [expected(models / "bare", text, template=False) for text in (SALT, SEA)]
-    assert done.out == "".join(f"{text}\n" for text in answers)
+    assert done.out == escape("".join(f"{text}\n" for text in answers))
     assert "bare has no chat template: it continues each text by itself." in done.err
 
 
@@ -117,7 +118,7 @@ def test_the_token_that_ends_an_answer_is_not_printed(chat: Chat, models: Path) 
     model.save_pretrained(models / "short")
     done = chat("short", *GREEDY, lines=(SALT, "/reset", SEA))
     answers = [expected(models / "short", question) for question in (SALT, SEA)]
-    assert done.out == "".join(f"{text}\n" for text in answers)
+    assert done.out == escape("".join(f"{text}\n" for text in answers))
     assert len(answers[1].split()) < 12  # it ended before the limit
 
 
@@ -134,8 +135,8 @@ def test_an_adapter_answers_on_its_base_model(tmp_path: Path, models: Path, chat
     assert (done.folder / "model" / "adapter_config.json").is_file()
     after, before = chat(str(done.folder), "--with", "start", *GREEDY).out.split("\nstart: ")
     start = Path(done.result()["start"]["folder"])
-    assert before == expected(start, SALT) + "\n"
-    assert after.removeprefix("run: ") == adapted(start, done.folder / "model")
+    assert before == escape(expected(start, SALT)) + "\n"
+    assert after.removeprefix("run: ") == escape(adapted(start, done.folder / "model"))
     assert after.removeprefix("run: ") != before.strip()
 
 
@@ -250,10 +251,11 @@ def test_a_terminal_streams_resets_and_ends_with_ctrl_d(terminal: Callable[..., 
         return seen.strip(), pieces
 
     first, pieces = ask(SALT)
-    assert first == expected(models / "run" / "model", SALT)
+    answer = expected(models / "run" / "model", SALT)
+    assert first == escape(answer)
     assert pieces > 1
     again, _ = ask(SALT)
-    assert again == expected(models / "run" / "model", SALT, first, SALT) != first
+    assert again == escape(expected(models / "run" / "model", SALT, answer, SALT)) != first
     screen.type("/reset\n")
     screen.until("The conversation is cleared.\r\n> ")
     assert ask(SALT)[0] == first

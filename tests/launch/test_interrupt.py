@@ -118,7 +118,7 @@ def test_a_terminal_gets_its_cursor_back(
         return shown[-1]
 
     monkeypatch.setattr(progress, "Progress", noted)
-    monkeypatch.setattr(progress, "Console", lambda: Console(force_terminal=True))
+    monkeypatch.setattr(progress, "make_console", lambda: Console(force_terminal=True))
     done = interrupted(tmp_path / "run", *(("method.learning_rate=1e30",) if end == "error" else ()))
     assert done.code == (130 if end == "Ctrl-C" else 1)
     assert shown

@@ -178,11 +178,14 @@ def test_a_process_that_only_trains_is_guarded_by_itself(streams: Callable[..., 
     print("y", flush=True)
 
 
-def test_output_in_memory_stays_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    for stream in (io.StringIO(), io.TextIOWrapper(io.BytesIO())):
+def test_output_in_memory_is_escaped_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    for stream in (io.StringIO(), io.TextIOWrapper(io.BytesIO(), encoding="utf-8")):
         monkeypatch.setattr(sys, "stdout", stream)
         with GuardedOutput():
-            assert sys.stdout is stream
+            print("β\x1b")
+        assert sys.stdout is stream
+        stream.seek(0)
+        assert stream.read() == "β\\u001b\n"
 
 
 def test_a_pipe_that_does_not_block_is_waited_for(streams: Callable[..., Path]) -> None:

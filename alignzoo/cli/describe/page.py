@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 
 def print_description(found: Description) -> None:
     """Print it, with TRL's own words on each key."""
-    from rich.console import Console
     from rich.padding import Padding
     from rich.text import Text
 
-    console = Console(highlight=False)
+    from alignzoo.system.console import make_console
+
+    console = make_console()
 
     def show(name: str, value: str, *texts: str) -> None:
         console.print(Text.assemble((name, "bold"), f"  {value}" if value else ""))
@@ -24,7 +25,7 @@ def print_description(found: Description) -> None:
             console.print(Padding(Text(text), (0, 0, 0, 4)))
 
     show(found.typed, found.option.origin)
-    console.print(found.summary, *([f"\n{found.text}"] if found.text else []), sep="\n", markup=False)
+    console.print(found.summary, *([f"\n{found.text}"] if found.text else []), sep="\n")
     console.print()
     for name, fact in found.facts.items():
         show(name, fact)
@@ -35,7 +36,7 @@ def print_description(found: Description) -> None:
         console.print(Text(f"\nfurther fields of {found.config}\n", "bold"))
     for name, field in found.more.items():
         show(f"+method.{name}", field.default, field.text.partition(". ")[0])
-    console.print(Text("\ntry", "bold"), *(f"    {line}" for line in found.examples), sep="\n", markup=False)
+    console.print(Text("\ntry", "bold"), *(f"    {line}" for line in found.examples), sep="\n")
 
 
 def render_markdown(found: Description) -> str:

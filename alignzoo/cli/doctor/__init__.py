@@ -11,7 +11,7 @@ from alignzoo.cli.options import json_option, libraries_on_stderr, print_json
 from alignzoo.plugin.registry import registry
 from alignzoo.system.tables import plain_table
 
-MARKS = {Verdict.OK: "[green]ok[/]", Verdict.WARNING: "[yellow]warning[/]", Verdict.BROKEN: "[red]broken[/]"}
+STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.BROKEN: "red"}
 
 
 @click.command
@@ -44,15 +44,16 @@ def all_checks() -> list[Check]:
 
 
 def _print(checks: list[Check]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
+    from rich.text import Text
 
-    console = Console(highlight=False)
+    from alignzoo.system.console import make_console
+
+    console = make_console()
     for section in dict.fromkeys(check.section for check in checks):
         table = plain_table(section, "", "")
         for check in (check for check in checks if check.section == section):
-            fix = f"\nfix: {escape(check.fix)}" if check.fix else ""
-            table.add_row(escape(check.name), MARKS[check.verdict], escape(check.found) + fix)
+            fix = f"\nfix: {check.fix}" if check.fix else ""
+            table.add_row(check.name, Text(check.verdict.value, STYLES[check.verdict]), check.found + fix)
         console.print(table, "")
     count = {verdict: sum(check.verdict is verdict for check in checks) for verdict in Verdict}
     console.print(f"{count[Verdict.BROKEN]} broken, {count[Verdict.WARNING]} warnings, {count[Verdict.OK]} ok")

@@ -45,10 +45,11 @@ def list_warnings(row: Row) -> list[str]:
 
 def print_leaderboard(board: Leaderboard) -> None:
     """Print the table, its warnings, the runs without a result, and the verdict."""
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
+    from alignzoo.system.console import make_console
+
+    console = make_console()
     if board.rows:
         table = plain_table(*_name_columns(board), collapse_padding=True)
         table.columns[0].overflow = "fold"  # a setting wider than its column is broken, not cut

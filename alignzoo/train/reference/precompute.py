@@ -74,11 +74,12 @@ class Reference:
     def _compute(self, rows: Dataset, column: Column, keys: Keys, order: list[int]) -> None:
         """Compute the rows ``order``, each process its share, and cache them part by part."""
         from accelerate.utils import gather_object
-        from rich.console import Console
         from rich.progress import Progress
 
+        from alignzoo.system.console import make_console
+
         accelerator = self.trainer.accelerator
-        console = Console(stderr=True)
+        console = make_console(stderr=True)
         shown = console.is_terminal and accelerator.is_main_process
         with Progress(console=console, transient=True, disable=not shown) as bar:
             task = bar.add_task("Reference log-probabilities", total=len(order))
