@@ -22,6 +22,7 @@ from alignzoo.data.messages import (
     parse_messages,
     read_list,
     read_messages,
+    says_anything,
     write_json,
 )
 
@@ -236,7 +237,7 @@ def _refuse_other_histories(answers: Mapping[str, Messages], begun: int) -> None
 
 def _refuse_empty(texts: Mapping[str, Messages]) -> None:
     for name, messages in texts.items():
-        empty = not messages or not _says_anything(messages[-1])
+        empty = not messages or not says_anything(messages[-1])
         if empty and not (name == "prompt" and messages and messages[0]["role"] == "text" and "completion" in texts):
             raise BadRow(f"{name} is empty")
         if name == "prompt":
@@ -245,7 +246,3 @@ def _refuse_empty(texts: Mapping[str, Messages]) -> None:
             raise BadRow(f"{name} ends with the role {messages[-1]['role']!r}; it must end with the assistant's turn")
         if any(message["role"] in _NOT_ANSWERING for message in messages):
             raise BadRow(f"{name} is a conversation that does not begin with its prompt")
-
-
-def _says_anything(message: Mapping[str, Any]) -> bool:
-    return bool(message["content"].strip()) or "tool_calls" in message or message["role"] == "tool"

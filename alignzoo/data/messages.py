@@ -240,3 +240,8 @@ def check_encodable(text: str, name: str) -> str:
     except UnicodeEncodeError:
         raise BadRow(f"{name} holds half a surrogate pair, which is not a character") from None
     return text
+
+
+def says_anything(message: Mapping[str, Any]) -> bool:
+    """Tell whether a message has text or calls; a tool may return nothing."""
+    return bool(message["content"].strip()) or "tool_calls" in message or message["role"] == "tool"

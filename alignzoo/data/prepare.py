@@ -11,8 +11,9 @@ import numpy as np
 
 from alignzoo.data.arrow_cache import load_table
 from alignzoo.data.columns import Unread
+from alignzoo.data.row_facts import count_tokens, hash_tokens, read_keys
 from alignzoo.data.sources import Source, heldout_source, training_sources
-from alignzoo.data.tokenise import ANSWERS, Tokeniser
+from alignzoo.data.tokenise import Tokeniser
 from alignzoo.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -151,11 +152,11 @@ def _apply_weights(facts: pd.DataFrame, parts: list[Part], cfg: DictConfig) -> p
 def _collect_facts(rows: Dataset, source: Source, split: str, cfg: DictConfig) -> pd.DataFrame:
     """Return row, id, heldout_key, length (tokens of the longest sequence) and the reason to drop it, or ''."""
     frame = rows.select_columns(["row", "id", "problem"]).to_pandas()
-    frame["heldout_key"] = _read_keys(rows, "heldout_key")
-    frame["has_prompt"] = frame["heldout_key"] == _read_keys(rows, "prompt_key")
+    frame["heldout_key"] = read_keys(rows, "heldout_key")
+    frame["has_prompt"] = frame["heldout_key"] == read_keys(rows, "prompt_key")
     frame["source"], frame["split"] = source.place, split
-    frame["length"] = _count_tokens(rows)
-    frame["tokens"] = _hash_tokens(rows)
+    frame["length"] = count_tokens(rows)
+    frame["tokens"] = hash_tokens(rows)
     frame["reason"] = frame.pop("problem").fillna("")
     bad = frame[frame["reason"] != ""]
     if len(bad) and cfg.dataset.bad_rows == "stop":
@@ -166,45 +167,6 @@ def _collect_facts(rows: Dataset, source: Source, split: str, cfg: DictConfig) -
         lambda n: f"longer than train.max_length={limit} ({n} tokens)"
     )
     return frame
-
-
-def _read_keys(rows: Dataset, column: str) -> np.ndarray[Any, Any]:
-    """Return the hashes, 0 for a row that could not be read: nulls would make floats of all, which round them."""
-    import pyarrow.compute as pc
-
-    keys: np.ndarray[Any, Any] = pc.fill_null(rows.data.column(column), 0).to_numpy()
-    return keys
-
-
-def _count_tokens(rows: Dataset) -> np.ndarray[Any, Any]:
-    """Return the tokens of prompt and longest answer, row by row, counted in Arrow."""
-    import pyarrow.compute as pc
-
-    def counts(column: str) -> np.ndarray[Any, Any]:
-        lengths: np.ndarray[Any, Any] = pc.fill_null(pc.list_value_length(rows.data.column(column)), 0).to_numpy()
-        return lengths
-
-    answers = [counts(f"{answer}_ids") for answer in ANSWERS]
-    total: np.ndarray[Any, Any] = counts("prompt_ids") + np.maximum.reduce(answers)
-    return total
-
-
-def _hash_tokens(rows: Dataset) -> np.ndarray[Any, Any]:
-    """Return a 64-bit hash of each row's token ids, prompt and answers, as hexadecimal text."""
-    import hashlib
-
-    hashes: list[str] = []
-    columns = [f"{name}_ids" for name in ("prompt", *ANSWERS)]
-    columns = [name for name in columns if rows.data.column(name).null_count < len(rows)] or columns[:1]
-    names = [name.encode() for name in columns]
-    for batch in rows.select_columns(columns).with_format("arrow").iter(10_000):
-        for ids in zip(*(batch.column(column) for column in columns), strict=True):
-            digest = hashlib.blake2b(digest_size=8)
-            for name, part in zip(names, ids, strict=True):
-                if part.is_valid:
-                    digest.update(name + part.values.to_numpy().tobytes() + b"|")
-            hashes.append(digest.hexdigest())
-    return np.array(hashes)
 
 
 def _describe_bad_rows(bad: pd.DataFrame, source: Source) -> str:

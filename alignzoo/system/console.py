@@ -34,7 +34,7 @@ class _EscapedProxy(FileProxy):
 
 
 # patch: rich text.strip_control_codes
-rich.text.strip_control_codes = escape  # type: ignore[attr-defined]
+rich.text.strip_control_codes = escape  # type: ignore[attr-defined, assignment]
 # patch: rich live.FileProxy
 rich.live.FileProxy = _EscapedProxy  # type: ignore[attr-defined]
 

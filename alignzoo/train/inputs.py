@@ -19,6 +19,7 @@ from alignzoo.evaluate.reward_yardstick import RewardYardstick
 from alignzoo.evaluate.rewards import Rewards, build_configured_rewards
 from alignzoo.evaluate.yardstick import Yardstick
 from alignzoo.models import load, reward_model, start_model
+from alignzoo.models.baseline import find_baseline
 from alignzoo.models.embeddings import refuse_ids_beyond
 from alignzoo.models.pretrained import RemoteCode
 from alignzoo.plan.budget import Plan, make_plan, measure_mean_length
@@ -196,7 +197,7 @@ def prepare_run(checked: Checked) -> RunInputs:
         data = _prepare_rows(cfg, Tokeniser(tokenizer, eos_ids, to_plain(cfg.method.get("chat_template_kwargs"))))
         rows = _convert_rows(checked, data.train, data)
     plan = make_plan(checked, rows, measure_mean_length(data.train, "prompt_ids"))
-    against = _find_baseline(cfg, start, tokenizer) if method.trains is ModelKind.POLICY else start
+    against = find_baseline(cfg, start, tokenizer) if method.trains is ModelKind.POLICY else start
     # Where both are one folder, the model is named.
     for folder, what in {against: f"evaluate.against={cfg.evaluate.against}", start: f"model={cfg.model.name}"}.items():
         refuse_ids_beyond(what, folder, RemoteCode.of(cfg.model), tokenizer, [data.train, data.heldout])
@@ -230,25 +231,3 @@ def _prepare_rows(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
     key = json.dumps([tokeniser.identity, contents, to_plain(cfg.dataset), cfg.train.max_length, drawn])
     data = process_cache().get("rows", key, lambda: prepare(cfg, tokeniser))
     return replace(data, manifest=data.manifest.copy())
-
-
-def _find_baseline(cfg: DictConfig, start: Path, tokenizer: PreTrainedTokenizerBase) -> Path:
-    """Return the folder of ``evaluate.against``, which may name a run; ``start`` where it is null.
-
-    Raises:
-        UserError: it is not there, or its tokens are not those of ``tokenizer``.
-    """
-    if cfg.evaluate.against is None:
-        return start
-    try:
-        against = start_model.find_further(cfg.model, cfg.evaluate.against)
-    except UserError as error:
-        raise UserError(str(error).replace("model.path", "evaluate.against")) from None
-    other = load.load_tokenizer(against, cfg.model).get_vocab()
-    unlike = [token for token, number in tokenizer.get_vocab().items() if other.get(token) != number]
-    if unlike:
-        raise UserError(
-            f"evaluate.against={cfg.evaluate.against} has other tokens than model={cfg.model.name}, as {unlike[0]!r}: "
-            "log-probabilities and KL can be compared between models of one vocabulary only."
-        )
-    return against
