@@ -24,6 +24,7 @@ from alignzoo.report.leaderboard.table import (
     format_seconds,
     list_warnings,
 )
+from alignzoo.report.leaderboard.verdict import describe_within
 
 SHOWN = 6  #: curves in the plot beside a reading
 
@@ -60,6 +61,7 @@ def write_page(board: Leaderboard, plots: Sequence[Plot], file: Path) -> None:
         format_number=format_number,
         format_seconds=format_seconds,
         short=NUMBERS,
+        within=describe_within(board.question),
     )
 
 
