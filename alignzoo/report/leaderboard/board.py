@@ -83,10 +83,9 @@ def read_leaderboard(
     chosen, notes = _choose_number(by, rows, finished)
     question = Question(chosen, against, within)
     rows, other = mark_other_data(_sort(rows, chosen))
-    rows, kept = keep_out(rows, chosen)
-    rows, limits = compare_rows(rows, question)
+    rows, limits = compare_rows(keep_out(rows, chosen), question)
     return Leaderboard(
-        question, rows, _list_failed(runs), write_verdict(rows, question), [*notes, *other, *kept], limits, runs
+        question, rows, _list_failed(runs), write_verdict(rows, question), [*notes, *other], limits, runs
     )
 
 

@@ -16,8 +16,8 @@ SAME = 0.01  #: relative difference of a start model's log-probabilities that an
 ROUNDING = 1e-6  #: of a number that is computed again from the same lines
 
 
-def keep_out(rows: Sequence[Row], by: str) -> tuple[list[Row], list[str]]:
-    """Name what keeps a row with number ``by`` from being compared, as ``kept_out``, and say so in notes."""
+def keep_out(rows: Sequence[Row], by: str) -> list[Row]:
+    """Name what keeps a row with number ``by`` from being compared, as ``kept_out``."""
     reasons: dict[int, list[str]] = {place: [] for place in range(len(rows))}
     measured = [place for place, row in enumerate(rows) if by in row.numbers]
     for place in measured:
@@ -32,8 +32,7 @@ def keep_out(rows: Sequence[Row], by: str) -> tuple[list[Row], list[str]]:
     ):
         for odd in find_odd([rows[place] for place in sound], agree):
             reasons[sound[odd]].append(what)
-    found = [replace(row, kept_out=" and ".join(reasons[place])) for place, row in enumerate(rows)]
-    return found, [f"Kept out of the verdict: {row.name} ({row.kept_out})." for row in found if row.kept_out]
+    return [replace(row, kept_out=" and ".join(reasons[place])) for place, row in enumerate(rows)]
 
 
 def _contradicts(run: Run, by: str) -> bool:

@@ -38,6 +38,8 @@ def compare_rows(rows: Sequence[Row], question: Question) -> tuple[list[Row], li
     Raises:
         UserError: the baseline is not among the rows, or cannot be compared.
     """
+    if not rows:
+        return [], []
     baseline = None if question.against is None else find_row(rows, question.against, question.by)
     places = [place for place, row in enumerate(rows) if question.by in row.numbers and not row.kept_out]
     if not places:

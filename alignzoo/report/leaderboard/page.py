@@ -19,6 +19,7 @@ from alignzoo.report.leaderboard.rows import Row
 from alignzoo.report.leaderboard.table import (
     choose_columns,
     describe_difference,
+    format_difference_interval,
     format_interval,
     format_number,
     format_seconds,
@@ -58,6 +59,7 @@ def write_page(board: Leaderboard, plots: Sequence[Plot], file: Path) -> None:
         list_warnings=list_warnings,
         describe_difference=describe_difference,
         format_interval=format_interval,
+        format_difference_interval=format_difference_interval,
         format_number=format_number,
         format_seconds=format_seconds,
         short=NUMBERS,

@@ -40,6 +40,17 @@ def describe_difference(row: Row, by: str) -> str:
     return f"{text}, within noise" if row.noise else text
 
 
+def format_difference_interval(row: Row, by: str) -> str:
+    """Return the ends of the difference's simultaneous interval, of percentages in points; empty without one."""
+    if row.difference is None:
+        return ""
+    form, scale = NUMBERS[by].form, 1.0
+    if form.endswith("%}"):
+        form, scale = "{:.0f}", 100.0
+    signed = form.replace(":+", ":").replace(":", ":+")
+    return f"{signed.format(scale * row.difference.low)} to {signed.format(scale * row.difference.high)}"
+
+
 def list_warnings(row: Row) -> list[str]:
     """Return what a reader must know before believing a row."""
     kept = f"kept out of the verdict: {row.kept_out}" if row.kept_out else ""

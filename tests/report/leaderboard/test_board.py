@@ -168,7 +168,6 @@ def test_other_held_out_prompts_cannot_be_compared(board: Board) -> None:
     assert found.rows[1].other_data == "held-out rows"
     assert found.rows[1].kept_out == "other held-out prompts"
     assert found.verdict.startswith("dpo has nothing to be compared with: ")
-    assert found.notes[-1] == "Kept out of the verdict: ipo (other held-out prompts)."
 
 
 def test_other_training_rows_are_marked(board: Board) -> None:
