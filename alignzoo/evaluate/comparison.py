@@ -152,10 +152,10 @@ def _estimate(axis: Axis, top: Any, below: Any) -> Estimate:
 
 
 def _estimate_change(axis: Axis, after: tuple[Any, Any], before: tuple[Any, Any]) -> Estimate:
-    values = [linearise(*side) for side in (after, before)]
-    if any(np.isnan(side).any() for side in values):  # nothing could be counted on one side
+    first, second = linearise(*after), linearise(*before)
+    if np.isnan(first).any() or np.isnan(second).any():  # nothing could be counted on one side
         return Estimate(math.nan, math.nan, math.nan)
-    return estimate_change(*values, unit=1.0 if axis.is_share else 0.0)
+    return estimate_change(first, second, 1.0 if axis.is_share else 0.0)
 
 
 def _to_json(found: Estimate) -> dict[str, Any] | None:

@@ -59,7 +59,7 @@ def student(freedom: int, quantile: float = 0.975) -> float:
 def sign_test(won: int, lost: int) -> float:
     """Return the exact two-sided p of so many wins and losses, ties left out: exact also where there are few."""
     count = won + lost
-    tail = sum(math.comb(count, place) for place in range(min(won, lost) + 1)) / 2**count
+    tail: float = sum(math.comb(count, place) for place in range(min(won, lost) + 1)) / 2**count
     return min(1.0, 2 * tail)
 
 

@@ -35,7 +35,7 @@ class SeedSpread:
     def estimate(cls, values: Sequence[Column]) -> SeedSpread:
         """Estimate from each setting's values, (seeds, prompts); without any second seed, no spread."""
         counts = np.array([len(one) for one in values])
-        several = np.flatnonzero(counts > 1)
+        several: list[int] = np.flatnonzero(counts > 1).tolist()
         none = np.zeros(len(values), int)
         if not len(several):
             return cls(counts, none, np.zeros(1), np.zeros(1, int), 0.0)
@@ -74,7 +74,8 @@ def _estimate_rest(values: Sequence[Column], freedom: int) -> float:
     """Return the variance of a seed's mean that comes from seeds doing better on some prompts (a two-way layout)."""
     prompts = values[0].shape[1]
     left = [one - one.mean(1, keepdims=True) - one.mean(0) + one.mean() for one in values]
-    return sum(float((one**2).sum()) for one in left) / (freedom * max(1, prompts - 1) * prompts)
+    squares = sum(float((one**2).sum()) for one in left)
+    return squares / (freedom * max(1, int(prompts) - 1) * int(prompts))
 
 
 def _are_unlike(own: Column, freedom: Column) -> bool:

@@ -67,7 +67,7 @@ def _agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Tell whether two lines may be of one start model: its log-probabilities agree, or its texts where it has none."""
     before = one["before"], other["before"]
     if one.get("chosen_tokens") is None or other.get("chosen_tokens") is None:
-        return before[0].get("text") == before[1].get("text")
+        return bool(before[0].get("text") == before[1].get("text"))
     return all(math.isclose(*(side[key] for side in before), rel_tol=SAME) for key in ("chosen", "rejected"))
 
 
