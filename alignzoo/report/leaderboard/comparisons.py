@@ -129,6 +129,8 @@ def describe_limits(found: Comparisons, rows: Sequence[Row], question: Question)
     if len(rows) < 2:
         return []
     limits = [_describe_smallest(found, len(rows), question.by)]
+    if found.prompts < found.needed:
+        return limits
     if all(row.seeds == 1 for row in rows):
         limits.append("One seed each: a difference is one between these runs, which other seeds may change.")
     elif any(row.seeds == 1 for row in rows):
