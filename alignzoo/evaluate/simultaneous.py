@@ -60,7 +60,8 @@ class Comparisons:
     def subtract(self, one: int, other: int) -> Estimate:
         """Return setting ``one`` less setting ``other``, with the simultaneous interval.
 
-        Where too few prompts differ to tell, the interval holds zero.
+        Where too few prompts differ to tell, the interval holds zero; where their squares are beyond what a float
+        holds, it has no ends.
 
         Raises:
             KeyError: they were not compared.
@@ -68,7 +69,7 @@ class Comparisons:
         place = self._find(one, other)
         value = float(self.means[one] - self.means[other])
         half = self.critical * float(self.errors[place])
-        low, high = value - half, value + half
+        low, high = (value - half, value + half) if math.isfinite(half) else (-math.inf, math.inf)
         if self.differing[place] < self.needed:
             low, high = min(low, 0.0), max(high, 0.0)
         return Estimate(value, low, high)
@@ -106,6 +107,7 @@ def count_needed(comparisons: int) -> int:
     return 1 + math.ceil(math.log2(max(1, comparisons) / (1 - LEVEL)))
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def compare_settings(
     values: Sequence[Column],
     prompts: Sequence[Hashable] | None = None,

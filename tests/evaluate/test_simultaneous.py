@@ -58,6 +58,12 @@ def test_few_equal_differences_are_not_a_difference(prompts: int, told: bool) ->
     assert found.high - found.low > 0
 
 
+@pytest.mark.filterwarnings("error")
+def test_numbers_beyond_what_squares_hold_are_not_a_difference() -> None:
+    found = estimate_change(np.full(40, 1e200) * np.arange(40), np.zeros(40))
+    assert found.is_zero
+
+
 def test_how_many_prompts_must_differ() -> None:
     assert [count_needed(comparisons) for comparisons in (1, 5, 15, 435)] == [6, 8, 10, 15]
     for comparisons in (1, 5, 15, 435):
