@@ -172,6 +172,13 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def simulation(session: nox.Session) -> None:
+    """Measure on made-up studies how often the leaderboard's comparisons are wrong: ``-- 200`` for so many a row."""
+    session.install("-e.", *group("test"), *TESTED)
+    session.run("python", "tests/report/leaderboard/simulate_boards.py", *session.posargs, env=TESTING)
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """Damage every kind of file that alignzoo reads at random, 10,000 times in all: ``-- 500`` for so many."""
     session.install("-e.", *group("test"), *TESTED)

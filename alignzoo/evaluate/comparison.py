@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alignzoo.evaluate.intervals import Estimate, bootstrap, bootstrap_difference, wilson
+from alignzoo.evaluate.intervals import LEVEL, Estimate, bootstrap, linearise, sign_test, wilson
+from alignzoo.evaluate.simultaneous import estimate_change
 from alignzoo.evaluate.style import AXES, Axis, count_words
 from alignzoo.evaluate.verdicts import JudgeStopped, judge_pairs
 from alignzoo.runs.folder import Run
@@ -133,7 +134,7 @@ def _find_caveats(runs: Sequence[ComparedRun], ids: Sequence[str]) -> list[str]:
 def _compare_axis(key: str, axis: Axis, columns: Sequence[Sequence[Answer]]) -> dict[str, Any]:
     counted = [_count(axis, column) for column in columns]
     values = [_estimate(axis, *pair) for pair in counted]
-    changes = [None, *(_to_json(bootstrap_difference(pair, counted[0])) for pair in counted[1:])]
+    changes = [None, *(_to_json(_estimate_change(axis, pair, counted[0])) for pair in counted[1:])]
     entry: dict[str, Any] = {"key": key, "group": axis.group, "label": axis.label, "form": axis.form}
     entry |= {"share": "%" in axis.form, "whole": axis.is_share}
     return entry | {"values": [_to_json(value) for value in values], "changes": changes}
@@ -148,6 +149,13 @@ def _estimate(axis: Axis, top: Any, below: Any) -> Estimate:
     if axis.is_share:
         return Estimate(float(top.mean()), *wilson(float(top.sum()), len(top)))
     return bootstrap(top, below)
+
+
+def _estimate_change(axis: Axis, after: tuple[Any, Any], before: tuple[Any, Any]) -> Estimate:
+    first, second = linearise(*after), linearise(*before)
+    if np.isnan(first).any() or np.isnan(second).any():  # nothing could be counted on one side
+        return Estimate(math.nan, math.nan, math.nan)
+    return estimate_change(first, second, 1.0 if axis.is_share else 0.0)
 
 
 def _to_json(found: Estimate) -> dict[str, Any] | None:
@@ -178,7 +186,8 @@ def _tally(verdicts: Sequence[float | None]) -> dict[str, Any]:
     low, high = wilson(sum(known), len(known))
     counts = {name: known.count(value) for name, value in (("won", 1.0), ("tied", 0.5), ("lost", 0.0))}
     value = sum(known) / len(known) if known else None
-    return {"value": value, "low": low, "high": high, "sure": not low <= 0.5 <= high, "judged": len(known), **counts}
+    sure = sign_test(counts["won"], counts["lost"]) <= 1 - LEVEL
+    return {"value": value, "low": low, "high": high, "sure": sure, "judged": len(known), **counts}
 
 
 def _compare_prompt(key: str, prompt: str, answers: Sequence[Answer]) -> dict[str, Any]:

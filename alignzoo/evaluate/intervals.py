@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,27 @@ def wilson(successes: float, count: int) -> tuple[float, float]:
     return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 
+#: Student's t at 97.5 and 95 %, for 1 to 5 degrees of freedom, where the expansion below is not exact enough.
+_FEW = {0.975: (12.7062, 4.3027, 3.1824, 2.7764, 2.5706), 0.95: (6.3138, 2.9200, 2.3534, 2.1318, 2.0150)}
+
+
+def student(freedom: int, quantile: float = 0.975) -> float:
+    """Return the 97.5 or 95 % quantile of Student's t (Cornish-Fisher; Abramowitz and Stegun, 26.7.5)."""
+    if freedom <= len(_FEW[quantile]):
+        return _FEW[quantile][freedom - 1]
+    z, n = NormalDist().inv_cdf(quantile), freedom
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + (z**3 + z) / 4 / n + second / n**2 + third / n**3
+
+
+def sign_test(won: int, lost: int) -> float:
+    """Return the exact two-sided p of so many wins and losses, ties left out: exact also where there are few."""
+    count = won + lost
+    tail: float = sum(math.comb(count, place) for place in range(min(won, lost) + 1)) / 2**count
+    return min(1.0, 2 * tail)
+
+
 def bootstrap(numerators: Sequence[float] | Column, denominators: Sequence[float] | Column | None = None) -> Estimate:
     """Return sum(numerators) / sum(denominators), with a percentile interval over prompts (Efron, 1979).
 
@@ -51,22 +73,31 @@ def bootstrap(numerators: Sequence[float] | Column, denominators: Sequence[float
     return _estimate(np.stack([top, below], 1), _ratio)
 
 
-def bootstrap_difference(a: tuple[Column, Column], b: tuple[Column, Column]) -> Estimate:
-    """Return ratio a minus ratio b, each (numerators, denominators) over the same prompts, resampled together."""
-    return _estimate(np.stack([*a, *b], 1).astype(float), lambda sums: _ratio(sums[:, :2]) - _ratio(sums[:, 2:]))
+def bootstrap_median(values: Sequence[float] | Column) -> Estimate:
+    """Return the median, with a percentile interval over prompts."""
+    found = np.asarray(values, float)
+    drawn = np.random.default_rng(0).integers(len(found), size=(RESAMPLES, len(found)))
+    low, high = np.quantile(np.median(found[drawn], axis=-1), _ENDS)
+    return Estimate(float(np.median(found)), float(low), float(high))
 
 
-def bootstrap_median(values: Sequence[float] | Column, less: Sequence[float] | Column | None = None) -> Estimate:
-    """Return the median, or the difference between the medians of two runs on the same prompts."""
-    columns = np.asarray(values, float)[:, None] if less is None else np.stack([values, less], 1).astype(float)
-    drawn = np.random.default_rng(0).integers(len(columns), size=(RESAMPLES, len(columns)))
+def linearise(numerators: Column, denominators: Column) -> Column:
+    """Return what each prompt says of sum(numerators) / sum(denominators): values whose mean it is.
 
-    def take_medians(found: Column) -> Column:
-        middle: Column = np.median(found, axis=-2)
-        return middle[..., 0] - (0 if less is None else middle[..., 1])
+    Their spread is that of the ratio, to the first order (the delta method). NaN where the denominators sum to zero.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = numerators.sum() / denominators.sum()
+        return np.asarray(ratio + (numerators - ratio * denominators) / denominators.mean())
 
-    low, high = np.quantile(take_medians(columns[drawn]), _ENDS)
-    return Estimate(float(take_medians(columns)), float(low), float(high))
+
+def linearise_median(values: Column) -> Column:
+    """Return what each prompt says of the median: above or below it, as far as its bootstrap spreads."""
+    found = bootstrap_median(values)
+    sides = np.sign(values - found.value)
+    sides = sides - sides.mean()
+    spread = (found.high - found.low) / (2 * NORMAL) * math.sqrt(len(values))
+    return np.asarray(found.value + sides * (spread / (sides.std() or 1.0)))
 
 
 _ENDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)

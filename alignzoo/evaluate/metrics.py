@@ -15,7 +15,15 @@ import numpy as np
 
 from alignzoo.config.metrics import NUMBERS
 from alignzoo.data.text_features import refuses
-from alignzoo.evaluate.intervals import Column, Estimate, bootstrap, bootstrap_difference, bootstrap_median, wilson
+from alignzoo.evaluate.intervals import (
+    Column,
+    Estimate,
+    bootstrap,
+    bootstrap_median,
+    linearise,
+    linearise_median,
+    wilson,
+)
 from alignzoo.evaluate.style import count_trigrams, count_words, has_markdown
 
 Line = Mapping[str, Any]
@@ -52,16 +60,15 @@ def summarise(lines: Sequence[Line]) -> dict[str, dict[str, Any]]:
     }
 
 
-def estimate_difference(key: str, a: Sequence[Line], b: Sequence[Line]) -> Estimate | None:
-    """Return number ``key`` of run ``a`` minus that of run ``b``, on the prompts that both were measured on."""
-    others = {line["id"]: line for line in b}
-    shared = [line for line in a if line["id"] in others]
-    first, second = (_collect(key, lines, "after") for lines in (shared, [others[line["id"]] for line in shared]))
-    if first is None or second is None:
+def collect_values(key: str, lines: Sequence[Line], side: str = "after") -> Column | None:
+    """Return what each line says of number ``key``, (lines,): their mean is the number; None where it was not measured.
+
+    A ratio of sums and a median are linearised: the spread of the values is the number's.
+    """
+    columns = _collect(key, lines, side)
+    if columns is None:
         return None
-    return (
-        bootstrap_median(first[0], second[0]) if NUMBERS[key].kind == "median" else bootstrap_difference(first, second)
-    )
+    return linearise_median(columns[0]) if NUMBERS[key].kind == "median" else linearise(*columns)
 
 
 def _collect(key: str, lines: Sequence[Line], side: str) -> tuple[Column, Column] | None:

@@ -68,7 +68,7 @@ def _make_axes_table(report: Report) -> Table:
         cells = [_make_cell(axis, *pair) for pair in zip(axis["values"], axis["changes"], strict=True)]
         table.add_row(Text("" if axis["group"] == group else axis["group"], "dim"), axis["label"], *cells)
         group = axis["group"]
-    table.caption = Text("95 % intervals over prompts; a change in bold is more than chance", "dim")
+    table.caption = Text("95 % intervals over prompts; a change in bold, taken by itself, is more than chance", "dim")
     table.caption_justify = "left"
     return table
 

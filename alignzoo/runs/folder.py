@@ -151,6 +151,11 @@ class Run:
         """
         return self._parse("answers.jsonl", parse_answers, [])
 
+    @functools.cached_property
+    def by_prompt(self) -> dict[tuple[Any, str], dict[str, Any]]:
+        """:attr:`lines` by id and prompt: datasets number their rows alike."""
+        return {(line["id"], line["prompt"]): line for line in self.lines}
+
     @property
     def method(self) -> str:
         """Its name; of a run that failed before it was composed, as the command has it."""

@@ -78,6 +78,17 @@ def test_axes_have_values_changes_and_intervals(tmp_path: Path, compared: Compar
     assert not axes["refusals"]["changes"][1]["sure"]
 
 
+@pytest.mark.parametrize(("prompts", "sure"), [(1, False), (5, False), (6, True)])
+def test_few_prompts_that_all_changed_alike_are_no_more_than_chance(
+    tmp_path: Path, compared: Compared, prompts: int, sure: bool
+) -> None:
+    """Five equal signs come by chance in one of sixteen cases; neither a change nor a win rate of them is sure."""
+    report = compared(make_run(tmp_path / "a", [SHORT] * prompts), "--judge", "rule")
+    assert next(axis for axis in report["axes"] if axis["key"] == "words")["changes"][1]["sure"] is sure
+    assert report["wins"][0]["won"] == prompts
+    assert report["wins"][0]["sure"] is sure
+
+
 def test_prompts_are_joined_by_id_and_the_biggest_change_comes_first(tmp_path: Path, compared: Compared) -> None:
     a = make_run(tmp_path / "a", [SHORT, SHORT, SHORT, SHORT])
     b = make_run(tmp_path / "b", [SHORT, OTHER, "Nothing alike"], "ipo")

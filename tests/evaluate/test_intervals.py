@@ -10,7 +10,16 @@ import pytest
 import scipy.stats
 from statsmodels.stats.proportion import proportion_confint
 
-from alignzoo.evaluate.intervals import Estimate, bootstrap, bootstrap_difference, bootstrap_median, wilson
+from alignzoo.evaluate.intervals import (
+    Estimate,
+    bootstrap,
+    bootstrap_median,
+    linearise,
+    linearise_median,
+    sign_test,
+    student,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(("successes", "count"), [(0, 1), (1, 1), (0, 48), (48, 48), (24, 48), (3, 7), (45.5, 48)])
@@ -59,33 +68,36 @@ def test_a_median_is_scipys() -> None:
     assert close(found, scipys((sample(61),), np.median))
 
 
-def test_a_paired_difference_is_scipys() -> None:
-    """Far narrower than that of two unrelated samples: what the prompts have in common drops out."""
-    first = sample()
-    second = first + np.random.default_rng(3).normal(0.5, 0.5, 60)
-    ones = np.ones(60)
-    found = bootstrap_difference((second, ones), (first, ones))
-    assert found.value == pytest.approx((second - first).mean())
-    assert close(found, scipys((second - first,), np.mean))
-    assert not found.is_zero
-    assert found.high - found.low < (bootstrap(first).high - bootstrap(first).low) / 3
-
-
-def test_equal_runs_differ_by_nothing() -> None:
-    columns = sample(), sample() + 1
-    assert bootstrap_difference(columns, columns) == Estimate(0, 0, 0)
-    assert bootstrap_median(sample(), sample()) == Estimate(0, 0, 0)
-    assert bootstrap_difference(columns, columns).is_zero
-
-
-def test_a_shift_of_the_median_is_found() -> None:
-    found = bootstrap_median(sample() + 2, sample())
-    assert (found.value, found.low, found.high) == pytest.approx((2, 2, 2))
-
-
 def test_nothing_over_nothing_is_no_number() -> None:
     assert all(map(math.isnan, astuple(bootstrap([0, 0], [0, 0]))))
-    assert math.isnan(bootstrap_difference((np.zeros(2), np.zeros(2)), (np.ones(2), np.ones(2))).value)
+
+
+def test_a_linearised_ratio_spreads_as_the_ratio_does() -> None:
+    top, below = sample(), sample() + np.random.default_rng(2).uniform(1, 9, 60)
+    values = linearise(top, below)
+    assert values.mean() == pytest.approx(top.sum() / below.sum())
+    low, high = scipys((top, below), lambda a, b, axis: a.sum(axis) / b.sum(axis), True)
+    assert 2 * 1.96 * values.std() / math.sqrt(60) == pytest.approx(high - low, rel=0.05)
+
+
+def test_a_linearised_median_spreads_as_the_median_does() -> None:
+    values = linearise_median(sample(61))
+    assert values.mean() == pytest.approx(np.median(sample(61)))
+    low, high = scipys((sample(61),), np.median)
+    assert 2 * 1.96 * values.std() / math.sqrt(61) == pytest.approx(high - low, rel=0.1)
+    assert (linearise_median(np.full(9, 4.0)) == 4.0).all()
+
+
+@pytest.mark.parametrize(("won", "lost"), [(0, 0), (5, 0), (0, 6), (9, 2), (7, 7), (30, 18)])
+def test_the_sign_test_is_scipys(won: int, lost: int) -> None:
+    expected = scipy.stats.binomtest(won, won + lost).pvalue if won + lost else 1.0
+    assert sign_test(won, lost) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("quantile", [0.975, 0.95])
+def test_the_quantiles_of_t_are_scipys(quantile: float) -> None:
+    for freedom in (*range(1, 12), 30, 100):
+        assert student(freedom, quantile) == pytest.approx(scipy.stats.t.ppf(quantile, freedom), rel=1e-3)
 
 
 def test_the_same_numbers_have_the_same_interval() -> None:

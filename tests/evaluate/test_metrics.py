@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
 
 from alignzoo.config.metrics import NUMBERS
 from alignzoo.evaluate.intervals import wilson
-from alignzoo.evaluate.metrics import VALUES, estimate, estimate_all, estimate_difference, summarise
+from alignzoo.evaluate.metrics import VALUES, collect_values, estimate, estimate_all, summarise
 
 
 def seen(text: str = "one.", chosen: float | None = None, rejected: float | None = None, **more: Any) -> dict[str, Any]:
@@ -184,36 +183,20 @@ def test_without_lines_there_are_no_numbers() -> None:
     assert summarise([]) == {"before": {}, "after": {}, "intervals": {}}
 
 
-def test_a_run_equals_itself() -> None:
-    for key in NUMBERS:
-        found = estimate_difference(key, pairs(), pairs())
-        if found is not None:
-            assert (found.value, found.low, found.high) == (0, 0, 0), key
-
-
-def test_difference_on_the_prompts_that_both_have() -> None:
-    """Of prompts 1, 2 and 3: margins 0.5, 0, 3 and, with the last chosen answer 2 nats likelier, 0.5, 0, 5."""
-    better = pairs([*AFTER[:3], (-2.0, -9.0)])
-    strange = {**pairs()[0], "id": "another"}
-    found = estimate_difference("margin", better, [strange, *pairs()[:0:-1]])
+@pytest.mark.parametrize("key", NUMBERS)
+def test_what_each_line_says_has_the_number_as_its_mean(key: str) -> None:
+    lines = [{**line, "after": {**line["after"], "reward": 0.5 * n, "win": n % 2}} for n, line in enumerate(pairs())]
+    scored = [{**line, "after": {"chosen_score": n, "rejected_score": 1.5}} for n, line in enumerate(pairs())]
+    found = collect_values(key, scored if key.startswith("reward_") else lines)
     assert found is not None
-    assert found.value == pytest.approx((0.5 + 0 + 5) / 3 - (0.5 + 0 + 3) / 3)
-    assert found.low <= found.value <= found.high
+    assert found.shape == (4,)
+    assert found.mean() == pytest.approx(value(key, scored if key.startswith("reward_") else lines))
 
 
-def test_difference_of_what_one_run_lacks_is_none() -> None:
-    assert estimate_difference("reward", answers("a", reward=[1.0]), answers("b")) is None
-    assert estimate_difference("margin", pairs(), answers("a", "b", "c", "d")) is None
-    assert estimate_difference("margin", pairs(), []) is None
-
-
-def test_a_better_run_is_better_beyond_noise() -> None:
-    worse, better = ([(c - s, r) for c, r in BEFORE] * 1 for s in (0.0, -5.0))
-    found = estimate_difference("margin", pairs(better), pairs(worse))
-    assert found is not None
-    assert found.value == pytest.approx(5)
-    assert not found.is_zero
-    assert not math.isnan(found.low)
+def test_what_was_not_measured_has_no_values() -> None:
+    assert collect_values("reward", answers("a")) is None
+    assert collect_values("margin", []) is None
+    assert collect_values("margin", answers("a", "b")) is None
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from inprocess import SEED, run
 
 from alignzoo.config.metrics import NUMBERS
 from alignzoo.evaluate.intervals import Estimate
-from alignzoo.evaluate.metrics import estimate_difference
+from alignzoo.evaluate.metrics import collect_values
+from alignzoo.evaluate.simultaneous import estimate_change
 
 WORDS = (
     *("model=tiny", "method=dpo", "method.learning_rate=5e-4", "dataset.rows=96", "train.warmup_steps=0"),
@@ -34,9 +35,10 @@ def good(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> list[dict[str
 def test_two_identical_runs_are_equal(good: list[dict[str, Any]], tmp_path: Path) -> None:
     again = lines(tmp_path / "run")
     for key in NUMBERS:
-        found = estimate_difference(key, good, again)
-        if found is not None:
-            assert (found.value, found.low, found.high) == (0, 0, 0), key
+        first, second = collect_values(key, good), collect_values(key, again)
+        assert (first is None) == (second is None), key
+        if first is not None and second is not None:
+            assert (first == second).all(), key
 
 
 def swap_labels(file: Path) -> None:
@@ -49,11 +51,13 @@ def swap_labels(file: Path) -> None:
 
 def compare_runs(good: list[dict[str, Any]], other: list[dict[str, Any]]) -> tuple[Estimate, Estimate]:
     """Return by how much the good run is ahead: in preference accuracy, and in margin."""
-    accuracy = estimate_difference("preference_accuracy", good, other)
-    margin = estimate_difference("margin", good, other)
-    assert accuracy is not None
-    assert margin is not None
-    return accuracy, margin
+    found = []
+    for key in ("preference_accuracy", "margin"):
+        first, second = collect_values(key, good), collect_values(key, other)
+        assert first is not None
+        assert second is not None
+        found.append(estimate_change(first, second))
+    return found[0], found[1]
 
 
 def test_a_run_on_swapped_labels_is_worse_beyond_noise(good: list[dict[str, Any]], tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from alignzoo.config.metrics import NUMBERS
+from alignzoo.report.leaderboard.comparable import keep_out
+from alignzoo.report.leaderboard.comparisons import Question, compare_rows
 from alignzoo.report.leaderboard.rows import Row, label_runs, make_rows
 from alignzoo.report.leaderboard.same_data import mark_other_data
-from alignzoo.report.leaderboard.seeds import subtract
 from alignzoo.report.leaderboard.verdict import write_verdict
 from alignzoo.runs.folder import Run, read_runs
 from alignzoo.system.errors import UserError, did_you_mean
@@ -37,7 +38,7 @@ class Failed:
 class Leaderboard:
     """Runs compared by one number of :data:`~alignzoo.config.metrics.NUMBERS`."""
 
-    by: str
+    question: Question
     rows: Sequence[Row]
     """Best first; where the number was not measured, last."""
 
@@ -48,15 +49,31 @@ class Leaderboard:
     notes: Sequence[str]
     """What makes the comparison unfair."""
 
+    limits: Sequence[str]
+    """What the comparison can show, and of what it holds."""
+
     runs: Sequence[Run]
     """All of them, for their curves."""
 
+    @property
+    def by(self) -> str:
+        """The number that it is sorted by."""
+        return self.question.by
 
-def read_leaderboard(folders: Sequence[Path], by: str | None = None) -> Leaderboard:
+
+def read_leaderboard(
+    folders: Sequence[Path], by: str | None = None, against: str | None = None, within: float | None = None
+) -> Leaderboard:
     """Return the leaderboard of the runs in ``folders``, by the number ``by`` or else by the runs' own objective.
 
+    Args:
+        folders: of runs, or with runs below them.
+        by: a key of :data:`~alignzoo.config.metrics.NUMBERS`.
+        against: the name of a row, or of its method: all others are compared with it, and not with the best.
+        within: the difference within which settings count as equal, as tables show it: of shares in points.
+
     Raises:
-        UserError: a folder holds no runs, or the number is unknown or was measured by none.
+        UserError: a folder holds no runs, the number is unknown or was measured by none, or no row is called so.
     """
     if by is not None and by not in NUMBERS:
         raise UserError(f"--by {by}: no such number.{did_you_mean(by, NUMBERS)} `alignzoo evaluate --explain` has all.")
@@ -64,8 +81,12 @@ def read_leaderboard(folders: Sequence[Path], by: str | None = None) -> Leaderbo
     finished = [run for run in runs if run.result is not None]
     rows = make_rows(finished, label_runs(runs, seeds=False))
     chosen, notes = _choose_number(by, rows, finished)
-    rows, more = mark_other_data(_compare_to_best(_sort(rows, chosen), chosen))
-    return Leaderboard(chosen, rows, _list_failed(runs), write_verdict(rows, chosen), [*notes, *more], runs)
+    question = Question(chosen, against, within)
+    rows, other = mark_other_data(_sort(rows, chosen))
+    rows, limits = compare_rows(keep_out(rows, chosen), question)
+    return Leaderboard(
+        question, rows, _list_failed(runs), write_verdict(rows, question), [*notes, *other], limits, runs
+    )
 
 
 def _list_failed(runs: Sequence[Run]) -> list[Failed]:
@@ -94,18 +115,3 @@ def _sort(rows: Sequence[Row], by: str) -> list[Row]:
         return (by not in row.numbers, sign * row.numbers[by].value if by in row.numbers else 0.0)
 
     return sorted(rows, key=place)
-
-
-def _compare_to_best(rows: Sequence[Row], by: str) -> list[Row]:
-    """Mark the best setting that has not collapsed, and give the others their difference to it."""
-    measured = [row for row in rows if by in row.numbers]
-    best = next((row for row in measured if not row.collapsed), measured[0] if measured else None)
-    if best is None:
-        return list(rows)
-    against = [run.lines for run in best.runs]
-    return [
-        replace(row, best=True)
-        if row is best
-        else replace(row, difference=subtract(by, [run.lines for run in row.runs], against))
-        for row in rows
-    ]

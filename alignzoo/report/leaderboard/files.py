@@ -14,13 +14,19 @@ from alignzoo.system.errors import UserError
 from alignzoo.system.tables import write_csv
 
 
-def write_leaderboard(folders: Sequence[Path], out: Path, by: str | None = None) -> Leaderboard:
+def write_leaderboard(
+    folders: Sequence[Path],
+    out: Path,
+    by: str | None = None,
+    against: str | None = None,
+    within: float | None = None,
+) -> Leaderboard:
     """Write ``leaderboard.html``, ``.csv``, ``.parquet`` and the plots as PNG files into ``out``; return the board.
 
     Raises:
         UserError: as :func:`read_leaderboard`, or ``out`` cannot be written.
     """
-    board = read_leaderboard(folders, by)
+    board = read_leaderboard(folders, by, against, within)
     try:
         out.mkdir(parents=True, exist_ok=True)
         table = make_frame(board)

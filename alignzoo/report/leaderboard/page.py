@@ -19,11 +19,13 @@ from alignzoo.report.leaderboard.rows import Row
 from alignzoo.report.leaderboard.table import (
     choose_columns,
     describe_difference,
+    format_difference_interval,
     format_interval,
     format_number,
     format_seconds,
     list_warnings,
 )
+from alignzoo.report.leaderboard.verdict import describe_within
 
 SHOWN = 6  #: curves in the plot beside a reading
 
@@ -57,9 +59,11 @@ def write_page(board: Leaderboard, plots: Sequence[Plot], file: Path) -> None:
         list_warnings=list_warnings,
         describe_difference=describe_difference,
         format_interval=format_interval,
+        format_difference_interval=format_difference_interval,
         format_number=format_number,
         format_seconds=format_seconds,
         short=NUMBERS,
+        within=describe_within(board.question),
     )
 
 

@@ -41,10 +41,21 @@ class Row:
     other_data: str = ""
     """Which rows are not those of most other settings: ``training rows``, ``held-out rows`` or both; else empty."""
 
+    kept_out: str = ""
+    """Why it is not compared with the others; empty where it is."""
+
     difference: Estimate | None = None
-    """Of the board's number, to the best setting; None for the best itself, or where no prompt is shared."""
+    """Of the board's number, to the best setting or the baseline, its interval simultaneous with the others'; None
+    for that one itself, and where it is not compared."""
+
+    equal: bool = False
+    """Whether no prompt at all differs from the best, or the baseline."""
+
+    equivalent: bool = False
+    """Whether the difference is smaller than the one that was asked for, by two one-sided tests."""
 
     best: bool = False
+    baseline: bool = False
 
     @property
     def name(self) -> str:
@@ -58,13 +69,8 @@ class Row:
 
     @property
     def noise(self) -> bool | None:
-        """Whether the difference to the best may be noise; None where there is no difference."""
+        """Whether the difference may be noise; None where there is no difference."""
         return None if self.difference is None else self.difference.is_zero
-
-    @property
-    def equal(self) -> bool:
-        """Whether nothing at all differs from the best."""
-        return self.difference == Estimate(0.0, 0.0, 0.0)
 
 
 def make_rows(runs: Sequence[Run], labels: Mapping[Run, str]) -> list[Row]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from alignzoo.report.leaderboard.rows import Row
+
+T = TypeVar("T")
 
 WHAT = {"train": "training rows", "heldout": "held-out rows"}
 
@@ -16,7 +18,7 @@ def mark_other_data(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     others: dict[int, list[str]] = {place: [] for place in range(len(rows))}
     notes = []
     for split, agree in (("train", _same_training), ("heldout", _same_heldout)):
-        odd = _find_odd([_read_hashes(row, split) for row in rows], agree)
+        odd = find_odd([_read_hashes(row, split) for row in rows], agree)
         for place in odd:
             others[place].append(WHAT[split])
         if odd:
@@ -34,12 +36,12 @@ def _read_hashes(row: Row, split: str) -> Hashes:
     return {run.seed: (run.result or {}).get("data", {}).get(split) for run in row.runs}
 
 
-def _find_odd(hashes: Sequence[Hashes], agree: Callable[[Hashes, Hashes], bool]) -> list[int]:
+def find_odd(parts: Sequence[T], agree: Callable[[T, T], bool]) -> list[int]:
     """Return the places that do not agree with the one that most agree with."""
-    if not hashes:
+    if not parts:
         return []
-    common = max(hashes, key=lambda one: sum(agree(one, other) for other in hashes))
-    return [place for place, other in enumerate(hashes) if not agree(common, other)]
+    common = max(parts, key=lambda one: sum(agree(one, other) for other in parts))
+    return [place for place, other in enumerate(parts) if not agree(common, other)]
 
 
 def _same_training(a: Hashes, b: Hashes) -> bool:

@@ -24,9 +24,9 @@ def choose_columns(board: Leaderboard) -> list[str]:
 
 
 def describe_difference(row: Row, by: str) -> str:
-    """Return the difference to the best as tables show it: percentages differ by points."""
+    """Return the difference to the best, or to the baseline, as tables show it: percentages differ by points."""
     if row.difference is None:
-        return "best" if row.best else "not comparable" if by in row.numbers else ""
+        return "best" if row.best else "baseline" if row.baseline else "not compared" if by in row.numbers else ""
     if row.equal:
         return "equal"
     form, value = NUMBERS[by].form, row.difference.value
@@ -35,12 +35,27 @@ def describe_difference(row: Row, by: str) -> str:
         if form.endswith("%}")
         else form.replace(":+", ":").replace(":", ":+").format(value)
     )
+    if row.equivalent:
+        return f"{text}, equal"
     return f"{text}, within noise" if row.noise else text
+
+
+def format_difference_interval(row: Row, by: str) -> str:
+    """Return the ends of the difference's simultaneous interval, of percentages in points; empty without one."""
+    if row.difference is None:
+        return ""
+    form, scale = NUMBERS[by].form, 1.0
+    if form.endswith("%}"):
+        form, scale = "{:.0f}", 100.0
+    signed = form.replace(":+", ":").replace(":", ":+")
+    return f"{signed.format(scale * row.difference.low)} to {signed.format(scale * row.difference.high)}"
 
 
 def list_warnings(row: Row) -> list[str]:
     """Return what a reader must know before believing a row."""
-    return [*([row.collapsed.full] if row.collapsed else []), *([f"other {row.other_data}"] if row.other_data else [])]
+    kept = f"kept out of the verdict: {row.kept_out}" if row.kept_out else ""
+    other = f"other {row.other_data}" if row.other_data else ""
+    return [warning for warning in (row.collapsed.full if row.collapsed else "", other, kept) if warning]
 
 
 def print_leaderboard(board: Leaderboard) -> None:
@@ -67,12 +82,20 @@ def print_leaderboard(board: Leaderboard) -> None:
         console.print(Text(f"failed: {failed.name}: {failed.reason}"), soft_wrap=True)
     if any(row.seeds > 1 for row in board.rows):
         console.print("x2, x3: mean over as many seeds")
+    for limit in board.limits:
+        console.print(Text(limit, style="dim"), soft_wrap=True)
     console.print(Text(board.verdict, style="bold"), soft_wrap=True)
 
 
 def _name_columns(board: Leaderboard) -> list[str]:
     shorts = [NUMBERS[key].short for key in choose_columns(board)]
-    return ["setting", f"{NUMBERS[board.by].short} (95 %)", "to best", *shorts, "seconds"]
+    return [
+        "setting",
+        f"{NUMBERS[board.by].short} (95 %)",
+        f"to {board.question.against or 'best'}",
+        *shorts,
+        "seconds",
+    ]
 
 
 def _make_cells(row: Row, board: Leaderboard) -> list[Text]:
@@ -109,14 +132,22 @@ def format_seconds(row: Row) -> str:
 def make_frame(board: Leaderboard) -> pd.DataFrame:
     """Return the whole board, failed runs last: each number with ``_low`` and ``_high``, in its own unit.
 
-    ``difference`` is of the board's number, to the best setting; ``within_noise`` is empty where there is none.
+    ``difference`` is of the board's number, to the best setting or the baseline, its interval simultaneous with the
+    others'; ``within_noise`` and ``equal`` (within the asked difference) are empty where there is none.
     """
     import pandas as pd
 
     rows = [_record(place, row, board) for place, row in enumerate(board.rows, 1)]
     rows += [_failed_record(failed) for failed in board.failed]
     table = pd.DataFrame([{to_unicode(key): to_unicode(value) for key, value in row.items()} for row in rows])
-    kinds = {"rank": "Int64", "seeds": "Int64", "within_noise": "boolean", "best": "boolean"}
+    kinds = {
+        "rank": "Int64",
+        "seeds": "Int64",
+        "within_noise": "boolean",
+        "equal": "boolean",
+        "best": "boolean",
+        "baseline": "boolean",
+    }
     return table.astype({name: kind for name, kind in kinds.items() if name in table.columns})
 
 
@@ -131,8 +162,11 @@ def _record(place: int, row: Row, board: Leaderboard) -> dict[str, Any]:
         "seeds": row.seeds,
         "status": "finished",
         "best": row.best,
+        "baseline": row.baseline,
         **dict(zip(ends, parts, strict=True)),
         "within_noise": row.noise,
+        "equal": None if row.difference is None else row.equal or row.equivalent,
+        "kept_out": row.kept_out,
         "warning": "; ".join(list_warnings(row)),
         **{f"{key}{end}": value for key, one in row.numbers.items() for end, value in _ends(one).items()},
     }
@@ -146,7 +180,7 @@ def _ends(found: Estimate) -> dict[str, float]:
 
 def _failed_record(failed: Failed) -> dict[str, Any]:
     more = {"status": "failed", "warning": failed.reason, "folders": str(failed.folder)}
-    return {"rank": None, "method": failed.method, "setting": failed.setting, "best": False, **more}
+    return {"rank": None, "method": failed.method, "setting": failed.setting, "best": False, "baseline": False, **more}
 
 
 def make_wandb_table(board: Leaderboard) -> dict[str, Any]:
