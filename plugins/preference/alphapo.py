@@ -1,11 +1,11 @@
 """Alpha Preference Optimization.
 
 Gupta et al., 2025, "AlphaPO: Reward Shape Matters for LLM Alignment", https://arxiv.org/abs/2501.03884. Loss: -log
-sigmoid(reward of chosen - reward of rejected - gamma), with the reward beta (1 - p^-alpha) / alpha of the length-
-normalised probability p of a completion, without a reference model. As alpha goes to 0 it becomes SimPO.
+sigmoid(reward of chosen - reward of rejected - gamma), with the reward beta (1 - p^-alpha) / alpha of a completion,
+whose probability p is length-normalised, without a reference model. As alpha goes to 0 it becomes SimPO.
 
-Data: pairs. For Mistral 7B Instruct the paper has alpha 0.25, beta 2.5, gamma 0.1 and a learning rate of 7e-7 (table
-3).
+Data: pairs. The paper has alpha 0.25, beta 2.5, gamma 0.1 and a learning rate of 7e-7 for Mistral 7B Instruct
+(table 3).
 """
 
 from __future__ import annotations

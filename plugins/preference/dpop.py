@@ -1,9 +1,8 @@
 """DPO-Positive.
 
 Pal et al., 2024, "Smaug: Fixing Failure Modes of Preference Optimisation with DPO-Positive",
-https://arxiv.org/abs/2402.13228, equation 3. Loss: -log sigmoid(beta x (c - r - lambda x max(0, -c))), with the log-
-ratios c of chosen and r of rejected: a chosen completion that becomes less likely than under the start model is
-penalised.
+https://arxiv.org/abs/2402.13228. Loss: -log sigmoid(beta x (c - r - lambda x max(0, -c))), with the log-ratios c of
+chosen and r of rejected: a chosen completion that becomes less likely than under the start model is penalised.
 
 Data: pairs; made for those that differ in few tokens. Beta 0.3 and lambda 50 in the paper. Learning rates: DPO's, as
 a place to start from.
@@ -52,7 +51,7 @@ class DPOPositive(PairLoss):
 
     @classmethod
     def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
-        """Pal et al., 2024, equation 3."""
+        """Pal et al., 2024, the loss of DPO-Positive."""
         import torch
         from torch.nn.functional import logsigmoid
 

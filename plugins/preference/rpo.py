@@ -1,6 +1,6 @@
 """Iterative Reasoning Preference Optimization: its loss.
 
-Pang et al., 2024, "Iterative Reasoning Preference Optimization", https://arxiv.org/abs/2404.19733, equation 1. Loss:
+Pang et al., 2024, "Iterative Reasoning Preference Optimization", https://arxiv.org/abs/2404.19733. Loss:
 DPO's, plus alpha times the chosen completion's negative log-likelihood per token.
 
 Data: pairs; the paper samples them anew in each round, by whether an answer is right. Beta 0.1, alpha 1 and a
@@ -44,7 +44,7 @@ class RPO(PairLoss):
 
     @classmethod
     def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
-        """Pang et al., 2024, equation 1."""
+        """Pang et al., 2024, the loss with its likelihood term."""
         from torch.nn.functional import logsigmoid
 
         chosen, rejected = (batch[name].log_ratio.sum(-1) for name in ("chosen", "rejected"))
