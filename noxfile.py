@@ -46,7 +46,7 @@ SHORT = (
 QUICK = ("model=tiny", "dataset.rows=16", "evaluate.rows=4", "evaluate.max_new_tokens=8")
 
 #: Not what other sessions run.
-NO_SESSION = "not strategies and not faults and not clusters and not schemas"
+NO_SESSION = "not strategies and not faults and not clusters and not schemas and not zoo"
 
 #: Instructions of torch and of MKL, threads, and the seed of what samples: each value beside several of the others, not
 #: every combination. Those of AVX-512 run where the processor has it.
@@ -164,6 +164,14 @@ def strategies(session: nox.Session) -> None:
 
 
 @nox.session
+def zoo(session: nox.Session) -> None:
+    """Run the conformance kit on the methods that differ from another by their loss alone."""
+    session.install("-e.", *group("test"), *TESTED)
+    args = session.posargs or ["-m", "zoo", "tests/testing/test_own_methods.py", *PARALLEL]
+    session.run("pytest", *args, env=TESTING)
+
+
+@nox.session
 def faults(session: nox.Session) -> None:
     """Kill, signal and damage runs, pipelines, sweeps; fill their disk; resume: ``-- --faults 200 --seed 7``."""
     session.install("-e.", *group("test"), *TESTED)
@@ -214,7 +222,7 @@ def wheel(session: nox.Session) -> None:
     session.install(*map(str, folder.glob("*.whl")), *TESTED)
     session.chdir(folder)
     session.run("python", "-m", "alignzoo", "list", env=QUIET)
-    for method in ("dpo", "simpo"):
+    for method in ("dpo", "slic"):
         session.run("python", "-m", "alignzoo", f"method={method}", *QUICK, env=QUIET)
 
 

@@ -8,6 +8,7 @@ from alignzoo.plugin.groups import check_groups
 from alignzoo.plugin.hooks import hookimpl
 from alignzoo.plugin.judge import Judge
 from alignzoo.plugin.method import DataFormat, Method, ModelKind, TrainParts
+from alignzoo.plugin.pair_loss import PairLoss, Pairs, check_beta
 from alignzoo.plugin.reward import Reward
 from alignzoo.system.errors import UserError
 
@@ -17,9 +18,12 @@ __all__ = [
     "Judge",
     "Method",
     "ModelKind",
+    "PairLoss",
+    "Pairs",
     "Reward",
     "TrainParts",
     "UserError",
+    "check_beta",
     "check_groups",
     "hookimpl",
 ]

@@ -21,12 +21,14 @@ from alignzoo.cli import COMMANDS, find_command
 from alignzoo.cli.describe.meaning import DATA, config_file, describe
 from alignzoo.cli.describe.yaml_comments import read_heading, read_keys
 from alignzoo.cli.doctor.versions import KNOWN_BAD
+from alignzoo.config.compose import compose
 from alignzoo.config.metrics import NUMBERS
 from alignzoo.config.options import config_options
 from alignzoo.data.layouts import SHAPES
 from alignzoo.plugin import hooks
 from alignzoo.plugin.loading import OWN
-from alignzoo.plugin.method import DataFormat
+from alignzoo.plugin.method import DataFormat, Method
+from alignzoo.plugin.pair_loss import PairLoss
 from alignzoo.plugin.registry import registry
 from alignzoo.system import cache
 from alignzoo.testing import Conformance
@@ -116,6 +118,33 @@ def _keys(rows: Iterable[tuple[str, str, str]]) -> None:
         if value or text
     )
     _table(("key", "default", "meaning"), shown)
+
+
+def pair_methods() -> None:
+    """Print a table of the methods on pairs beside `dpo` and `ipo`."""
+    heads = ("`method=`", "what it is", "paper", "loss", "reference", "`beta`", "first loss")
+    found = [method for method, plugin in registry().methods.values() if plugin.name == "preference"]
+    _table(heads, (_pair_method(method) for method in sorted(found, key=lambda method: method.name)))
+
+
+def _pair_method(method: type[Method]) -> tuple[str, ...]:
+    cfg = compose([f"method={method.name}"])
+    first = method.first_loss(cfg)
+    address = re.search(r"https://\S+?(?=[,.]?(?:\s|$))", inspect.getdoc(inspect.getmodule(method)) or "")
+    assert address, f"{method.name}: no address of the paper"
+    short = re.sub(r"https://(arxiv\.org/abs/)?", "", address[0])
+    loss = "own" if issubclass(method, PairLoss) else f"TRL's `{method.pinned['loss_type'][0]}`"
+    reference = "start model" if method.needs_reference else "none"
+    page, paper = f"[`{method.name}`](methods/{method.name}.md)", f"[{short}]({address[0]})"
+    return (
+        page,
+        _summary(method),
+        paper,
+        loss,
+        reference,
+        f"{cfg.method.beta:g}",
+        "" if first is None else f"{first:.4g}",
+    )
 
 
 def numbers() -> None:

@@ -79,7 +79,7 @@ class Requiring(importlib.metadata.Distribution):
         ("alignzoo>=9", "alignzoo>=9"),
         ("alignzoo (<0.1)", "alignzoo<0.1"),
         ("alignzoo[optuna]>=9", "alignzoo>=9"),
-        ("alignzoo-simpo>=9", None),
+        ("alignzoo-slic>=9", None),
         ('alignzoo>=9; extra == "x"', None),
         ("alignzoo==nonsense", None),
     ],

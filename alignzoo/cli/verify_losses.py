@@ -1,4 +1,4 @@
-"""``python -m alignzoo verify-losses``: compares TRL's losses with those of the papers."""
+"""``python -m alignzoo verify-losses``: compares the trainers' losses with those of the papers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 
 from alignzoo.cli.options import json_option, libraries_on_stderr, print_json
 from alignzoo.config.errors import explain
+from alignzoo.plugin.pair_loss import PairLoss
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import UserError
 from alignzoo.system.tables import plain_table
@@ -36,6 +37,8 @@ class Verdict:
     """Why it is not verified or broken."""
 
     found: Comparison | None = None
+    own_loss: bool = False
+    """Whether the plugin gives the loss, and not TRL."""
 
 
 @click.command
@@ -70,16 +73,21 @@ def verify(names: Sequence[str]) -> list[Verdict]:
 
 def _verdict(method: type[Method]) -> Verdict:
     from alignzoo.testing.losses.compare import compare, has_equation, read_source
+    from alignzoo.testing.losses.independence import find_shared
 
     if not has_equation(method):
         return Verdict(method.name, OPEN, reason="the method gives no equation")
+    shared = find_shared(method)
+    if shared:
+        return Verdict(method.name, BROKEN, read_source(method), f"{shared}: write the equation anew, from the paper")
     try:
         found = compare(method)
     except (Exception, SystemExit) as error:  # a plugin may raise anything; the others go on
         return Verdict(method.name, BROKEN, read_source(method), _reason(error))
     if found is None:
         return Verdict(method.name, OPEN, read_source(method), "the equation does not cover the method's settings")
-    return Verdict(method.name, AGREES if found.agrees else DIFFERS, read_source(method), found=found)
+    verdict, own_loss = AGREES if found.agrees else DIFFERS, issubclass(method, PairLoss)
+    return Verdict(method.name, verdict, read_source(method), found=found, own_loss=own_loss)
 
 
 def _reason(error: BaseException) -> str:
@@ -90,12 +98,17 @@ def _reason(error: BaseException) -> str:
 
 
 def _advice(verdicts: Sequence[Verdict]) -> str:
-    """Return one line that says what to do about the methods that differ; empty where none does."""
-    names = ", ".join(verdict.method for verdict in verdicts if verdict.verdict == DIFFERS)
-    return names and (
-        f"TRL {_trl()} computes another loss than the paper's: {names}. Train with these only after "
-        f"pip install '{_pinned()}', or after mending the equation in the method's plugin."
-    )
+    """Return what to do about the methods that differ, a line each for TRL's losses and for plugins' own."""
+    differing = [verdict for verdict in verdicts if verdict.verdict == DIFFERS]
+    theirs = ", ".join(verdict.method for verdict in differing if not verdict.own_loss)
+    own = ", ".join(verdict.method for verdict in differing if verdict.own_loss)
+    lines = [
+        theirs
+        and f"TRL {_trl()} computes another loss than the paper's: {theirs}. Train with these only after "
+        f"pip install '{_pinned()}', or after mending the equation in the method's plugin.",
+        own and f"The plugin's loss is another than its equation: {own}. Train with these only after mending either.",
+    ]
+    return "\n".join(filter(None, lines))
 
 
 def _trl() -> str:

@@ -31,7 +31,7 @@ def alignzoo_methods() -> Iterable[type[Method]]:  # type: ignore[empty-body]
 
 @hookspec
 def alignzoo_config_packages() -> Iterable[str]:  # type: ignore[empty-body]
-    """Return import names of packages that hold config groups, such as ``"alignzoo_simpo.conf"``.
+    """Return import names of packages that hold config groups, such as ``"alignzoo_slic.conf"``.
 
     Called before any config is composed. The packages are searched after alignzoo's own ``conf/``, so a plugin adds
     options and must not try to change one. A package needs an ``__init__.py``, which may be empty.

@@ -2,7 +2,7 @@
 
     from alignzoo.testing import conformance
 
-    TestSimPO = conformance("simpo")
+    TestSLiC = conformance("slic")
 
 Installed with alignzoo as a pytest plugin, which prints what a failing check found and how to fix it.
 """

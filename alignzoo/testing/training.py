@@ -135,9 +135,14 @@ def check_division(method: type[Method], folder: Path, words: Sequence[str] = ()
 def check_equation(method: type[Method]) -> str | None:
     """Refuse a trainer whose loss is not that of ``equation``; return why it cannot be checked, or None."""
     from alignzoo.testing.losses.compare import compare, has_equation
+    from alignzoo.testing.losses.independence import find_shared
 
     if not has_equation(method):
         return "the method gives no equation: see `alignzoo verify-losses`"
+    shared = find_shared(method)
+    if shared:
+        fix = "write the equation anew, from the paper: comparing a function with itself shows nothing."
+        raise NotConforming(method.name, shared, fix)
     with explain_failures(method.name, "equation", "fix the equation; `verify-losses` runs it alone."):
         found = compare(method)
     if found is None:
@@ -145,6 +150,6 @@ def check_equation(method: type[Method]) -> str | None:
     if not found.agrees:
         losses = f"the trainer's loss is {found.trl:.6f}, the equation's {found.equation:.6f}"
         wrong = f"{losses}, and their gradients {found.gradient:.1e} apart"
-        fix = "fix the equation, written from the paper; or `pinned`, if the trainer computes another loss."
+        fix = "fix the equation, written from the paper; or `loss` or `pinned`, if the trainer computes another loss."
         raise NotConforming(method.name, wrong, fix)
     return None

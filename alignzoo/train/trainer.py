@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Any
 from alignzoo.models.adapter import adapter_config
 from alignzoo.models.load import load_further
 from alignzoo.plugin.method import TrainParts, import_object
+from alignzoo.plugin.pair_loss import PairLoss
+from alignzoo.train.pair_loss import NoReference, OwnPairLoss
 from alignzoo.train.token_rows import accept_token_ids
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from omegaconf import DictConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from alignzoo.config.checked import Checked
+    from alignzoo.plugin.method import Method
 
 
 def collect_parts(
@@ -40,7 +44,7 @@ def collect_parts(
         rewards: rewards as TRL calls them.
         callbacks: ``transformers.TrainerCallback`` objects.
     """
-    trainer = accept_token_ids(import_object(checked.method.trainer))
+    trainer = _make_trainer_class(checked.method, checked.cfg)
     return TrainParts(
         cfg=checked.cfg,
         args=args,
@@ -56,6 +60,16 @@ def collect_parts(
         rewards=_choose_calls(rewards, trainer),
         callbacks=list(callbacks),
     )
+
+
+def _make_trainer_class(method: type[Method], cfg: DictConfig) -> type[Any]:
+    """Return the method's TRL trainer that takes rows of token ids, with the method's own loss where it gives one."""
+    trainer: type[Any] = import_object(method.trainer)
+    if not issubclass(method, PairLoss):
+        return accept_token_ids(trainer)
+    facts = {"__module__": trainer.__module__, "method": method, "cfg": cfg}
+    made = accept_token_ids(type(trainer.__name__, (OwnPairLoss, trainer), facts))
+    return made if method.needs_reference else type(trainer.__name__, (NoReference, made), facts)
 
 
 def _choose_calls(rewards: Sequence[Callable[..., Any]], trainer: type) -> list[Callable[..., Any]]:

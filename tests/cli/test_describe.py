@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def test_every_key_of_a_method_is_there_and_explained(word: str) -> None:
     for key in found.keys:
         name = key.path.removeprefix("method.")
         assert key.trl == (own[name].text if name in own else "")
-    assert "arxiv.org" in found.text
+    assert re.search(r"https://(arxiv\.org|ericmitchell\.ai)/", found.text)
     assert not {f"method.{name}" for name in found.more} & {key.path for key in found.keys}
     assert found.more.keys() <= read_config_fields(registry().method(found.option.name).config).keys()
     assert found.examples[0] == f"python -m alignzoo {word}"

@@ -174,7 +174,7 @@ LIGHT = {
         "Leave it out",
     ),
     "weights in bf16": ("model.dtype=bfloat16", "model.dtype=bfloat16 with method.learning_rate=5e-06", "float32"),
-    "a method that no plugin adds": ("method.name=simpo", "method=simpo: no installed plugin adds it"),
+    "a method that no plugin adds": ("method.name=slic", "method=slic: no installed plugin adds it"),
     "a launcher that is not installed": ("-m hydra/launcher=slurm method=dpo", "hydra/launcher=slurm: no such option"),
     "a wrong command for check": ("check method=dqo", "method=dqo: no such option", "Did you mean dpo?"),
     "no run folder for manifest": ("manifest a b", "a is not a run folder"),
@@ -210,12 +210,12 @@ def test_a_flag_that_is_not_there_is_named(alignzoo_light: Run) -> None:
 def test_a_plugin_that_fails_to_import_is_named_to_who_asks_for_it(
     fake_package: Callable[..., None], cwd: Path
 ) -> None:
-    fake_package("fake_simpo", "import nothing_of_that_name")
-    done = call("method=simpo")
+    fake_package("fake_slic", "import nothing_of_that_name")
+    done = call("method=slic")
     assert done.code == 1
     assert "Traceback" not in done.err
     text = done.err.rpartition("alignzoo: ")[2]
-    expect(text, "method=simpo: no such option.", "Plugin fake_simpo (fake_simpo 1.0) is left out: ModuleNotFoundError")
+    expect(text, "method=slic: no such option.", "Plugin fake_slic (fake_slic 1.0) is left out: ModuleNotFoundError")
     assert len(text.splitlines()) == 2
     assert sorted(path.name for path in cwd.iterdir()) == ["notes.txt"]
 

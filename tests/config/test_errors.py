@@ -28,7 +28,7 @@ def explanation(compose_config: Composed, *overrides: str) -> str:
 OPTIONS = [
     (
         "method=dqo",
-        "method=dqo: no such option. Did you mean dpo?\nThere are: dpo, grpo, ipo, kto, orpo, reward, rloo, sft.",
+        "method=dqo: no such option. Did you mean dpo?\nThere are: alphapo, aot, apo_down, ",
     ),
     ("strategy=zzz", "strategy=zzz: no such option.\nThere are: auto, ddp, fsdp, multinode, single, zero2, zero3."),
     ("hydra/launcher=jobib", "hydra/launcher=jobib: no such option. Did you mean joblib?"),

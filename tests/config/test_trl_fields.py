@@ -13,7 +13,7 @@ import pytest
 
 from alignzoo.config.trl_fields import fits, read_config_fields
 
-#: The first-party methods' configs, and CPO's, which docs/examples/alignzoo-simpo fills.
+#: The first-party methods' configs, and another of TRL's experimental ones.
 CONFIGS = (
     "trl:DPOConfig",
     "trl:SFTConfig",

@@ -85,7 +85,7 @@ def test_the_other_commands_work(probed: subprocess.CompletedProcess[str]) -> No
     listed, composed, helped, described, *_ = re.split("^code ", probed.stdout, flags=re.MULTILINE)
     assert all(any(row.startswith(f"{method} ") for row in listed.splitlines()) for method in ("dpo", "good"))
     assert yaml.safe_load(composed.partition("\n")[2])["method"]["name"] == "dpo"
-    assert "method: dpo, good, grpo, ipo" in helped
+    assert "f_dpo, good, grpo, ipo" in helped
     assert "A strength." in described
     codes = [line for line in probed.stdout.splitlines() if line.startswith("code ")]
     assert [code.split()[1] for code in codes] == ["0", "0", "0", "0", "1"]
@@ -132,7 +132,7 @@ def test_a_list_of_entry_points_that_cannot_be_read_costs_its_own_plugins_only(
         ("a: &a {b: *a}\n", "method=theirs (fake_broken 1.0) cannot be read: it is nested too deeply."),
         ("defaults: [3]\n", "method=theirs (fake_broken 1.0) cannot be read: Unsupported type in defaults : int."),
         ("defaults: [a: {b: 1}]\n", "method=theirs (fake_broken 1.0) cannot be read: Unsupported item value in "),
-        ('defaults: ["\\ud800"]\n', "There are: dpo, "),
+        ('defaults: ["\\ud800"]\n', "There are: alphapo, "),
         ("name: null\n", "method=None: no installed plugin adds it."),
     ],
 )

@@ -27,8 +27,10 @@ from repository import ROOT
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = [Path("docs", "examples", name) for name in ("alignzoo-simpo", "alignzoo-online-dpo", "alignzoo-ppo")]
-METHODS = ("dpo", "grpo", "ipo", "kto", "online_dpo", "orpo", "ppo", "reward", "rloo", "sft", "simpo")
+EXAMPLES = [Path("docs", "examples", name) for name in ("alignzoo-slic", "alignzoo-online-dpo", "alignzoo-ppo")]
+METHODS = tuple(
+    sorted({*(file.stem for file in Path(ROOT, "conf", "method").glob("*.yaml")), "online_dpo", "ppo", "slic"})
+)
 
 #: Two steps; the first one's learning rate is 0.
 SHORT = (*QUICK, "train.max_steps=2")
@@ -144,7 +146,7 @@ def test_the_wheels_metadata_registers_the_plugins_and_the_script(wheels: dict[s
 
 
 def test_what_is_tested_here_is_not_the_checkout(either: Installed, sources: Path) -> None:
-    code = "import alignzoo, alignzoo_conf, alignzoo_plugins, alignzoo_simpo as s; print(alignzoo.__file__, s.__file__)"
+    code = "import alignzoo, alignzoo_conf, alignzoo_plugins, alignzoo_slic as s; print(alignzoo.__file__, s.__file__)"
     for file in either.run("-c", code).stdout.split():
         assert ROOT not in Path(file).parents
         assert {either.venv, sources} & set(Path(file).parents)
@@ -152,9 +154,9 @@ def test_what_is_tested_here_is_not_the_checkout(either: Installed, sources: Pat
 
 def test_list_shows_the_method_with_its_distribution(either: Installed) -> None:
     lines = either.command("list", COLUMNS="200").stdout.splitlines()
-    (line,) = (line for line in lines if line.startswith("simpo"))
-    assert "Simple Preference Optimization (Meng et al., 2024)" in line
-    assert line.rstrip().endswith("alignzoo-simpo 0.3.1")
+    (line,) = (line for line in lines if line.startswith("slic"))
+    assert "Sequence Likelihood Calibration (Zhao et al., 2023)" in line
+    assert line.rstrip().endswith("alignzoo-slic 0.3.1")
     assert all(any(line.startswith(f"{method} ") for line in lines) for method in METHODS)
     assert "left out" not in "".join(lines)
 
@@ -166,44 +168,44 @@ def test_help_offers_the_option_beside_ours(either: Installed) -> None:
 
 
 def test_the_option_composes(either: Installed) -> None:
-    cfg = yaml.safe_load(either.command("method=simpo", "--cfg", "job", "--resolve").stdout)
-    assert (cfg["method"]["name"], cfg["method"]["simpo_gamma"]) == ("simpo", 1.0)
+    cfg = yaml.safe_load(either.command("method=slic", "--cfg", "job", "--resolve").stdout)
+    assert (cfg["method"]["name"], cfg["method"]["delta"]) == ("slic", 1.0)
     assert cfg["method"]["learning_rate"] == cfg["method"]["learning_rates"]["small"]
 
 
 def test_wheel_and_editable_compose_the_same(installed: Installed, editable: Installed) -> None:
-    for words in (("method=simpo",), ("experiment=zephyr-qlora",)):
+    for words in (("method=slic",), ("experiment=zephyr-qlora",)):
         assert installed.command(*words, "--cfg", "job").stdout == editable.command(*words, "--cfg", "job").stdout
 
 
 def test_the_installed_script_runs(either: Installed) -> None:
     script = either.venv / "bin" / "alignzoo"
-    done = subprocess.run([script, "method=simpoo"], capture_output=True, text=True, cwd=either.folder, check=False)
+    done = subprocess.run([script, "method=slicc"], capture_output=True, text=True, cwd=either.folder, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("alignzoo: method=simpoo: no such option. Did you mean simpo or ")
+    assert done.stderr.startswith("alignzoo: method=slicc: no such option. Did you mean slic")
 
 
 def test_a_mistake_in_a_third_partys_key_is_answered_as_in_ours(installed: Installed) -> None:
-    done = installed.command("method=simpo", "method.simpo_gama=1")
+    done = installed.command("method=slic", "method.delte=1")
     assert done.returncode == 1
-    assert done.stderr == ("alignzoo: method.simpo_gama: unknown key. Did you mean method.simpo_gamma?\n")
-    done = installed.command("method=simpo", "+method.cpo_alpha=1.0")
+    assert done.stderr == ("alignzoo: method.delte: unknown key. Did you mean method.delta?\n")
+    done = installed.command("method=slic", "+method.ld_alpha=0.5")
     assert done.returncode == 1
-    assert done.stderr.startswith("alignzoo: method.cpo_alpha=1.0: method=simpo sets it to 0.0.")
+    assert done.stderr.startswith("alignzoo: method.ld_alpha=0.5: method=slic sets it to None.")
 
 
 def test_tab_completion_offers_the_option(installed: Installed) -> None:
     query = ("-sc", "query=bash")
     offered = installed.command(*query, COMP_LINE="alignzoo method=", COMP_POINT="16").stdout.split()
     assert offered == [f"method={method}" for method in METHODS]
-    assert installed.command(*query, COMP_LINE="alignzoo method=si", COMP_POINT="18").stdout == "method=simpo\n"
-    keys = installed.command(*query, COMP_LINE="alignzoo method=simpo method.simpo", COMP_POINT="34").stdout.split()
-    assert "method.simpo_gamma=" in keys
+    assert installed.command(*query, COMP_LINE="alignzoo method=sl", COMP_POINT="18").stdout == "method=slic\n"
+    keys = installed.command(*query, COMP_LINE="alignzoo method=slic method.del", COMP_POINT="31").stdout.split()
+    assert "method.delta=" in keys
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
 def test_tab_completion_works_in_a_real_shell(installed: Installed) -> None:
-    line = "alignzoo method=si"
+    line = "alignzoo method=sl"
     script = f"""
 eval "$(alignzoo -sc install=bash)"
 complete -p alignzoo >&2
@@ -215,15 +217,15 @@ echo "${{COMPREPLY[@]}}"
     done = subprocess.run(
         ["bash", "-c", script], capture_output=True, text=True, cwd=installed.folder, env={**os.environ, "PATH": path}
     )
-    assert done.stdout == "method=simpo\n", done.stderr
+    assert done.stdout == "method=slic\n", done.stderr
     assert "hydra_bash_completion alignzoo" in done.stderr
 
 
-@pytest.mark.parametrize("disabled", ["simpo", "simpo,dpo"])
+@pytest.mark.parametrize("disabled", ["slic", "slic,dpo"])
 def test_the_deny_list_takes_the_package_out(installed: Installed, disabled: str) -> None:
-    done = installed.command("method=simpo", ALIGNZOO_DISABLED_PLUGINS=disabled)
+    done = installed.command("method=slic", ALIGNZOO_DISABLED_PLUGINS=disabled)
     assert done.returncode == 1
-    assert "Plugin simpo (alignzoo-simpo 0.3.1) is left out: disabled by ALIGNZOO_DISABLED_PLUGINS." in done.stderr
+    assert "Plugin slic (alignzoo-slic 0.3.1) is left out: disabled by ALIGNZOO_DISABLED_PLUGINS." in done.stderr
 
 
 @pytest.mark.parametrize("package", EXAMPLES, ids=lambda package: package.name)
@@ -234,15 +236,15 @@ def test_the_packages_own_tests_pass(installed: Installed, sources: Path, packag
 
 
 def test_the_method_trains(installed: Installed) -> None:
-    installed.alignzoo("method=simpo", *QUICK, "hydra.run.dir=run")
+    installed.alignzoo("method=slic", *QUICK, "hydra.run.dir=run")
     run = installed.folder / "run"
     result = json.loads((run / "result.json").read_text())
-    assert result["method"] == "simpo"
+    assert result["method"] == "slic"
     assert result["cost"]["steps"] == 4
     assert result["after"]["margin"] != 0
     assert (run / "model" / "model.safetensors").is_file()
     packages = json.loads((run / "environment.json").read_text())["packages"]
-    assert packages["alignzoo-simpo"] == "0.3.1"
+    assert packages["alignzoo-slic"] == "0.3.1"
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert "rewards/accuracies" in lines[0]
 
@@ -255,11 +257,11 @@ def members(folder: Path) -> dict[str, dict[str, object]]:
 
 def test_a_sweep_holds_a_third_partys_method_beside_ours(installed: Installed) -> None:
     """On the same rows: pairs, and the prompts of these pairs."""
-    done = installed.alignzoo("-m", "method=dpo,simpo,ppo", *SHORT, "reward=length", "hydra.sweep.dir=sweep")
+    done = installed.alignzoo("-m", "method=dpo,slic,ppo", *SHORT, "reward=length", "hydra.sweep.dir=sweep")
     found = members(installed.folder / "sweep")
-    assert found.keys() == {"dpo", "simpo", "ppo"}
+    assert found.keys() == {"dpo", "slic", "ppo"}
     assert "failed" not in done.stdout
-    assert found["dpo"]["data"] == found["simpo"]["data"] == found["ppo"]["data"]
+    assert found["dpo"]["data"] == found["slic"]["data"] == found["ppo"]["data"]
     assert set(pd.read_csv(installed.folder / "sweep" / "leaderboard.csv")["method"]) == found.keys()
 
 
@@ -282,9 +284,9 @@ def test_a_sweep_runs_in_joblibs_processes(installed: Installed) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     done = installed.alignzoo(
-        "-m", "method=ipo,simpo", *launcher, *SHORT, "evaluate.enabled=false", "hydra.sweep.dir=parallel"
+        "-m", "method=ipo,slic", *launcher, *SHORT, "evaluate.enabled=false", "hydra.sweep.dir=parallel"
     )
-    assert members(installed.folder / "parallel").keys() == {"ipo", "simpo"}
+    assert members(installed.folder / "parallel").keys() == {"ipo", "slic"}
     assert "failed" not in done.stdout
 
 
@@ -292,6 +294,6 @@ def test_without_the_package_the_method_is_not_there(
     alignzoo_light: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     """The same interpreter, the same dependencies: only the package is missing."""
-    done = alignzoo_light("method=simpo")
+    done = alignzoo_light("method=slic")
     assert done.returncode == 1
-    assert done.stderr.startswith("alignzoo: method=simpo: no such option.")
+    assert done.stderr.startswith("alignzoo: method=slic: no such option.")

@@ -24,7 +24,7 @@ from alignzoo.config.options import config_options
 from alignzoo.plugin import hooks as hookspecs
 from alignzoo.plugin.registry import Registry, registry
 
-METHODS = ("dpo", "grpo", "ipo", "kto", "orpo", "reward", "rloo", "sft")
+METHODS = tuple(sorted(file.stem for file in (ROOT / "conf" / "method").glob("*.yaml")))
 REWARDS = ("conciseness", "format", "length", "model", "verifiable")
 
 Install = Callable[..., None]

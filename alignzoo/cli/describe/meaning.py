@@ -12,6 +12,7 @@ from alignzoo.cli.describe.trl_docs import Field, read_own_fields
 from alignzoo.cli.describe.yaml_comments import read_heading, read_keys
 from alignzoo.config.options import Option, config_options
 from alignzoo.plugin.method import DataFormat
+from alignzoo.plugin.pair_loss import UNREAD, PairLoss
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import UserError, did_you_mean
 
@@ -132,13 +133,15 @@ def _method(option: Option) -> Description:
 
 def _facts(method: type[Method]) -> dict[str, str]:
     facts = {"data": DATA[method.data]}
-    facts["trainer"] = f"{method.trainer.replace(':', '.')}, filled from {method.config.replace(':', '.')}"
+    own = " with a loss of its own" if issubclass(method, PairLoss) else ""
+    facts["trainer"] = f"{method.trainer.replace(':', '.')}{own}, filled from {method.config.replace(':', '.')}"
     if method.needs_reference:
         facts["reference model"] = "the start model"
     if method.uses_rewards:
         facts["rewards"] = "the group reward"
-    if method.pinned:
-        facts["fixed"] = ", ".join(f"{key}={value}" for key, value in method.pinned.items())
+    fixed = {key: value for key, value in method.pinned.items() if key not in UNREAD or value != UNREAD[key]}
+    if fixed:
+        facts["fixed"] = ", ".join(f"{key}={value}" for key, value in fixed.items())
     facts["watch"] = ", ".join(method.headline)
     return facts
 

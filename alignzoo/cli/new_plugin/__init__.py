@@ -37,7 +37,7 @@ FILES = {
 def command(name: str, folder: Path) -> int:
     """Make a package with a method of your own, ready to install and test.
 
-    NAME is the word after method=, such as simpo or online_dpo.
+    NAME is the word after method=, such as slic or online_dpo.
     """
     check_name(name)
     names = names_of(name)

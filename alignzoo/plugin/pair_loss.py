@@ -1,0 +1,124 @@
+"""Defines a method on preference pairs that gives only a loss, which is trained on the batches of TRL's DPOTrainer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from alignzoo.plugin.method import DataFormat, Method
+from alignzoo.system.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from torch import Tensor
+
+#: What selects and changes TRL's own losses, at values that select and change nothing.
+UNREAD: Mapping[str, Any] = {
+    "loss_type": ["sigmoid"],
+    "loss_weights": None,
+    "ld_alpha": None,
+    "f_divergence_type": "reverse_kl",
+    "f_alpha_divergence_coef": 0.5,
+    "label_smoothing": 0.0,
+    "use_weighting": False,
+    "discopop_tau": 0.05,
+}
+
+#: What keeps TRL from loading a reference model.
+NO_REFERENCE: Mapping[str, Any] = {"precompute_ref_log_probs": True, "sync_ref_model": False}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The chosen or the rejected completions of a batch, with their log-probabilities in nats.
+
+    Attributes:
+        token_log_probs: under the policy, with gradient, (pairs, positions); 0 where there is no completion token.
+        mask: 1 where a position holds a token of the completion, EOS included, else 0, (pairs, positions).
+        reference_log_prob: of the whole completion under the start model, (pairs,); 0 without ``needs_reference``.
+    """
+
+    token_log_probs: Tensor
+    mask: Tensor
+    reference_log_prob: Tensor
+
+    @property
+    def log_prob(self) -> Tensor:
+        """Of the whole completion under the policy, (pairs,)."""
+        return self.token_log_probs.sum(-1)
+
+    @property
+    def log_ratio(self) -> Tensor:
+        """The policy's less the reference's, of the whole completion, (pairs,)."""
+        return self.log_prob - self.reference_log_prob
+
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens of each completion, EOS included, (pairs,)."""
+        return self.mask.sum(-1)
+
+    @property
+    def mean_log_prob(self) -> Tensor:
+        """Per token under the policy, (pairs,)."""
+        return self.log_prob / self.lengths
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs of a batch.
+
+    Attributes:
+        chosen: the chosen completions.
+        rejected: the rejected ones, in the same order.
+    """
+
+    chosen: Scored
+    rejected: Scored
+
+
+class PairLoss(Method, ABC):
+    """A method on preference pairs that is one function. A plugin subclasses it and gives ``loss`` and ``equation``.
+
+    TRL's DPOTrainer makes the batches, and whatever holds for DPO holds here: shared prefixes, cached references,
+    adapters, strategies, resuming, budgets. Without ``needs_reference`` no reference is loaded or computed.
+    """
+
+    data = DataFormat.PREFERENCE
+    config = "trl:DPOConfig"
+    trainer = "trl:DPOTrainer"
+    whole_logits = False
+    pinned: ClassVar[Mapping[str, Any]] = UNREAD
+
+    def __init_subclass__(cls) -> None:
+        """Keep TRL from loading a reference that the loss does not read."""
+        super().__init_subclass__()
+        if not cls.needs_reference:
+            cls.pinned = {**cls.pinned, **NO_REFERENCE}
+
+    @classmethod
+    @abstractmethod
+    def loss(cls, cfg: DictConfig, pairs: Pairs) -> Tensor:
+        """Return the loss of each pair, (pairs,), or of the batch where it is more than their mean, a scalar.
+
+        With gradient, on the device of ``pairs``. Import torch inside. It must share no function with ``equation``.
+        """
+
+    @classmethod
+    def check(cls, cfg: DictConfig) -> None:
+        """Refuse a beta that reverses preferences."""
+        check_beta(cfg)
+
+    @classmethod
+    def mean_of_rows(cls, cfg: DictConfig) -> bool:
+        """A mean over pairs; a loss of the batch overrides it."""
+        return True
+
+
+def check_beta(cfg: DictConfig) -> None:
+    """Refuse ``method.beta`` at 0 or below, where the method has that key; for :meth:`Method.check`."""
+    if cfg.method.get("beta", 1) <= 0:
+        raise UserError(
+            f"method.beta={cfg.method.beta} must be above 0: at 0 or below {cfg.method.name} has nothing to learn."
+        )

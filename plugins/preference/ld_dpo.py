@@ -1,0 +1,59 @@
+"""Length-desensitised Direct Preference Optimization.
+
+Liu et al., 2024, "Length Desensitization in Direct Preference Optimization", https://arxiv.org/abs/2409.06411. Loss:
+DPO's, on log-probabilities in which tokens beyond the length of the pair's shorter completion weigh alpha, not 1,
+under policy and start model.
+
+Data: pairs. Beta: DPO's. Alpha (`ld_alpha`): from 0, where the rest of the longer completion does not count, to 1,
+where it is DPO. Learning rates: DPO's, as a place to start from.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from alignzoo import Batch, UserError, check_beta
+
+from .trl_loss import TRLLoss, pin
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from torch import Tensor
+
+
+class LDDPO(TRLLoss):
+    """Length-desensitised DPO (Liu et al., 2024): what the longer completion has more counts less."""
+
+    name = "ld_dpo"
+    pinned = pin("sigmoid", "ld_alpha")
+
+    @classmethod
+    def check(cls, cfg: DictConfig) -> None:
+        """Refuse a weight that is not one."""
+        check_beta(cfg)
+        if not 0 <= cfg.method.ld_alpha <= 1:
+            raise UserError(
+                f"method.ld_alpha={cfg.method.ld_alpha} must be from 0 to 1: it weighs the tokens of the longer rest."
+            )
+
+    @classmethod
+    def first_loss(cls, cfg: DictConfig) -> float | None:
+        """-log sigmoid(0)."""
+        return math.log(2)
+
+    @classmethod
+    def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
+        """Liu et al., 2024, the modified likelihood in DPO's loss."""
+        import torch
+        from torch.nn.functional import logsigmoid
+
+        shared = torch.minimum(batch["chosen"].lengths, batch["rejected"].lengths)[:, None]
+
+        def weigh(tokens: Tensor) -> Tensor:
+            """Sum log-ratios, with alpha for those of tokens that only the longer completion has, (rows,)."""
+            within = torch.arange(tokens.shape[1])[None] < shared
+            return torch.where(within, tokens, cfg.method.ld_alpha * tokens).sum(-1)
+
+        margin = weigh(batch["chosen"].log_ratio) - weigh(batch["rejected"].log_ratio)
+        return -logsigmoid(cfg.method.beta * margin).mean()
