@@ -24,6 +24,7 @@ CONFIG = "run.yaml"  #: the composed configuration
 
 #: A folder with one of these is a run's.
 SIGNS = ("result.json", "error.txt", "command.txt", CONFIG, "metrics.jsonl")
+PLOTS = "leaderboard"  #: the folder with the plots of a leaderboard, which holds no runs
 DEPTH = 4  #: folders below the given one in which runs are looked for: outputs/sweeps/DATE/TIME/RUN
 
 
@@ -211,6 +212,8 @@ def _runs_below(folder: Path, depth: int) -> Iterator[Path]:
         yield folder
         return
     for child in sorted(children, key=_number):
+        if child.name == PLOTS:
+            continue
         if swept and _is_empty(child):
             yield child  # a sweep job that was stopped before it wrote a file
         elif depth:

@@ -36,6 +36,8 @@ CONTENTS = {
 #: The folders that stay below the limit. A model in use is read again at the end of a run, so models stay.
 LIMITED = ("rows", "measured", "reference")
 
+ELSEWHERE = "or set ALIGNZOO_CACHE to a folder on another disk"  #: what to do where the cache's is full
+
 LIMIT_GB = 20.0  #: GB (10^9 bytes) of these, unless ALIGNZOO_CACHE_GB says otherwise
 IN_USE = 3600.0  #: seconds since its last use within which a file counts as in use, and stays
 
@@ -109,8 +111,7 @@ def write_entry(entry: Path) -> Iterator[Path]:
         UserError: the disk is full; nothing of it is left.
         OSError: it cannot be written for another reason.
     """
-    elsewhere = "or set ALIGNZOO_CACHE to a folder on another disk"
-    with explain_full_disk(entry.parent, f"{entry.name} of the cache was not saved", elsewhere):
+    with explain_full_disk(entry.parent, f"{entry.name} of the cache was not saved", ELSEWHERE):
         try:
             with write_atomically(entry) as aside:
                 aside.mkdir(parents=True)
@@ -119,6 +120,14 @@ def write_entry(entry: Path) -> Iterator[Path]:
         except OSError:
             if not entry.is_dir() or _find_damage(entry, _list_stats(entry)):
                 raise
+
+
+def explain_full_cache(what: str) -> contextlib.AbstractContextManager[None]:
+    """Raise a :class:`UserError` in place of what a full disk of the cache raises while ``what`` are not made yet.
+
+    For what libraries write beside the rows that they read: datasets does wherever it maps some.
+    """
+    return explain_full_disk(root(), f"{what} could not be kept in the cache", ELSEWHERE)
 
 
 @functools.lru_cache(maxsize=1000)

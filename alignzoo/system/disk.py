@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from alignzoo.system.errors import UserError
-from alignzoo.system.limits import describe_file_limit, format_bytes, is_file_refused
+from alignzoo.system.limits import describe_file_limit, format_bytes, is_file_refused, is_of_full_disk
 
 #: What torch says of a file that it cannot write, without the reason: of a quota, `df` shows nothing either.
 TORCH_WRITER = ("iostream error", "PytorchStreamWriter failed", "unexpected pos")
@@ -26,7 +26,7 @@ def require_space(folder: Path, needed: int, what: str) -> None:
 
 def is_disk_full(folder: Path, error: Exception) -> bool:
     """Tell whether a full disk has caused ``error``, for which each library has its own name."""
-    return any(text in str(error) for text in ("No space left", "quota exceeded")) or _read_free(folder) < 1_000_000
+    return is_of_full_disk(error) or _read_free(folder) < 1_000_000
 
 
 @contextmanager

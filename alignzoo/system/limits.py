@@ -42,7 +42,7 @@ def explain_limit(error: BaseException, folder: Path | None = None) -> str | Non
             return _explain_memory(link)
         if is_file_refused(link):
             return f"a file would be larger than this shell allows ({describe_file_limit()}): raise it."
-        if _errno(link) in FULL or _says(link, "no space left on device", "disk quota exceeded"):
+        if _is_of_full_disk(link):
             return _explain_full_disk(link, folder)
         if isinstance(link, RuntimeError) and _says(link, "can't start new thread"):
             return "the machine allows no more threads: raise `ulimit -u`, or run fewer programs at once."
@@ -93,6 +93,15 @@ def _explain_memory(error: BaseException) -> str:
     if _has_limit(resource.RLIMIT_AS):
         return f"out of memory{said}.\nThis shell allows {format_bytes(limit)} (ulimit -v): raise it, or take less."
     return f"out of memory{said}.\nTake less at once: `alignzoo plan` says what fits, with which strategy and adapter."
+
+
+def is_of_full_disk(error: BaseException) -> bool:
+    """Tell whether a full disk or a quota has caused ``error``, whatever libraries have made of it."""
+    return any(map(_is_of_full_disk, _list_causes(error)))
+
+
+def _is_of_full_disk(error: BaseException) -> bool:
+    return _errno(error) in FULL or _says(error, "no space left", "quota exceeded")
 
 
 def _explain_full_disk(error: BaseException, folder: Path | None) -> str:

@@ -25,6 +25,7 @@ from alignzoo.models.pretrained import RemoteCode
 from alignzoo.plan.budget import Plan, make_plan, measure_mean_length
 from alignzoo.plugin.method import DataFormat, ModelKind
 from alignzoo.system import ranks
+from alignzoo.system.cache import explain_full_cache
 from alignzoo.system.errors import UserError
 from alignzoo.system.libraries import silence_libraries
 from alignzoo.system.process_cache import process_cache
@@ -139,7 +140,8 @@ class RunInputs:
         if args.eval_strategy != "no" and len(self.data.heldout):  # asked for by +train.eval_strategy
             heldout = _convert_rows(self.checked, self.data.heldout, self.data)
         rewards = self.rewards.functions if rewards is None else rewards
-        return build_trainer(self.checked, args, model, self.tokenizer, self.rows, heldout, rewards, callbacks)
+        with explain_full_cache("the trainer's rows"):
+            return build_trainer(self.checked, args, model, self.tokenizer, self.rows, heldout, rewards, callbacks)
 
     def make_yardstick(self) -> AnyYardstick:
         """Return the yardstick for the held-out rows, as pairs where they can be paired."""
@@ -218,7 +220,8 @@ def _convert_rows(checked: Checked, rows: Dataset, data: Prepared) -> Dataset:
         fields = read_config_fields(method.config)
         if fields and "chat_template_kwargs" not in fields:
             raise UserError(f"method={method.name} reads no chat_template_kwargs, and the prompts have some.")
-    return convert(rows, data.kind, method.data, checked.placement.micro_batch, checked.cfg.seed, further)
+    with explain_full_cache("the method's rows"):
+        return convert(rows, data.kind, method.data, checked.placement.micro_batch, checked.cfg.seed, further)
 
 
 def _prepare_rows(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:

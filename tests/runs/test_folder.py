@@ -69,6 +69,7 @@ def test_runs_are_found_below_a_folder_in_their_order(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "command.txt").touch()
     (tmp_path / "3-sft").mkdir()  # a sweep job that was stopped before it wrote a file
+    (tmp_path / "leaderboard").mkdir()  # of plots, where the disk was full before the first
     runs = read_runs([tmp_path, tmp_path / "2-ipo"])
     assert [run.folder.name for run in runs] == ["0-kto", "2-ipo", "3-sft", "10-dpo"]
     for folder in (tmp_path / "3-sft", tmp_path / "nowhere"):

@@ -139,6 +139,13 @@ def test_a_full_disk_is_the_caches_and_nothing_is_left_of_the_entry() -> None:
     assert list(entry.parent.iterdir()) == []
 
 
+def test_what_libraries_write_into_a_full_cache_is_the_caches_too() -> None:
+    with pytest.raises(UserError) as told, cache.explain_full_cache("the method's rows"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert str(told.value).startswith(f"the disk of {cache.root()} is full: the method's rows could not be kept")
+    assert "ALIGNZOO_CACHE" in str(told.value)
+
+
 def test_a_damaged_entry_that_cannot_be_removed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = make_entry("rows/a")
     flip(entry / "content")

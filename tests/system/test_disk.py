@@ -32,7 +32,21 @@ def test_a_folder_that_is_gone_is_not_a_full_disk(tmp_path: Path) -> None:
         raise KeyError("after")
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("io: No space left")])
+def _later(cause: OSError) -> Exception:
+    """Return an error that a library has made of another, whose reason it does not repeat."""
+    error = ValueError("An error occurred while generating the dataset")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        ValueError("io: No space left"),
+        _later(OSError(errno.ENOSPC, "No space left on device")),
+    ],
+)
 def test_a_full_disk_is_told_of_whatever_the_library_calls_it(error: Exception, tmp_path: Path) -> None:
     with pytest.raises(UserError) as told, explain_full_disk(tmp_path, "this run was not saved"):
         raise error

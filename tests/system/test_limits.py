@@ -146,6 +146,13 @@ def test_a_run_without_memory_ends_in_two_lines(tmp_path: Path, fake_package: Ca
     assert (tmp_path / "run" / "error.txt").read_text().startswith("out of memory (")
 
 
+@pytest.fixture(scope="module")
+def cached(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Leave nothing to be written into the cache."""
+    assert run(tmp_path_factory.mktemp("cached") / "run", *WORDS).code == 0
+
+
+@pytest.mark.usefixtures("cached")
 @pytest.mark.parametrize(
     ("size", "said"),
     [

@@ -10,6 +10,7 @@ from alignzoo.report.leaderboard.board import Leaderboard, read_leaderboard
 from alignzoo.report.leaderboard.page import write_page
 from alignzoo.report.leaderboard.plots import draw_plots
 from alignzoo.report.leaderboard.table import make_frame
+from alignzoo.runs.folder import PLOTS
 from alignzoo.system.errors import UserError
 from alignzoo.system.tables import write_csv
 
@@ -32,7 +33,7 @@ def write_leaderboard(
         table = make_frame(board)
         write_csv(table, out / "leaderboard.csv")
         table.to_parquet(out / "leaderboard.parquet", index=False)
-        write_page(board, draw_plots(board, out / "leaderboard"), out / "leaderboard.html")
+        write_page(board, draw_plots(board, out / PLOTS), out / "leaderboard.html")
     except OSError as error:
         told = f"the leaderboard cannot be written to {out} ({error.strerror or error})"
         names = shlex.join(map(str, folders))
