@@ -36,7 +36,7 @@ COMMANDS = {
     "sweep": "show how far a sweep is, or finish it",
     "manifest": "show whether two runs used the same rows and tokens",
     "chat": "talk to a trained model, and to its start model",
-    "verify-losses": "compare TRL's losses with those of the papers",
+    "verify-losses": "compare the trainers' losses with the papers' equations",
     "cache": "list or clear what alignzoo keeps on disk",
     "new-plugin": "make a package for a method of your own, ready to install and test",
     "benchmark": "measure alignzoo beside a plain TRL script, in one run",

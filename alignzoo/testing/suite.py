@@ -98,7 +98,7 @@ class Conformance:
             pytest.skip(reason)
 
     def test_follows_its_equation(self, alignzoo_runnable: type[Method]) -> None:
-        """TRL's loss and gradient are those of the method's equation, where it gives one."""
+        """The trainer's loss and gradient are those of the method's equation, where it gives one."""
         reason = training.check_equation(alignzoo_runnable)
         if reason:
             pytest.skip(reason)

@@ -4,8 +4,8 @@ Gupta et al., 2025, "AlphaPO: Reward Shape Matters for LLM Alignment", https://a
 sigmoid(reward of chosen - reward of rejected - gamma), with the reward beta (1 - p^-alpha) / alpha of a completion,
 whose probability p is length-normalised, without a reference model. As alpha goes to 0 it becomes SimPO.
 
-Data: pairs. The paper has alpha 0.25, beta 2.5, gamma 0.1 and a learning rate of 7e-7 for Mistral 7B Instruct
-(table 3).
+Data: pairs. The paper has alpha 0.25, beta 2.5, gamma 0.25 (0.1 times beta) and a learning rate of 7e-7 for Mistral
+7B Instruct (table 3, whose column is gamma over beta).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ in Alignment", https://arxiv.org/abs/2408.06266, equation 8, plus a constant. Lo
 (c - r)), with the log-ratios c of chosen and r of rejected.
 
 Data: pairs whose chosen completions are worse than the start model's own: both become less likely, the rejected one
-more so. Beta: published value 0.1 (section 5.2). Learning rates: 2e-7 (section 5.2).
+more so. Beta: 0.1, and learning rates: 2e-7 (published version, section 5.2).
 """
 
 from __future__ import annotations

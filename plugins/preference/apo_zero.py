@@ -4,8 +4,8 @@ D'Oosterlinck et al., 2024, "Anchored Preference Optimization and Contrastive Re
 in Alignment", https://arxiv.org/abs/2408.06266, equation 7, plus a constant. Loss: 1 - sigmoid(beta c) + sigmoid(beta
 r), with the log-ratios c of chosen and r of rejected.
 
-Data: pairs whose chosen completions are better than the start model's own. Beta: published value 0.1 (section 5.2).
-Learning rates: 2e-7 (section 5.2).
+Data: pairs whose chosen completions are better than the start model's own. Beta: 0.1, and learning rates: 2e-7
+(published version, section 5.2).
 """
 
 from __future__ import annotations

@@ -3,10 +3,11 @@
 Xu et al., 2024, "Contrastive Preference Optimization: Pushing the Boundaries of LLM Performance in Machine
 Translation", https://arxiv.org/abs/2401.08417, section 3. Loss: -log sigmoid(beta x (log-probability of chosen - that
 of rejected)), plus alpha times the negative log-likelihood of the chosen completions, without a reference model. The
-likelihood is the mean over all their tokens in a batch, as in the authors' code.
+likelihood is the mean over all their tokens in a batch of one process, as in the authors' code: the loss depends on
+`train.per_device_batch_size`.
 
 Data: pairs. Beta: published values 0.1 (paper), 0.01 to 0.1 (Meng et al., 2024, on chat). Alpha: 1.0, weight of the
-likelihood. Learning rates: DPO's, as a place to start from.
+likelihood. Learning rates: 1e-4 with adapters (authors' code), 3e-7 to 1e-6 on chat (Meng et al.).
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Ji et al., 2024, "Towards Efficient Exact Optimization of Language Model Alignme
 equation 16. Loss: the Kullback-Leibler divergence from the softmax of beta times the log-ratios of a pair to the
 labels (1 - label smoothing, label smoothing).
 
-Data: pairs. Beta: published value 0.1 (appendix B). Label smoothing: 1e-3; at 0 the divergence is infinite. Learning
-rates: 1e-6 (appendix B).
+Data: pairs. Beta: 0.1 (movie reviews), 0.5 (summaries, dialogues; authors' code). Label smoothing: 1e-3, as TRL
+recommends; at 0 the divergence is infinite. Learning rates: 1e-6 (authors' code).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class EXO(TRLLoss):
         smoothing = cfg.method.label_smoothing
         if not 0 < smoothing < 0.5:
             raise UserError(
-                f"method.label_smoothing={smoothing} must be above 0 and below 0.5 for exo; the paper has 0.001."
+                f"method.label_smoothing={smoothing} must be above 0 and below 0.5 for exo; TRL recommends 0.001."
             )
 
     @classmethod

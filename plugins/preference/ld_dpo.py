@@ -5,7 +5,7 @@ DPO's, on log-probabilities in which tokens beyond the length of the pair's shor
 under policy and start model.
 
 Data: pairs. Beta: DPO's. Alpha (`ld_alpha`): from 0, where the rest of the longer completion does not count, to 1,
-where it is DPO. Learning rates: DPO's, as a place to start from.
+where it is DPO; 0.5 to start from (TRL). Learning rates: DPO's, as a place to start from.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Chen et al., 2024, "Noise Contrastive Alignment of Language Models with Explicit
 https://arxiv.org/abs/2402.05369, for pairs (K = 2). Loss: -log sigmoid(beta c) - 1/2 log sigmoid(-beta c) - 1/2 log
 sigmoid(-beta r), with the log-ratios c of chosen and r of rejected.
 
-Data: pairs. Beta is the paper's alpha: published value 0.01 (appendix C). Learning rates: 5e-6 (appendix C,
-adapters). The chosen completion's likelihood is held up, where DPO only keeps it ahead of the rejected one's.
+Data: pairs. Beta scales the log-ratios, as in DPO: 0.01 with learning rates of 5e-6 (Mistral 7B, adapters; authors'
+code). The chosen completion's likelihood is held up, where DPO only keeps it ahead of the rejected one's.
 """
 
 from __future__ import annotations

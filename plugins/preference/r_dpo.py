@@ -2,8 +2,8 @@
 
 Park et al., 2024, "Disentangling Length from Quality in Direct Preference Optimization",
 https://arxiv.org/abs/2403.19159. Loss: -log sigmoid(beta x (log-ratio of chosen - log-ratio of rejected) + alpha x
-(tokens of chosen - tokens of rejected)). It follows from a reward that pays alpha for each token: a pair whose chosen
-completion is the longer one is explained by its length in part, and teaches less.
+(tokens of chosen - tokens of rejected)). It follows from an objective that takes alpha from the reward for each
+token: a pair whose chosen completion is the longer one is explained by its length in part, and teaches less.
 
 Data: pairs. Beta and alpha: Meng et al. (2024) searched 0.01, 0.05 and 0.1 for beta, and 0.05, 0.1, 0.5 and 1.0 for
 alpha. Learning rates: 3e-7 to 1e-6 there.

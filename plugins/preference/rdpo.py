@@ -1,11 +1,12 @@
 """Robust Direct Preference Optimization.
 
 Chowdhury et al., 2024, "Provably Robust DPO: Aligning Language Models with Noisy Feedback",
-https://arxiv.org/abs/2403.00409, equation 12. Loss: ((1 - e) L - e L of the swapped pair) / (1 - 2 e), with DPO's
-loss L and the share e of swapped labels, so that its mean over noisy labels is that of DPO over clean ones.
+https://arxiv.org/abs/2403.00409. Loss: ((1 - e) L - e L of the swapped pair) / (1 - 2 e), with DPO's loss L and the
+share e of swapped labels, so that its mean over noisy labels is that of DPO over clean ones.
 
-Data: pairs, some of them swapped. Beta: DPO's. Label smoothing is the share of swapped pairs, above 0 (else it is
-DPO) and below 0.5; published value 0.1 (section 6). Learning rates: DPO's, as a place to start from.
+Data: pairs, some of them swapped. Beta: published value 0.1 (appendix B). Label smoothing is the share of swapped
+pairs, above 0 (else it is DPO) and below 0.5; published value 0.1 (section 6). Learning rates: DPO's, as a place to
+start from.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class RobustDPO(TRLLoss):
 
     @classmethod
     def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
-        """Chowdhury et al., 2024, equation 12."""
+        """Chowdhury et al., 2024: the unbiased loss of noisy pairs."""
         from torch.nn.functional import logsigmoid
 
         share = cfg.method.label_smoothing

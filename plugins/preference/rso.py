@@ -5,8 +5,8 @@ the hinge loss on normalised likelihoods. Loss: max(0, 1 - beta x (log-ratio of 
 log-ratio summed over tokens, against the start model.
 
 Data: pairs; the paper samples them from the optimal policy by rejection, which is not done here. Beta is the paper's
-gamma: a pair has no loss once the chosen completion is ahead by 1 / beta nats. Learning rates: DPO's, as a place to
-start from.
+gamma, 0.05 in TRL's example for it: a pair has no loss once the chosen completion is ahead by 1 / beta nats. Learning
+rates: DPO's, as a place to start from.
 """
 
 from __future__ import annotations

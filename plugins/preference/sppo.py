@@ -5,8 +5,9 @@ equation 4.7. Loss: (c - 1 / (2 beta))^2 + (r + 1 / (2 beta))^2, with the log-ra
 the paper's, where the chosen completion wins with certainty.
 
 Data: pairs. The paper samples new completions in each of three rounds, and has a preference model estimate how likely
-each wins; here the pairs are given, and a probability is 1 or 0. Beta is 1 / the paper's eta: 0.001. Both log-ratios
-aim at 1 / (2 beta) nats, so that the loss is large from the start. Learning rates: 5e-7 (appendix C).
+each wins; here the pairs are given, and a probability is 1 or 0. Beta is 1 / the paper's eta: 0.001. The log-ratios
+aim at 1 / (2 beta) and -1 / (2 beta) nats, so that the loss is large from the start. Learning rates: 5e-7 (authors'
+code, whose loss is half of this one).
 """
 
 from __future__ import annotations

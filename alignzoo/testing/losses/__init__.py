@@ -1,1 +1,1 @@
-"""Compares TRL's losses with the papers' equations: value and gradient, on a tiny fixed batch."""
+"""Compares the trainers' losses with the papers' equations: value and gradient, on a tiny fixed batch."""

@@ -29,7 +29,7 @@ CLIMB = 1e-3  #: step along the gradient that makes KL pairs more likely
 
 @dataclass(frozen=True)
 class Comparison:
-    """One method's loss and gradient as TRL computes them, and as its equation does."""
+    """One method's loss and gradient as its trainer computes them, and as its equation does."""
 
     trl: float
     equation: float
