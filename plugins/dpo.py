@@ -53,7 +53,7 @@ class DPO(Method):
         if smoothing and not losses & SMOOTHED:
             raise UserError(
                 f"method.label_smoothing does nothing to the losses {', '.join(sorted(losses))} in TRL 1.16. For wrong "
-                f"labels use method.loss_type=[robust] with it; {', '.join(sorted(SMOOTHED))} read it."
+                "labels use method=cdpo or method=rdpo."
             )
         if smoothing >= 0.5 and "robust" in losses:
             raise UserError(f"method.label_smoothing={smoothing} must be below 0.5: it is the share of wrong labels.")

@@ -84,8 +84,12 @@ def has_column(pairs: Dataset, column: str, needed: bool) -> bool:
     name = column.removesuffix("_ids")
     if len(lacking) and (needed or len(lacking) < len(pairs)):
         first = pairs[int(lacking[0])]["id"]
+        advice = f"Add a column `{name}` to the data, or map yours: 'dataset.columns={{YOURS: {name}}}'."
+        if len(lacking) < len(pairs):
+            without = "" if needed else f", or leave it out: 'dataset.columns={{{name}: null}}'"
+            advice = f"Fill in `{name}` in all rows{without}."
         raise UserError(
             f"the method trains on a {FURTHER[column]}: {len(lacking)} of {len(pairs)} pairs have none, as {first}.\n"
-            f"Add a column `{name}` to the data, or map yours: 'dataset.columns={{YOURS: {name}}}'."
+            f"{advice}"
         )
     return not len(lacking)

@@ -42,8 +42,8 @@ class DataFormat(StrEnum):
 
 #: What pairs can have beside the columns of their format, where the data does (:meth:`Method.further_columns`).
 FURTHER: Mapping[str, str] = {
-    "margin": "margin, the score of the chosen answer less that of the rejected one",
-    "gold_ids": "third answer, the gold one",
+    "margin": "margin",
+    "gold_ids": "third completion, gold",
 }
 
 #: What the rows of a trainer can hold.

@@ -203,7 +203,7 @@ def test_a_model_may_have_keys_of_its_own(configured: Configured) -> None:
 
 
 BAD_COMBINATIONS = [
-    ("dpo", {"method.label_smoothing": 0.1}, ["method.label_smoothing does nothing", "method.loss_type=[robust]"]),
+    ("dpo", {"method.label_smoothing": 0.1}, ["method.label_smoothing does nothing", "method=rdpo"]),
     (
         "dpo",
         {"train.global_batch_size": 6, "strategy.processes": 1},

@@ -111,13 +111,13 @@ def test_the_third_answer_is_part_of_the_rows_hash(prepared: Callable[..., Prepa
 @pytest.mark.parametrize("needed", [True, False])
 def test_rows_that_lack_one_are_named(prepared: Callable[..., Prepared], needed: bool) -> None:
     some = prepared([{**PAIR, "margin": 1.0, "id": "a"}, {**PAIR, "id": "b"}])
-    with pytest.raises(UserError, match=r"1 of 2 pairs have none, as b\.\nAdd a column `margin` to the data"):
+    with pytest.raises(UserError, match=r"1 of 2 pairs have none, as b\.\nFill in `margin` in all rows"):
         make_rows(some, margin=needed)
     none = prepared([{**PAIR, "id": "a"}, {**PAIR, "id": "b"}])
     if not needed:
         assert "margin" not in make_rows(none, margin=needed)[0]
         return
-    with pytest.raises(UserError, match="the method trains on a third answer, the gold one: 2 of 2 pairs have none"):
+    with pytest.raises(UserError, match="the method trains on a third completion, gold: 2 of 2 pairs have none"):
         make_rows(none, gold_ids=needed)
 
 
