@@ -146,7 +146,9 @@ def _explain_code(source: str | Path, code: RemoteCode) -> Iterator[None]:
         with hub().reading(source), _trust_all_its_code(code.allowed):
             yield
     except RuntimeError as error:
-        if "ignore_mismatched_sizes" not in str(error):
+        folder = Path(source)
+        is_gguf = folder.is_dir() and not (folder / "config.json").is_file()  # which says its shapes itself
+        if "ignore_mismatched_sizes" not in str(error) or is_gguf:
             raise
         raise UserError(f"{source}: its weights have other shapes than its config.json says. Take its own.") from error
     except (ValueError, OSError) as error:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from inprocess import run
+from inprocess import restored, run
 
 from alignzoo.benchmark import command
 from alignzoo.benchmark.chart import sweep_table
@@ -39,9 +39,10 @@ def test_a_pass_of_trls_own_is_counted_too(tmp_path: Path, cache: Path, monkeypa
 
 def test_the_count_goes_into_the_file_that_is_named_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["counted", "count", "--help"])
-    with pytest.raises(SystemExit, match="0"):
-        counted.main()
+    with restored():
+        monkeypatch.setattr(sys, "argv", ["counted", "count", "--help"])
+        with pytest.raises(SystemExit, match="0"):
+            counted.main()
     assert [file.name for file in tmp_path.iterdir()] == ["count"]
     assert Path("count").read_text() == "0"
 

@@ -295,6 +295,7 @@ def label_finding(good: int, bad: int, desirable: float = 1.0, undesirable: floa
     rows = Dataset.from_dict(
         {
             "row": range(count),
+            "heldout_key": range(count),
             **{name: [text] * count for name in ("prompt", "completion")},
             **{f"{name}_ids": [[1]] * count for name in ("prompt", "completion")},
             "label": [True] * good + [False] * bad,

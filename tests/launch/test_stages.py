@@ -38,8 +38,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "no method": ({"one": {"start": None}}, "pipeline stage one: it has no method: add pipeline.stages.one.method="),
     "no keys": ({"one": None}, "pipeline stage one: it has no method"),
     "an unknown method": (
-        {"one": {"method": "ppoo", "install": "alignzoo-ppoo"}},
-        "pipeline stage one: method=ppoo: no installed plugin adds it. To add it: pip install alignzoo-ppoo. Or take "
+        {"one": {"method": "zzz", "install": "alignzoo-zzz"}},
+        "pipeline stage one: method=zzz: no installed plugin adds it. To add it: pip install alignzoo-zzz. Or take "
         "another: pipeline.stages.one.method=METHOD.",
     ),
     "a name that is no folder's": ({"a/b": {"method": "sft"}}, "pipeline stage a/b: its name is also its folder's"),
