@@ -169,6 +169,7 @@ def test_a_run_whose_files_grow_too_large_ends_in_two_lines(tmp_path: Path, size
     assert not (tmp_path / "run" / "result.json").exists()
 
 
+@pytest.mark.usefixtures("cached")
 def test_a_command_whose_file_grows_too_large_ends_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with limit_files(1_000):
