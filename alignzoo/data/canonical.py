@@ -17,28 +17,17 @@ from alignzoo.data.messages import (
     BadRow,
     Messages,
     check_encodable,
-    is_trained,
     make_text,
     parse_messages,
-    read_list,
     read_messages,
     says_anything,
-    write_json,
 )
-
-#: Columns that every layout may have beside its own, for the chat template.
-TEMPLATE_COLUMNS = frozenset({"tools", "chat_template_kwargs"})
+from alignzoo.data.template_inputs import TEMPLATE_COLUMNS, read_template_inputs
+from alignzoo.data.turns import is_trained
 
 _NOT_TEXTS = {"label", "score", "margin", *TEMPLATE_COLUMNS}
 
 _NOT_ANSWERING = {"user", "system", "developer"}  #: roles that no answer holds
-
-#: Arguments of ``apply_chat_template`` that are not the template's.
-_OWN_ARGUMENTS = {
-    *("conversation", "messages", "tools", "chat_template", "add_generation_prompt", "continue_final_message"),
-    *("tokenize", "padding", "truncation", "max_length", "return_tensors", "return_dict", "tokenizer_kwargs"),
-    *("return_assistant_tokens_mask", "sanitize_control_tokens", "self"),
-}
 
 
 def canonical(raw: Mapping[str, Any], chat: bool) -> dict[str, Any]:
@@ -56,6 +45,8 @@ def canonical(raw: Mapping[str, Any], chat: bool) -> dict[str, Any]:
             texts[name] = read_messages(parsed, name)
             if isinstance(parsed, list):
                 given[name] = parsed
+    if texts.get("prompt", [])[-1:] == [{"role": "assistant", "content": ""}]:  # nothing is begun
+        texts["prompt"].pop()
     if "messages" in texts:
         texts["prompt"], texts["completion"] = _split_last_answer(texts.pop("messages"), given.get("messages", ()))
     if "text" in texts:
@@ -69,7 +60,7 @@ def canonical(raw: Mapping[str, Any], chat: bool) -> dict[str, Any]:
     if shaped["prompt"][-1]["role"] == "assistant" and "prompt" in given:
         shaped["prompt"] = _mark_continued(shaped, texts)
     if not TEMPLATE_COLUMNS.isdisjoint(raw):
-        shaped |= _read_template_inputs(raw, shaped["prompt"])
+        shaped |= read_template_inputs(raw, shaped["prompt"])
     if "label" in raw:
         shaped["label"] = _read_label(raw["label"])
     return shaped | {name: raw[name] for name in ("score", "margin") if name in raw}
@@ -98,26 +89,6 @@ def add_system(row: Mapping[str, Any], system: Any, name: str) -> dict[str, Any]
     return {**row, "prompt": [{"role": "system", "content": check_encodable(system, name)}, *prompt]}
 
 
-def _read_template_inputs(raw: Mapping[str, Any], prompt: Messages) -> dict[str, Any]:
-    """Return ``tools`` and ``template_kwargs``, where the row has them, as they stand."""
-    tools = read_list(raw.get("tools") or [], "tools")
-    kwargs = {
-        name: value
-        for given in read_list(raw.get("chat_template_kwargs") or [], "chat_template_kwargs")
-        for name, value in given.items()
-        if value is not None
-    }
-    if own := sorted(_OWN_ARGUMENTS & kwargs.keys()):
-        raise BadRow(f"chat_template_kwargs has {own[0]}, which is not the template's to read")
-    found = {name: value for name, value in (("tools", tools), ("template_kwargs", kwargs)) if value}
-    for name, value in found.items():
-        write_json(value, name)
-        if prompt[0]["role"] == "text":
-            column = "tools" if name == "tools" else "chat_template_kwargs"
-            raise BadRow(f"{column} need a conversation, and this is plain text: set dataset.chat=true")
-    return found
-
-
 def _mark_continued(shaped: Mapping[str, Messages], texts: Mapping[str, Messages]) -> Messages:
     """Mark the assistant's turn with which a prompt ends, where answers go on from it and do not repeat it."""
     prompt = shaped["prompt"]
@@ -141,14 +112,24 @@ def _separate_prompt(texts: dict[str, Messages], chat: bool) -> dict[str, Messag
     answers = {name: text for name, text in texts.items() if name != "prompt"}
     prompt = texts.get("prompt")
     if prompt is None:
-        prompt = _find_common_start(*answers.values())
+        prompt = _find_common_start(*(text for name, text in answers.items() if name != "gold"))
     if _mixes_text_and_messages(prompt, *answers.values()):
         prompt, answers = _as_conversation(prompt, answers)
-    answers = _strip_prompt(answers, prompt)
+    answers = _strip_answers(answers, prompt)
     _refuse_other_histories(answers, len(prompt))
     if chat:
         prompt, answers = _as_conversation(prompt, answers)
     return {"prompt": prompt, **answers}
+
+
+def _strip_answers(answers: dict[str, Messages], prompt: Messages) -> dict[str, Messages]:
+    """Return the answers without the prompt; gold, beside a pair, may repeat it too, text only where the pair does."""
+    gold = {name: text for name, text in answers.items() if name == "gold"}
+    pair = {name: text for name, text in answers.items() if name != "gold"}
+    stripped = _strip_prompt(pair, prompt)
+    if stripped != pair or not any(turn["role"] == "text" for turn in answers.get("gold", ())):
+        gold = _strip_prompt(gold, prompt)
+    return {**stripped, **gold}
 
 
 def _mixes_text_and_messages(*texts: Messages) -> bool:

@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.data.messages import THOUGHTS, BadRow, Message, Messages, join_turns
+from alignzoo.data.marks import Marks, find_lost
+from alignzoo.data.messages import THOUGHTS, BadRow, Message, Messages, join_turns, unwrap
 from alignzoo.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class ChatTemplate:
         inputs = self._check_inputs(row) if "tools" in row or "template_kwargs" in row else self.kwargs
         start = self.render_prompt(prompt, inputs)
         self._check_prompt(row, start)
+        self._check_calls(prompt, answers, inputs)
         wholes = {name: self.render(join_turns(prompt, answer), inputs) for name, answer in answers.items()}
         for whole in wholes.values():
             if not whole.startswith(start):
@@ -92,50 +94,51 @@ class ChatTemplate:
         return {**self.kwargs, **kwargs, **({"tools": row["tools"]} if "tools" in row else {})}
 
     def _check_prompt(self, row: Mapping[str, Any], text: str) -> None:
-        """Refuse a prompt of which the template leaves out a turn, a call, the tools, or all thoughts.
+        """Refuse a prompt of which the template leaves out a turn, the tools, or all thoughts.
 
         Those of earlier turns it may leave out: that is how the model reads a conversation when it answers.
         """
         for message in row["prompt"]:
             if message["role"] not in _PLAIN and not _is_written(message["content"], text):
                 raise BadRow(f"the model's chat template leaves out the turn of the {message['role']}")
-            if len(message) > 2:
-                _check_calls("prompt", message, text)
-                if any(field in message for field in THOUGHTS) and self.words.isdisjoint(THOUGHTS):
-                    raise BadRow("prompt loses its thoughts: the model's chat template does not write them")
+            if len(message) > 2 and any(field in message for field in THOUGHTS) and self.words.isdisjoint(THOUGHTS):
+                raise BadRow("prompt loses its thoughts: the model's chat template does not write them")
         if "tools" not in row:
             return
-        names = [_unwrap(tool).get("name", "") for tool in row["tools"]]
+        names = [unwrap(tool).get("name", "") for tool in row["tools"]]
         if "tools" not in self.words or not all(str(name) in text for name in names):
             raise BadRow("the model's chat template leaves out the tools")
 
+    def _check_calls(self, prompt: Messages, answers: Mapping[str, Messages], inputs: Mapping[str, Any]) -> None:
+        """Refuse calls of which the template leaves out something, and answers that lose the words beside theirs.
+
+        Rows with calls are rendered once more for it, with marks in place of what the calls hold.
+        """
+        if _has_calls(prompt):
+            marks = Marks(prompt)
+            for lost in find_lost(marks, self.render_prompt(marks.messages, inputs)):
+                raise BadRow(f"prompt: {lost}")
+        for name, answer in answers.items():
+            if _has_calls(answer):
+                marks = Marks(answer)
+                text = self.render(join_turns(prompt, marks.messages), inputs)
+                for lost in find_lost(marks, text, words=True):
+                    raise BadRow(f"{name.removesuffix('_ids')}: {lost}")
+
+
+def _has_calls(messages: Messages) -> bool:
+    return any("tool_calls" in message for message in messages)
+
 
 def _check_answer(name: str, answer: Messages, text: str) -> None:
-    """Refuse an answer of which the template leaves out a turn of a tool, a call or a thought."""
+    """Refuse an answer of which the template leaves out a turn of a tool, or a thought."""
     for message in answer:
         if len(message) == 2 and message["role"] == "assistant" and "</think>" not in message["content"]:
             continue
         if message["role"] not in _PLAIN and not _is_written(message["content"], text):
             raise BadRow(f"{name}: the model's chat template leaves out the turn of the {message['role']}")
-        _check_calls(name, message, text)
         if not all(thought.strip() in text for thought in _find_thoughts(message)):
             raise BadRow(f"{name} loses its thoughts: the model's chat template does not write them")
-
-
-def _check_calls(name: str, message: Message, text: str) -> None:
-    for call in message.get("tool_calls", ()):
-        called = _unwrap(call)
-        if str(called.get("name", "")) not in text:
-            raise BadRow(f"{name}: the model's chat template leaves out tool_calls")
-        arguments = called.get("arguments")
-        if isinstance(arguments, str) and arguments.lstrip()[:1] == "{" and json.dumps(arguments) in text:
-            raise BadRow(f"{name}: the chat template quotes a call's arguments, which are JSON text: write an object")
-
-
-def _unwrap(call: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the function of a call or of a tool, which some files write without its `function`."""
-    function = call.get("function")
-    return function if isinstance(function, Mapping) else call
 
 
 def _find_thoughts(message: Message) -> Iterator[str]:

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.data.canonical import TEMPLATE_COLUMNS, add_system, canonical
+from alignzoo.data.canonical import add_system, canonical
 from alignzoo.data.columns import ALIASES, QUESTIONS, SHARED, Unread, explain_refusal, is_said
 from alignzoo.data.further import read_further
 from alignzoo.data.layouts import Shape
 from alignzoo.data.messages import BadRow, parse_messages
+from alignzoo.data.template_inputs import TEMPLATE_COLUMNS
 from alignzoo.data.turns import tidy
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 #: Columns that hold messages, or text.
 _TEXTS = frozenset(
     (
-        *("prompt", "chosen", "rejected", "completion", "messages", "conversations", "conversation"),
+        *("prompt", "chosen", "rejected", "completion", "messages"),
         *("rejected_response", "preferred_output", "non_preferred_output", "gold"),
     )
 )
@@ -111,8 +112,10 @@ class Layout:
             yield self._shape_row(further | raw, renamed)
 
     def _shape_row(self, raw: dict[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
-        if self.shape.nested:
-            raw = self._tidy(raw, ["prompt"])
+        if self.shape.made:
+            name, column = self.shape.made
+            raw = {**raw, name: self._tidy_one(raw[name], column)}
+        if self.shape.name == "openai-pairs":
             self.unread.columns |= {f"input.{name}" for name in row["input"].keys() - {"messages", "tools"}}
         if not TEMPLATE_COLUMNS.isdisjoint(row):
             beside = {name: row[name] for name in TEMPLATE_COLUMNS if is_said(row.get(name))}
@@ -138,10 +141,13 @@ class Layout:
         changed = {}
         for name in names:
             value = row.get(name)
-            tidied = tidy(parse_messages(value, name), name, self.roles, self.unread.fields)
+            tidied = self._tidy_one(parse_messages(value, name), name)
             if tidied is not value:
                 changed[name] = tidied
         return {**row, **changed} if changed else row
+
+    def _tidy_one(self, value: Any, column: str) -> Any:
+        return tidy(value, column, self.roles, self.unread.fields)
 
     def _check_further(self, row: Mapping[str, Any]) -> None:
         """Refuse a further column that would change what is trained; note those that the first rows lack."""

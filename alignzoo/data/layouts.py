@@ -32,8 +32,8 @@ class Shape:
     shows: Callable[[Row], bool] = lambda row: True
     """Whether a row's values, too, have this layout."""
 
-    nested: bool = False
-    """Whether `input` holds the messages, and more, in itself."""
+    made: tuple[str, str] | None = None
+    """The messages that the reader makes, and the column, with messages of other conventions, that it makes them of."""
 
     further: frozenset[str] = frozenset()
     """Columns that are read where rows have them, and are carried for rewards too (:mod:`alignzoo.data.further`)."""
@@ -60,6 +60,8 @@ def _goes_on_from_chosen(row: Row) -> bool:
 MARGIN = frozenset(("margin", *itertools.chain(*SCORES)))
 TRIPLE = MARGIN | {"gold"}
 
+_SHAREGPT, _EXCHANGES = ("messages", "conversations"), ("messages", "conversation")
+
 SHAPES = (
     _shape("transcripts", PREFERENCE, "chosen rejected", "", readers.hh, shows=readers.is_transcript, further=MARGIN),
     _shape(
@@ -70,6 +72,7 @@ SHAPES = (
         readers.sharegpt_pair,
         further=MARGIN,
         shows=_goes_on,
+        made=("prompt", "conversations"),
     ),
     _shape(
         "alpaca-pairs",
@@ -99,7 +102,14 @@ SHAPES = (
         further=TRIPLE,
         shows=lambda row: not readers.is_transcript(row),
     ),
-    _shape("openai-pairs", PREFERENCE, "input preferred_output non_preferred_output", "", readers.openai, nested=True),
+    _shape(
+        "openai-pairs",
+        PREFERENCE,
+        "input preferred_output non_preferred_output",
+        "",
+        readers.openai,
+        made=("prompt", "input.messages"),
+    ),
     _shape("ultrafeedback", PREFERENCE, "instruction completions", "", readers_scored.ultrafeedback),
     _shape("nectar", PREFERENCE, "prompt answers", "", readers_scored.nectar),
     _shape("scores", PREFERENCE, "prompt responses scores", "", readers_scored.scores),
@@ -108,14 +118,14 @@ SHAPES = (
     _shape("strengths", PREFERENCE, "prompt response_1 response_2 preference_strength", "", readers_scored.strength),
     _shape("ratings", SCORED, "prompt response helpfulness", "", readers_scored.helpsteer),
     _shape("scored", SCORED, "prompt completion score", "", readers_scored.scored),
-    _shape("sharegpt-marked", UNPAIRED, "conversations label", "", readers.marked(readers.sharegpt)),
-    _shape("exchanges-marked", UNPAIRED, "conversation label", "", readers.marked(readers.exchanges)),
+    _shape("sharegpt-marked", UNPAIRED, "conversations label", "", readers.marked(readers.sharegpt), made=_SHAREGPT),
+    _shape("exchanges-marked", UNPAIRED, "conversation label", "", readers.marked(readers.exchanges), made=_EXCHANGES),
     _shape("alpaca-marked", UNPAIRED, "instruction output label", "input history", readers.marked(readers.alpaca)),
     _shape("messages-marked", UNPAIRED, "messages label", "", readers.same("messages", "label")),
     _shape("chosen-marked", UNPAIRED, "chosen completion label", "", readers.chosen_marked, shows=_goes_on_from_chosen),
     _shape("marked", UNPAIRED, "completion label", "prompt history", readers.asked("prompt", "completion", "label")),
-    _shape("sharegpt", SUPERVISED, "conversations", "", readers.sharegpt),
-    _shape("exchanges", SUPERVISED, "conversation", "", readers.exchanges),
+    _shape("sharegpt", SUPERVISED, "conversations", "", readers.sharegpt, made=_SHAREGPT),
+    _shape("exchanges", SUPERVISED, "conversation", "", readers.exchanges, made=_EXCHANGES),
     _shape("alpaca", SUPERVISED, "instruction output", "input history", readers.alpaca),
     _shape("answers", SUPERVISED, "prompt completion", "history", readers.asked("prompt", "completion")),
     _shape("messages", SUPERVISED, "messages", "", readers.same("messages")),

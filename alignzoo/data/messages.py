@@ -18,21 +18,25 @@ THOUGHTS = ("reasoning_content", "thinking", "reasoning", "tool_plan")
 #: Fields that chat templates read, beside role and content.
 KEPT = (*THOUGHTS, "tool_calls", "tool_call_id", "name")
 
-#: Fields that say whether a turn is trained on: OpenAI's, ms-swift's, and axolotl's two.
-WEIGHTS = ("weight", "loss", "train", "training")
+MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 
-_MEDIA = ("image", "images", "audio", "audios", "video", "videos")
-
-_TEXT_ONLY = "alignzoo trains on text only"
+TEXT_ONLY = "alignzoo trains on text only"
 
 #: Fields that change what is said and that no template gets -> what to do about them.
 _REFUSED = {
-    **dict.fromkeys(_MEDIA, _TEXT_ONLY),
+    **dict.fromkeys(MEDIA, TEXT_ONLY),
     "function_call": "write it as tool_calls",
     "refusal": "write it as content",
 }
 
 _TEXT_PARTS = ("text", "input_text", "output_text")
+
+#: Other types of content parts -> what to do about them.
+_OTHER_PARTS = {
+    **dict.fromkeys(("thinking", "reasoning"), "write it as reasoning_content"),
+    **dict.fromkeys(("tool_use", "tool_call"), "write it as tool_calls"),
+    "tool_result": "write it as a turn of the role tool",
+}
 
 _LIKE_MESSAGES = re.compile(r"""\s*(\{\s*["']messages["']\s*:\s*)?(\[\s*)?\{\s*["'](role|content|from|value)["']\s*:""")
 
@@ -137,6 +141,8 @@ def _read_fields(message: Mapping[str, Any], name: str) -> Message:
         check_encodable(value if isinstance(value, str) else write_json(value, f"{name}: {field}"), name)
     if "tool_calls" in found:
         calls = read_list(found.pop("tool_calls"), f"{name}: tool_calls")
+        if any("parameters" in called and "arguments" not in called for called in map(unwrap, calls)):
+            raise BadRow(f"{name} has a call with parameters and without arguments: write arguments")
         return {**found, "tool_calls": calls} if calls else found
     return found
 
@@ -148,31 +154,12 @@ def _join_parts(parts: list[Any], name: str) -> str:
         kind = part.get("type", "text") if isinstance(part, Mapping) else "text"
         text = part.get("text") if isinstance(part, Mapping) else part
         if kind not in _TEXT_PARTS:
-            raise BadRow(f"{name} has a content part of type {kind!r}: {_TEXT_ONLY}")
+            advice = _OTHER_PARTS.get(kind, TEXT_ONLY) if isinstance(kind, str) else TEXT_ONLY
+            raise BadRow(f"{name} has a content part of type {kind!r}: {advice}")
         if not isinstance(text, str):
             raise BadRow(f"{name} has a content part whose text is {'null' if text is None else 'not text'}")
         texts.append(text)
     return "".join(texts)
-
-
-def is_trained(message: Mapping[str, Any]) -> bool:
-    """Tell whether a turn of the assistant, as the file holds it, is trained on: ``weight`` 0 says that it is not.
-
-    Raises:
-        BadRow: a weight that is neither 0 nor 1.
-    """
-    if len(message) == 2:
-        return True
-    found = {field: message[field] for field in WEIGHTS if message.get(field) is not None}
-    for field, value in found.items():
-        if not isinstance(value, int | float) or value not in (0, 1):
-            raise BadRow(f"a message has {field} {value!r}; it must be 0 or 1")
-    return all(found.values())
-
-
-def unread_fields(message: Mapping[str, Any]) -> set[str]:
-    """Return the fields of a message, as the file holds it, that hold something and are not read."""
-    return {str(field) for field, value in message.items() if value is not None} - {"role", "content", *KEPT, *WEIGHTS}
 
 
 def join_turns(prompt: Messages, answer: Messages) -> Messages:
@@ -182,6 +169,12 @@ def join_turns(prompt: Messages, answer: Messages) -> Messages:
     begun, first = prompt[-1], answer[0]
     whole = {**begun, **first, "content": begun["content"] + first["content"]}
     return [*prompt[:-1], {field: value for field, value in whole.items() if field != "prefix"}, *answer[1:]]
+
+
+def unwrap(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the function of a call or of a tool, which some files write without its `function`."""
+    function = call.get("function")
+    return function if isinstance(function, Mapping) else call
 
 
 def read_list(value: Any, name: str) -> list[Any]:
@@ -198,18 +191,6 @@ def read_list(value: Any, name: str) -> list[Any]:
     if not all(isinstance(item, Mapping) for item in items):
         raise BadRow(f"{name} holds what is not an object")
     return items
-
-
-def read_calls(text: Any) -> list[dict[str, Any]]:
-    """Return the calls that a turn of ShareGPT's `function_call` writes as JSON; none where it is other text."""
-    try:
-        calls = json.loads(text)
-    except (TypeError, ValueError, RecursionError):
-        return []
-    calls = calls if isinstance(calls, list) else [calls]
-    if not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
-        return []
-    return [{"type": "function", "function": call} for call in calls]
 
 
 def _read_json(value: Any, name: str) -> Any:

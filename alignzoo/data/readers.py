@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from alignzoo.data.messages import BadRow
+from alignzoo.data.messages import BadRow, parse_messages
 from alignzoo.data.turns import split_exchanges
 
 Row = Mapping[str, Any]
@@ -125,7 +125,7 @@ def sharegpt(row: Row) -> list[dict[str, Any]]:
 
 def exchanges(row: Row) -> list[dict[str, Any]]:
     """ms-swift's ShareGPT: `conversation`, a list of exchanges."""
-    return [{"messages": split_exchanges(row["conversation"], "conversation")}]
+    return [{"messages": _read_conversation(row, "conversation")}]
 
 
 def marked(read: Reader) -> Reader:
@@ -133,10 +133,8 @@ def marked(read: Reader) -> Reader:
     return lambda row: [{**raw, "label": row["label"]} for raw in read(row)]
 
 
-def _read_conversation(row: Row) -> list[dict[str, Any]]:
-    turns = row["conversations"]
-    turns = [turns] if isinstance(turns, Mapping) else turns
-    return split_exchanges(turns, "conversations")
+def _read_conversation(row: Row, column: str = "conversations") -> list[dict[str, Any]]:
+    return split_exchanges(parse_messages(row[column], column), column)
 
 
 # --- Alpaca --------------------------------------------------------------------------------------------------------
@@ -187,11 +185,21 @@ def alpaca_pair(row: Row) -> list[dict[str, Any]]:
 # --- OpenAI's preference fine-tuning -------------------------------------------------------------------------------
 
 
+#: What `input` may hold and what is not followed -> what to do about it.
+_REFUSED_BESIDE = {
+    "system": "write it as the first turn of input.messages",
+    "tool_choice": "no chat template reads it; leave it out, and the tools too where none is to be called",
+}
+
+
 def openai(row: Row) -> list[dict[str, Any]]:
     """OpenAI's preference fine-tuning: `input.messages`, `preferred_output`, `non_preferred_output`."""
     given = row["input"]
     messages = given.get("messages") if isinstance(given, Mapping) else None
     if not isinstance(messages, list):
         raise BadRow("input has no list of messages")
+    for field, instead in _REFUSED_BESIDE.items():
+        if given.get(field) not in (None, "", "auto"):
+            raise BadRow(f"input has {field}: {instead}")
     tools = {"tools": given["tools"]} if given.get("tools") else {}
     return [{"prompt": messages, "chosen": row["preferred_output"], "rejected": row["non_preferred_output"], **tools}]

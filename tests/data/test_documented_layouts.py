@@ -1,4 +1,4 @@
-"""Every layout that the documentation of axolotl, ms-swift, LLaMA-Factory and OpenAI names is read as it means it."""
+"""Every layout that axolotl, ms-swift, XTuner, LLaMA-Factory and OpenAI document is read as it means it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from alignzoo.data.messages import BadRow
 from alignzoo.data.recognise import recognise
 
 Row = dict[str, Any]
@@ -119,6 +120,31 @@ SWIFT = {
         | {"tools": '[{"name": "f"}]'},
         {"prompt": [HI], "completion": [CALL], "tools": [{"name": "f"}]},
     ),
+    "agent, words and parallel calls": (
+        {"messages": [HI, says("I look."), *2 * [{"role": "tool_call", "content": '{"name": "f", "arguments": {}}'}]]},
+        {"prompt": [HI], "completion": [{**CALL, "content": "I look.", "tool_calls": 2 * CALL["tool_calls"]}]},
+    ),
+    "agent, rejected": (
+        {"messages": [HI, says("I look."), {"role": "tool_call", "content": '{"name": "f", "arguments": {}}'}]}
+        | {"rejected_response": "B"},
+        {**PAIR, "chosen": [{**CALL, "content": "I look."}]},
+    ),
+    "a weight within an exchange": (
+        {"conversation": [{"human": "Hi", "assistant": "A"}, {"human": "And?", "assistant": "B", "loss_weight": 0}]},
+        GOOD,
+    ),
+}
+
+XTUNER = {
+    "system": ({"conversation": [{"system": "S", "input": "Hi", "output": "A"}]}, {**GOOD, "prompt": [SYSTEM, HI]}),
+    "system, in conversations": (
+        {"conversations": [{"system": "S", "input": "Hi", "output": "A"}]},
+        {**GOOD, "prompt": [SYSTEM, HI]},
+    ),
+    "loss": (
+        {"conversation": [{"input": "Hi", "output": "A"}, {"input": "And?", "output": "B", "output_with_loss": False}]},
+        GOOD,
+    ),
 }
 
 LLAMA_FACTORY = {
@@ -194,17 +220,92 @@ OPENAI = {
 
 TABLE = [
     pytest.param(*case, id=f"{whose} {name}")
-    for whose, cases in {"axolotl": AXOLOTL, "swift": SWIFT, "factory": LLAMA_FACTORY, "openai": OPENAI}.items()
+    for whose, cases in {
+        "axolotl": AXOLOTL,
+        "swift": SWIFT,
+        "xtuner": XTUNER,
+        "factory": LLAMA_FACTORY,
+        "openai": OPENAI,
+    }.items()
     for name, case in cases.items()
 ]
 
 
-def read(row: Row, **dataset: Any) -> list[Row]:
-    settings = OmegaConf.create({"columns": None, "chat": False, "layout": None, "roles": None, **dataset})
-    return list(recognise([row], settings, "rows.jsonl").rows(row))
+SETTINGS = OmegaConf.create({"columns": None, "chat": False, "layout": None, "roles": None})
+
+
+def read(row: Row) -> list[Row]:
+    return list(recognise([row], SETTINGS, "rows.jsonl").rows(row))
 
 
 @pytest.mark.parametrize(("row", "expected"), TABLE)
 def test_documented_layout(row: Row, expected: Row) -> None:
     (found,) = read(row)
     assert found == expected
+
+
+CALLS = {"from": "function_call", "value": '{"name": "f", "arguments": {}}'}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (
+            {"conversation": [{"human": "Hi", "assistant": "A", "thought": "t"}]},
+            "conversation has a message with thought: write it as reasoning_content",
+        ),
+        (
+            {"conversations": [{"input": "Hi", "output": "A", "label": False}]},
+            "conversations has a message with label: a single message has none",
+        ),
+        (
+            {"conversation": [{"human": "Hi", "assistant": "A", "tools": TOOLS}]},
+            "conversation has a message with tools: make it the column tools",
+        ),
+        (
+            {"input": {"messages": [HI], "system": "S"}, "preferred_output": [A], "non_preferred_output": [B]},
+            "input has system: write it as the first turn of input.messages",
+        ),
+        (
+            {"input": {"messages": [HI], "tool_choice": "none"}, "preferred_output": [A], "non_preferred_output": [B]},
+            "input has tool_choice: no chat template reads it",
+        ),
+        (
+            {"conversations": [ASKED, {"from": "function_call", "value": '{"name": "f", "parameters": {"x": 1}}'}]},
+            "messages has a call with parameters and without arguments: write arguments",
+        ),
+        (
+            {"conversations": [ASKED, {"from": "function_call", "value": "f(1)"}]},
+            "conversations has a function_call that is not a call as JSON: write its name and arguments",
+        ),
+        (
+            {"conversations": [ASKED, {**ANSWERED, "weight": 1}, {**CALLS, "weight": 0}]},
+            "conversations has a call whose weight differs from that of the assistant's turn before it",
+        ),
+    ],
+)
+def test_what_a_layout_cannot_follow(row: Row, reason: str) -> None:
+    with pytest.raises(BadRow) as raised:
+        read(row)
+    assert str(raised.value).startswith(reason)
+
+
+def test_fields_of_exchanges_that_are_not_read_are_named() -> None:
+    row = {"conversation": [{"human": "Hi", "assistant": "A", "source": "x", "note": None}]}
+    layout = recognise([row], SETTINGS, "rows.jsonl")
+    assert list(layout.rows(row)) == [GOOD]
+    assert layout.unread.fields == {"source"}
+
+
+@pytest.mark.parametrize("prompt", ["text", "messages", "implicit"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_gold_repeats_its_prompt_or_does_not(prompt: str, whole: bool) -> None:
+    """The two others hold the prompt; gold may begin with it as they do, or be an answer alone."""
+    given = {"text": {"prompt": "Hi"}, "messages": {"prompt": [HI]}, "implicit": {}}[prompt]
+    (found,) = read({**given, **BOTH, "gold": [HI, says("G")] if whole else [says("G")]})
+    assert found == {**PAIR, "gold": [says("G")]}
+
+
+def test_gold_that_begins_as_a_text_prompt_that_the_pair_does_not_repeat() -> None:
+    (found,) = read({"prompt": "Hi", "chosen": "A", "rejected": "B", "gold": "Hi you"})
+    assert found == {**PLAIN_PAIR, "gold": text("Hi you")}

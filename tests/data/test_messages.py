@@ -18,10 +18,11 @@ from alignzoo.config.compose import compose
 from alignzoo.data.arrow_cache import load_table
 from alignzoo.data.canonical import canonical
 from alignzoo.data.convert import convert, with_pairs
-from alignzoo.data.messages import BadRow, unread_fields
+from alignzoo.data.messages import BadRow
 from alignzoo.data.prompts import read_template_kwargs
 from alignzoo.data.sources import open_source
 from alignzoo.data.tokenise import ANSWERS
+from alignzoo.data.turns import REFUSED, tidy, unread_fields
 
 INPUTS = Path(__file__).with_name("inputs")
 
@@ -218,6 +219,18 @@ def test_answers_that_differ_in_their_calls_alone_are_different() -> None:
         (said("assistant", "a", tool_calls="f(x)"), "chosen: tool_calls is text and not JSON"),
         (said("assistant", "a", tool_calls=[1]), "chosen: tool_calls holds what is not an object"),
         (said("assistant", "a", thinking=["x"]), "chosen has a message whose thinking is list; it must be text"),
+        (
+            said("assistant", [{"type": "thinking", "thinking": "x"}]),
+            "chosen has a content part of type 'thinking': write",
+        ),
+        (
+            said("assistant", [{"type": "tool_use", "name": "f"}]),
+            "chosen has a content part of type 'tool_use': write it",
+        ),
+        (
+            said("assistant", None, tool_calls=[{"function": {"name": "f", "parameters": {"x": 1}}}]),
+            "chosen has a call with parameters and without arguments: write arguments",
+        ),
         (said("assistant", "", thinking="x"), "chosen is empty"),
         (said("assistant", "a", thinking="\ud83d"), "chosen holds half a surrogate pair"),
     ],
@@ -324,6 +337,43 @@ def test_histories_of_two_lengths_differ_where_one_ends() -> None:
 def test_fields_that_are_not_read_are_listed() -> None:
     message = said("assistant", "a", id=3, time=None, tool_calls=[CALL], weight=1, thinking="x", name="n")
     assert unread_fields(message) == {"id"}
+
+
+@pytest.mark.parametrize("field", sorted(REFUSED))
+def test_fields_that_decide_are_refused_with_what_to_write(field: str) -> None:
+    for value in (0, ["x"]):
+        with pytest.raises(BadRow, match=f"^messages has a message with {field}: "):
+            tidy([said("assistant", "a", **{field: value})], "messages", {}, set())
+    tidy([said("assistant", "a", **{field: None}), said("assistant", "a", **{field: []})], "messages", {}, set())
+
+
+@pytest.mark.parametrize(
+    ("further", "reason"),
+    [
+        ({"image": "x.png"}, "messages has a content part with image: alignzoo trains on text only"),
+        ({"weight": 0}, "messages has a content part with weight: write it for the whole message"),
+        ({"loss_weight": 0.0}, "messages has a content part with loss_weight: write it for the whole message"),
+        ({"image": None, "weight": 1, "cache_control": {"type": "ephemeral"}}, None),
+    ],
+)
+def test_further_fields_of_text_parts(further: Row, reason: str | None) -> None:
+    """Refused where they change what is trained, else named."""
+    unread: set[str] = set()
+    messages = [said("user", [{"type": "text", "text": "Q", **further}])]
+    if reason is None:
+        assert tidy(messages, "messages", {}, unread) == messages
+        assert unread == {"content.cache_control"}
+    else:
+        with pytest.raises(BadRow, match=f"^{reason}$"):
+            tidy(messages, "messages", {}, unread)
+
+
+def test_an_empty_turn_of_the_assistant_begins_nothing() -> None:
+    prompt = [said("user", "Q"), said("assistant", "")]
+    assert canonical({"prompt": prompt, "completion": "A"}, False) == {
+        "prompt": prompt[:1],
+        "completion": [said("assistant", "A")],
+    }
 
 
 # --- Methods that sample ---------------------------------------------------------------------------------------------

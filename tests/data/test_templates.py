@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from trl import SFTConfig, SFTTrainer
 
 from alignzoo.data.canonical import canonical
 from alignzoo.data.messages import BadRow
+from alignzoo.data.tokenise import Tokeniser
 
 Row = dict[str, Any]
 
@@ -165,6 +167,93 @@ def test_calls_that_the_template_leaves_out_are_named() -> None:
     row = {"prompt": [HI], "completion": [ASKED[1]]}
     with pytest.raises(BadRow, match="completion: the model's chat template leaves out tool_calls"):
         decode(make_tokeniser("gemma"), row)
+
+
+def tokeniser_of(assistant: str) -> Tokeniser:
+    """Return a tokeniser of ChatML with the tools, whose template writes the assistant's turns so."""
+    tokenizer = copy.deepcopy(make_tokeniser("chatml").tokenizer)
+    tokenizer.chat_template = (
+        "{% for tool in tools or [] %}{{ tool | tojson }}\n{% endfor %}{% for m in messages %}"
+        "<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}" + assistant + "{% else %}{{ m.content }}{% endif %}"
+        "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    return Tokeniser(tokenizer, [tokenizer.convert_tokens_to_ids("<|im_end|>")])
+
+
+def called(*arguments: Any, content: str = "") -> Row:
+    calls = [{"type": "function", "function": {"name": "weather", "arguments": one}} for one in arguments]
+    return {"role": "assistant", "content": content, "tool_calls": calls}
+
+
+EACH = "{{ m.content }}{% for c in m.tool_calls or [] %}"
+
+WRITES_NO_CALLS = "{{ m.content }}"
+WRITES_THE_FIRST = "{{ m.content }}{% if m.tool_calls %}{{ m.tool_calls[0].function | tojson }}{% endif %}"
+WRITES_NO_ARGUMENTS = EACH + "<call>{{ c.function.name }}</call>{% endfor %}"
+WRITES_TEXTS = EACH + (
+    "{{ c.function.name }}{% for k, v in c.function.arguments.items() if v is string %}{{ k }}={{ v }} {% endfor %}"
+    "{% endfor %}"
+)
+WRITES_CALLS_OR_WORDS = (
+    "{% if m.tool_calls %}{% for c in m.tool_calls %}{{ c.function | tojson }}{% endfor %}"
+    "{% else %}{{ m.content }}{% endif %}"
+)
+TOWN = {"town": "Oslo"}
+
+
+@pytest.mark.parametrize(
+    ("template", "answer", "lost"),
+    [
+        (WRITES_NO_CALLS, called(TOWN, content="I ask weather about Oslo."), "tool_calls"),
+        (WRITES_NO_CALLS, called({}), "tool_calls"),
+        (WRITES_THE_FIRST, called(TOWN, {"town": "Bonn"}), "tool_calls"),
+        (WRITES_THE_FIRST, called(TOWN, TOWN), "tool_calls"),
+        (WRITES_NO_ARGUMENTS, called(TOWN, content="Oslo?"), "arguments of tool_calls"),
+        (WRITES_NO_ARGUMENTS, called('{"town": "Oslo"}'), "arguments of tool_calls"),
+        (WRITES_TEXTS, called({"town": "Oslo", "days": 3}), "arguments of tool_calls"),
+        (WRITES_TEXTS, called({"town": "Oslo", "days": 0.5}), "arguments of tool_calls"),
+        (WRITES_CALLS_OR_WORDS, called(TOWN, content="I look."), "the words beside tool_calls"),
+        (WRITES_THE_FIRST, called({"town": "Zürich", "days": [3, {"at": None}], "now": True}, content="I look."), None),
+        (WRITES_NO_ARGUMENTS, called({}, {}), None),
+        (WRITES_TEXTS, called({"town": "Zürich "}), None),
+        (WRITES_CALLS_OR_WORDS, called(TOWN), None),
+    ],
+)
+@pytest.mark.parametrize("place", ["answer", "history"])
+def test_what_a_template_leaves_out_of_calls(template: str, answer: Row, lost: str | None, place: str) -> None:
+    """Though the tool is among the tools, and what was called for among the words."""
+    history = [HI, answer, {"role": "tool", "content": "3"}]
+    asked, said = ([HI], answer) if place == "answer" else (history, HELLO)
+    row = {"prompt": asked, "completion": [said], "tools": [TOOL]}
+    if lost is None or (place == "history" and "words" in lost):
+        assert "weather" in decode(tokeniser_of(template), row)["completion" if place == "answer" else "prompt"]
+    else:
+        name = "completion" if place == "answer" else "prompt"
+        with pytest.raises(BadRow, match=f"^{name}: the model's chat template leaves out {lost}$"):
+            decode(tokeniser_of(template), row)
+
+
+@pytest.mark.parametrize("name", ["llama3", "mistral"])
+@pytest.mark.parametrize("town", ["Oslo", "Zürich"])
+def test_quoted_arguments_are_refused_in_every_alphabet(name: str, town: str) -> None:
+    answer = called(json.dumps({"town": town}, ensure_ascii=False))
+    with pytest.raises(BadRow, match=r"^completion: the chat template quotes a call's arguments"):
+        decode(make_tokeniser(name), {"prompt": [HI], "completion": [answer]})
+
+
+def test_rows_without_calls_are_rendered_no_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call of the template for the prompt and one for each answer."""
+    tokeniser = make_tokeniser("chatml")
+    rendered: list[int] = []
+    whole = tokeniser.tokenizer.apply_chat_template
+
+    def count(messages: list[Row], **how: Any) -> Any:
+        rendered.append(len(messages))
+        return whole(messages, **how)
+
+    monkeypatch.setattr(tokeniser.tokenizer, "apply_chat_template", count)
+    decode(tokeniser, {"prompt": [HI], "chosen": [HELLO], "rejected": [{**HELLO, "content": "No."}], "tools": [TOOL]})
+    assert rendered == [1, 2, 2]
 
 
 @pytest.mark.parametrize(
