@@ -86,8 +86,9 @@ class Layout:
 
     @functools.cached_property
     def _makes_chat(self) -> bool:
-        """Whether plain text becomes a conversation: a system prompt needs one, in every row alike."""
-        return self.chat or ("system" in self.columns and self.shape.name != "text")
+        """Whether plain text becomes a conversation: a system prompt or history needs one, in every row alike."""
+        before = {"system"} | ({"history"} & self.shape.optional)
+        return self.chat or (bool(before & self.columns) and self.shape.name != "text")
 
     @functools.cached_property
     def refused(self) -> dict[str, str]:
@@ -105,10 +106,20 @@ class Layout:
         self._check_further(renamed)
         if not self.shape.needed <= renamed.keys():
             raise BadRow(f"{min(self.shape.needed - renamed.keys())} is missing")
+        self._check_optional(renamed)
         tidied = self._tidy(renamed, self._texts)
         further = read_further(tidied, self.shape.further) if self.shape.further else {}
         for raw in self.shape.read(tidied):
             yield self._shape_row(further | raw, renamed)
+
+    def _check_optional(self, row: Mapping[str, Any]) -> None:
+        """Refuse a row that lacks the others' prompt, and a history that makes a conversation of one text only."""
+        if "prompt" in self.shape.optional & self.columns - row.keys():
+            name = self.theirs("prompt")
+            raise BadRow(f"{name} is missing: the rows have it under several names, or some lack it; write it in all")
+        late = "history" in self.shape.optional - self.columns and is_said(row.get("history"))
+        if late and not self._makes_chat and isinstance(row.get("prompt"), str):
+            raise BadRow("history begins late: the rows before it stay plain text; set dataset.chat=true")
 
     def _shape_row(self, raw: dict[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
         if self.shape.nested:

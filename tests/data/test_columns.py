@@ -165,3 +165,42 @@ def test_labels_of_two_kinds_are_refused() -> None:
     rows = [{"prompt": "Q", "completion": text, "label": label} for text, label in (("A", 1), ("B", 0), ("C", -1))]
     with pytest.raises(BadRow, match="label is -1 where other rows have 0"):
         read(rows)
+
+
+PAIR: Row = {"prompt": "Q1", "chosen": "It is A", "rejected": "It is B"}
+
+
+@pytest.mark.parametrize("question", ["question", "topic", None])
+def test_no_prompt_is_made_of_the_answers_where_other_rows_have_one(question: str | None) -> None:
+    """The answers' common beginning, `It is`, was the prompt of such a row."""
+    other = {name: value for name, value in PAIR.items() if name != "prompt"} | ({question: "Q2"} if question else {})
+    with pytest.raises(BadRow, match=r"^prompt is missing: .* write it in all"):
+        read([PAIR, other])
+
+
+@pytest.mark.parametrize("history", [[], None])
+def test_a_history_makes_conversations_of_all_rows(history: Any) -> None:
+    row = {"prompt": "Q", "completion": "A"}
+    found, _ = read([{**row, "history": [["Hi", "Hello."]]}, {**row, "history": history}, row])
+    assert [[turn["role"] for turn in shaped["prompt"]] for shaped in found] == [
+        ["user", "assistant", "user"],
+        ["user"],
+        ["user"],
+    ]
+
+
+def test_a_history_that_begins_late_is_refused() -> None:
+    rows = [{"prompt": f"Q{n}", "completion": "A"} for n in range(20)]
+    late = {**rows[0], "history": [["Hi", "Hello."]]}
+    settings = OmegaConf.create({"columns": None, "chat": False, "layout": None, "roles": None})
+    with pytest.raises(BadRow, match=r"history begins late: .* set dataset.chat=true"):
+        list(recognise(rows, settings, "rows.jsonl").rows(late))
+    settings.chat = True
+    (shaped,) = recognise(rows, settings, "rows.jsonl").rows(late)
+    assert [turn["content"] for turn in shaped["prompt"]] == ["Hi", "Hello.", "Q0"]
+
+
+def test_a_label_may_be_the_text_of_a_float() -> None:
+    rows = [{"prompt": f"Q{n}", "completion": "A", "label": label} for n, label in enumerate(("1.0", "0.0", "True"))]
+    assert [shaped["label"] for shaped in read(rows)[0]] == [True, False, True]
+    assert [shaped["label"] for shaped in read([{**rows[0], "label": "-1.0"}])[0]] == [False]
