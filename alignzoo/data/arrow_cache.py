@@ -51,7 +51,7 @@ def load_table(source: Source, tokeniser: Tokeniser, cfg: DictConfig) -> tuple[D
     sample = list(itertools.islice(source.rows(), SAMPLE))
     if not sample:
         raise UserError(f"{source.place} holds no rows.")
-    layout = recognise(sample, cfg, source.place)
+    layout = recognise(sample, cfg, source.place, source.rows())
     key = json.dumps([VERSION, source.identity, tokeniser.identity, layout.identity])
     entry = cache.make_folder("rows") / hashlib.sha256(key.encode()).hexdigest()[:32]
     if cache.open_entry(entry) is None:

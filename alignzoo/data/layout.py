@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -162,17 +162,19 @@ class Layout:
         if row.keys() <= self.columns:
             return
         for name in row.keys() - self.columns - self.used:
-            late = explain_refusal(name, self.kind, self.settled) or self._explain_late(name)
+            late = self._explain_late(name, row.keys()) or explain_refusal(name, self.kind, self.settled)
             if late and is_said(row[name]):
                 raise BadRow(f"{late} (the first rows lack it)")
             self.unread.columns.add(name)
 
-    def _explain_late(self, name: str) -> str | None:
+    def _explain_late(self, name: str, beside: Set[str]) -> str | None:
         """Return why a column is refused that would have been read, had the first rows had it."""
-        other = {theirs: ours for _, group in ALIASES for theirs, ours in group.items()}.get(name)
-        asked = name in QUESTIONS and "prompt" in self.shape.columns - self.columns
-        wanted = "prompt" if asked else other
-        return wanted and f"the column {name} is not read: write dataset.columns={{{name}: {wanted}}}"
+        names = self.columns | beside
+        read = (self.shape.columns | (SHARED if self.shape.name != "text" else frozenset())) - names
+        groups = [group for needed, group in ALIASES if name in group and needed | group.keys() <= names]
+        wanted = ["prompt"] if name in QUESTIONS else [group[name] for group in groups]
+        found = next((ours for ours in wanted if ours in read), None)
+        return found and f"the column {name} is not read: write dataset.columns={{{name}: {found}}}"
 
     def extra(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the columns beyond those of the layout."""
