@@ -13,13 +13,13 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from alignzoo.data.message_text import parse_messages
 from alignzoo.data.messages import (
     BadRow,
     Messages,
     check_encodable,
     is_trained,
     make_text,
-    parse_messages,
     read_list,
     read_messages,
     says_anything,

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from alignzoo.data.messages import BadRow, parse_messages
+from alignzoo.data.message_text import parse_messages
+from alignzoo.data.messages import BadRow
 from alignzoo.plugin.method import DataFormat
 
 #: Columns that every layout reads.

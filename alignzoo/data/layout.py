@@ -11,7 +11,8 @@ from alignzoo.data.canonical import TEMPLATE_COLUMNS, add_system, canonical
 from alignzoo.data.columns import ALIASES, QUESTIONS, SHARED, Unread, explain_refusal, is_said
 from alignzoo.data.further import read_further
 from alignzoo.data.layouts import Shape
-from alignzoo.data.messages import BadRow, parse_messages
+from alignzoo.data.message_text import parse_messages
+from alignzoo.data.messages import BadRow
 from alignzoo.data.turns import tidy
 
 if TYPE_CHECKING:

@@ -204,3 +204,16 @@ def test_a_label_may_be_the_text_of_a_float() -> None:
     rows = [{"prompt": f"Q{n}", "completion": "A", "label": label} for n, label in enumerate(("1.0", "0.0", "True"))]
     assert [shaped["label"] for shaped in read(rows)[0]] == [True, False, True]
     assert [shaped["label"] for shaped in read([{**rows[0], "label": "-1.0"}])[0]] == [False]
+
+
+@pytest.mark.parametrize("user", ["human", "Human"])
+def test_messages_as_json_text_have_their_roles_mapped_too(user: str) -> None:
+    """Such text was trained as it stands, brackets and all."""
+    answers = {name: json.dumps([{"role": "gpt", "content": name}]) for name in ("chosen", "rejected")}
+    rows = [{"prompt": json.dumps([{"role": user, "content": "Q"}]), **answers}]
+    if user == "Human":
+        with pytest.raises(BadRow, match="prompt has the role 'Human'; known are"):
+            read(rows)
+    (shaped,), _ = read(rows, roles={"Human": "user"})
+    assert shaped["prompt"] == [{"role": "user", "content": "Q"}]
+    assert shaped["chosen"] == [{"role": "assistant", "content": "chosen"}]
