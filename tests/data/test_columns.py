@@ -217,3 +217,38 @@ def test_messages_as_json_text_have_their_roles_mapped_too(user: str) -> None:
     (shaped,), _ = read(rows, roles={"Human": "user"})
     assert shaped["prompt"] == [{"role": "user", "content": "Q"}]
     assert shaped["chosen"] == [{"role": "assistant", "content": "chosen"}]
+
+
+NEAR = (
+    *("labels", "kto_label", "is_good", "is_correct", "desirable", "Label", "system_instruction", "sys_prompt"),
+    *("system_msg", "System", "available_tools", "tool_list", "loss_mask", "sample_weight", "weights", "cot"),
+    *("rationale", "chain_of_thought", "think", "reasoning_trace", "enable_thinking", "documents"),
+)
+PICTURES = ("image_base64", "image1", "images_list", "input_image", "Image", "chosen_images")
+
+
+@pytest.mark.parametrize("name", [*NEAR, *PICTURES])
+def test_a_column_whose_name_is_near_a_decisive_one_is_refused(name: str) -> None:
+    for row in (PAIR, {"prompt": "Q", "completion": "A"}):
+        with pytest.raises(UserError, match=rf"the column {name} .* dataset.columns=\{{{name}: null\}} leaves it out"):
+            read([{**row, name: "x"}])
+        read([{**row, name: None}])
+
+
+@pytest.mark.parametrize("name", NEAR)
+def test_beside_prompts_it_is_carried_for_rewards(name: str) -> None:
+    _, said = read([{"prompt": "Q", name: "x"}])
+    assert said.splitlines()[1:] == [f"for rewards: {name}"]
+
+
+@pytest.mark.parametrize("name", ["imagery", "topic", "thinker", "is_public", "toolbox", "imaginary"])
+def test_other_names_are_named_only(name: str) -> None:
+    _, said = read([{**PAIR, name: "x"}])
+    assert said.splitlines()[1:] == [f"not read: {name}"]
+
+
+def test_a_label_under_another_name_is_read_as_advised() -> None:
+    rows = [{"prompt": "Q", "completion": answer, "is_good": answer == "A"} for answer in "AB"]
+    with pytest.raises(UserError, match=r"dataset.columns=\{is_good: label\} reads it"):
+        read(rows)
+    assert [shaped["label"] for shaped in read(rows, columns={"is_good": "label"})[0]] == [True, False]
