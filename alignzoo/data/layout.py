@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignzoo.data.canonical import TEMPLATE_COLUMNS, add_system, canonical
 from alignzoo.data.columns import ALIASES, QUESTIONS, SHARED, Unread, explain_refusal, is_said
-from alignzoo.data.further import read_further
+from alignzoo.data.further import find_single_scores, read_further
 from alignzoo.data.layouts import Shape
 from alignzoo.data.message_text import parse_messages
 from alignzoo.data.messages import BadRow
@@ -70,7 +70,7 @@ class Layout:
     @functools.cached_property
     def used(self) -> frozenset[str]:
         """The columns that are read, by our names."""
-        return self.shape.columns | self.shape.further | SHARED
+        return self.shape.columns | (self.shape.further - find_single_scores(self.columns)) | SHARED
 
     @functools.cached_property
     def _own(self) -> frozenset[str]:

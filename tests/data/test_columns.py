@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -252,3 +253,27 @@ def test_a_label_under_another_name_is_read_as_advised() -> None:
     with pytest.raises(UserError, match=r"dataset.columns=\{is_good: label\} reads it"):
         read(rows)
     assert [shaped["label"] for shaped in read(rows, columns={"is_good": "label"})[0]] == [True, False]
+
+
+@pytest.mark.parametrize("name", ["score_chosen", "rejected_score", "chosen-rating"])
+def test_the_score_of_one_answer_is_named(name: str) -> None:
+    """It gives no margin."""
+    (shaped,), said = read([{**PAIR, name: 3.0}])
+    assert said.splitlines()[1:] == [f"not read: {name}"]
+    assert "margin" not in shaped
+
+
+@pytest.mark.parametrize(("score", "margin"), [("high", BadRow), (True, BadRow), (math.inf, BadRow), ("3", 1.0)])
+def test_a_score_that_is_not_a_number_is_refused(score: Any, margin: Any) -> None:
+    rows = [{**PAIR, "score_chosen": score, "score_rejected": 2}]
+    if margin is BadRow:
+        with pytest.raises(BadRow, match=f"score_chosen is {score!r}; it must be a number"):
+            read(rows)
+    else:
+        assert read(rows)[0][0]["margin"] == margin
+
+
+@pytest.mark.parametrize("score", [None, "", math.nan])
+def test_a_score_without_a_value_gives_no_margin(score: Any) -> None:
+    (shaped,), _ = read([{**PAIR, "score_chosen": score, "score_rejected": 2}])
+    assert "margin" not in shaped

@@ -104,6 +104,12 @@ def test_a_csv_file_is_read_as_lines_are(read: Read, tmp_path: Path, file: str) 
     assert packed.train["label"] == plain.train["label"]
 
 
+def test_a_header_that_names_a_column_twice_is_refused(read: Read, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("prompt,completion,completion\nQ,A,B\n")
+    with pytest.raises(UserError, match=r"rows.csv line 1 has 2 columns named 'completion'"):
+        read(str(tmp_path / "rows.csv"))
+
+
 def test_a_column_that_only_a_late_row_has_reaches_the_rewards(read: Read, tmp_path: Path) -> None:
     rows = [{"prompt": f"Name bird {n}."} for n in range(24)]
     rows[-1] |= {"level": 3}
