@@ -107,17 +107,21 @@ class Layout:
         self._check_further(renamed)
         if not self.shape.needed <= renamed.keys():
             raise BadRow(f"{min(self.shape.needed - renamed.keys())} is missing")
-        self._check_optional(renamed)
         tidied = self._tidy(renamed, self._texts)
+        self._check_ends(tidied)
         further = read_further(tidied, self.shape.further) if self.shape.further else {}
         for raw in self.shape.read(tidied):
             yield self._shape_row(further | raw, renamed)
 
-    def _check_optional(self, row: Mapping[str, Any]) -> None:
-        """Refuse a row that lacks the others' prompt, and a history that makes a conversation of one text only."""
+    def _check_ends(self, row: Mapping[str, Any]) -> None:
+        """Refuse a row that lacks the others' prompt or an answer, or whose history makes a conversation of it only."""
         if "prompt" in self.shape.optional & self.columns - row.keys():
             name = self.theirs("prompt")
             raise BadRow(f"{name} is missing: the rows have it under several names, or some lack it; write it in all")
+        said = row.get("messages") if self.shape.name == "messages" else None
+        if isinstance(said, list) and said and isinstance(said[-1], Mapping) and said[-1].get("role") == "user":
+            write = f"where it is only the question, dataset.columns={{{self.theirs('messages')}: prompt}}"
+            raise BadRow(f"the conversation does not end with an assistant's turn; {write}")
         late = "history" in self.shape.optional - self.columns and is_said(row.get("history"))
         if late and not self._makes_chat and isinstance(row.get("prompt"), str):
             raise BadRow("history begins late: the rows before it stay plain text; set dataset.chat=true")

@@ -76,7 +76,16 @@ def _find_unread(layout: Layout, columns: set[str]) -> set[str]:
 def _check_refused(layout: Layout, rows: Sequence[Mapping[str, Any]], place: str) -> None:
     for name, reason in layout.refused.items():
         if any(is_said(row.get(name)) for row in rows):
-            raise UserError(f"{place}: {reason}.")
+            raise UserError(f"{place}: {reason}{_advise_pairs(layout, name)}.")
+
+
+def _advise_pairs(layout: Layout, name: str) -> str:
+    """Return how an answer and a rejected one under these names make pairs, if they do."""
+    answer = next((ours for ours in ("completion", "output") if ours in layout.shape.columns), None)
+    if name not in ("rejected", "rejected_response") or answer is None or layout.kind is not DataFormat.SUPERVISED:
+        return ""
+    rejected = "" if name == "rejected" else f", {name}: rejected"
+    return f"; dataset.columns={{{layout.theirs(answer)}: chosen{rejected}}} makes pairs"
 
 
 def _check_questions(layout: Layout, rows: Sequence[Mapping[str, Any]], place: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -277,3 +278,34 @@ def test_a_score_that_is_not_a_number_is_refused(score: Any, margin: Any) -> Non
 def test_a_score_without_a_value_gives_no_margin(score: Any) -> None:
     (shaped,), _ = read([{**PAIR, "score_chosen": score, "score_rejected": 2}])
     assert "margin" not in shaped
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Q", "response": "A", "rejected": "B"},
+        {"instruction": "Q", "output": "A", "rejected": "B"},
+        {"question": "Q", "completion": "A", "rejected_response": "B"},
+    ],
+    ids=["response", "output", "both"],
+)
+def test_what_is_advised_about_a_rejected_answer_makes_pairs(row: Row) -> None:
+    with pytest.raises(UserError) as raised:
+        read([row])
+    columns = re.findall(r"dataset.columns=(\{[^}]*\}) makes pairs", str(raised.value))
+    found, _ = read([row], columns=OmegaConf.create(columns[0]))
+    assert [[shaped[name][0]["content"] for name in ("prompt", "chosen", "rejected")] for shaped in found] == [
+        list("QAB")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("beside", "shown"), [("completion", "answers (supervised)"), ("solution", "prompts (prompts)")]
+)
+def test_what_is_advised_about_messages_that_are_the_question_reads_them(beside: str, shown: str) -> None:
+    rows = [{"messages": [{"role": "user", "content": "Q"}], beside: "A"}]
+    with pytest.raises(BadRow, match=r"end with an assistant's turn; .* dataset.columns=\{messages: prompt\}"):
+        read(rows)
+    (shaped,), said = read(rows, columns={"messages": "prompt"})
+    assert said.startswith(shown)
+    assert shaped["prompt"] == rows[0]["messages"]
