@@ -13,12 +13,12 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from alignzoo.data.message_text import parse_messages
 from alignzoo.data.messages import (
     BadRow,
     Messages,
     check_encodable,
     make_text,
-    parse_messages,
     read_messages,
     says_anything,
 )
@@ -26,6 +26,10 @@ from alignzoo.data.template_inputs import TEMPLATE_COLUMNS, read_template_inputs
 from alignzoo.data.turns import is_trained
 
 _NOT_TEXTS = {"label", "score", "margin", *TEMPLATE_COLUMNS}
+
+_LABELS = {"true": 1, "false": 0, **{f"{number}{end}": number for number in (1, 0, -1) for end in ("", ".0")}}
+
+_LONG = 20  #: characters of a text with which two answers do not begin by chance
 
 _NOT_ANSWERING = {"user", "system", "developer"}  #: roles that no answer holds
 
@@ -64,9 +68,6 @@ def canonical(raw: Mapping[str, Any], chat: bool) -> dict[str, Any]:
     if "label" in raw:
         shaped["label"] = _read_label(raw["label"])
     return shaped | {name: raw[name] for name in ("score", "margin") if name in raw}
-
-
-_LABELS = {"true": True, "false": False, "1": 1, "0": 0, "-1": -1}
 
 
 def add_system(row: Mapping[str, Any], system: Any, name: str) -> dict[str, Any]:
@@ -115,20 +116,20 @@ def _separate_prompt(texts: dict[str, Messages], chat: bool) -> dict[str, Messag
         prompt = _find_common_start(*(text for name, text in answers.items() if name != "gold"))
     if _mixes_text_and_messages(prompt, *answers.values()):
         prompt, answers = _as_conversation(prompt, answers)
-    answers = _strip_answers(answers, prompt)
+    answers = _strip_answers(answers, prompt, "prompt" not in texts)
     _refuse_other_histories(answers, len(prompt))
     if chat:
         prompt, answers = _as_conversation(prompt, answers)
     return {"prompt": prompt, **answers}
 
 
-def _strip_answers(answers: dict[str, Messages], prompt: Messages) -> dict[str, Messages]:
+def _strip_answers(answers: dict[str, Messages], prompt: Messages, found: bool) -> dict[str, Messages]:
     """Return the answers without the prompt; gold, beside a pair, may repeat it too, text only where the pair does."""
     gold = {name: text for name, text in answers.items() if name == "gold"}
     pair = {name: text for name, text in answers.items() if name != "gold"}
-    stripped = _strip_prompt(pair, prompt)
+    stripped = _strip_prompt(pair, prompt, found)
     if stripped != pair or not any(turn["role"] == "text" for turn in answers.get("gold", ())):
-        gold = _strip_prompt(gold, prompt)
+        gold = _strip_prompt(gold, prompt, stripped != pair)
     return {**stripped, **gold}
 
 
@@ -168,15 +169,18 @@ def _find_common_text(texts: list[str]) -> str:
     return start[: start.rfind(" ") + 1].rstrip(" ")
 
 
-def _strip_prompt(answers: dict[str, Messages], prompt: Messages) -> dict[str, Messages]:
-    """Return the answers without the prompt, if all of them begin with it; one alone may do so by chance."""
+def _strip_prompt(answers: dict[str, Messages], prompt: Messages, found: bool) -> dict[str, Messages]:
+    """Return the answers without the prompt, if all begin with it; a text may do so by chance, unless it was found."""
     count = len(prompt)
     if all(answer[:count] == prompt and len(answer) > count for answer in answers.values()):
         return {name: answer[count:] for name, answer in answers.items()}
-    texts = [text for text in (prompt, *answers.values()) if text and text[0]["role"] == "text"]
-    start = prompt[0]["content"] if prompt else ""
-    if len(texts) == len(answers) + 1 and start and all(a[0]["content"].startswith(start) for a in answers.values()):
-        return {name: make_text(answer[0]["content"].removeprefix(start)) for name, answer in answers.items()}
+    start = prompt[0]["content"] if prompt and prompt[0]["role"] == "text" else ""
+    texts = [answer[0]["content"] for answer in answers.values() if answer and answer[0]["role"] == "text"]
+    if not start or len(texts) < len(answers) or not all(text.startswith(start) for text in texts):
+        return answers
+    apart = start[-1].isspace() or all(text[len(start) :][:1].isspace() for text in texts)
+    if found or (len(texts) > 1 and (apart or len(start) >= _LONG)):
+        return {name: make_text(text[len(start) :]) for name, text in zip(answers, texts, strict=True)}
     return answers
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from alignzoo.data.messages import BadRow, parse_messages
+from alignzoo.data.message_text import parse_messages
+from alignzoo.data.messages import BadRow
 from alignzoo.plugin.method import DataFormat
 
 #: Columns that every layout reads.
@@ -46,29 +47,37 @@ MOST = 200  #: names in a line; a file with more has values for names
 _SPEAKER = frozenset(("role", "from"))  #: the field that says who speaks
 
 MEDIA = re.compile(
-    r"((chosen|rejected)_)?(image|img|picture|photo|video|audio|speech)s?(_(path|url|file|bytes)s?)?"
-    r"|jpe?g|png|mp[34]|wav|pixel_values"
+    r"(^|_)(image|img|picture|photo|video|audio)s?\d*(_|$)|^((chosen|rejected)_)?speech(es)?(_(path|url|file|bytes)s?)?$"
+    r"|^(jpe?g|png|mp[34]|wav|pixel_values)$"
 )
 
-THOUGHTS = ("reasoning", "reasoning_content", "thinking", "thought", "thoughts")
+_THOUGHTS = (
+    *("reasoning", "reasoning_content", "reasoning_trace", "thinking", "think", "thought", "thoughts"),
+    *("cot", "chain_of_thought", "rationale"),
+)
+_LABELS = ("label", "labels", "kto_tag", "kto_label", "is_good", "is_correct", "desirable")
+_SYSTEMS = ("system", "system_prompt", "system_message", "system_instruction", "sys_prompt", "system_msg")
+_WEIGHTS = ("weight", "weights", "sample_weight", "loss_weight", "loss", "loss_scale", "loss_mask")
+_TOOLS = ("tools", "available_tools", "tool_list", "functions", "tool_calls")
+_ARGUMENTS = ("enable_thinking", "documents")  #: of chat templates
 
 #: Columns that change what is trained where a layout reads them -> the kinds of rows that do not, and are refused.
 _NOT_PROMPTS = frozenset(DataFormat) - {DataFormat.PROMPTS}
 DECISIVE = {
-    **dict.fromkeys(("label", "kto_tag", "system_prompt", "system_message"), _NOT_PROMPTS),
+    **dict.fromkeys((*_LABELS, *_SYSTEMS, *_WEIGHTS, *_TOOLS, *_THOUGHTS, *_ARGUMENTS), _NOT_PROMPTS),
     "score": frozenset({DataFormat.SUPERVISED, DataFormat.UNPAIRED}),
     **dict.fromkeys(("chosen", "rejected", "rejected_response", "rejected_messages"), _NOT_PROMPTS),
-    **dict.fromkeys(("weight", "loss_weight", "loss", "loss_scale", "functions", "tool_calls"), _NOT_PROMPTS),
-    **dict.fromkeys(THOUGHTS, _NOT_PROMPTS),
 }
 
 _ANSWERED = frozenset(("completion", "chosen", "output"))
 
 #: What to do about a decisive column, instead of leaving it out.
 _INSTEAD = {
-    **dict.fromkeys(THOUGHTS, "put the thought into the message, as reasoning_content"),
-    **dict.fromkeys(("weight", "loss_weight", "loss", "loss_scale"), "put weight: 0 or 1 into the messages"),
-    **dict.fromkeys(("functions", "tool_calls"), "write tools beside the conversation, and tool_calls in its messages"),
+    **dict.fromkeys(_THOUGHTS, "put the thought into the message, as reasoning_content"),
+    **dict.fromkeys(_WEIGHTS, "put weight: 0 or 1 into the messages"),
+    **dict.fromkeys(_TOOLS, "write tools beside the conversation, and tool_calls in its messages"),
+    **dict.fromkeys(_SYSTEMS, "write the system prompt as the column system"),
+    **dict.fromkeys(_ARGUMENTS, "write it into the column chat_template_kwargs"),
 }
 
 
@@ -110,10 +119,13 @@ def explain_refusal(name: str, kind: DataFormat, settled: bool) -> str | None:
     ``settled``: the user has named the layout, so that a column of another layout is left out on purpose.
     """
     leave = f"dataset.columns={{{name}: null}} leaves it out"
-    if MEDIA.fullmatch(name.lower()):
+    known = name.lower()
+    if MEDIA.search(known):
         return f"alignzoo trains text only, and the column {name} holds more; {leave}"
-    if kind in DECISIVE.get(name, ()) and not (settled and name not in _INSTEAD):
-        instead = f"{_INSTEAD[name]}; or " if name in _INSTEAD else ""
+    if kind in DECISIVE.get(known, ()) and not (settled and known not in _INSTEAD):
+        instead = f"{_INSTEAD[known]}; or " if known in _INSTEAD else ""
+        if name != "label" and known in _LABELS and kind is DataFormat.SUPERVISED:
+            instead = f"dataset.columns={{{name}: label}} reads it; or "
         return f"the column {name} would change what is trained, and is not read in {kind} rows: {instead}{leave}"
     return None
 

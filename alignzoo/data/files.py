@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,6 +151,7 @@ def _read_csv(file: Path) -> Iterator[Row]:
         try:
             header = next(lines, [])
             bounds.check_columns(header, f"{file.name} line 1")
+            _check_header(header, f"{file.name} line 1")
             for cells in lines:
                 if cells and len(cells) != len(header):
                     place = f"{file.name} line {lines.line_num}"
@@ -158,6 +160,12 @@ def _read_csv(file: Path) -> Iterator[Row]:
                     yield {name: _parse_cell(name, cell) for name, cell in zip(header, cells, strict=True)}
         except csv.Error as error:
             raise UserError(f"{file.name} line {lines.line_num} is not CSV: {error}.") from None
+
+
+def _check_header(header: list[str], place: str) -> None:
+    for name, count in Counter(header).items():
+        if count > 1:
+            raise UserError(f"{place} has {count} columns named {name!r}, and a row would hold one: rename the others.")
 
 
 def _parse_cell(name: str, cell: str) -> Any:

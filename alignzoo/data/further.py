@@ -34,7 +34,7 @@ def read_further(row: Mapping[str, Any], columns: frozenset[str]) -> dict[str, A
     """Return the row's ``margin`` and ``gold``, where it has them; ``columns`` are those that its layout reads.
 
     Raises:
-        BadRow: the margin is not a number.
+        BadRow: the margin, or a score, is not a number.
     """
     found = {"gold": row["gold"]} if "gold" in columns and row.get("gold") is not None else {}
     if "margin" not in columns:
@@ -54,10 +54,23 @@ def _subtract_scores(row: Mapping[str, Any]) -> float | None:
     for names in SCORES:
         if not row.keys() >= {*names}:
             continue
-        chosen, rejected = (_read_number(row[name]) for name in names)
+        chosen, rejected = (_read_score(row[name], name) for name in names)
         if chosen is not None and rejected is not None:
             return chosen - rejected
     return None
+
+
+def _read_score(value: Any, name: str) -> float | None:
+    """Return a score; none where there is no value, which a float may say too."""
+    number = _read_number(value)
+    if number is None and value not in (None, "") and not (isinstance(value, float) and math.isnan(value)):
+        raise BadRow(f"{name} is {value!r}; it must be a number")
+    return number
+
+
+def find_single_scores(columns: frozenset[str]) -> frozenset[str]:
+    """Return the columns with a score of one of the two answers, which gives no margin."""
+    return frozenset(name for names in SCORES if len(columns & {*names}) == 1 for name in columns & {*names})
 
 
 def _read_number(value: Any) -> float | None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.data.canonical import add_system, canonical
 from alignzoo.data.columns import ALIASES, QUESTIONS, SHARED, Unread, explain_refusal, is_said
-from alignzoo.data.further import read_further
+from alignzoo.data.further import find_single_scores, read_further
 from alignzoo.data.layouts import Shape
-from alignzoo.data.messages import BadRow, parse_messages
+from alignzoo.data.message_text import parse_messages
+from alignzoo.data.messages import BadRow
 from alignzoo.data.template_inputs import TEMPLATE_COLUMNS
 from alignzoo.data.turns import tidy
 
@@ -70,7 +71,7 @@ class Layout:
     @functools.cached_property
     def used(self) -> frozenset[str]:
         """The columns that are read, by our names."""
-        return self.shape.columns | self.shape.further | SHARED
+        return self.shape.columns | (self.shape.further - find_single_scores(self.columns)) | SHARED
 
     @functools.cached_property
     def _own(self) -> frozenset[str]:
@@ -87,8 +88,9 @@ class Layout:
 
     @functools.cached_property
     def _makes_chat(self) -> bool:
-        """Whether plain text becomes a conversation: a system prompt needs one, in every row alike."""
-        return self.chat or ("system" in self.columns and self.shape.name != "text")
+        """Whether plain text becomes a conversation: a system prompt or history needs one, in every row alike."""
+        before = {"system"} | ({"history"} & self.shape.optional)
+        return self.chat or (bool(before & self.columns) and self.shape.name != "text")
 
     @functools.cached_property
     def refused(self) -> dict[str, str]:
@@ -107,9 +109,23 @@ class Layout:
         if not self.shape.needed <= renamed.keys():
             raise BadRow(f"{min(self.shape.needed - renamed.keys())} is missing")
         tidied = self._tidy(renamed, self._texts)
+        self._check_ends(tidied)
         further = read_further(tidied, self.shape.further) if self.shape.further else {}
         for raw in self.shape.read(tidied):
             yield self._shape_row(further | raw, renamed)
+
+    def _check_ends(self, row: Mapping[str, Any]) -> None:
+        """Refuse a row that lacks the others' prompt or an answer, or whose history makes a conversation of it only."""
+        if "prompt" in self.shape.optional & self.columns - row.keys():
+            name = self.theirs("prompt")
+            raise BadRow(f"{name} is missing: the rows have it under several names, or some lack it; write it in all")
+        said = row.get("messages") if self.shape.name == "messages" else None
+        if isinstance(said, list) and said and isinstance(said[-1], Mapping) and said[-1].get("role") == "user":
+            write = f"where it is only the question, dataset.columns={{{self.theirs('messages')}: prompt}}"
+            raise BadRow(f"the conversation does not end with an assistant's turn; {write}")
+        late = "history" in self.shape.optional - self.columns and is_said(row.get("history"))
+        if late and not self._makes_chat and isinstance(row.get("prompt"), str):
+            raise BadRow("history begins late: the rows before it stay plain text; set dataset.chat=true")
 
     def _shape_row(self, raw: dict[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
         if self.shape.made:
@@ -157,17 +173,19 @@ class Layout:
         if row.keys() <= self.columns:
             return
         for name in row.keys() - self.columns - self.used:
-            late = explain_refusal(name, self.kind, self.settled) or self._explain_late(name)
+            late = self._explain_late(name, row.keys()) or explain_refusal(name, self.kind, self.settled)
             if late and is_said(row[name]):
                 raise BadRow(f"{late} (the first rows lack it)")
             self.unread.columns.add(name)
 
-    def _explain_late(self, name: str) -> str | None:
+    def _explain_late(self, name: str, beside: Set[str]) -> str | None:
         """Return why a column is refused that would have been read, had the first rows had it."""
-        other = {theirs: ours for _, group in ALIASES for theirs, ours in group.items()}.get(name)
-        asked = name in QUESTIONS and "prompt" in self.shape.columns - self.columns
-        wanted = "prompt" if asked else other
-        return wanted and f"the column {name} is not read: write dataset.columns={{{name}: {wanted}}}"
+        names = self.columns | beside
+        read = (self.shape.columns | (SHARED if self.shape.name != "text" else frozenset())) - names
+        groups = [group for needed, group in ALIASES if name in group and needed | group.keys() <= names]
+        wanted = ["prompt"] if name in QUESTIONS else [group[name] for group in groups]
+        found = next((ours for ours in wanted if ours in read), None)
+        return found and f"the column {name} is not read: write dataset.columns={{{name}: {found}}}"
 
     def extra(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the columns beyond those of the layout."""

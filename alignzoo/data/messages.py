@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,51 +37,13 @@ _OTHER_PARTS = {
     "tool_result": "write it as a turn of the role tool",
 }
 
-_LIKE_MESSAGES = re.compile(r"""\s*(\{\s*["']messages["']\s*:\s*)?(\[\s*)?\{\s*["'](role|content|from|value)["']\s*:""")
-
 
 class BadRow(ValueError):
     """A row that cannot be trained on; the text says why."""
 
 
-def parse_messages(value: Any, name: str) -> Any:
-    """Return ``value``, or the messages that it holds as JSON text; ``{"messages": [...]}`` and one message as a list.
-
-    Raises:
-        BadRow: a text that begins as messages do and is not JSON, or fields beside ``messages`` that would be lost.
-    """
-    if isinstance(value, list):
-        return value
-    if isinstance(value, str):
-        if value[:1] not in "[{ \n\t" or not _LIKE_MESSAGES.match(value):
-            return value
-        try:
-            parsed = json.loads(value)
-        except (ValueError, RecursionError):
-            if value.lstrip()[:1] == "{" and '"messages"' not in value:
-                return value
-            raise BadRow(f"{name} looks like a list of messages and is not JSON") from None
-        return parse_messages(parsed, name) if _holds_messages(parsed) else value
-    if isinstance(value, Mapping) and isinstance(value.get("messages"), list):
-        if more := sorted(field for field, held in value.items() if field != "messages" and held is not None):
-            raise BadRow(f"{name} holds {', '.join(map(str, more))} beside its messages: make it a column")
-        return value["messages"]
-    return [value] if isinstance(value, Mapping) else value
-
-
-def _holds_messages(value: Any) -> bool:
-    items = value.get("messages", [value]) if isinstance(value, Mapping) else value
-    return isinstance(items, list) and all(isinstance(item, Mapping) and _is_message(item) for item in items)
-
-
-def _is_message(item: Mapping[str, Any]) -> bool:
-    """Tell a message from another object that happens to have a role, as a model may be asked to write one."""
-    spoken = item.get("role") in ROLES if isinstance(item.get("role"), str) else False
-    return (spoken and ("content" in item or "tool_calls" in item)) or item.keys() >= {"from", "value"}
-
-
 def read_messages(value: Any, name: str) -> Messages:
-    """Return what :func:`parse_messages` returned as messages; plain text is one message with the role ``text``.
+    """Return what ``parse_messages`` returned as messages; plain text is one message with the role ``text``.
 
     Raises:
         BadRow: a null, unknown roles, parts that are not text, or fields that cannot be trained on.

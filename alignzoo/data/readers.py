@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from alignzoo.data.messages import BadRow, parse_messages
+from alignzoo.data.message_text import parse_messages
+from alignzoo.data.messages import BadRow
 from alignzoo.data.turns import split_exchanges
 
 Row = Mapping[str, Any]

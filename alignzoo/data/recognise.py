@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 SAMPLE = 20  #: rows that are looked at to recognise a layout
 
 
-def recognise(sample: Sequence[Mapping[str, Any]], cfg: DictConfig, place: str) -> Layout:
+def recognise(
+    sample: Sequence[Mapping[str, Any]], cfg: DictConfig, place: str, whole: Iterable[Mapping[str, Any]] = ()
+) -> Layout:
     """Return the layout that the sampled rows show; ``cfg`` is the group ``dataset``.
+
+    ``whole``: all rows, in which a mapped column is searched for that the sample lacks.
 
     Raises:
         UserError: a mapped column is not there, a column would change what is trained and cannot be read, or the rows
@@ -35,20 +39,21 @@ def recognise(sample: Sequence[Mapping[str, Any]], cfg: DictConfig, place: str) 
     """
     columns = {str(name) for row in sample for name in row}
     given = {str(theirs): ours for theirs, ours in (cfg.columns or {}).items()}
-    _check_mapping(given, columns, place)
     mapping = {theirs: str(ours) for theirs, ours in given.items() if ours is not None}
+    late = _find_late(mapping, columns, place, whole)
     left_out = frozenset(given.keys() - mapping.keys())
     reading = Layout(SHAPES[-1], mapping, frozenset(), cfg.chat, left_out, dict(cfg.roles or {}), bool(cfg.layout))
     rows = [reading.rename(row) for row in sample]
     names = frozenset(name for row in rows for name in row)
     shape, renamed = _find_shape(cfg.layout, names, rows, place, columns, mapping)
-    whole = _join(mapping, {theirs: ours for theirs, ours in renamed.items() if ours in shape.columns | SHARED})
-    layout = replace(reading, shape=shape, mapping=whole)
+    joined = _join(mapping, {theirs: ours for theirs, ours in renamed.items() if ours in shape.columns | SHARED})
+    layout = replace(reading, shape=shape, mapping=joined)
     rows = [layout.rename(row) for row in sample]
-    layout = replace(layout, columns=frozenset(name for row in rows for name in row))
+    begun = {joined[theirs] for theirs in late} - {"prompt"}  # a prompt may be missing from the rows before
+    layout = replace(layout, columns=frozenset(name for row in rows for name in row) | begun)
     _check_questions(layout, rows, place)
     _check_refused(layout, rows, place)
-    return replace(layout, unread=Unread(_find_unread(layout, columns)))
+    return replace(layout, unread=Unread(_find_unread(layout, columns | late)))
 
 
 def _join(mapping: Mapping[str, str], renamed: Mapping[str, str]) -> dict[str, str]:
@@ -71,7 +76,16 @@ def _find_unread(layout: Layout, columns: set[str]) -> set[str]:
 def _check_refused(layout: Layout, rows: Sequence[Mapping[str, Any]], place: str) -> None:
     for name, reason in layout.refused.items():
         if any(is_said(row.get(name)) for row in rows):
-            raise UserError(f"{place}: {reason}.")
+            raise UserError(f"{place}: {reason}{_advise_pairs(layout, name)}.")
+
+
+def _advise_pairs(layout: Layout, name: str) -> str:
+    """Return how an answer and a rejected one under these names make pairs, if they do."""
+    answer = next((ours for ours in ("completion", "output") if ours in layout.shape.columns), None)
+    if name not in ("rejected", "rejected_response") or answer is None or layout.kind is not DataFormat.SUPERVISED:
+        return ""
+    rejected = "" if name == "rejected" else f", {name}: rejected"
+    return f"; dataset.columns={{{layout.theirs(answer)}: chosen{rejected}}} makes pairs"
 
 
 def _check_questions(layout: Layout, rows: Sequence[Mapping[str, Any]], place: str) -> None:
@@ -92,12 +106,21 @@ def _check_questions(layout: Layout, rows: Sequence[Mapping[str, Any]], place: s
         )
 
 
-def _check_mapping(mapping: Mapping[str, str], columns: set[str], place: str) -> None:
-    for theirs in mapping:
-        if theirs not in columns:
-            known = ", ".join(sorted(columns))
-            hint = did_you_mean(theirs, columns)
-            raise UserError(f"dataset.columns: {place} has no column {theirs!r}.{hint}\nIt has: {known}.")
+def _find_late(
+    mapping: Mapping[str, str], columns: set[str], place: str, whole: Iterable[Mapping[str, Any]]
+) -> set[str]:
+    """Return the mapped columns that only rows after the first have; one that no row has is an error."""
+    late = mapping.keys() - columns
+    missing = set(late)
+    for row in whole if missing else ():
+        missing -= row.keys()
+        if not missing:
+            break
+    if missing:
+        theirs, known = min(missing), ", ".join(sorted(columns))
+        hint = did_you_mean(theirs, columns)
+        raise UserError(f"dataset.columns: {place} has no column {theirs!r}.{hint}\nIt has: {known}.")
+    return late
 
 
 def _find_shape(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -165,3 +167,145 @@ def test_labels_of_two_kinds_are_refused() -> None:
     rows = [{"prompt": "Q", "completion": text, "label": label} for text, label in (("A", 1), ("B", 0), ("C", -1))]
     with pytest.raises(BadRow, match="label is -1 where other rows have 0"):
         read(rows)
+
+
+PAIR: Row = {"prompt": "Q1", "chosen": "It is A", "rejected": "It is B"}
+
+
+@pytest.mark.parametrize("question", ["question", "topic", None])
+def test_no_prompt_is_made_of_the_answers_where_other_rows_have_one(question: str | None) -> None:
+    """The answers' common beginning, `It is`, was the prompt of such a row."""
+    other = {name: value for name, value in PAIR.items() if name != "prompt"} | ({question: "Q2"} if question else {})
+    with pytest.raises(BadRow, match=r"^prompt is missing: .* write it in all"):
+        read([PAIR, other])
+
+
+@pytest.mark.parametrize("history", [[], None])
+def test_a_history_makes_conversations_of_all_rows(history: Any) -> None:
+    row = {"prompt": "Q", "completion": "A"}
+    found, _ = read([{**row, "history": [["Hi", "Hello."]]}, {**row, "history": history}, row])
+    assert [[turn["role"] for turn in shaped["prompt"]] for shaped in found] == [
+        ["user", "assistant", "user"],
+        ["user"],
+        ["user"],
+    ]
+
+
+def test_a_history_that_begins_late_is_refused() -> None:
+    rows = [{"prompt": f"Q{n}", "completion": "A"} for n in range(20)]
+    late = {**rows[0], "history": [["Hi", "Hello."]]}
+    settings = OmegaConf.create({"columns": None, "chat": False, "layout": None, "roles": None})
+    with pytest.raises(BadRow, match=r"history begins late: .* set dataset.chat=true"):
+        list(recognise(rows, settings, "rows.jsonl").rows(late))
+    settings.chat = True
+    (shaped,) = recognise(rows, settings, "rows.jsonl").rows(late)
+    assert [turn["content"] for turn in shaped["prompt"]] == ["Hi", "Hello.", "Q0"]
+
+
+def test_a_label_may_be_the_text_of_a_float() -> None:
+    rows = [{"prompt": f"Q{n}", "completion": "A", "label": label} for n, label in enumerate(("1.0", "0.0", "True"))]
+    assert [shaped["label"] for shaped in read(rows)[0]] == [True, False, True]
+    assert [shaped["label"] for shaped in read([{**rows[0], "label": "-1.0"}])[0]] == [False]
+
+
+@pytest.mark.parametrize("user", ["human", "Human"])
+def test_messages_as_json_text_have_their_roles_mapped_too(user: str) -> None:
+    """Such text was trained as it stands, brackets and all."""
+    answers = {name: json.dumps([{"role": "gpt", "content": name}]) for name in ("chosen", "rejected")}
+    rows = [{"prompt": json.dumps([{"role": user, "content": "Q"}]), **answers}]
+    if user == "Human":
+        with pytest.raises(BadRow, match="prompt has the role 'Human'; known are"):
+            read(rows)
+    (shaped,), _ = read(rows, roles={"Human": "user"})
+    assert shaped["prompt"] == [{"role": "user", "content": "Q"}]
+    assert shaped["chosen"] == [{"role": "assistant", "content": "chosen"}]
+
+
+NEAR = (
+    *("labels", "kto_label", "is_good", "is_correct", "desirable", "Label", "system_instruction", "sys_prompt"),
+    *("system_msg", "System", "available_tools", "tool_list", "loss_mask", "sample_weight", "weights", "cot"),
+    *("rationale", "chain_of_thought", "think", "reasoning_trace", "enable_thinking", "documents"),
+)
+PICTURES = ("image_base64", "image1", "images_list", "input_image", "Image", "chosen_images")
+
+
+@pytest.mark.parametrize("name", [*NEAR, *PICTURES])
+def test_a_column_whose_name_is_near_a_decisive_one_is_refused(name: str) -> None:
+    for row in (PAIR, {"prompt": "Q", "completion": "A"}):
+        with pytest.raises(UserError, match=rf"the column {name} .* dataset.columns=\{{{name}: null\}} leaves it out"):
+            read([{**row, name: "x"}])
+        read([{**row, name: None}])
+
+
+@pytest.mark.parametrize("name", NEAR)
+def test_beside_prompts_it_is_carried_for_rewards(name: str) -> None:
+    _, said = read([{"prompt": "Q", name: "x"}])
+    assert said.splitlines()[1:] == [f"for rewards: {name}"]
+
+
+@pytest.mark.parametrize("name", ["imagery", "topic", "thinker", "is_public", "toolbox", "imaginary"])
+def test_other_names_are_named_only(name: str) -> None:
+    _, said = read([{**PAIR, name: "x"}])
+    assert said.splitlines()[1:] == [f"not read: {name}"]
+
+
+def test_a_label_under_another_name_is_read_as_advised() -> None:
+    rows = [{"prompt": "Q", "completion": answer, "is_good": answer == "A"} for answer in "AB"]
+    with pytest.raises(UserError, match=r"dataset.columns=\{is_good: label\} reads it"):
+        read(rows)
+    assert [shaped["label"] for shaped in read(rows, columns={"is_good": "label"})[0]] == [True, False]
+
+
+@pytest.mark.parametrize("name", ["score_chosen", "rejected_score", "chosen-rating"])
+def test_the_score_of_one_answer_is_named(name: str) -> None:
+    """It gives no margin."""
+    (shaped,), said = read([{**PAIR, name: 3.0}])
+    assert said.splitlines()[1:] == [f"not read: {name}"]
+    assert "margin" not in shaped
+
+
+@pytest.mark.parametrize(("score", "margin"), [("high", BadRow), (True, BadRow), (math.inf, BadRow), ("3", 1.0)])
+def test_a_score_that_is_not_a_number_is_refused(score: Any, margin: Any) -> None:
+    rows = [{**PAIR, "score_chosen": score, "score_rejected": 2}]
+    if margin is BadRow:
+        with pytest.raises(BadRow, match=f"score_chosen is {score!r}; it must be a number"):
+            read(rows)
+    else:
+        assert read(rows)[0][0]["margin"] == margin
+
+
+@pytest.mark.parametrize("score", [None, "", math.nan])
+def test_a_score_without_a_value_gives_no_margin(score: Any) -> None:
+    (shaped,), _ = read([{**PAIR, "score_chosen": score, "score_rejected": 2}])
+    assert "margin" not in shaped
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Q", "response": "A", "rejected": "B"},
+        {"instruction": "Q", "output": "A", "rejected": "B"},
+        {"question": "Q", "completion": "A", "rejected_response": "B"},
+    ],
+    ids=["response", "output", "both"],
+)
+def test_what_is_advised_about_a_rejected_answer_makes_pairs(row: Row) -> None:
+    with pytest.raises(UserError) as raised:
+        read([row])
+    columns = re.findall(r"dataset.columns=(\{[^}]*\}) makes pairs", str(raised.value))
+    found, _ = read([row], columns=OmegaConf.create(columns[0]))
+    assert [[shaped[name][0]["content"] for name in ("prompt", "chosen", "rejected")] for shaped in found] == [
+        list("QAB")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("beside", "shown"), [("completion", "answers (supervised)"), ("solution", "prompts (prompts)")]
+)
+def test_what_is_advised_about_messages_that_are_the_question_reads_them(beside: str, shown: str) -> None:
+    rows = [{"messages": [{"role": "user", "content": "Q"}], beside: "A"}]
+    with pytest.raises(BadRow, match=r"end with an assistant's turn; .* dataset.columns=\{messages: prompt\}"):
+        read(rows)
+    (shaped,), said = read(rows, columns={"messages": "prompt"})
+    assert said.startswith(shown)
+    assert shaped["prompt"] == rows[0]["messages"]

@@ -104,6 +104,12 @@ def test_a_csv_file_is_read_as_lines_are(read: Read, tmp_path: Path, file: str) 
     assert packed.train["label"] == plain.train["label"]
 
 
+def test_a_header_that_names_a_column_twice_is_refused(read: Read, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("prompt,completion,completion\nQ,A,B\n")
+    with pytest.raises(UserError, match=r"rows.csv line 1 has 2 columns named 'completion'"):
+        read(str(tmp_path / "rows.csv"))
+
+
 def test_a_column_that_only_a_late_row_has_reaches_the_rewards(read: Read, tmp_path: Path) -> None:
     rows = [{"prompt": f"Name bird {n}."} for n in range(24)]
     rows[-1] |= {"level": 3}
@@ -111,6 +117,51 @@ def test_a_column_that_only_a_late_row_has_reaches_the_rewards(read: Read, tmp_p
     data = read(str(tmp_path / "rows.jsonl"))
     assert convert(data.train, data.kind, DataFormat.PROMPTS, 4, 0)["level"][:] == [None] * 23 + [3]
     assert data.unread.describe(DataFormat.PROMPTS) == ["for rewards: level"]
+
+
+def write_rows(folder: Path, rows: list[dict[str, Any]]) -> str:
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder / "rows.jsonl")
+
+
+LATE: dict[str, tuple[dict[str, Any], str]] = {
+    "system_prompt": ({"prompt": "Q"}, "system"),
+    "context": ({"instruction": "Q"}, "input"),
+    "query": ({}, "prompt"),
+    "images": ({"prompt": "Q"}, "null"),
+    "label": ({"prompt": "Q"}, "null"),
+}
+
+
+@pytest.mark.parametrize("column", LATE)
+def test_what_is_advised_about_a_late_column_reads_the_file(
+    read: Read, tokeniser: Tokeniser, tmp_path: Path, column: str
+) -> None:
+    question, ours = LATE[column]
+    rows = [{**question, "chosen": f"Bird {n} is A", "rejected": f"Bird {n} is B"} for n in range(22)]
+    file = write_rows(tmp_path, [*rows[:-1], {**rows[-1], column: "Said late."}])
+    with pytest.raises(UserError) as raised:
+        read(file)
+    assert f"dataset.columns={{{column}: {ours}}}" in str(raised.value)
+    data = read(file, columns={column: None if ours == "null" else ours})
+    prompts = tokeniser.tokenizer.batch_decode(data.train["prompt_ids"][:])
+    assert len(prompts) == 22
+    assert ("Said late." in prompts[-1]) is (ours != "null")
+
+
+@pytest.mark.parametrize("column", ["context", "messages", "question"])
+def test_no_name_is_advised_for_a_late_column_that_the_layout_does_not_read(
+    read: Read, tmp_path: Path, column: str
+) -> None:
+    rows = [{"prompt": f"Q{n}", "chosen": "A", "rejected": "B"} for n in range(22)]
+    data = read(write_rows(tmp_path, [*rows[:-1], {**rows[-1], column: "Said late."}]))
+    assert data.unread.describe(P) == [f"not read: {column}"]
+
+
+def test_a_mapped_column_that_no_row_has_is_an_error(read: Read, tmp_path: Path) -> None:
+    file = write_rows(tmp_path, [{"prompt": f"Q{n}", "completion": "A"} for n in range(22)])
+    with pytest.raises(UserError, match="has no column 'systen'"):
+        read(file, columns={"systen": "system"})
 
 
 def test_the_cache_knows_what_was_not_read(read: Read) -> None:

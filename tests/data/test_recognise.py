@@ -387,6 +387,26 @@ def test_one_text_that_begins_with_its_prompt_keeps_it() -> None:
     assert list(layout_of(row).rows(row)) == [pair(text("Hello"), text("Hello! How can I help?"), text("Go away."))]
 
 
+@pytest.mark.parametrize("columns", [("completion",), ("chosen", "rejected")], ids=["single", "pair"])
+def test_answers_that_begin_with_the_prompts_letters_keep_them(columns: tuple[str, ...]) -> None:
+    """`10 is ten.` does not repeat the prompt `1`."""
+    answers = dict(zip(columns, ("10 is ten.", "1st of all."), strict=False))
+    (shaped,) = layout_of({"prompt": "1", **answers}).rows({"prompt": "1", **answers})
+    assert shaped == {"prompt": text("1"), **{name: text(answer) for name, answer in answers.items()}}
+
+
+def test_a_single_answer_that_quotes_its_prompt_keeps_it() -> None:
+    row = {"prompt": "What is two and two?", "completion": "What is two and two? Four."}
+    assert list(layout_of(row).rows(row)) == [{"prompt": text(row["prompt"]), "completion": text(row["completion"])}]
+
+
+@pytest.mark.parametrize(("prompt", "between"), [("Why?", " "), ("What is two and two?", "")], ids=["word", "long"])
+def test_a_prompt_that_both_answers_repeat_is_taken_out(prompt: str, between: str) -> None:
+    answers = {"chosen": f"{prompt}{between}A", "rejected": f"{prompt}{between}B"}
+    (shaped,) = layout_of({"prompt": prompt, **answers}).rows({"prompt": prompt, **answers})
+    assert shaped == pair(text(prompt), text(f"{between}A"), text(f"{between}B"))
+
+
 @pytest.mark.parametrize("repeats", ["chosen", "rejected"])
 def test_one_conversation_that_begins_with_its_prompt_is_refused(repeats: str) -> None:
     """Had both begun with it, it would have been taken out of both."""
