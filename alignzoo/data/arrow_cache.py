@@ -39,8 +39,8 @@ def load_table(source: Source, tokeniser: Tokeniser, cfg: DictConfig) -> tuple[D
 
     Columns: ``row`` (its number in the source, from 1), ``id``, ``prompt`` and the answers as JSON messages,
     ``prompt_key`` (64-bit hash of the prompt and of ``template_inputs``), ``heldout_key`` (decides whether the row is
-    held out: the same, but of the text itself where there is no prompt), ``prompt_ids``, ``<answer>_ids``, ``label``,
-    ``score``, ``margin``, ``extra`` (JSON of the further columns), ``template_inputs`` (JSON of tools and
+    held out: ``prompt_key``, or a hash of the text for a text without a prompt), ``prompt_ids``, ``<answer>_ids``,
+    ``label``, ``score``, ``margin``, ``extra`` (JSON of the further columns), ``template_inputs`` (JSON of tools and
     template_kwargs, if any), ``problem`` (why the row cannot be used, or null). A row of several pairs gives several.
 
     Raises:

@@ -74,7 +74,7 @@ def add_system(row: Mapping[str, Any], system: Any, name: str) -> dict[str, Any]
     """Return a canonical row with the system prompt, of the column ``name``, as the first turn of its prompt.
 
     Raises:
-        BadRow: it is no text, or the prompt is no conversation, or has another system turn.
+        BadRow: it is not text, or the prompt is not a conversation, or has another system turn.
     """
     prompt = row["prompt"]
     if not isinstance(system, str):
@@ -82,7 +82,7 @@ def add_system(row: Mapping[str, Any], system: Any, name: str) -> dict[str, Any]
     if not system.strip():
         return {**row}
     if prompt[0]["role"] == "text":
-        raise BadRow(f"{name} needs a conversation, and this is text; dataset.columns={{{name}: null}} leaves it out")
+        raise BadRow(f"{name} needs a conversation, and this is text; 'dataset.columns={{{name}: null}}' leaves it out")
     if prompt[0]["role"] in ("system", "developer"):
         if prompt[0]["content"] != system:
             raise BadRow(f"{name} differs from the conversation's own system turn")

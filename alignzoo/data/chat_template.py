@@ -42,7 +42,7 @@ class ChatTemplate:
         Raises:
             BadRow: the template refuses the conversation, leaves a part of it out, or writes the prompt differently
                 when an answer follows.
-            UserError: there is no template.
+            UserError: the tokenizer has no chat template.
         """
         prompt: Messages = row["prompt"]
         inputs = self._check_inputs(row) if "tools" in row or "template_kwargs" in row else self.kwargs

@@ -118,14 +118,14 @@ def explain_refusal(name: str, kind: DataFormat, settled: bool) -> str | None:
 
     ``settled``: the user has named the layout, so that a column of another layout is left out on purpose.
     """
-    leave = f"dataset.columns={{{name}: null}} leaves it out"
+    leave = f"'dataset.columns={{{name}: null}}' leaves it out"
     known = name.lower()
     if MEDIA.search(known):
         return f"alignzoo trains text only, and the column {name} holds more; {leave}"
     if kind in DECISIVE.get(known, ()) and not (settled and known not in _INSTEAD):
         instead = f"{_INSTEAD[known]}; or " if known in _INSTEAD else ""
         if name != "label" and known in _LABELS and kind is DataFormat.SUPERVISED:
-            instead = f"dataset.columns={{{name}: label}} reads it; or "
+            instead = f"'dataset.columns={{{name}: label}}' reads it; or "
         return f"the column {name} would change what is trained, and is not read in {kind} rows: {instead}{leave}"
     return None
 

@@ -61,7 +61,7 @@ def _subtract_scores(row: Mapping[str, Any]) -> float | None:
 
 
 def _read_score(value: Any, name: str) -> float | None:
-    """Return a score; none where there is no value, which a float may say too."""
+    """Return a score, or None where the value is null or NaN."""
     number = _read_number(value)
     if number is None and value not in (None, "") and not (isinstance(value, float) and math.isnan(value)):
         raise BadRow(f"{name} is {value!r}; it must be a number")

@@ -121,7 +121,7 @@ class Layout:
             raise BadRow(f"{name} is missing: the rows have it under several names, or some lack it; write it in all")
         said = row.get("messages") if self.shape.name == "messages" else None
         if isinstance(said, list) and said and isinstance(said[-1], Mapping) and said[-1].get("role") == "user":
-            write = f"where it is only the question, dataset.columns={{{self.theirs('messages')}: prompt}}"
+            write = f"where it is only the question, 'dataset.columns={{{self.theirs('messages')}: prompt}}'"
             raise BadRow(f"the conversation does not end with an assistant's turn; {write}")
         late = "history" in self.shape.optional - self.columns and is_said(row.get("history"))
         if late and not self._makes_chat and isinstance(row.get("prompt"), str):
@@ -185,7 +185,7 @@ class Layout:
         groups = [group for needed, group in ALIASES if name in group and needed | group.keys() <= names]
         wanted = ["prompt"] if name in QUESTIONS else [group[name] for group in groups]
         found = next((ours for ours in wanted if ours in read), None)
-        return found and f"the column {name} is not read: write dataset.columns={{{name}: {found}}}"
+        return found and f"the column {name} is not read: write 'dataset.columns={{{name}: {found}}}'"
 
     def extra(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the columns beyond those of the layout."""

@@ -91,7 +91,7 @@ def _read_whole_message(message: Any, name: str) -> Message:
 
 
 def _read_fields(message: Mapping[str, Any], name: str) -> Message:
-    """Return the fields that templates read, as they stand; a null is no field."""
+    """Return the fields that templates read, as they stand, without those that are null."""
     for field, instead in _REFUSED.items():
         if message.get(field):
             raise BadRow(f"{name} has a message with {field}: {instead}")

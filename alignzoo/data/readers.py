@@ -60,7 +60,7 @@ def messages_pair(row: Row) -> list[dict[str, Any]]:
         if not _is_reply(last, row["chosen"]):
             raise BadRow(
                 "messages ends with an assistant's turn that is not the chosen one. "
-                "Where the answers go on from it: dataset.columns={messages: prompt}"
+                "Where the answers go on from it: 'dataset.columns={messages: prompt}'"
             )
         messages = messages[:-1]
     return [{"prompt": messages, "chosen": row["chosen"], "rejected": row["rejected"]}]

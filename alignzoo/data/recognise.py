@@ -85,7 +85,7 @@ def _advise_pairs(layout: Layout, name: str) -> str:
     if name not in ("rejected", "rejected_response") or answer is None or layout.kind is not DataFormat.SUPERVISED:
         return ""
     rejected = "" if name == "rejected" else f", {name}: rejected"
-    return f"; dataset.columns={{{layout.theirs(answer)}: chosen{rejected}}} makes pairs"
+    return f"; 'dataset.columns={{{layout.theirs(answer)}: chosen{rejected}}}' makes pairs"
 
 
 def _check_questions(layout: Layout, rows: Sequence[Mapping[str, Any]], place: str) -> None:
@@ -137,7 +137,7 @@ def _find_shape(
         ours = {renamed.get(name, name) for name in names}
         sample = [{renamed.get(name, name): value for name, value in row.items()} for row in rows]
         shapes = [_name_shape(layout)] if layout else match_shapes(ours, sample)
-        if "prompt" in renamed.values():  # a question alone is no sign that answers are not to be read
+        if "prompt" in renamed.values():  # with a question, the answers may be meant to be read
             shapes = [shape for shape in shapes if layout or shape.kind is not DataFormat.PROMPTS]
         used = max((len(shape.columns & ours) for shape in shapes if shape.needed <= ours), default=0)
         found.append((used, shapes, renamed))

@@ -126,7 +126,7 @@ def _read_role(speaker: Any, name: str, roles: Roles) -> str:
         role = speaker if speaker in ROLES else SPEAKERS.get(speaker)
     if role is None:
         known = ", ".join([*sorted(ROLES), *sorted(SPEAKERS)])
-        write = f"dataset.roles={{{speaker}: user}}, or assistant"
+        write = f"'dataset.roles={{{speaker}: user}}', or assistant"
         raise BadRow(f"{name} has the role {speaker!r}; known are {known}. Map it: {write}")
     return role
 

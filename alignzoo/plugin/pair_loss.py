@@ -35,7 +35,7 @@ class Scored:
     """The chosen or the rejected completions of a batch, with their log-probabilities in nats.
 
     Attributes:
-        token_log_probs: under the policy, with gradient, (pairs, positions); 0 where there is no completion token.
+        token_log_probs: under the policy, with gradient, (pairs, positions); 0 at positions outside the completion.
         mask: 1 where a position holds a token of the completion, EOS included, else 0, (pairs, positions).
         reference_log_prob: of the whole completion under the start model, (pairs,); 0 without ``needs_reference``.
     """

@@ -155,7 +155,7 @@ def test_rewards_read_further_columns_beside_prompts() -> None:
 def test_a_column_can_be_left_out_on_purpose() -> None:
     rows = [{"prompt": "Q", "chosen": "A", "rejected": "B", "label": True}]
     with pytest.raises(
-        UserError, match=r"the column label would change .* dataset.columns=\{label: null\} leaves it out"
+        UserError, match=r"the column label would change .* 'dataset.columns=\{label: null\}' leaves it out"
     ):
         read(rows)
     _, said = read(rows, columns={"label": None})
@@ -232,7 +232,8 @@ PICTURES = ("image_base64", "image1", "images_list", "input_image", "Image", "ch
 @pytest.mark.parametrize("name", [*NEAR, *PICTURES])
 def test_a_column_whose_name_is_near_a_decisive_one_is_refused(name: str) -> None:
     for row in (PAIR, {"prompt": "Q", "completion": "A"}):
-        with pytest.raises(UserError, match=rf"the column {name} .* dataset.columns=\{{{name}: null\}} leaves it out"):
+        told = rf"the column {name} .* 'dataset.columns=\{{{name}: null\}}' leaves it out"
+        with pytest.raises(UserError, match=told):
             read([{**row, name: "x"}])
         read([{**row, name: None}])
 
@@ -251,7 +252,7 @@ def test_other_names_are_named_only(name: str) -> None:
 
 def test_a_label_under_another_name_is_read_as_advised() -> None:
     rows = [{"prompt": "Q", "completion": answer, "is_good": answer == "A"} for answer in "AB"]
-    with pytest.raises(UserError, match=r"dataset.columns=\{is_good: label\} reads it"):
+    with pytest.raises(UserError, match=r"'dataset.columns=\{is_good: label\}' reads it"):
         read(rows)
     assert [shaped["label"] for shaped in read(rows, columns={"is_good": "label"})[0]] == [True, False]
 
@@ -292,7 +293,7 @@ def test_a_score_without_a_value_gives_no_margin(score: Any) -> None:
 def test_what_is_advised_about_a_rejected_answer_makes_pairs(row: Row) -> None:
     with pytest.raises(UserError) as raised:
         read([row])
-    columns = re.findall(r"dataset.columns=(\{[^}]*\}) makes pairs", str(raised.value))
+    columns = re.findall(r"'dataset.columns=(\{[^}]*\})' makes pairs", str(raised.value))
     found, _ = read([row], columns=OmegaConf.create(columns[0]))
     assert [[shaped[name][0]["content"] for name in ("prompt", "chosen", "rejected")] for shaped in found] == [
         list("QAB")
@@ -304,7 +305,7 @@ def test_what_is_advised_about_a_rejected_answer_makes_pairs(row: Row) -> None:
 )
 def test_what_is_advised_about_messages_that_are_the_question_reads_them(beside: str, shown: str) -> None:
     rows = [{"messages": [{"role": "user", "content": "Q"}], beside: "A"}]
-    with pytest.raises(BadRow, match=r"end with an assistant's turn; .* dataset.columns=\{messages: prompt\}"):
+    with pytest.raises(BadRow, match=r"end with an assistant's turn; .* 'dataset.columns=\{messages: prompt\}'"):
         read(rows)
     (shaped,), said = read(rows, columns={"messages": "prompt"})
     assert said.startswith(shown)

@@ -142,7 +142,7 @@ def test_what_is_advised_about_a_late_column_reads_the_file(
     file = write_rows(tmp_path, [*rows[:-1], {**rows[-1], column: "Said late."}])
     with pytest.raises(UserError) as raised:
         read(file)
-    assert f"dataset.columns={{{column}: {ours}}}" in str(raised.value)
+    assert f"'dataset.columns={{{column}: {ours}}}'" in str(raised.value)
     data = read(file, columns={column: None if ours == "null" else ours})
     prompts = tokeniser.tokenizer.batch_decode(data.train["prompt_ids"][:])
     assert len(prompts) == 22
@@ -205,7 +205,7 @@ def test_what_is_not_text_is_refused_by_its_column(read: Read, file: str, column
         read(file)
     assert str(raised.value) == (
         f"{file}: alignzoo trains text only, and the column {column} holds more; "
-        f"dataset.columns={{{column}: null}} leaves it out."
+        f"'dataset.columns={{{column}: null}}' leaves it out."
     )
     left_out = read(file, columns={column: None})
     assert f"left out: {column}" in str(left_out.layout)
@@ -244,7 +244,7 @@ def test_a_layout_that_the_user_names_settles_unknown_columns_only(read: Read) -
 
 def test_an_unknown_role_can_be_mapped(read: Read, tokeniser: Tokeniser) -> None:
     with pytest.raises(
-        UserError, match=r"conversations has the role 'Human'; .* Map it: dataset.roles=\{Human: user\}"
+        UserError, match=r"conversations has the role 'Human'; .* Map it: 'dataset.roles=\{Human: user\}'"
     ):
         read("roles.jsonl")
     data = read("roles.jsonl", roles={"Human": "user"})

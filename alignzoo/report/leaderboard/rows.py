@@ -69,7 +69,7 @@ class Row:
 
     @property
     def noise(self) -> bool | None:
-        """Whether the difference may be noise; None where there is no difference."""
+        """Whether the difference may be noise; None for the best setting, which has none."""
         return None if self.difference is None else self.difference.is_zero
 
 
