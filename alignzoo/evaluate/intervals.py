@@ -114,12 +114,12 @@ def _estimate(columns: Column, statistic: Callable[[Column], Column]) -> Estimat
     value = float(statistic(columns.sum(0)[None])[0])
     if math.isnan(value):
         return Estimate(value, value, value)
-    low, high = np.nanquantile(statistic(_draw_prompts(len(columns)) @ columns), _ENDS)
+    low, high = np.nanquantile(statistic(draw_prompts(len(columns)) @ columns), _ENDS)
     return Estimate(value, float(low), float(high))
 
 
 @functools.lru_cache(maxsize=8)
-def _draw_prompts(count: int) -> Column:
+def draw_prompts(count: int) -> Column:
     """Return how often each prompt is drawn in each resample: the same for every number and run."""
     drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
     return drawn.astype(np.float32)

@@ -9,7 +9,6 @@ prompt, and what the seeds add beyond it (the two-way layout of Cameron, Gelbach
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from alignzoo.evaluate.intervals import LEVEL, RESAMPLES, Column, Estimate, student
+from alignzoo.evaluate.intervals import LEVEL, Column, Estimate, draw_prompts, student
 from alignzoo.evaluate.seed_spread import SeedSpread
 
 POWER = 0.8  #: of the announced smallest difference
@@ -178,7 +177,7 @@ def _square_errors(squares: Column, pseudo: Column, count: int) -> Column:
 def _draw_deviations(apart: Column, pseudo: Column, seeds: SeedSpread, pairs: Column) -> Column:
     """Return the largest studentised deviation of each resample."""
     count = len(apart)
-    drawn = _draw_prompts(count)
+    drawn = draw_prompts(count)
     centred = (apart - apart.mean(0)).astype(np.float32)
     moved = drawn @ centred / count
     squares = _square_errors(drawn @ centred**2 - count * moved**2, pseudo, count)
@@ -204,10 +203,3 @@ def _typical_freedom(own: Column, more: Column, prompts: int, seeds: float) -> f
     first, second = float(np.median(own)) if len(own) else 0.0, float(np.median(more)) if len(more) else 0.0
     parts = first**2 / max(1, prompts - 1) + (second**2 / seeds if seeds else 0.0)
     return (first + second) ** 2 / parts if parts else float(max(1, prompts - 1))
-
-
-@functools.lru_cache(maxsize=4)
-def _draw_prompts(count: int) -> Column:
-    """Return how often each prompt is drawn in each resample: the same for every board."""
-    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-    return drawn.astype(np.float32)

@@ -222,15 +222,13 @@ class Person(Judge):
 
     def _show(self, prompt: str, first: str, second: str) -> None:
         from rich.panel import Panel
-        from rich.table import Table
+        from rich.table import Column, Table
         from rich.text import Text
 
         from alignzoo.system.console import make_console
 
         console = make_console(stderr=True)
-        pair = Table.grid(expand=True)
-        pair.add_column(ratio=1, overflow="fold")
-        pair.add_column(ratio=1, overflow="fold")
+        pair = Table.grid(*(Column(ratio=1, overflow="fold") for _ in range(2)), expand=True)
         pair.add_row(*(Panel(Text(t or "(empty)"), title=k) for k, t in (("1", first), ("2", second))))
         console.print(Text(f"\n{self.shown} of {max(self.total, self.shown)}: {prompt}", "bold"), pair)
 
