@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 #: Numbers beside the one that the board is sorted by: they show what it may have cost.
-BESIDE = ("kl", "answer_tokens", "ended", "distinct_3", "reward_accuracy")
+BESIDE = ("preference_accuracy", "kl", "answer_tokens", "ended", "distinct_3", "reward_accuracy")
 
 
 def choose_columns(board: Leaderboard) -> list[str]:

@@ -240,6 +240,9 @@ COLLAPSES = {
     "completions are cut off": {"ended": False},
     "completions repeat themselves": {"text": "the rain " * 20},
     "the model is far from its start": {"kl": 11.0},
+    "completions refuse": {"text": "I'm sorry, but I cannot say why it rains."},
+    "completions are too long": {"tokens": 90},
+    "completions are too short": {"tokens": 2},
 }
 
 
