@@ -188,7 +188,10 @@ def _check_rewards(cfg: DictConfig, method: type[Method]) -> None:
         if not fits(weight, "float"):
             raise UserError(f"reward.{name}.weight={weight} is {_type_name(weight)}; it takes a number.")
     if method.uses_rewards and not cfg.reward:
-        raise UserError(f"method={method.name} learns from rewards: add reward=NAME ({', '.join(registry().rewards)}).")
+        raise UserError(
+            f"method={method.name} learns from rewards: add reward=NAME (verifiable: rows have an `answer`; model: a "
+            f"trained one; all: {', '.join(registry().rewards)})."
+        )
 
 
 def _check_judge(cfg: DictConfig, method: type[Method]) -> None:

@@ -50,7 +50,7 @@ class AnyYardstick(Protocol):
 
     @property
     def objective(self) -> str:
-        """The run's number for sweeps and leaderboards."""
+        """The run's number for sweeps and leaderboards, or ``auto``."""
 
     def measure_start(self, model: Any, identity: str) -> list[Any]:
         """Measure the model to compare with, whose weights ``identity`` names."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import transformers
 
+from alignzoo.config.metrics import choose_objective
 from alignzoo.data.findings import findings
 from alignzoo.data.manifest import fingerprints
 from alignzoo.evaluate.judge import build_configured_judge, judge_lines
@@ -76,7 +77,9 @@ def train(checked: Checked, record: Record, tracker: Tracker, started: float, re
         lines = judge_lines(yardstick.make_lines(before, after), judge)
     cost = _summarise_cost(inputs, trainer, saving, training, measuring, started)
     cost["planned_memory_bytes"] = planned_memory
-    result = {**_describe_start(inputs, yardstick.objective, data), **summarise(lines), "cost": cost}
+    numbers = summarise(lines)
+    objective = choose_objective(yardstick.objective, numbers["after"])
+    result = {**_describe_start(inputs, objective, data), **numbers, "cost": cost}
     _write_results(result, lines, checked, record)
     tracker.summary({**result["after"], **cost})
     print_answers(lines, checked.cfg.evaluate.shown)

@@ -25,7 +25,7 @@ from alignzoo.plugin import hooks as hookspecs
 from alignzoo.plugin.registry import Registry, registry
 
 METHODS = tuple(sorted(file.stem for file in (ROOT / "conf" / "method").glob("*.yaml")))
-REWARDS = ("conciseness", "format", "length", "model", "verifiable")
+REWARDS = ("conciseness", "count", "format", "length", "model", "verifiable")
 
 Install = Callable[..., None]
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -143,7 +143,7 @@ def _make_row(setting: str, runs: Sequence[Run]) -> Row:
         numbers={key: fold(key, [_read_estimate(result, key) for result in results]) for key in measured},
         before={key: statistics.fmean(result["before"][key] for result in results) for key in measured},
         cost=_average_cost([result.get("cost", {}) for result in results]),
-        collapsed=find_collapse(results),
+        collapsed=find_collapse(results, runs[0].lines),
     )
 
 
