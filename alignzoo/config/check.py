@@ -42,6 +42,8 @@ def check(cfg: DictConfig) -> Checked:
     if fault:
         raise UserError(f"method={method.name} ({registry().methods[method.name][1].origin}): {fault}")
     _check_known(cfg)
+    if "study" in cfg and not cfg.study.get("protocol"):
+        raise UserError("study is a command of its own: python -m alignzoo study method=dpo,simpo.")
     _check_own(cfg)
     fields = read_config_fields(method.config)
     for group in ("method", "train"):
@@ -68,7 +70,7 @@ def check(cfg: DictConfig) -> Checked:
 
 def _check_known(cfg: DictConfig) -> None:
     """Refuse unknown keys that ``+key=value`` added; `method` and `train` are checked against the TRL config."""
-    known = {*_own_keys(), "method", "train", "peft", "tracker", "reward", "judge", "pipeline"}
+    known = {*_own_keys(), "method", "train", "peft", "tracker", "reward", "judge", "pipeline", "study"}
     for key, value in ((str(key), value) for key, value in cfg.items()):
         own = {name.split(".", 1)[1] for name in known if name.startswith(f"{key}.")}
         if key not in known and not own:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import transformers
 
+from alignzoo.config.plain import to_plain
 from alignzoo.data.findings import findings
 from alignzoo.data.manifest import fingerprints
 from alignzoo.evaluate.judge import build_configured_judge, judge_lines
@@ -153,6 +154,7 @@ def _describe_start(inputs: RunInputs, objective: str, data: dict[str, str]) -> 
         "rows": inputs.data.manifest["decision"].value_counts().to_dict(),
         "unread": inputs.data.unread.describe(inputs.method.data),
         "plan": vars(inputs.plan),
+        **({"study": to_plain(inputs.cfg.study)} if "study" in inputs.cfg else {}),
     }
 
 
