@@ -354,7 +354,7 @@ def test_every_method_and_its_keys_are_described() -> None:
     for name in set(own) - family:
         section = text.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
         keys = yaml.safe_load((ROOT / "conf" / "method" / f"{name}.yaml").read_text()).keys()
-        for key in keys - {"name", "learning_rate", "learning_rates"}:
+        for key in keys - {"name", "learning_rate", "learning_rates", "search"}:
             assert f"| `method.{key}` |" in section, f"{name}: {key}"
 
 
