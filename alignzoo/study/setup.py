@@ -14,6 +14,7 @@ from alignzoo.config.secrets import EXAMPLE, MASK, hide_in_word
 from alignzoo.study.protocol import Protocol, is_place
 from alignzoo.study.settings import read_settings
 from alignzoo.study.space import draw_trials, read_space
+from alignzoo.study.validation import DEFAULT, has_validation
 from alignzoo.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,7 +36,10 @@ def make_protocol(words: Sequence[str]) -> Protocol:
         UserError: a key is unknown, a value cannot be, or a run would be refused.
     """
     own, shared = _split_words(words)
-    settings = read_settings(compose([*_choose_group(own), *shared]))
+    asked = compose([*_choose_group(own), *shared])
+    settings = read_settings(asked)
+    if not has_validation(asked):
+        shared = [*shared, DEFAULT]
     kept = [word for word in shared if not is_place(word)]
     kept = [word for word in kept if key_of(word) != "evaluate.objective"]
     kept.append(f"evaluate.objective={settings.number}")
