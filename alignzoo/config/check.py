@@ -114,9 +114,14 @@ def _check_own(cfg: DictConfig) -> None:
         least = LEAST.get(key)
         if least is not None and isinstance(value, int | float) and value < least:
             raise UserError(f"{key}={value} must be at least {least}.")
-    if cfg.dataset.heldout.fraction >= 1:
+    shares = cfg.dataset.heldout.fraction, cfg.dataset.validation.fraction
+    for side, share in zip(("heldout", "validation"), shares, strict=True):
+        if share >= 1:
+            raise UserError(f"dataset.{side}.fraction={share} must be below 1: it is a share of the prompts.")
+    if sum(shares) >= 1:
         raise UserError(
-            f"dataset.heldout.fraction={cfg.dataset.heldout.fraction} must be below 1: it is a share of the prompts."
+            f"dataset.heldout.fraction={shares[0]} and dataset.validation.fraction={shares[1]} leave no prompt to "
+            "train on: lower one of them."
         )
     for key, choices in CHOICES.items():
         value = OmegaConf.select(cfg, key)

@@ -32,7 +32,8 @@ def print_plan(data: Prepared, wanted: DataFormat, plan: Plan, found: Sequence[F
     for line in (f"data: {data.layout}", *data.unread.describe(wanted)):
         console.print(line)
     left_out = "".join(f"; left out {count:,}: {reason}" for reason, count in reasons(data.manifest).items())
-    line = f"rows: {counts.get('train', 0):,} to train on, {counts.get('heldout', 0):,} held out{left_out}"
+    validation = f", {counts['validation']:,} for validation" if "validation" in counts else ""
+    line = f"rows: {counts.get('train', 0):,} to train on, {counts.get('heldout', 0):,} held out{validation}{left_out}"
     console.print(line)
     if (data.kind, wanted) in MEANING:
         console.print(f"conversion: {MEANING[data.kind, wanted]}")
@@ -79,13 +80,14 @@ def print_result(result: Mapping[str, Any], folder: Path) -> None:
 
 
 def print_numbers(result: Mapping[str, Any]) -> None:
-    """Print the yardstick's numbers, before and after, with their intervals."""
+    """Print the yardstick's numbers, before and after, with their intervals; those on validation rows too."""
     console = make_console()
-    before, after = result.get("before", {}), result.get("after", {})
-    if after:
-        table = plain_table("held-out rows", "before", "after", "95 % interval")
-        for key, number in NUMBERS.items():
-            if key in after:
-                ends = " to ".join(number.form.format(end) for end in result["intervals"][key])
-                table.add_row(number.label, number.form.format(before[key]), number.form.format(after[key]), ends)
-        console.print(table)
+    for rows, measured in (("held-out rows", result), ("validation rows", result.get("validation", {}))):
+        before, after = measured.get("before", {}), measured.get("after", {})
+        if after:
+            table = plain_table(rows, "before", "after", "95 % interval")
+            for key, number in NUMBERS.items():
+                if key in after:
+                    ends = " to ".join(number.form.format(end) for end in measured["intervals"][key])
+                    table.add_row(number.label, number.form.format(before[key]), number.form.format(after[key]), ends)
+            console.print(table)

@@ -11,7 +11,7 @@ from alignzoo.config.plain import to_plain
 from alignzoo.data.findings import findings
 from alignzoo.data.manifest import fingerprints
 from alignzoo.evaluate.judge import build_configured_judge, judge_lines
-from alignzoo.evaluate.metrics import summarise
+from alignzoo.evaluate.metrics import summarise_sides
 from alignzoo.models import start_model
 from alignzoo.models.shared_prefix.patch import share_prefixes, sharing_ends
 from alignzoo.plan.footprint import plan_peak
@@ -60,9 +60,11 @@ def train(checked: Checked, record: Record, tracker: Tracker, started: float, re
     planned_memory = plan_peak(checked, inputs.start, inputs.data, inputs.rows)
     model = inputs.load_model()
     require_space(record.folder, model.get_memory_footprint(), "the trained model")
-    yardstick = inputs.make_yardstick()
+    yardsticks = inputs.make_yardsticks()
     with Stopwatch() as measuring:
-        before = yardstick.measure_start(inputs.place_baseline(model), start_model.identity(inputs.against))
+        start, identity = inputs.place_baseline(model), start_model.identity(inputs.against)
+        before = {side: yardstick.measure_start(start, identity) for side, yardstick in yardsticks.items()}
+        del start
 
     with Stopwatch() as training:
         trainer, saving = _train_model(inputs, args, model, record, started, facts, resume_from)
@@ -70,17 +72,22 @@ def train(checked: Checked, record: Record, tracker: Tracker, started: float, re
     record.save_model(trainer, whole=inputs.trains_reward_model)
 
     with measuring:
-        after = yardstick.measure(inputs.read_trained_model(trainer, record.folder), inputs.make_baseline_loader())
+        trained, baseline = inputs.read_trained_model(trainer, record.folder), inputs.make_baseline_loader()
+        after = {side: yardstick.measure(trained, baseline) for side, yardstick in yardsticks.items()}
     if ranks.rank() != 0:  # the main process alone judges, and writes the result
         return
     with ranks.work_alone():
-        lines = judge_lines(yardstick.make_lines(before, after), judge)
+        measured = {
+            side: judge_lines(yardstick.make_lines(before[side], after[side]), judge)
+            for side, yardstick in yardsticks.items()
+        }
     cost = _summarise_cost(inputs, trainer, saving, training, measuring, started)
     cost["planned_memory_bytes"] = planned_memory
-    result = {**_describe_start(inputs, yardstick.objective, data), **summarise(lines), "cost": cost}
-    _write_results(result, lines, checked, record)
+    start_facts = _describe_start(inputs, yardsticks["heldout"].objective, data)
+    result = {**start_facts, **summarise_sides(measured), "cost": cost}
+    _write_results(result, measured, checked, record)
     tracker.summary({**result["after"], **cost})
-    print_answers(lines, checked.cfg.evaluate.shown)
+    print_answers(measured["heldout"], checked.cfg.evaluate.shown)
     print_result(result, record.folder)
 
 
@@ -158,7 +165,9 @@ def _describe_start(inputs: RunInputs, objective: str, data: dict[str, str]) -> 
     }
 
 
-def _write_results(result: dict[str, Any], lines: list[dict[str, Any]], checked: Checked, record: Record) -> None:
+def _write_results(
+    result: dict[str, Any], measured: dict[str, list[dict[str, Any]]], checked: Checked, record: Record
+) -> None:
     """Write model card, curves, completions and, last of all, the result."""
     cfg = checked.cfg
     record.watch.check()
@@ -166,5 +175,5 @@ def _write_results(result: dict[str, Any], lines: list[dict[str, Any]], checked:
     draw_curves(
         record.read_history(), record.folder / "plots", f"{cfg.method.name}, {cfg.model.name}, {cfg.dataset.name}"
     )
-    record.write_answers(lines)
+    record.write_answers(measured)
     record.write_result(result)
