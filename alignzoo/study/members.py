@@ -16,7 +16,6 @@ import yaml
 from alignzoo.runs.folder import Run
 from alignzoo.runs.sweep_status import PLAN, State, read_jobs
 from alignzoo.study.protocol import Protocol
-from alignzoo.study.validation import CLOSED
 from alignzoo.system.files import write_atomically
 
 CONF = "conf"  #: in the study's folder, for ``--config-dir``
@@ -90,7 +89,6 @@ def make_sweep_words(
     """Return the words of the phase's sweep, as behind ``python -m alignzoo``."""
     options = ",".join(name_option(*trial, phase) for trial in trials)
     own = [f"seed={','.join(map(str, seeds))}", f"+{GROUP}={options}"]
-    own.append(CLOSED[phase])
     there = [f"hydra.sweep.dir={folder / phase}", "resume=auto", f"+hydra.callbacks.study._target_={CALLBACK}"]
     return ["-m", "--config-dir", str(folder / CONF), *protocol.words, *protocol.places, *own, *there]
 

@@ -16,6 +16,7 @@ from alignzoo.study.answer import write_answer
 from alignzoo.study.findings import Findings, read_findings
 from alignzoo.study.losses import read_losses
 from alignzoo.study.members import Member, Phase, list_testing, list_tuning, read_members
+from alignzoo.study.overlap import describe_overlap
 from alignzoo.study.protocol import Protocol, read_protocol
 from alignzoo.study.selection import Trial, count_faults, find_edges, read_trials, read_winners
 from alignzoo.study.tuning_curve import Point, compute_tuning_curve
@@ -80,7 +81,8 @@ class Study:
     @property
     def notes(self) -> list[str]:
         """What a reader must know before believing it."""
-        return [*self._list_edges(), *self._list_without_winner(), *self._list_faults(), *self._list_kept_out()]
+        found = [*self._list_edges(), *self._list_without_winner(), *self._list_faults(), *self._list_kept_out()]
+        return [*found, *describe_overlap(self.tuning)]
 
     def _list_edges(self) -> list[str]:
         found = []

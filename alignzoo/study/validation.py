@@ -12,10 +12,6 @@ if TYPE_CHECKING:
 
 DEFAULT = "dataset.validation.fraction=0.1"  #: where the command names no rows to select by
 
-#: Words by which a phase leaves the other's rows out: tuning does not open the test rows, and the test measures them
-#: alone. The rows to train on stay the same.
-CLOSED = {"tune": "dataset.heldout.rows=0", "test": "dataset.validation.rows=0"}
-
 
 def has_validation(cfg: DictConfig) -> bool:
     """Tell whether the configuration names rows to select by."""
