@@ -56,11 +56,14 @@ def write_study(folder: Path) -> Study:
 
 
 def make_command(study: Study) -> str:
-    """Return the command that made the study, with every key of its protocol that has no default."""
+    """Return the command that made the study, with the keys of its protocol."""
     settings = study.protocol.settings
     own = [f"method={','.join(settings.methods)}", f"study.trials={settings.trials}", f"study.seeds={settings.seeds}"]
     own += [f"study.baseline={settings.baseline}", f"study.difference={settings.difference:g}"]
-    own += [f"study.equal_within={settings.equal_within:g}", f"seed={study.protocol.seed}"]
+    own += [f"study.equal_within={settings.equal_within:g}", f"study.widen={settings.widen:g}"]
+    own += [f"study.rates=[{settings.rates[0]:g},{settings.rates[1]:g}]", f"seed={study.protocol.seed}"]
+    for key, limits in settings.guardrails.items():
+        own.append(f"++study.guardrails.{key}={{{','.join(f'{name}:{limit:g}' for name, limit in limits.items())}}}")
     return shlex.join(["python", "-m", "alignzoo", "study", *own, *study.protocol.words])
 
 
