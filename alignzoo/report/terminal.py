@@ -12,6 +12,7 @@ from rich.text import Text
 from alignzoo.config.metrics import NUMBERS
 from alignzoo.data.convert import MEANING
 from alignzoo.data.manifest import reasons
+from alignzoo.report.selection import describe_selection
 from alignzoo.system.console import make_console
 from alignzoo.system.limits import format_bytes
 from alignzoo.system.ranks import on_main
@@ -69,6 +70,8 @@ def print_result(result: Mapping[str, Any], folder: Path) -> None:
     """Print the yardstick's numbers before and after, the run's cost, and its folder."""
     console = make_console()
     print_numbers(result)
+    if selection := describe_selection([result]):
+        console.print(selection, soft_wrap=True)
     cost = result["cost"]
     planned = cost.get("planned_memory_bytes")
     console.print(

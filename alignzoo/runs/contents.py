@@ -14,7 +14,7 @@ from alignzoo.config.plain import flatten
 
 #: What a result may hold beside its numbers -> the type that its readers rely on.
 KINDS: dict[str, type] = {
-    **{"method": str, "objective": str},
+    **{"method": str, "objective": str, "selected_on": str},
     **{"cost": dict, "data": dict, "start": dict, "validation": dict},
 }
 

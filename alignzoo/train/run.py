@@ -30,6 +30,7 @@ from alignzoo.train.cost import Stopwatch, estimate_flops, read_peak_memory
 from alignzoo.train.inputs import RunInputs, prepare_run
 from alignzoo.train.processes import check_strategy_in_effect
 from alignzoo.train.progress import restore_terminal
+from alignzoo.train.selection import find_selection
 from alignzoo.train.stop import train_until_stopped
 
 if TYPE_CHECKING:
@@ -42,10 +43,18 @@ if TYPE_CHECKING:
 INSPECTED = 20_000
 
 
-def train(checked: Checked, record: Record, tracker: Tracker, started: float, resume_from: Checkpoint | None) -> None:
+def train(
+    checked: Checked,
+    record: Record,
+    tracker: Tracker,
+    started: float,
+    resume_from: Checkpoint | None,
+    selects: bool = False,
+) -> None:
     """Align and measure the configured model, and write the result into ``record``; each process of a run calls this.
 
-    ``started``: when this start of the run began, as ``time.time()`` gives it.
+    ``started``: when this start of the run began, as ``time.time()`` gives it; ``selects``: whether a sweep chooses its
+    next jobs by the run's number.
     """
     inputs = prepare_run(checked)
     data = fingerprints(inputs.data.manifest)
@@ -84,7 +93,7 @@ def train(checked: Checked, record: Record, tracker: Tracker, started: float, re
     cost = _summarise_cost(inputs, trainer, saving, training, measuring, started)
     cost["planned_memory_bytes"] = planned_memory
     start_facts = _describe_start(inputs, yardsticks["heldout"].objective, data)
-    result = {**start_facts, **summarise_sides(measured), "cost": cost}
+    result = {**start_facts, **find_selection(inputs, trainer, selects), **summarise_sides(measured), "cost": cost}
     _write_results(result, measured, checked, record)
     tracker.summary({**result["after"], **cost})
     print_answers(measured["heldout"], checked.cfg.evaluate.shown)
