@@ -178,8 +178,10 @@ def overrides_of(words: Sequence[str]) -> list[str]:
     """Return the words of a subcommand that change the configuration; the others have been understood too."""
     command, rest = find_command(words[0]), [*words[1:]]
     while isinstance(command, click.Group):
-        command, rest = command.commands[rest[0]], rest[1:]
-    return [*command.make_context(words[0], rest).params.get("overrides", ())]
+        name, *rest = rest if rest[0] in command.commands else ["run", *rest]  # `study method=...` is `study run ...`
+        command = command.commands[name]
+    found = [*command.make_context(words[0], rest).params.get("overrides", ())]
+    return ["-m", *(word for word in found if not word.startswith("study."))] if words[0] == "study" else found
 
 
 def members(words: Sequence[str]) -> list[list[str]]:
@@ -355,7 +357,7 @@ def test_every_method_and_its_keys_are_described() -> None:
     for name in set(own) - family:
         section = text.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
         keys = yaml.safe_load((ROOT / "conf" / "method" / f"{name}.yaml").read_text()).keys()
-        for key in keys - {"name", "learning_rate", "learning_rates"}:
+        for key in keys - {"name", "learning_rate", "learning_rates", "search"}:
             assert f"| `method.{key}` |" in section, f"{name}: {key}"
 
 

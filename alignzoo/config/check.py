@@ -42,6 +42,8 @@ def check(cfg: DictConfig) -> Checked:
     if fault:
         raise UserError(f"method={method.name} ({registry().methods[method.name][1].origin}): {fault}")
     _check_known(cfg)
+    if "study" in cfg and not cfg.study.get("protocol"):
+        raise UserError("study is a command of its own: python -m alignzoo study method=dpo,simpo.")
     _check_own(cfg)
     fields = read_config_fields(method.config)
     for group in ("method", "train"):
@@ -68,7 +70,7 @@ def check(cfg: DictConfig) -> Checked:
 
 def _check_known(cfg: DictConfig) -> None:
     """Refuse unknown keys that ``+key=value`` added; `method` and `train` are checked against the TRL config."""
-    known = {*_own_keys(), "method", "train", "peft", "tracker", "reward", "judge", "pipeline"}
+    known = {*_own_keys(), "method", "train", "peft", "tracker", "reward", "judge", "pipeline", "study"}
     for key, value in ((str(key), value) for key, value in cfg.items()):
         own = {name.split(".", 1)[1] for name in known if name.startswith(f"{key}.")}
         if key not in known and not own:
@@ -112,9 +114,14 @@ def _check_own(cfg: DictConfig) -> None:
         least = LEAST.get(key)
         if least is not None and isinstance(value, int | float) and value < least:
             raise UserError(f"{key}={value} must be at least {least}.")
-    if cfg.dataset.heldout.fraction >= 1:
+    shares = cfg.dataset.heldout.fraction, cfg.dataset.validation.fraction
+    for side, share in zip(("heldout", "validation"), shares, strict=True):
+        if share >= 1:
+            raise UserError(f"dataset.{side}.fraction={share} must be below 1: it is a share of the prompts.")
+    if sum(shares) >= 1:
         raise UserError(
-            f"dataset.heldout.fraction={cfg.dataset.heldout.fraction} must be below 1: it is a share of the prompts."
+            f"dataset.heldout.fraction={shares[0]} and dataset.validation.fraction={shares[1]} leave no prompt to "
+            "train on: lower one of them."
         )
     for key, choices in CHOICES.items():
         value = OmegaConf.select(cfg, key)

@@ -29,6 +29,9 @@ class Attempt:
     sweep: str | None
     """The name of the sweep that the run belongs to."""
 
+    selects: bool = False
+    """Whether the sweep chooses its next jobs by this run's number."""
+
     started: float = field(default_factory=time.time)
     """When it began, in seconds since the epoch."""
 
@@ -50,7 +53,7 @@ def train_here(checked: Checked, record: Record, attempt: Attempt) -> None:
                 attempt.has_written = True
                 record.truncate(resume_from.step if resume_from else 0)
                 record.describe(cfg, attempt.words)
-                train(checked, record, tracker, attempt.started, resume_from)
+                train(checked, record, tracker, attempt.started, resume_from, attempt.selects)
             finally:
                 with contextlib.suppress(OSError):  # one that holds a checkpoint stays
                     (record.folder / "checkpoints").rmdir()

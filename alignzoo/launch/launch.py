@@ -31,6 +31,7 @@ from alignzoo.launch.strategy import check_strategy
 from alignzoo.runs import resume
 from alignzoo.runs.folder import Run
 from alignzoo.runs.record import Record
+from alignzoo.runs.sweep_status import BASIC
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError, print_error
 from alignzoo.system.folders import run_folders
@@ -57,7 +58,8 @@ def launch(cfg: DictConfig, stage: bool = False) -> float | None:
     hydra = HydraConfig.get()
     sweeping = hydra.mode == RunMode.MULTIRUN
     words: Any = OmegaConf.to_container(hydra.overrides.task)  # as typed: an interpolation may lead nowhere
-    job = _Job(hydra, Attempt(words, Path(hydra.sweep.dir).name if sweeping else None), sweeping)
+    sweep = Path(hydra.sweep.dir).name if sweeping else None
+    job = _Job(hydra, Attempt(words, sweep, selects=sweeping and hydra.sweeper._target_ != BASIC), sweeping)
     process_cache().begin_job(sweeping)
     hub().ask_again()
     logging.raiseExceptions = False  # a full disk is reported once, not for each line of the log

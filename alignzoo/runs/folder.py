@@ -22,6 +22,9 @@ T = TypeVar("T")
 
 CONFIG = "run.yaml"  #: the composed configuration
 
+#: The files with prompts and their answers, of those held out and of those for validation.
+ANSWERS = {"heldout": "answers.jsonl", "validation": "validation.jsonl"}
+
 #: A folder with one of these is a run's.
 SIGNS = ("result.json", "error.txt", "command.txt", CONFIG, "metrics.jsonl")
 PLOTS = "leaderboard"  #: the folder with the plots of a leaderboard, which holds no runs
@@ -62,9 +65,9 @@ class Run:
 
     @property
     def objective(self) -> float | None:
-        """The number by which sweeps and leaderboards judge the finished run, where it has one."""
+        """The number by which sweeps select, where it has one: on the validation rows, where there are any."""
         result = self.read_result()
-        value: float | None = result["after"].get(result.get("objective"))
+        value: float | None = result.get("validation", result)["after"].get(result.get("objective"))
         return value
 
     @functools.cached_property
@@ -150,7 +153,7 @@ class Run:
         Raises:
             UserError: one of them cannot be read.
         """
-        return self._parse("answers.jsonl", parse_answers, [])
+        return self._parse(ANSWERS["heldout"], parse_answers, [])
 
     @functools.cached_property
     def by_prompt(self) -> dict[tuple[Any, str], dict[str, Any]]:

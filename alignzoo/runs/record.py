@@ -11,7 +11,7 @@ import platform
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.config.secrets import hide_in_code, hide_in_text, hide_in_word, hide_secrets
 from alignzoo.plugin.loading import read_name_and_version
-from alignzoo.runs.folder import CONFIG, Run
+from alignzoo.runs.folder import ANSWERS, CONFIG, Run
 from alignzoo.runs.watch import FolderWatch
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError
@@ -41,7 +41,8 @@ class Record:
 
     ``run.yaml`` the composed configuration; ``command.txt`` the command that made it; ``environment.json``
     versions, git, hardware, seed; ``data.parquet`` the manifest of rows; ``metrics.jsonl`` one line a logged step;
-    ``answers.jsonl`` held-out prompts answered before and after; ``result.json`` the numbers; ``plots/``; ``model/``;
+    ``answers.jsonl`` held-out prompts answered before and after, ``validation.jsonl`` those for validation;
+    ``result.json`` the numbers; ``plots/``; ``model/``;
     ``error.txt`` why it failed, instead of a result; ``logs/`` each process's log where there are several.
     """
 
@@ -63,10 +64,10 @@ class Record:
         record.folder, record.watch = folder, FolderWatch(folder)
         return record
 
-    def replace_measurements(self, lines: Sequence[dict[str, Any]], numbers: dict[str, Any]) -> None:
+    def replace_measurements(self, measured: Mapping[str, Sequence[dict[str, Any]]], numbers: dict[str, Any]) -> None:
         """Put new measurements in the place of the old ones; what the run cost stays."""
         result = self.read_result()
-        self.write_answers(lines)
+        self.write_answers(measured)
         self._json("result.json", {**result, **numbers})
 
     @ranks.on_main
@@ -111,9 +112,10 @@ class Record:
         """Return the lines of ``metrics.jsonl`` that are whole."""
         return Run(self.folder).history
 
-    def write_answers(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Write held-out prompts with their answers before and after."""
-        self._lines("answers.jsonl", rows)
+    def write_answers(self, measured: Mapping[str, Sequence[dict[str, Any]]]) -> None:
+        """Write the prompts of each side, ``heldout`` or ``validation``, with their answers before and after."""
+        for side, rows in measured.items():
+            self._lines(ANSWERS[side], rows)
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Write ``result.json``, last of all: where it is, the run is whole."""

@@ -13,6 +13,7 @@ from alignzoo.report.leaderboard.comparisons import Question, compare_rows
 from alignzoo.report.leaderboard.rows import Row, label_runs, make_rows
 from alignzoo.report.leaderboard.same_data import mark_other_data
 from alignzoo.report.leaderboard.verdict import write_verdict
+from alignzoo.report.selection import describe_selection
 from alignzoo.runs.folder import Run, read_runs
 from alignzoo.system.errors import UserError, did_you_mean
 
@@ -84,6 +85,8 @@ def read_leaderboard(
     question = Question(chosen, against, within)
     rows, other = mark_other_data(_sort(rows, chosen))
     rows, limits = compare_rows(keep_out(rows, chosen), question)
+    if selection := describe_selection([run.result for run in finished if run.result]):
+        notes = [*notes, selection]
     return Leaderboard(
         question, rows, _list_failed(runs), write_verdict(rows, question), [*notes, *other], limits, runs
     )

@@ -174,6 +174,8 @@ def _record(place: int, row: Row, board: Leaderboard) -> dict[str, Any]:
         "within_noise": row.noise,
         "equal": None if row.difference is None else row.equal or row.equivalent,
         "kept_out": row.kept_out,
+        "validation": row.validation.get(board.by),
+        "selected_on": ", ".join(sorted({(run.result or {}).get("selected_on", "") for run in row.runs})),
         "warning": "; ".join(list_warnings(row)),
         **{f"{key}{end}": value for key, one in row.numbers.items() for end, value in _ends(one).items()},
     }

@@ -68,15 +68,15 @@ def make_words(method: type[Method]) -> list[str]:
     return words
 
 
-def compare(method: type[Method]) -> Comparison | None:
-    """Return the method's comparison, or None where its equation does not cover its settings."""
+def compare(method: type[Method], words: Sequence[str] = ()) -> Comparison | None:
+    """Return the method's comparison, or None where its equation does not cover its settings; ``words`` change them."""
     import torch
 
     from alignzoo.config.check import check
     from alignzoo.config.compose import compose
     from alignzoo.system.libraries import silence_libraries
 
-    checked = dataclasses.replace(check(compose(make_words(method))), method=method)
+    checked = dataclasses.replace(check(compose([*make_words(method), *words])), method=method)
     silence_libraries(checked.cfg.telemetry)
     threads = torch.get_num_threads()
     try:
