@@ -125,7 +125,7 @@ def test_a_method_newer_than_the_installed_list_says_how_to_install(monkeypatch:
             Registry().method("kto")
         with pytest.raises(UserError, match=r"^method=kton: no installed plugin adds it\."):
             Registry().method("kton")
-    with pytest.raises(UserError, match=r"^method=dpo: no installed .*disabled by"):
+    with pytest.raises(UserError, match=r"(?s)^method=dpo: no installed .*disabled by"):
         Registry("preference").method("dpo")
 
 
