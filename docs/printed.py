@@ -18,7 +18,7 @@ import click
 
 import alignzoo
 from alignzoo.cli import COMMANDS, find_command
-from alignzoo.cli.describe.facts import DATA, name_further_model, name_reference
+from alignzoo.cli.describe.facts import DATA, gives_loss, list_fixed, name_further_model, name_reference
 from alignzoo.cli.describe.meaning import config_file, describe
 from alignzoo.cli.describe.yaml_comments import read_heading, read_keys
 from alignzoo.cli.doctor.versions import KNOWN_BAD
@@ -133,16 +133,16 @@ def all_methods() -> None:
 
 def _method_row(method: type[Method]) -> tuple[str, ...]:
     cfg = compose([f"method={method.name}"])
-    first, types = method.first_loss(cfg), method.pinned.get("loss_type", ())
+    first = method.first_loss(cfg)
     address = re.search(r"https://\S+?(?=[,.]?(?:\s|$))", inspect.getdoc(inspect.getmodule(method)) or "")
     assert address, f"{method.name}: no address of the paper"
     short = re.sub(r"https://(arxiv\.org/abs/)?", "", address[0])
-    theirs = f"TRL's `{types if isinstance(types, str) else types[0]}`" if types else "TRL's"
+    theirs = ", ".join(["TRL's", *(f"`{field}`" for field in list_fixed(method))])
     return (
         f"[`{method.name}`](methods/{method.name}.md)",
         _summary(method),
         f"[{short}]({address[0]})",
-        "own" if hasattr(method, "loss") else theirs,
+        "own" if gives_loss(method) else theirs,
         name_reference(method, cfg),
         name_further_model(method),
         "" if first is None else f"{first:.4g}",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignzoo.plugin.family import find_family
 from alignzoo.plugin.method import DataFormat, Method, ModelKind
-from alignzoo.plugin.pair_loss import UNREAD, PairLoss
+from alignzoo.plugin.pair_loss import UNREAD
 from alignzoo.plugin.registry import registry
 from alignzoo.testing.losses.compare import has_equation, read_source
 
@@ -34,21 +34,30 @@ PASSES = {
 def list_facts(method: type[Method], cfg: DictConfig) -> dict[str, str]:
     """Return what ``describe`` shows of a method above its keys; ``cfg``: composed with its defaults."""
     facts = {"family": f"{find_family(method)} (-m method=@{find_family(method)})", "data": DATA[method.data]}
-    own = " with a loss of its own" if issubclass(method, PairLoss) else ""
+    own = " with a loss of its own" if gives_loss(method) else ""
     facts["trainer"] = f"{method.trainer.replace(':', '.')}{own}, filled from {method.config.replace(':', '.')}"
     facts["reference model"] = name_reference(method, cfg)
     facts["further model"] = name_further_model(method)
     if method.uses_rewards:
         facts["rewards"] = "the group reward"
     facts["cost beside dpo"] = "; ".join(_list_costs(method, cfg))
-    fixed = {key: value for key, value in method.pinned.items() if key not in UNREAD or value != UNREAD[key]}
-    if fixed:
-        facts["fixed"] = ", ".join(f"{key}={value}" for key, value in fixed.items())
+    facts["fixed"] = ", ".join(list_fixed(method))
     if found := list(_list_relatives(method)):
         facts["relatives"] = "; ".join(found)
     facts["equation"] = f"{read_source(method)} (verify-losses {method.name})" if has_equation(method) else "none"
     facts["watch"] = ", ".join(method.headline)
     return {name: fact for name, fact in facts.items() if fact}
+
+
+def gives_loss(method: type[Method]) -> bool:
+    """Tell whether the plugin gives the loss, alone or in a trainer of its own, and not TRL."""
+    return hasattr(method, "loss") or not method.trainer.startswith("trl")
+
+
+def list_fixed(method: type[Method]) -> list[str]:
+    """Return the fields of the TRL config that make the method what it is, as ``key=value``."""
+    said = {key: value for key, value in method.pinned.items() if key not in UNREAD or value != UNREAD[key]}
+    return [f"{key}={value}" for key, value in said.items()]
 
 
 def name_reference(method: type[Method], cfg: DictConfig) -> str:
