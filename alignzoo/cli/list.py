@@ -32,6 +32,9 @@ CLASSES = ("method", "reward", "judge")
 #: Behind the name of a method that gives no equation.
 UNVERIFIED = "*"
 
+#: Columns before a method's name.
+INDENT = 2
+
 #: Author and year in the first line of a docstring: (Rafailov et al., 2023).
 SOURCE = re.compile(r"\(([^()]+?)(?: et al\.| and [^()]+?)?,? (\d{4})[a-z]?\)")
 
@@ -70,9 +73,15 @@ def command(words: Sequence[str], data: Path | None) -> int:
 def _print_methods(console: Console, found: Registry) -> None:
     """Print every method's name, author and year, by family, in as few lines as the terminal's width allows."""
     for family, methods in group_by_family(method for method, _ in found.methods.values()).items():
-        heading = f"{family}  {FAMILIES.get(family, 'declared by a plugin')}"
-        console.print(heading, style="bold", soft_wrap=True)
-        _print_columns(console, [_name_and_source(found, method) for method in methods])
+        items = [_name_and_source(found, method) for method in methods]
+        lines = _pack_columns(items, console.width - INDENT)
+        if len(lines) == 1 and len(family) + INDENT + len(lines[0]) <= console.width:
+            console.print(f"{family}  ", style="bold", end="")
+            console.print(lines[0], soft_wrap=True)
+            continue
+        console.print(f"{family}  {FAMILIES.get(family, 'declared by a plugin')}", style="bold", soft_wrap=True)
+        for line in lines:
+            console.print(" " * INDENT + line, soft_wrap=True)
 
 
 def _name_and_source(found: Registry, method: type[Method]) -> tuple[str, str]:
@@ -83,32 +92,31 @@ def _name_and_source(found: Registry, method: type[Method]) -> tuple[str, str]:
     return method.name + ("" if has_equation(method) else UNVERIFIED), shown + theirs
 
 
-def _print_columns(console: Console, items: Sequence[tuple[str, str]]) -> None:
-    """Print pairs of texts down as many columns as fit, each as wide as its own texts."""
+def _pack_columns(items: Sequence[tuple[str, str]], width: int) -> list[str]:
+    """Return lines with the pairs of texts down as many columns as fit, each as wide as its own texts."""
     for count in range(len(items), 0, -1):
         height = -(-len(items) // count)
         columns = [items[start : start + height] for start in range(0, len(items), height)]
-        widths = [[max(len(item[side]) for item in column) for side in (0, 1)] for column in columns]
-        if count == 1 or sum(left + right + 4 for left, right in widths) <= console.width:
-            break
-    for row in range(height):
-        cells = [
-            f"{column[row][0]:{left}} {column[row][1]:{right}}"
-            for column, (left, right) in zip(columns, widths, strict=True)
-            if row < len(column)
-        ]
-        console.print("  " + "   ".join(cells).rstrip(), soft_wrap=True)
+        cells = [_pad(column) for column in columns]
+        lines = ["   ".join(cell[row] for cell in cells if row < len(cell)).rstrip() for row in range(height)]
+        if count == 1 or max(map(len, lines)) <= width:
+            return lines
+    return []
+
+
+def _pad(column: Sequence[tuple[str, str]]) -> list[str]:
+    left, right = (max(len(item[side]) for item in column) for side in (0, 1))
+    return [f"{name:{left}} {source:{right}}" for name, source in column]
 
 
 def _print_others(console: Console, found: Registry, groups: Iterable[str]) -> None:
     if any(not has_equation(method) for method, _ in found.methods.values()):
         console.print(f"{UNVERIFIED} gives no equation; verify-losses compares the others with their papers")
-    console.print(f"rewards: {', '.join(sorted(found.rewards))}; judges: {', '.join(sorted(found.judges))}")
     theirs = sorted({plugin.origin for plugin in found.plugins.values() if plugin.distribution != OWN})
     if theirs:
         console.print(f"plugins of others: {', '.join(theirs)}")
-    console.print("list GROUP: method, reward, judge, plugins, " + ", ".join(g for g in groups if g not in CLASSES))
-    console.print("describe method=dpo; list --data FILE; -m method=@preference", soft_wrap=True)
+    console.print(f"more: list {', '.join(groups)}, plugins; list --data FILE;")
+    console.print("describe method=dpo; verify-losses dpo; -m method=@preference", soft_wrap=True)
 
 
 def _print_group(console: Console, found: Registry, group: str) -> None:

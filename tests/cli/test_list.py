@@ -45,7 +45,7 @@ def test_all_methods_stand_in_one_screen_by_family(shown: Callable[..., list[str
     assert max(map(len, lines)) <= 80
     headings = [line.split()[0] for line in lines if line.split()[0] in FAMILIES and line[0] != " "]
     assert headings == [family for family in FAMILIES if family in headings]
-    words = {word.rstrip("*") for line in lines if line.startswith("  ") for word in line.split()}
+    words = {word.rstrip("*") for line in lines for word in line.split()}
     own = [name for name, (_, plugin) in registry().methods.items() if plugin.distribution == OWN]
     assert set(own) <= words
     assert len(lines) <= 12 + len(headings) + len(own) / 2
@@ -75,7 +75,7 @@ def test_a_plugins_method_has_a_family(
     fake_package("fake_theirs", METHOD.format(data=data, declared=declared))
     lines = shown()
     (place,) = (number for number, line in enumerate(lines) if "theirs* Somebody 2030 [fake_theirs 1.0]" in line)
-    assert [line for line in lines[:place] if line[0] != " "][-1].startswith(f"{family}  ")
+    assert [line for line in lines[: place + 1] if line[0] != " "][-1].startswith(f"{family}  ")
     assert any(line.startswith("* gives no equation") for line in lines)
     assert "plugins of others: fake_theirs 1.0" in lines
 
