@@ -154,7 +154,7 @@ def test_what_is_tested_here_is_not_the_checkout(either: Installed, sources: Pat
 
 
 def test_list_shows_the_method_with_its_distribution(either: Installed) -> None:
-    lines = either.command("list", COLUMNS="200").stdout.splitlines()
+    lines = either.command("list", "method", COLUMNS="200").stdout.splitlines()
     (line,) = (line for line in lines if line.startswith("slic"))
     assert "Sequence Likelihood Calibration (Zhao et al., 2023)" in line
     assert line.rstrip().endswith("alignzoo-slic 0.3.1")
