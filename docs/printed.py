@@ -156,7 +156,7 @@ def _online_method(method: type[Method]) -> tuple[str, ...]:
     loss = "own" if own else f"TRL's, {', '.join(options)}"
     page = f"[`{method.name}`](methods/{method.name}.md)"
     beta = f"{method_cfg.get('beta', 0):g}"
-    return page, _summary(method), _link_paper(method), loss, beta, str(method_cfg.num_generations)
+    return page, _summary(method), _link_paper(method), loss, beta, str(method_cfg.get("num_generations", 1))
 
 
 def _pair_method(method: type[Method]) -> tuple[str, ...]:
