@@ -284,9 +284,9 @@ def test_the_sampling_method_of_the_how_to_is_found_and_checked(
     followed: Callable[[Path], Path], compose_config: Callable[..., DictConfig]
 ) -> None:
     followed(ROOT / "docs" / "how-to" / "add-a-sampling-method.md")
-    assert check.check(compose_config("method=gmpo")).method.uses_rewards
+    assert check.check(compose_config("method=high_entropy")).method.uses_rewards
     with pytest.raises(UserError, match=r"must be a multiple of method\.num_generations=3"):
-        check.check(compose_config("method=gmpo", "method.num_generations=3"))
+        check.check(compose_config("method=high_entropy", "method.num_generations=3"))
 
 
 def test_the_rewards_of_the_how_to_score(followed: Callable[[Path], Path]) -> None:
