@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def _make_empty() -> Tensor:
+    import torch
+
+    return torch.empty(0)
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,8 @@ class Answers:
         reference: under the start model.
         old: under the policy that sampled the completions, a step ago; where none are sampled, the policy's, detached.
         mask: 1 where a completion has a token, 0 behind its end.
+        log_squares: log of the sum of the squared probabilities of all tokens of the vocabulary, under the policy,
+            detached.
         log_ratio: policy's less reference's.
         lengths: tokens of each completion, EOS included, (rows,).
     """
@@ -29,6 +37,7 @@ class Answers:
     reference: Tensor
     old: Tensor
     mask: Tensor
+    log_squares: Tensor = field(default_factory=_make_empty)
 
     @property
     def log_ratio(self) -> Tensor:
@@ -50,17 +59,23 @@ class Batch:
 
     Attributes:
         columns: the columns with token ids of :class:`alignzoo.DataFormat`, without ``_ids``. Pairs: ``chosen``,
-            ``rejected``. Unpaired: ``completion``, ``KL_completion``. Supervised, sampled: ``completion``. All:
-            ``prompt``, whose first token has no probability and is masked.
+            ``rejected``, and ``gold`` if ``further_columns`` names it. Unpaired: ``completion``, ``KL_completion``.
+            Supervised, sampled: ``completion``. All: ``prompt``, whose first token has no probability and is masked.
         labels: of unpaired rows, whether the completion is good, (rows,), bool. Else empty.
         rewards: of sampled rows, each completion's reward, (rows,); their spread is in the hundreds. Else empty.
         groups: of sampled rows, the number of each completion's prompt, (rows,). Else empty.
+        margins: of pairs, by how much the chosen completion is better, (rows,), if ``further_columns`` names
+            ``margin``. Else empty.
+        scored: of a reward model, which has no ``columns``: the score of each completion of a column, with gradient,
+            (rows,). Else empty.
     """
 
     columns: Mapping[str, Answers]
     labels: Tensor
     rewards: Tensor
     groups: Tensor
+    margins: Tensor = field(default_factory=_make_empty)
+    scored: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __getitem__(self, column: str) -> Answers:
         return self.columns[column]

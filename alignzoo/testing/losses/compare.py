@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.plugin.method import DataFormat, Method
-from alignzoo.testing.losses.likelihood import compute_log_probs, make_batch
+from alignzoo.plugin.method import DataFormat, Method, ModelKind
+from alignzoo.testing.losses.likelihood import compute_log_probs, make_batch, make_scored_batch
 from alignzoo.testing.losses.rows import GROUP, SIZES, make_rows, read_rows, score_ids
+from alignzoo.testing.losses.settings import settle
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -68,15 +69,21 @@ def make_words(method: type[Method]) -> list[str]:
     return words
 
 
-def compare(method: type[Method]) -> Comparison | None:
-    """Return the method's comparison, or None where its equation does not cover its settings."""
+def compare(method: type[Method], words: Sequence[str] = (), cfg: DictConfig | None = None) -> Comparison | None:
+    """Return the method's comparison, or None where its equation does not cover its settings.
+
+    Args:
+        method: what is compared, under its own settings.
+        words: further overrides, as on the command line.
+        cfg: a run's configuration, whose settings of method and loss take the place of the method's own.
+    """
     import torch
 
     from alignzoo.config.check import check
     from alignzoo.config.compose import compose
     from alignzoo.system.libraries import silence_libraries
 
-    checked = dataclasses.replace(check(compose(make_words(method))), method=method)
+    checked = dataclasses.replace(check(settle(compose([*make_words(method), *words]), cfg)), method=method)
     silence_libraries(checked.cfg.telemetry)
     threads = torch.get_num_threads()
     try:
@@ -93,17 +100,21 @@ def _compare_losses(checked: Checked, scratch: Path) -> Comparison | None:
 
     cfg, method = checked.cfg, checked.method
     start = start_model.start_folder(cfg.model)
-    reference = load.load_policy(start, cfg, "fp32").eval()
     tokenizer = load.load_tokenizer(start, cfg.model)
-    fixed = make_rows(method.data, tokenizer)
+    fixed = make_rows(method.data, tokenizer, method.further_columns(cfg))
     trainer = _make_trainer(checked, start, scratch, fixed)
     _perturb(trainer.model, tokenizer.eos_token_id, fixed, seed=1)
-    old = _copy_policy(trainer, start, cfg)
+    old = _copy_model(trainer, checked, start)
     inputs, count = _read_inputs(trainer)
     if method.data is DataFormat.PROMPTS:
         _perturb(trainer.model, None, fixed, seed=2)
-    policy = _copy_policy(trainer, start, cfg)
-    expected = method.equation(cfg, make_batch(read_rows(method.data, fixed, inputs), policy, reference, old))
+    policy = _copy_model(trainer, checked, start)
+    rows = read_rows(method.data, fixed, inputs)
+    if method.trains is ModelKind.REWARD_MODEL:
+        batch = make_scored_batch(rows, policy)
+    else:
+        batch = make_batch(rows, policy, load.load_policy(start, cfg, "fp32").eval(), old)
+    expected = method.equation(cfg, batch)
     if expected is None:
         return None
     expected.backward()  # type: ignore[no-untyped-call]
@@ -119,8 +130,7 @@ def _make_trainer(checked: Checked, start: Path, scratch: Path, rows: Dataset) -
     from alignzoo.train.trainer import build_trainer
     from alignzoo.train.trl_config import make_trl_config
 
-    cfg = checked.cfg
-    model, tokenizer = load.load_policy(start, cfg, "fp32"), load.load_tokenizer(start, cfg.model)
+    model, tokenizer = _load_model(checked, start), load.load_tokenizer(start, checked.cfg.model)
     rewards = [score_ids] if checked.method.uses_rewards else []
     trainer = build_trainer(checked, make_trl_config(checked, scratch), model, tokenizer, rows, rewards=rewards)
     trainer.current_gradient_accumulation_steps = 1  # the training loop sets it
@@ -163,11 +173,20 @@ def _raise_likelihood(model: Any, pairs: Sequence[tuple[list[int], list[int]]]) 
             weight += CLIMB * slope
 
 
-def _copy_policy(trainer: Any, start: Path, cfg: DictConfig) -> Any:
-    """Return a copy of the trainer's policy as transformers loads it: TRL patches its own forward pass."""
-    from alignzoo.models import load
+def _load_model(checked: Checked, start: Path) -> Any:
+    """Return the start model as the method trains it, of the class and with the tokenizer's pad token of a run."""
+    from alignzoo.models import load, reward_model
 
-    model = load.load_policy(start, cfg, "fp32").eval()
+    if checked.method.trains is not ModelKind.REWARD_MODEL:
+        return load.load_policy(start, checked.cfg, "fp32")
+    tokenizer = load.load_tokenizer(start, checked.cfg.model)
+    eos_ids = load.read_eos_ids(start, tokenizer)
+    return reward_model.load_scorer(start, tokenizer, eos_ids, checked.cfg, "fp32")
+
+
+def _copy_model(trainer: Any, checked: Checked, start: Path) -> Any:
+    """Return a copy of the trainer's model as transformers loads it: TRL patches its own forward pass."""
+    model = _load_model(checked, start).eval()
     model.load_state_dict(trainer.model.state_dict())
     return model
 

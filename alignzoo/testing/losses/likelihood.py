@@ -11,7 +11,7 @@ from alignzoo.testing.losses.rows import score_ids
 if TYPE_CHECKING:
     from torch import Tensor
 
-COLUMNS = ("prompt", "chosen", "rejected", "completion", "KL_completion")
+COLUMNS = ("prompt", "chosen", "rejected", "gold", "completion", "KL_completion")
 
 
 def make_batch(rows: Sequence[dict[str, Any]], policy: Any, reference: Any, old: Any) -> Batch:
@@ -24,7 +24,26 @@ def make_batch(rows: Sequence[dict[str, Any]], policy: Any, reference: Any, old:
     labels = torch.tensor([row["label"] for row in rows if "label" in row], dtype=torch.bool)
     groups = torch.tensor([row["group"] for row in rows if "group" in row])
     scores = score_ids([], [], [row["completion_ids"] for row in rows]) if len(groups) else []
-    return Batch(columns, labels, torch.tensor(scores), groups)
+    return Batch(columns, labels, torch.tensor(scores), groups, margins=_read_margins(rows))
+
+
+def make_scored_batch(rows: Sequence[dict[str, Any]], scorer: Any) -> Batch:
+    """Return an equation's view of pairs under a reward model: a score of each prompt with its completion."""
+    import torch
+
+    def score(column: str) -> Tensor:
+        sequences = [torch.tensor([row["prompt_ids"] + row[f"{column}_ids"]]) for row in rows]
+        return torch.cat([scorer(input_ids=ids).logits[:, 0] for ids in sequences])
+
+    nothing = torch.empty(0)
+    scored = {name: score(name) for name in ("chosen", "rejected")}
+    return Batch({}, nothing, nothing, nothing, margins=_read_margins(rows), scored=scored)
+
+
+def _read_margins(rows: Sequence[dict[str, Any]]) -> Tensor:
+    import torch
+
+    return torch.tensor([row["margin"] for row in rows if "margin" in row])
 
 
 def _measure_answers(rows: Sequence[dict[str, Any]], column: str, policy: Any, reference: Any, old: Any) -> Answers:
@@ -36,10 +55,11 @@ def _measure_answers(rows: Sequence[dict[str, Any]], column: str, policy: Any, r
     with torch.no_grad():
         before = _pad([compute_log_probs(reference, *pair) for pair in pairs])
         sampled = _pad([compute_log_probs(old, *pair) for pair in pairs])
+        squares = _pad([_compute_log_squares(policy, *pair) for pair in pairs])
     mask = _pad([torch.ones(len(answer)) for _, answer in pairs])
     if column == "prompt":
         mask[:, 0] = 0
-    return Answers(_pad([compute_log_probs(policy, *pair) for pair in pairs]), before, sampled, mask)
+    return Answers(_pad([compute_log_probs(policy, *pair) for pair in pairs]), before, sampled, mask, squares)
 
 
 def _pad(rows: list[Tensor]) -> Tensor:
@@ -57,3 +77,12 @@ def compute_log_probs(model: Any, prompt: list[int], answer: list[int]) -> Tenso
     scores = torch.log_softmax(model(input_ids=ids).logits[0, :-1].float(), dim=-1)
     found = torch.cat([torch.zeros(1), scores.gather(-1, ids[0, 1:, None])[:, 0]])
     return found[len(prompt) :]
+
+
+def _compute_log_squares(model: Any, prompt: list[int], answer: list[int]) -> Tensor:
+    """Return log(sum of p^2 over the vocabulary) where each of the completion's tokens stands; 0 for a first token."""
+    import torch
+
+    logits = model(input_ids=torch.tensor([prompt + answer])).logits[0, :-1].float()
+    squares = (2 * torch.log_softmax(logits, dim=-1)).logsumexp(-1)
+    return torch.cat([torch.zeros(1), squares])[len(prompt) :]
