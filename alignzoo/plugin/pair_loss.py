@@ -32,12 +32,12 @@ NO_REFERENCE: Mapping[str, Any] = {"precompute_ref_log_probs": True, "sync_ref_m
 
 @dataclass(frozen=True)
 class Scored:
-    """The chosen or the rejected completions of a batch, with their log-probabilities in nats.
+    """Completions of a batch, with their log-probabilities in nats; rows are pairs, or single completions.
 
     Attributes:
-        token_log_probs: under the policy, with gradient, (pairs, positions); 0 at positions outside the completion.
-        mask: 1 where a position holds a token of the completion, EOS included, else 0, (pairs, positions).
-        reference_log_prob: of the whole completion under the start model, (pairs,); 0 without ``needs_reference``.
+        token_log_probs: under the policy, with gradient, (rows, positions); 0 at positions outside the completion.
+        mask: 1 where a position holds a token of the completion, EOS included, else 0, (rows, positions).
+        reference_log_prob: of the whole completion under the start model, (rows,); 0 without ``needs_reference``.
     """
 
     token_log_probs: Tensor
@@ -46,22 +46,22 @@ class Scored:
 
     @property
     def log_prob(self) -> Tensor:
-        """Of the whole completion under the policy, (pairs,)."""
+        """Of the whole completion under the policy, (rows,)."""
         return self.token_log_probs.sum(-1)
 
     @property
     def log_ratio(self) -> Tensor:
-        """The policy's less the reference's, of the whole completion, (pairs,)."""
+        """The policy's less the reference's, of the whole completion, (rows,)."""
         return self.log_prob - self.reference_log_prob
 
     @property
     def lengths(self) -> Tensor:
-        """Tokens of each completion, EOS included, (pairs,)."""
+        """Tokens of each completion, EOS included, (rows,)."""
         return self.mask.sum(-1)
 
     @property
     def mean_log_prob(self) -> Tensor:
-        """Per token under the policy, (pairs,)."""
+        """Per token under the policy, (rows,)."""
         return self.log_prob / self.lengths
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from alignzoo.cli.describe.trl_docs import Field, read_own_fields
 from alignzoo.cli.describe.yaml_comments import read_heading, read_keys
 from alignzoo.config.options import Option, config_options
+from alignzoo.plugin.answer_loss import FIXED, LOSS_TYPES, AnswerLoss
 from alignzoo.plugin.method import DataFormat
 from alignzoo.plugin.pair_loss import UNREAD, PairLoss
 from alignzoo.plugin.registry import registry
@@ -131,15 +132,21 @@ def _method(option: Option) -> Description:
     )
 
 
+def _list_silent(method: type[Method]) -> Mapping[str, Any]:
+    """Return what is fixed so that TRL computes nothing of its own losses: it says nothing of the method."""
+    return {**FIXED, "loss_type": LOSS_TYPES[method.needs_kl]} if issubclass(method, AnswerLoss) else UNREAD
+
+
 def _facts(method: type[Method]) -> dict[str, str]:
     facts = {"data": DATA[method.data]}
-    own = " with a loss of its own" if issubclass(method, PairLoss) else ""
+    own = " with a loss of its own" if issubclass(method, PairLoss | AnswerLoss) else ""
     facts["trainer"] = f"{method.trainer.replace(':', '.')}{own}, filled from {method.config.replace(':', '.')}"
     if method.needs_reference:
         facts["reference model"] = "the start model"
     if method.uses_rewards:
         facts["rewards"] = "the group reward"
-    fixed = {key: value for key, value in method.pinned.items() if key not in UNREAD or value != UNREAD[key]}
+    silent = _list_silent(method)
+    fixed = {key: value for key, value in method.pinned.items() if key not in silent or value != silent[key]}
     if fixed:
         facts["fixed"] = ", ".join(f"{key}={value}" for key, value in fixed.items())
     facts["watch"] = ", ".join(method.headline)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from alignzoo.config.errors import explain
+from alignzoo.plugin.answer_loss import AnswerLoss
 from alignzoo.plugin.pair_loss import PairLoss
 from alignzoo.system.errors import UserError
 
@@ -53,7 +54,7 @@ def reach_verdict(method: type[Method], cfg: DictConfig | None = None) -> Verdic
         return Verdict(method.name, BROKEN, read_source(method), _explain(error))
     if found is None:
         return Verdict(method.name, OPEN, read_source(method), _name_settings(method, cfg))
-    verdict, own_loss = AGREES if found.agrees else DIFFERS, issubclass(method, PairLoss)
+    verdict, own_loss = AGREES if found.agrees else DIFFERS, issubclass(method, PairLoss | AnswerLoss)
     return Verdict(method.name, verdict, read_source(method), found=found, own_loss=own_loss)
 
 
