@@ -1,4 +1,4 @@
-"""Defines a method on single completions that gives only a loss, which is trained on the batches of TRL's KTOTrainer."""
+"""Defines a method on single completions that gives only a loss, trained on the batches of TRL's KTOTrainer."""
 
 from __future__ import annotations
 

@@ -4,39 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from transformers import TrainerCallback
-from transformers.trainer_callback import ExportableState
-
 from alignzoo.plugin.answer_loss import AnswerLoss, Marked
 from alignzoo.train.own_loss import OwnLoss
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-class RunningMeans(TrainerCallback, ExportableState):
-    """Sums and counts of the values that a loss has averaged so far; they stand in a checkpoint's trainer_state.json."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, list[float]] = {}
-
-    def state(self) -> dict[str, Any]:
-        """Return what a resume restores."""
-        return {"args": {}, "attributes": {"sums": {name: list(sums) for name, sums in self.sums.items()}}}
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Restore it: transformers does so only on demand, and puts another callback in this one's place."""
-        saved = state.stateful_callbacks.get(type(self).__name__)
-        self.sums = saved["attributes"]["sums"] if saved else {}
-
-    def average(self, name: str, total: float, count: float, keep: bool) -> float:
-        """Return the mean of all values so far and of ``count`` more that sum up to ``total``, which ``keep`` adds."""
-        before = self.sums.get(name, [0.0, 0.0])
-        after = [before[0] + total, before[1] + count]
-        if keep:
-            self.sums[name] = after
-        used = after if keep or not before[1] else before
-        return used[0] / used[1] if used[1] else 0.0
 
 
 class OwnAnswerLoss(OwnLoss):
@@ -45,6 +17,8 @@ class OwnAnswerLoss(OwnLoss):
     method: ClassVar[type[AnswerLoss]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        from alignzoo.train.running_means import RunningMeans
+
         super().__init__(*args, **kwargs)
         self.means = RunningMeans()
         self.add_callback(self.means)  # type: ignore[attr-defined]
@@ -54,7 +28,7 @@ class OwnAnswerLoss(OwnLoss):
         tokens, mask = self._read_tokens(outputs, inputs)
         reference, pairs = self._find_reference(tokens, inputs)
         labels, kl = inputs["label"].bool().to(tokens.device), self._find_kl(model, pairs, inputs)
-        rows = Marked(tokens, mask, reference, labels, kl, self._average)
+        rows = Marked(tokens, mask, reference, labels, kl, self._update_mean)
         self._log_rows(rows)
         self._log_entropy(outputs, mask)
         return self.method.loss(self.cfg, rows)
@@ -78,11 +52,12 @@ class OwnAnswerLoss(OwnLoss):
         self._log("kl", gathered.mean().clamp(min=0)[None])
         return gathered
 
-    def _average(self, name: str, values: Tensor) -> Tensor:
+    def _update_mean(self, name: str, values: Tensor) -> Tensor:
         """Return the mean of all values given under ``name`` so far, of all processes; held-out ones are not added."""
         sums = values.detach().double()
         both = self.accelerator.gather(sums.new_tensor([float(sums.sum()), float(sums.numel())])[None]).sum(0)
-        return values.new_tensor(self.means.average(name, *both.tolist(), keep=self.model.training))
+        total, count = both.tolist()
+        return values.new_tensor(self.means.average(name, total, count, keep=self.model.training))
 
     def _log_rows(self, rows: Marked) -> None:
         """Log the numbers that TRL logs of KTO; without a reference, rewards are beta times means per token."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class NoReference:
-    """A mixin for TRL's DPO and KTO trainers with a loss that reads no reference: none is loaded, computed or cached."""
+    """A mixin for TRL's DPO and KTO trainers whose loss reads no reference: none is loaded, computed or cached."""
 
     # patch: trl DPOTrainer._precompute_ref_logps
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:

@@ -20,6 +20,7 @@ TestSFT = conformance("sft", SEED)
 TestRLOO = conformance("rloo", SEED)
 TestReward = conformance("reward", SEED)
 TestSimPO = conformance("simpo", SEED)
+TestDFT = pytest.mark.zoo(conformance("dft", SEED, falls=False))
 
 OWN = {name for name, (_, plugin) in Registry().methods.items() if plugin.module.startswith("alignzoo_plugins.")}
 FULL = {cls.name for cls in list(globals().values()) if isinstance(cls, type) and hasattr(cls, "name")}

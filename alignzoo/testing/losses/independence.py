@@ -52,7 +52,11 @@ def _read_names(code: CodeType) -> Iterator[str]:
 
 def _find(name: str, function: FunctionType, method: type[Method]) -> FunctionType | None:
     """Return what ``name`` is if it is a function that the plugin wrote."""
-    written = [vars(cls)[name] for cls in method.__mro__ if name in vars(cls) and cls not in (*PairLoss.__mro__, *AnswerLoss.__mro__)]
+    written = [
+        vars(cls)[name]
+        for cls in method.__mro__
+        if name in vars(cls) and cls not in (*PairLoss.__mro__, *AnswerLoss.__mro__)
+    ]
     found = getattr(written[0], "__func__", written[0]) if written else function.__globals__.get(name)
     if not isinstance(found, FunctionType):
         return None
