@@ -12,7 +12,7 @@ from alignzoo.cli.options import json_option, libraries_on_stderr, print_json
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import UserError
 from alignzoo.system.tables import plain_table
-from alignzoo.testing.losses.verdict import BROKEN, DIFFERS, Verdict, advise, reach_verdict, read_trl_version
+from alignzoo.train.losses.verdict import BROKEN, DIFFERS, Verdict, advise, reach_verdict, read_trl_version
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -87,7 +87,7 @@ def _record(verdict: Verdict) -> dict[str, Any]:
 
 def _print(verdicts: Sequence[Verdict]) -> None:
     from alignzoo.system.console import make_console
-    from alignzoo.testing.losses.compare import GRADIENT_TOLERANCE, LOSS_TOLERANCE
+    from alignzoo.train.losses.compare import GRADIENT_TOLERANCE, LOSS_TOLERANCE
 
     console = make_console()
     columns = ("equation", f"TRL {read_trl_version()}", "equation's", "difference", "gradient's", "verdict")

@@ -111,7 +111,7 @@ def _measure_margin(run: Run) -> float | None:
     import torch
 
     from alignzoo.models import load
-    from alignzoo.testing.losses.likelihood import compute_log_probs
+    from alignzoo.train.losses.likelihood import compute_log_probs
 
     rows = [row for row in run.inputs.data.train if row.get("chosen_ids")][:4]
     if run.trainer.model.get_output_embeddings() is None or not rows:

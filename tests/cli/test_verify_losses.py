@@ -325,7 +325,7 @@ def test_a_plugin_that_cannot_be_imported_is_listed(
     verify: Verify, fake_package: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_package("fake_absent", "import nothing_of_that_name")
-    monkeypatch.setattr("alignzoo.testing.losses.compare.has_equation", lambda method: False)  # the others take seconds
+    monkeypatch.setattr("alignzoo.train.losses.compare.has_equation", lambda method: False)  # the others take seconds
     code, said = verify()
     assert (code, said["fake_absent"]["verdict"]) == (1, "broken")
     assert "nothing_of_that_name" in said["fake_absent"]["reason"]

@@ -20,8 +20,8 @@ from alignzoo.config.compose import compose
 from alignzoo.plugin.batch import Answers
 from alignzoo.plugin.pair_loss import Scored
 from alignzoo.plugin.registry import registry
-from alignzoo.testing.losses.compare import compare
-from alignzoo.testing.losses.independence import find_shared
+from alignzoo.train.losses.compare import compare
+from alignzoo.train.losses.independence import find_shared
 
 FAMILY: Any = importlib.import_module("alignzoo_plugins.preference")  # by what the entry point names
 ALONE = {"dpo", "ipo", "orpo"}  # their cases are in test_losses.py

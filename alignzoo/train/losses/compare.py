@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.plugin.method import DataFormat, Method, ModelKind
-from alignzoo.testing.losses.likelihood import compute_log_probs, make_batch, make_scored_batch
-from alignzoo.testing.losses.rows import GROUP, SIZES, make_rows, read_rows, score_ids
-from alignzoo.testing.losses.settings import settle
+from alignzoo.train.losses.likelihood import compute_log_probs, make_batch, make_scored_batch
+from alignzoo.train.losses.rows import GROUP, SIZES, make_rows, read_rows, score_ids
+from alignzoo.train.losses.settings import settle
 
 if TYPE_CHECKING:
     from datasets import Dataset

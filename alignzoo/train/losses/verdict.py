@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from alignzoo.plugin.method import Method
-    from alignzoo.testing.losses.compare import Comparison
+    from alignzoo.train.losses.compare import Comparison
 
 AGREES, DIFFERS, OPEN, BROKEN = "agrees", "differs", "not verified", "broken"
 
@@ -40,8 +40,8 @@ class Verdict:
 
 def reach_verdict(method: type[Method], cfg: DictConfig | None = None) -> Verdict:
     """Return the verdict on the method under its own settings, or under those of the run ``cfg``."""
-    from alignzoo.testing.losses.compare import compare, has_equation, read_source
-    from alignzoo.testing.losses.independence import find_shared
+    from alignzoo.train.losses.compare import compare, has_equation, read_source
+    from alignzoo.train.losses.independence import find_shared
 
     if not has_equation(method):
         return Verdict(method.name, OPEN, reason="the method gives no equation")
@@ -68,8 +68,8 @@ def _explain(error: BaseException) -> str:
 def _name_settings(method: type[Method], cfg: DictConfig | None) -> str:
     """Return that the equation does not cover the settings, with those that are not the method's own."""
     from alignzoo.config.compose import compose
-    from alignzoo.testing.losses.compare import compare, make_words
-    from alignzoo.testing.losses.settings import list_changes
+    from alignzoo.train.losses.compare import compare, make_words
+    from alignzoo.train.losses.settings import list_changes
 
     changes = list_changes(compose(make_words(method)), cfg) if cfg is not None else {}
     if not changes:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.plugin.batch import Answers, Batch
-from alignzoo.testing.losses.rows import score_ids
+from alignzoo.train.losses.rows import score_ids
 
 if TYPE_CHECKING:
     from torch import Tensor
