@@ -265,6 +265,34 @@ def test_the_command_is_there() -> None:
     assert (done.code, json.loads(done.out)["methods"][0]["verdict"]) == (0, "agrees"), done.err
 
 
+# --- the words of a run ----------------------------------------------------------------------------------------------
+
+
+def test_the_words_of_a_run_are_compared(verify: Verify) -> None:
+    code, said = verify("method=dpo", "+method.ld_alpha=0.5", "model=bundled", "train.global_batch_size=64")
+    assert (code, said["dpo"]["verdict"]) == (0, "agrees")
+    assert said["dpo"]["trl_loss"] != pytest.approx(verify("dpo")[1]["dpo"]["trl_loss"], rel=1e-3)
+
+
+def test_the_setting_that_the_equation_does_not_cover_is_named(verify: Verify) -> None:
+    code, said = verify("method=dpo", "method.beta=0.3", "method.loss_type=[bco_pair]")
+    assert (code, said["dpo"]["verdict"]) == (0, "not verified")
+    assert said["dpo"]["reason"] == "the equation does not cover method.loss_type=['bco_pair']"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("method=dpo", "dpo"), "dpo: write method=dpo beside a run's other words, or methods' names alone"),
+        (("method=dpo", "method.bta=1"), r"method\.bta: unknown key\. Did you mean method\.beta"),
+        (("method=exo", "method.label_smoothing=0"), r"label_smoothing=0 must be above 0"),
+    ],
+)
+def test_words_that_no_run_has_are_a_mistake(words: tuple[str, ...], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        run_command(["verify-losses", *words])
+
+
 # --- other people's methods ------------------------------------------------------------------------------------------
 
 
