@@ -11,15 +11,20 @@ from .aot import AOT
 from .apo_down import APODown
 from .apo_zero import APOZero
 from .bco import BCO
+from .cal_dpo import CalDPO
 from .cdpo import ConservativeDPO
+from .chipo import ChiPO
 from .cpo import CPO
 from .discopop import DiscoPOP
 from .dpo_norm import DPONorm
+from .dpo_shift import DPOShift
 from .dpop import DPOPositive
 from .dr_dpo import DrDPO
 from .exo import EXO
 from .f_dpo import FDPO
+from .focalpo import FocalPO
 from .ld_dpo import LDDPO
+from .mpo import MPO
 from .nca import NCA
 from .r_dpo import LengthRegularisedDPO
 from .rdpo import RobustDPO
@@ -36,15 +41,20 @@ METHODS: tuple[type[Method], ...] = (
     AlphaPO,
     BCO,
     CPO,
+    CalDPO,
+    ChiPO,
     ConservativeDPO,
     DPONorm,
     DPOPositive,
+    DPOShift,
     DiscoPOP,
     DrDPO,
     EXO,
     FDPO,
+    FocalPO,
     LDDPO,
     LengthRegularisedDPO,
+    MPO,
     NCA,
     RPO,
     RSO,

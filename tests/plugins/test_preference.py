@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import importlib
 import math
 from collections.abc import Callable, Iterator
@@ -11,97 +10,32 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import DictConfig
-from torch import Tensor
+from pairs import METHODS, OWN, TRLS, apart, configure, make_batch, run_loss, slope, to_pairs
 
-from alignzoo import Batch, PairLoss, Pairs, UserError
+from alignzoo import Pairs, UserError
 from alignzoo.config.check import check
 from alignzoo.config.compose import compose
-from alignzoo.plugin.batch import Answers
 from alignzoo.plugin.pair_loss import Scored
 from alignzoo.plugin.registry import registry
 from alignzoo.testing.losses.compare import compare
 from alignzoo.testing.losses.independence import find_shared
 
-FAMILY: Any = importlib.import_module("alignzoo_plugins.preference")  # by what the entry point names
-METHODS = {method.name: method for method in FAMILY.METHODS}
-OWN = sorted(name for name, method in METHODS.items() if issubclass(method, PairLoss))
-TRLS = sorted(METHODS.keys() - set(OWN))
-
 #: Settings beside a method's defaults under which its loss takes another form.
 SETTINGS: dict[str, dict[str, Any]] = {
     "alphapo": {"alpha": -0.5, "gamma": 1.0},
+    "cal_dpo": {"beta": 0.1, "calibration": 2.0},
     "cdpo": {"label_smoothing": 0.4},
+    "chipo": {"clip": 1.0},
     "cpo": {"alpha": 0.0},
+    "dpo_shift": {"beta": 0.1, "shift": 0.5},
     "dpop": {"penalty": 0.5},
     "dr_dpo": {"robustness": 0.2},
+    "focalpo": {"gamma": 1.0},
+    "mpo": {"quality_weight": 0.0, "generation_weight": 0.5},
     "r_dpo": {"alpha": 1.0},
     "rpo": {"alpha": 0.0},
     "simpo": {"beta": 10.0, "gamma": 0.0},
 }
-
-
-@functools.cache
-def compose_method(name: str) -> DictConfig:
-    return compose([f"method={name}"])
-
-
-def configure(name: str, **settings: Any) -> DictConfig:
-    """Return the configuration of ``method=name`` with some keys of ``method.*`` set."""
-    cfg = compose_method(name).copy()
-    cfg.method.update(settings)
-    return cfg
-
-
-def make_batch(
-    chosen: Tensor | None = None, rejected: Tensor | None = None, lengths: tuple[tuple[int, int], ...] = ()
-) -> Batch:
-    """Return four pairs of completions; log-ratios are random, or ``chosen`` and ``rejected`` in nats, (rows,)."""
-    dice = torch.Generator().manual_seed(0)
-    sizes = lengths or ((3, 9), (7, 2), (12, 6), (4, 5))
-    columns = {}
-    for place, (name, ratios) in enumerate((("chosen", chosen), ("rejected", rejected))):
-        counts = torch.tensor([pair[place] for pair in sizes])
-        mask = (torch.arange(int(counts.max()))[None] < counts[:, None]).float()
-        reference = -torch.rand(mask.shape, generator=dice) * mask
-        shift = torch.randn(mask.shape, generator=dice) if ratios is None else (ratios / counts)[:, None]
-        policy = (reference + shift * mask).requires_grad_()
-        columns[name] = Answers(policy, reference, policy.detach(), mask)
-    return Batch(columns, *(torch.empty(0) for _ in range(3)))
-
-
-def to_pairs(method: Any, batch: Batch) -> Pairs:
-    """Return what the core would hand to the loss: completions behind a prompt, with padding behind them."""
-
-    def score(answers: Answers) -> Scored:
-        tokens, mask = (torch.nn.functional.pad(part, (5, 2)) for part in (answers.policy, answers.mask))
-        reference = answers.reference.sum(-1)
-        return Scored(tokens, mask, reference if method.needs_reference else torch.zeros_like(reference))
-
-    return Pairs(score(batch["chosen"]), score(batch["rejected"]))
-
-
-def run_loss(name: str, batch: Batch, **settings: Any) -> Tensor:
-    """Return the method's loss of the batch; of TRL's losses the equation, with which they agree."""
-    method, cfg = METHODS[name], configure(name, **settings)
-    loss = method.loss(cfg, to_pairs(method, batch)).mean() if name in OWN else method.equation(cfg, batch)
-    assert isinstance(loss, Tensor)
-    return loss
-
-
-def slope(loss: Tensor, batch: Batch) -> Tensor:
-    """Return the gradient with respect to the log-probabilities of all tokens, as one vector."""
-    sides = [batch[name] for name in ("chosen", "rejected")]
-    found = torch.autograd.grad(loss, [side.policy for side in sides])
-    return torch.cat([(part * side.mask).flatten() for part, side in zip(found, sides, strict=True)])
-
-
-def apart(loss: Tensor, equation: Tensor | None, batch: Batch) -> tuple[float, float]:
-    """Return the distance of the losses, and that of their gradients, as `verify-losses` measures them."""
-    assert equation is not None
-    ours, papers = slope(loss, batch), slope(equation, batch)
-    value = float((loss - equation).detach().abs() / equation.detach().abs().clamp(min=1))
-    return value, float((ours - papers).norm() / papers.norm())
 
 
 # --- agreement, and alterations that are found -----------------------------------------------------------------------
@@ -205,7 +139,7 @@ def test_loss_and_equation_share_nothing() -> None:
 def test_the_first_loss_is_that_of_equal_models(name: str) -> None:
     zero = torch.zeros(4)
     expected = METHODS[name].first_loss(configure(name))
-    if not METHODS[name].needs_reference or name in ("rpo", "r_dpo"):
+    if not METHODS[name].needs_reference or name in ("mpo", "rpo", "r_dpo"):
         assert expected is None  # depends on likelihoods or lengths
         return
     assert float(run_loss(name, make_batch(zero, zero)).detach()) == pytest.approx(expected, rel=1e-5)
@@ -214,10 +148,13 @@ def test_the_first_loss_is_that_of_equal_models(name: str) -> None:
 #: Settings of the methods that become DPO, and how near they come.
 DPO_AT: dict[str, tuple[dict[str, Any], float]] = {
     "cdpo": ({"label_smoothing": 1e-9}, 1e-6),
+    "dpo_shift": ({"shift": 1.0}, 1e-6),
     "dpop": ({"penalty": 0.0}, 1e-6),
     "dr_dpo": ({"robustness": 100.0}, 1e-2),
     "f_dpo": ({"f_divergence_type": "reverse_kl"}, 1e-6),
+    "focalpo": ({"gamma": 0.0}, 1e-6),
     "ld_dpo": ({"ld_alpha": 1.0}, 1e-6),
+    "mpo": ({"preference_weight": 1.0, "quality_weight": 0.0, "generation_weight": 0.0}, 1e-6),
     "r_dpo": ({"alpha": 0.0}, 1e-6),
     "rdpo": ({"label_smoothing": 1e-9}, 1e-6),
     "rpo": ({"alpha": 0.0}, 1e-6),
@@ -280,13 +217,64 @@ def test_cdpo_stops_where_its_labels_are_right() -> None:
 
 
 #: Beta times the margin, and what remains of the loss, as a pair is right beyond doubt.
-@pytest.mark.parametrize("name", ["aot", "bco", "dpop", "dr_dpo", "r_dpo", "rso", "dpo_norm"])
+@pytest.mark.parametrize(
+    "name", ["aot", "bco", "chipo", "dpo_norm", "dpo_shift", "dpop", "dr_dpo", "focalpo", "r_dpo", "rso"]
+)
 def test_a_pair_that_is_right_beyond_doubt_costs_nothing(name: str) -> None:
     far = torch.full((4,), 1e5)
     batch = make_batch(far, -far, ((4, 4),) * 4)
     loss = run_loss(name, batch)
     assert float(loss.detach()) == pytest.approx(0, abs=1e-6)
     assert float(slope(loss, batch).norm()) == pytest.approx(0, abs=1e-6)
+
+
+def test_chipo_moves_twice_as_fast_as_dpo_from_the_start_and_beyond_its_bound_not_at_all() -> None:
+    """The derivative of u + log u with respect to log u is u + 1: 2 where the models are equal."""
+    start, beyond = make_batch(torch.zeros(4), torch.zeros(4)), make_batch(torch.full((4,), 2.0), torch.zeros(4))
+    dpo = registry().method("dpo").equation(configure("dpo", beta=0.1), start)
+    assert dpo is not None
+    ours, theirs = slope(run_loss("chipo", start, beta=0.1), start), slope(dpo, start)
+    assert torch.allclose(ours, 2 * theirs, atol=1e-6)
+    margin = 0.1 * (2 + math.exp(2) - 1)
+    assert float(slope(run_loss("chipo", beyond, clip=margin + 0.01), beyond).norm()) > 0
+    assert float(slope(run_loss("chipo", beyond, clip=margin - 0.01), beyond).norm()) == 0
+
+
+def test_focalpo_turns_where_the_probability_is_exp_of_minus_one_over_gamma() -> None:
+    """-p^g log p has its largest value there."""
+    gamma, beta = 0.5, 0.1
+    turn = math.log(math.exp(-1 / gamma) / (1 - math.exp(-1 / gamma))) / beta
+    slopes = []
+    for margin in (turn + 1, turn, turn - 1):
+        batch = make_batch(torch.full((4,), margin), torch.zeros(4))
+        slopes.append(float(slope(run_loss("focalpo", batch, beta=beta, gamma=gamma), batch)[0]))
+    assert slopes[0] < 0 < slopes[2]
+    assert slopes[1] == pytest.approx(0, abs=1e-7)
+
+
+def test_cal_dpo_calibrates_to_its_targets_and_orders_beside_it() -> None:
+    """At the targets what is left is -log sigmoid(1 / beta), the order of the pair."""
+    target = torch.full((4,), 1 / (2 * 0.5))
+    batch = make_batch(target, -target)
+    assert float(run_loss("cal_dpo", batch, beta=0.5).detach()) == pytest.approx(math.log1p(math.exp(-2)), rel=1e-5)
+
+
+def test_dpo_shift_lifts_the_chosen_completion_more_than_it_lowers_the_rejected_one() -> None:
+    batch = make_batch(torch.zeros(4), torch.zeros(4), ((4, 4),) * 4)
+    chosen, rejected = slope(run_loss("dpo_shift", batch, shift=0.6), batch).chunk(2)
+    assert torch.allclose(rejected, -0.6 * chosen)
+    assert bool((chosen < 0).all())
+
+
+def test_mpo_is_the_weighted_sum_of_its_parts() -> None:
+    batch = make_batch()
+    parts = [("preference_weight", "dpo"), ("quality_weight", "bco"), ("generation_weight", "rpo")]
+    weights = {"preference_weight": 0.5, "quality_weight": 0.25, "generation_weight": 2.0}
+    dpo = registry().method("dpo").equation(configure("dpo", beta=0.1), batch)
+    assert dpo is not None
+    found = {"dpo": dpo, "bco": run_loss("bco", batch, beta=0.1), "rpo": run_loss("rpo", batch, beta=0.1) - dpo}
+    expected = sum(weights[weight] * found[part] for weight, part in parts)
+    assert float((run_loss("mpo", batch, beta=0.1, **weights) - expected).detach()) == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -330,7 +318,13 @@ def test_what_cannot_be_meant_is_refused_before_a_model_is_loaded(words: str, sa
         ("cpo", {"alpha": -1}, r"alpha=-1 must be 0"),
         ("rpo", {"alpha": -1}, r"alpha=-1 must be 0"),
         ("r_dpo", {"alpha": -1}, r"length is rewarded"),
+        ("cal_dpo", {"calibration": -1}, r"calibration=-1 must be 0"),
+        ("chipo", {"clip": 0}, r"clip=0 must be above 0, or null"),
+        ("dpo_shift", {"shift": 1.5}, r"shift=1\.5 must be above 0 and at most 1"),
         ("dpop", {"penalty": -1}, r"penalty=-1 must be 0"),
+        ("focalpo", {"gamma": 1.5}, r"gamma=1\.5 must be from 0 \(DPO\) to below 1\.44 for focalpo"),
+        ("mpo", {"generation_weight": -1}, r"generation_weight=-1 must be 0"),
+        ("mpo", {"preference_weight": 0, "quality_weight": 0}, r"are both 0: use method=sft"),
         ("dr_dpo", {"robustness": 0}, r"robustness=0 must be above 0"),
         *((name, {"beta": 0}, rf"beta=0 must be above 0: at 0 or below {name} has") for name in sorted(METHODS)),
     ],
