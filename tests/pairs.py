@@ -41,25 +41,27 @@ def make_batch(
     dice = torch.Generator().manual_seed(0)
     sizes = lengths or ((3, 9), (7, 2), (12, 6), (4, 5))
     columns = {}
-    for place, (name, ratios) in enumerate((("chosen", chosen), ("rejected", rejected))):
-        counts = torch.tensor([pair[place] for pair in sizes])
+    for name, ratios in (("chosen", chosen), ("rejected", rejected), ("gold", None)):
+        counts = torch.tensor([{"chosen": pair[0], "rejected": pair[1]}.get(name, 6) for pair in sizes])
         mask = (torch.arange(int(counts.max()))[None] < counts[:, None]).float()
         reference = -torch.rand(mask.shape, generator=dice) * mask
         shift = torch.randn(mask.shape, generator=dice) if ratios is None else (ratios / counts)[:, None]
         policy = (reference + shift * mask).requires_grad_()
-        columns[name] = Answers(policy, reference, policy.detach(), mask)
-    return Batch(columns, *(torch.empty(0) for _ in range(3)))
+        squares, draws = (torch.rand(mask.shape, generator=dice) * mask for _ in range(2))
+        columns[name] = Answers(policy, reference, policy.detach(), mask, -squares, draws)
+    return Batch(columns, *(torch.empty(0) for _ in range(3)), torch.tensor([0.5, 1.5, 4.0, 2.5]))
 
 
 def to_pairs(method: Any, batch: Batch) -> Pairs:
     """Return what the core would hand to the loss: completions behind a prompt, with padding behind them."""
 
     def score(answers: Answers) -> Scored:
-        tokens, mask = (torch.nn.functional.pad(part, (5, 2)) for part in (answers.policy, answers.mask))
-        reference = answers.reference.sum(-1)
-        return Scored(tokens, mask, reference if method.needs_reference else torch.zeros_like(reference))
+        parts = (answers.policy, answers.mask, answers.reference, answers.draws)
+        tokens, mask, reference, draws = (torch.nn.functional.pad(part, (5, 2)) for part in parts)
+        total = reference.sum(-1)
+        return Scored(tokens, mask, total if method.needs_reference else torch.zeros_like(total), reference, draws)
 
-    return Pairs(score(batch["chosen"]), score(batch["rejected"]))
+    return Pairs(*(score(batch[name]) for name in ("chosen", "rejected", "gold")), batch.margins)
 
 
 def run_loss(name: str, batch: Batch, **settings: Any) -> Tensor:
@@ -72,8 +74,8 @@ def run_loss(name: str, batch: Batch, **settings: Any) -> Tensor:
 
 def slope(loss: Tensor, batch: Batch) -> Tensor:
     """Return the gradient with respect to the log-probabilities of all tokens, as one vector."""
-    sides = [batch[name] for name in ("chosen", "rejected")]
-    found = torch.autograd.grad(loss, [side.policy for side in sides])
+    sides = [batch[name] for name in ("chosen", "rejected", "gold")]
+    found = torch.autograd.grad(loss, [side.policy for side in sides], allow_unused=True, materialize_grads=True)
     return torch.cat([(part * side.mask).flatten() for part, side in zip(found, sides, strict=True)])
 
 

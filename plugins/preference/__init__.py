@@ -26,12 +26,16 @@ from .focalpo import FocalPO
 from .ld_dpo import LDDPO
 from .mpo import MPO
 from .nca import NCA
+from .odpo import ODPO
 from .r_dpo import LengthRegularisedDPO
 from .rdpo import RobustDPO
 from .rpo import RPO
 from .rso import RSO
+from .sampo import SamPO
 from .simpo import SimPO
 from .sppo import SPPO
+from .tpo import TPO
+from .wpo import WPO
 
 #: In the order of the alphabet; `list` sorts by name.
 METHODS: tuple[type[Method], ...] = (
@@ -56,11 +60,15 @@ METHODS: tuple[type[Method], ...] = (
     LengthRegularisedDPO,
     MPO,
     NCA,
+    ODPO,
     RPO,
     RSO,
     RobustDPO,
     SPPO,
+    SamPO,
     SimPO,
+    TPO,
+    WPO,
 )
 
 

@@ -59,4 +59,5 @@ class CalDPO(PairLoss):
         ratios = torch.stack([batch[name].log_ratio.sum(-1) for name in ("chosen", "rejected")])
         targets = torch.tensor([[1.0], [-1.0]]).expand_as(ratios) / (2 * cfg.method.beta)
         calibration = 2 * mse_loss(ratios, targets)  # the mean is over chosen and rejected
-        return cfg.method.calibration * calibration - logsigmoid(ratios[0] - ratios[1]).mean()
+        loss: Tensor = cfg.method.calibration * calibration - logsigmoid(ratios[0] - ratios[1]).mean()
+        return loss

@@ -40,7 +40,7 @@ class FocalPO(PairLoss):
     @classmethod
     def first_loss(cls, cfg: DictConfig) -> float | None:
         """At a probability of 1/2."""
-        return math.log(2) * 0.5 ** float(cfg.method.gamma)
+        return float(math.log(2) * 0.5 ** float(cfg.method.gamma))
 
     @classmethod
     def loss(cls, cfg: DictConfig, pairs: Pairs) -> Tensor:

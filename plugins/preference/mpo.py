@@ -54,8 +54,9 @@ class MPO(PairLoss):
         chosen, rejected = (cfg.method.beta * side.log_ratio for side in (pairs.chosen, pairs.rejected))
         shift = torch.cat([chosen, rejected]).mean().detach()
         preference, quality = softplus(rejected - chosen), softplus(shift - chosen) + softplus(rejected - shift)
-        loss: Tensor = cfg.method.preference_weight * preference + cfg.method.quality_weight * quality
-        return loss - cfg.method.generation_weight * pairs.chosen.mean_log_prob
+        contrast = cfg.method.preference_weight * preference + cfg.method.quality_weight * quality
+        loss: Tensor = contrast - cfg.method.generation_weight * pairs.chosen.mean_log_prob
+        return loss
 
     @classmethod
     def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
@@ -69,5 +70,5 @@ class MPO(PairLoss):
             "quality_weight": -logsigmoid(chosen - delta) - logsigmoid(delta - rejected),
             "generation_weight": -batch["chosen"].policy.sum(-1) / batch["chosen"].lengths,
         }
-        loss: Tensor = sum(cfg.method[name] * part.mean() for name, part in parts.items())  # type: ignore[assignment]
+        loss: Tensor = sum(cfg.method[name] * part.mean() for name, part in parts.items())
         return loss

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -32,9 +32,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "dr_dpo": {"robustness": 0.2},
     "focalpo": {"gamma": 1.0},
     "mpo": {"quality_weight": 0.0, "generation_weight": 0.5},
+    "odpo": {"alpha": 0.5},
     "r_dpo": {"alpha": 1.0},
     "rpo": {"alpha": 0.0},
     "simpo": {"beta": 10.0, "gamma": 0.0},
+    "tpo": {"beta": 1.0, "alpha": 0.05},
 }
 
 
@@ -87,26 +89,26 @@ Alter = Callable[[Pairs], Pairs]
 
 
 def swap(pairs: Pairs) -> Pairs:
-    return Pairs(pairs.rejected, pairs.chosen)
+    return dataclasses.replace(pairs, chosen=pairs.rejected, rejected=pairs.chosen)
 
 
 def shorten(pairs: Pairs) -> Pairs:
     """Lose the first token of each completion, as one who shifts by one would."""
-    return Pairs(*(cut(side) for side in (pairs.chosen, pairs.rejected)))
+    return dataclasses.replace(pairs, chosen=cut(pairs.chosen), rejected=cut(pairs.rejected))
 
 
 def cut(side: Scored) -> Scored:
     kept = side.mask.roll(1, -1) * side.mask
-    return Scored(side.token_log_probs * kept, kept, side.reference_log_prob)
+    return dataclasses.replace(side, token_log_probs=side.token_log_probs * kept, mask=kept)
 
 
 def scale(pairs: Pairs) -> Pairs:
     """Scale log-probabilities, as another beta would."""
-    return Pairs(*(dataclasses.replace(side, token_log_probs=1.01 * side.token_log_probs) for side in iterate(pairs)))
-
-
-def iterate(pairs: Pairs) -> Iterator[Scored]:
-    yield from (pairs.chosen, pairs.rejected)
+    sides = {name: getattr(pairs, name) for name in ("chosen", "rejected")}
+    scaled = {
+        name: dataclasses.replace(side, token_log_probs=1.01 * side.token_log_probs) for name, side in sides.items()
+    }
+    return dataclasses.replace(pairs, **scaled)
 
 
 @pytest.mark.parametrize("alter", [swap, shorten, scale])
@@ -139,7 +141,7 @@ def test_loss_and_equation_share_nothing() -> None:
 def test_the_first_loss_is_that_of_equal_models(name: str) -> None:
     zero = torch.zeros(4)
     expected = METHODS[name].first_loss(configure(name))
-    if not METHODS[name].needs_reference or name in ("mpo", "rpo", "r_dpo"):
+    if not METHODS[name].needs_reference or name in ("mpo", "odpo", "rpo", "r_dpo", "wpo"):
         assert expected is None  # depends on likelihoods or lengths
         return
     assert float(run_loss(name, make_batch(zero, zero)).detach()) == pytest.approx(expected, rel=1e-5)
@@ -155,6 +157,7 @@ DPO_AT: dict[str, tuple[dict[str, Any], float]] = {
     "focalpo": ({"gamma": 0.0}, 1e-6),
     "ld_dpo": ({"ld_alpha": 1.0}, 1e-6),
     "mpo": ({"preference_weight": 1.0, "quality_weight": 0.0, "generation_weight": 0.0}, 1e-6),
+    "odpo": ({"alpha": 0.0}, 1e-6),
     "r_dpo": ({"alpha": 0.0}, 1e-6),
     "rdpo": ({"label_smoothing": 1e-9}, 1e-6),
     "rpo": ({"alpha": 0.0}, 1e-6),
@@ -266,6 +269,70 @@ def test_dpo_shift_lifts_the_chosen_completion_more_than_it_lowers_the_rejected_
     assert bool((chosen < 0).all())
 
 
+def test_odpo_asks_for_a_margin_that_grows_with_the_logarithm_of_the_difference_in_score() -> None:
+    """Where beta times the margin is alpha times its logarithm, the loss is log 2; at a difference of 1, DPO's."""
+    scores = torch.tensor([0.5, 1.5, 4.0, 2.5])  # those of make_batch
+    batch = make_batch(2 * scores.log() / 0.5, torch.zeros(4))
+    assert float(run_loss("odpo", batch, beta=0.5, alpha=2.0).detach()) == pytest.approx(math.log(2), rel=1e-5)
+    one = dataclasses.replace(make_batch(), margins=torch.ones(4))
+    dpo = registry().method("dpo").equation(configure("dpo", beta=0.5), one)
+    assert dpo is not None
+    assert apart(run_loss("odpo", one, beta=0.5), dpo, one)[0] < 1e-6
+
+
+def test_odpo_refuses_pairs_without_a_margin_above_0() -> None:
+    from datasets import Dataset
+
+    rows = Dataset.from_list([{"id": "a", "margin": 1.0}, {"id": "b", "margin": 0.0}, {"id": "c", "margin": -1.0}])
+    with pytest.raises(UserError, match=r"2 of 3 pairs have none above 0, as b\.\n.* method=dpo"):
+        METHODS["odpo"].check_rows(configure("odpo"), rows)
+
+
+def test_sampo_of_completions_of_one_length_is_dpo_and_of_others_keeps_as_many_tokens() -> None:
+    batch = make_batch(lengths=((4, 4), (7, 7), (2, 2), (5, 5)))
+    dpo = registry().method("dpo").equation(configure("dpo", beta=0.1), batch)
+    value, gradient = apart(run_loss("sampo", batch, beta=0.1), dpo, batch)
+    assert value < 1e-6
+    assert gradient < 1e-5
+    uneven = make_batch()
+    slopes = slope(run_loss("sampo", uneven), uneven)
+    assert int((slopes != 0).sum()) == 2 * (3 + 2 + 6 + 4)
+
+
+def test_sampo_draws_by_the_numbers_that_it_is_given() -> None:
+    batch = make_batch()
+    chosen = dataclasses.replace(batch["chosen"], draws=batch["chosen"].mask - batch["chosen"].draws)
+    other = dataclasses.replace(batch, columns={**batch.columns, "chosen": chosen})
+    assert float(run_loss("sampo", batch).detach()) != pytest.approx(float(run_loss("sampo", other).detach()), rel=1e-4)
+
+
+def test_wpo_weighs_dpo_by_how_likely_the_policy_is_to_write_the_pair() -> None:
+    """With sum p^2 = p at each token the weights are 1; tokens half as likely as that halve each weight."""
+    batch = make_batch()
+    columns = {
+        name: dataclasses.replace(side, log_sum_squares=side.policy.detach()) for name, side in batch.columns.items()
+    }
+    dpo = registry().method("dpo").equation(configure("dpo", beta=0.01), batch)
+    assert dpo is not None
+    same = dataclasses.replace(batch, columns=columns)
+    assert apart(run_loss("wpo", same), dpo, same)[0] < 1e-6
+    half = {
+        n: dataclasses.replace(s, log_sum_squares=s.policy.detach() + math.log(2) * s.mask) for n, s in columns.items()
+    }
+    found = run_loss("wpo", dataclasses.replace(batch, columns=half))
+    assert float(found.detach()) == pytest.approx(float(dpo.detach()) / 4, rel=1e-5)
+
+
+def test_tpo_is_cpos_contrast_and_the_likelihood_of_gold() -> None:
+    batch = make_batch()
+    cpo = run_loss("cpo", batch, beta=0.1, alpha=0.0)
+    found = run_loss("tpo", batch, beta=0.1, alpha=2.0)
+    gold = batch["gold"]
+    assert float((found - cpo).detach()) == pytest.approx(
+        float((-2 * gold.policy.sum() / gold.mask.sum()).detach()), rel=1e-5
+    )
+
+
 def test_mpo_is_the_weighted_sum_of_its_parts() -> None:
     batch = make_batch()
     parts = [("preference_weight", "dpo"), ("quality_weight", "bco"), ("generation_weight", "rpo")]
@@ -323,6 +390,8 @@ def test_what_cannot_be_meant_is_refused_before_a_model_is_loaded(words: str, sa
         ("dpo_shift", {"shift": 1.5}, r"shift=1\.5 must be above 0 and at most 1"),
         ("dpop", {"penalty": -1}, r"penalty=-1 must be 0"),
         ("focalpo", {"gamma": 1.5}, r"gamma=1\.5 must be from 0 \(DPO\) to below 1\.44 for focalpo"),
+        ("odpo", {"alpha": -1}, r"alpha=-1 must be 0"),
+        ("tpo", {"alpha": 0}, r"alpha=0 must be above 0. Without gold answers: method=cpo"),
         ("mpo", {"generation_weight": -1}, r"generation_weight=-1 must be 0"),
         ("mpo", {"preference_weight": 0, "quality_weight": 0}, r"are both 0: use method=sft"),
         ("dr_dpo", {"robustness": 0}, r"robustness=0 must be above 0"),

@@ -95,7 +95,7 @@ def _compare_losses(checked: Checked, scratch: Path) -> Comparison | None:
     start = start_model.start_folder(cfg.model)
     reference = load.load_policy(start, cfg, "fp32").eval()
     tokenizer = load.load_tokenizer(start, cfg.model)
-    fixed = make_rows(method.data, tokenizer)
+    fixed = make_rows(method.data, tokenizer, list(method.further_columns(cfg)))
     trainer = _make_trainer(checked, start, scratch, fixed)
     _perturb(trainer.model, tokenizer.eos_token_id, fixed, seed=1)
     old = _copy_policy(trainer, start, cfg)
@@ -103,7 +103,7 @@ def _compare_losses(checked: Checked, scratch: Path) -> Comparison | None:
     if method.data is DataFormat.PROMPTS:
         _perturb(trainer.model, None, fixed, seed=2)
     policy = _copy_policy(trainer, start, cfg)
-    expected = method.equation(cfg, make_batch(read_rows(method.data, fixed, inputs), policy, reference, old))
+    expected = method.equation(cfg, make_batch(read_rows(method.data, fixed, inputs), policy, reference, old, cfg.seed))
     if expected is None:
         return None
     expected.backward()  # type: ignore[no-untyped-call]
