@@ -1,4 +1,4 @@
-"""Methods on preference pairs beside DPO and IPO, one short file each."""
+"""Methods on preference pairs, one short file each."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .cdpo import ConservativeDPO
 from .chipo import ChiPO
 from .cpo import CPO
 from .discopop import DiscoPOP
+from .dpo import DPO
 from .dpo_norm import DPONorm
 from .dpo_shift import DPOShift
 from .dpop import DPOPositive
@@ -23,10 +24,12 @@ from .dr_dpo import DrDPO
 from .exo import EXO
 from .f_dpo import FDPO
 from .focalpo import FocalPO
+from .ipo import IPO
 from .ld_dpo import LDDPO
 from .mpo import MPO
 from .nca import NCA
 from .odpo import ODPO
+from .orpo import ORPO
 from .r_dpo import LengthRegularisedDPO
 from .rdpo import RobustDPO
 from .rpo import RPO
@@ -48,6 +51,7 @@ METHODS: tuple[type[Method], ...] = (
     CalDPO,
     ChiPO,
     ConservativeDPO,
+    DPO,
     DPONorm,
     DPOPositive,
     DPOShift,
@@ -56,11 +60,13 @@ METHODS: tuple[type[Method], ...] = (
     EXO,
     FDPO,
     FocalPO,
+    IPO,
     LDDPO,
     LengthRegularisedDPO,
     MPO,
     NCA,
     ODPO,
+    ORPO,
     RPO,
     RSO,
     RobustDPO,
