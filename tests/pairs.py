@@ -59,7 +59,9 @@ def to_pairs(method: Any, batch: Batch) -> Pairs:
         parts = (answers.policy, answers.mask, answers.reference, answers.draws)
         tokens, mask, reference, draws = (torch.nn.functional.pad(part, (5, 2)) for part in parts)
         total = reference.sum(-1)
-        return Scored(tokens, mask, total if method.needs_reference else torch.zeros_like(total), reference, draws)
+        prompt = torch.zeros_like(mask)
+        total = total if method.needs_reference else torch.zeros_like(total)
+        return Scored(tokens, mask, total, reference, draws, prompt, prompt)
 
     return Pairs(*(score(batch[name]) for name in ("chosen", "rejected", "gold")), batch.margins)
 

@@ -39,6 +39,9 @@ class Scored:
         mask: 1 where a position holds a token of the completion, EOS included, else 0, (pairs, positions).
         reference_log_prob: of the whole completion under the start model, (pairs,); 0 without ``needs_reference``.
         reference_token_log_probs: as ``token_log_probs``, under the start model; 0 without ``draws_tokens``.
+        prompt_log_probs: of the prompts' tokens but the first, under the policy, with gradient, (pairs, positions); 0
+            elsewhere, without ``scores_prompts``, and of rejected and gold completions.
+        prompt_mask: 1 where ``prompt_log_probs`` has a token, else 0, (pairs, positions).
         draws: a number from 0 to 1 for each token, drawn from the run's seed, the step and the row, (pairs, positions),
             0 outside the completion; 0 without ``draws_tokens``.
     """
@@ -48,6 +51,8 @@ class Scored:
     reference_log_prob: Tensor
     reference_token_log_probs: Tensor
     draws: Tensor
+    prompt_log_probs: Tensor
+    prompt_mask: Tensor
 
     @property
     def log_prob(self) -> Tensor:
@@ -104,6 +109,9 @@ class PairLoss(Method, ABC):
     draws_tokens: ClassVar[bool] = False
     """Whether the loss counts tokens that are drawn at random: it gets a number for each token to draw by, and the
     reference token by token, which is computed at each step."""
+
+    scores_prompts: ClassVar[bool] = False
+    """Whether the loss reads the log-probabilities of the chosen sequences' prompts too."""
 
     def __init_subclass__(cls) -> None:
         """Keep TRL from a reference that is not read, from sums where tokens are, and from dropping further columns."""

@@ -48,7 +48,7 @@ class OwnPairLoss:
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **counts: Any) -> Any:
         """Return the mean of the method's loss over the pairs, and the head's outputs if they are asked for."""
         routed = {"output_router_logits": True} if self.aux_loss_enabled else {}  # type: ignore[attr-defined]
-        outputs = model(**_make_inputs(inputs), **routed)
+        outputs = model(**_make_inputs(inputs, prompts=self.method.scores_prompts), **routed)
         pairs = self._make_pairs(outputs.log_probs, inputs)
         self._log_pairs(pairs, outputs, inputs)
         loss = self.method.loss(self.cfg, pairs).mean()
@@ -61,10 +61,15 @@ class OwnPairLoss:
         import torch
 
         mask = inputs["completion_mask"][:, 1:].to(log_probs.dtype)
-        tokens = log_probs[:, -mask.shape[1] :] * mask  # prompt learning puts virtual tokens in front
+        log_probs = log_probs[:, -mask.shape[1] :]  # prompt learning puts virtual tokens in front
+        tokens = log_probs * mask
         parts = 3 if "gold_ids" in self.further else 2
         sides = zip(tokens.chunk(parts), mask.chunk(parts), strict=True)
         chosen, rejected, *gold = (_score_alone(*side) for side in sides)
+        if self.method.scores_prompts:
+            prompts = inputs["attention_mask"][: len(chosen.mask), 1:] - chosen.mask
+            scored = log_probs[: len(chosen.mask)] * prompts
+            chosen = dataclasses.replace(chosen, prompt_log_probs=scored, prompt_mask=prompts)
         if self.method.draws_tokens:
             chosen, rejected = self._add_draws((chosen, rejected), inputs)
         elif self.method.needs_reference:
@@ -124,11 +129,14 @@ class OwnPairLoss:
 
 def _score_alone(tokens: Tensor, mask: Tensor) -> Scored:
     """Return completions of which only the policy's log-probabilities are known."""
-    return Scored(tokens, mask, mask.new_zeros(len(mask)), *(mask.new_zeros(mask.shape) for _ in range(2)))
+    return Scored(tokens, mask, mask.new_zeros(len(mask)), *(mask.new_zeros(mask.shape) for _ in range(4)))
 
 
-def _make_inputs(inputs: Any) -> dict[str, Any]:
-    """Return what TRL's fused head takes: it scores the completions' tokens."""
-    labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
+def _make_inputs(inputs: Any, prompts: bool = False) -> dict[str, Any]:
+    """Return what TRL's fused head takes: it scores the completions' tokens, with ``prompts`` the chosen ones' too."""
+    scored = inputs["completion_mask"].clone()
+    if prompts:
+        scored[: len(scored) // 2] = inputs["attention_mask"][: len(scored) // 2]
+    labels = inputs["input_ids"].masked_fill(scored == 0, -100)
     columns = {name: inputs[name] for name in ("input_ids", "attention_mask")}
     return {**columns, "labels": labels, "use_cache": False, "fused_lm_head": True}

@@ -29,7 +29,7 @@ from .ld_dpo import LDDPO
 from .mpo import MPO
 from .nca import NCA
 from .odpo import ODPO
-from .orpo import ORPO
+from .orpo import choose_orpo
 from .r_dpo import LengthRegularisedDPO
 from .rdpo import RobustDPO
 from .rpo import RPO
@@ -66,7 +66,7 @@ METHODS: tuple[type[Method], ...] = (
     MPO,
     NCA,
     ODPO,
-    ORPO,
+    choose_orpo(),
     RPO,
     RSO,
     RobustDPO,
