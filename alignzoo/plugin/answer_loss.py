@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from alignzoo.plugin.completions import Completions
 from alignzoo.plugin.method import DataFormat, Method
-from alignzoo.plugin.pair_loss import NO_REFERENCE, Scored, check_beta
+from alignzoo.plugin.pair_loss import NO_REFERENCE, check_beta
 from alignzoo.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ LOSS_TYPES = {True: "kto", False: "apo_zero_unpaired"}
 
 
 @dataclass(frozen=True)
-class Marked(Scored):
+class Marked(Completions):
     """The completions of a batch, each good or bad; rows are completions.
 
     Attributes:

@@ -31,14 +31,16 @@ class OwnLoss:
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **counts: Any) -> Any:
         """Return the mean of the method's loss over the rows, and the head's outputs if they are asked for."""
-        columns = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-        labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
         routed = {"output_router_logits": True} if self.aux_loss_enabled else {}  # type: ignore[attr-defined]
-        outputs = model(**columns, **routed, labels=labels, use_cache=False, fused_lm_head=True)
+        outputs = model(**self._make_inputs(inputs), **routed)
         loss = self._compute_loss_of(model, outputs, inputs).mean()
         if self.aux_loss_enabled:  # type: ignore[attr-defined]
             loss = loss + self.router_aux_loss_coef * outputs.aux_loss  # type: ignore[attr-defined]
         return (loss, outputs) if return_outputs else loss
+
+    def _make_inputs(self, inputs: Any) -> dict[str, Any]:
+        """Return what the model takes of a batch."""
+        return make_inputs(inputs)
 
     def _compute_loss_of(self, model: Any, outputs: Any, inputs: Any) -> Tensor:
         """Return the loss of each row, or a scalar, and log the numbers of the batch."""
@@ -64,3 +66,13 @@ class OwnLoss:
         if count:
             mode = "train" if self.model.training else "eval"
             self._metrics[mode][name].append(total / count)  # type: ignore[attr-defined]
+
+
+def make_inputs(inputs: Any, prompts: bool = False) -> dict[str, Any]:
+    """Return what TRL's fused head takes: it scores the completions' tokens, with ``prompts`` the chosen ones' too."""
+    scored = inputs["completion_mask"].clone()
+    if prompts:
+        scored[: len(scored) // 2] = inputs["attention_mask"][: len(scored) // 2]
+    labels = inputs["input_ids"].masked_fill(scored == 0, -100)
+    columns = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    return {**columns, "labels": labels, "use_cache": False, "fused_lm_head": True}

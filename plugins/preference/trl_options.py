@@ -160,7 +160,9 @@ def _weigh_pairs(cfg: DictConfig, scored: Batch, batch: Batch, equation: Equatio
     import torch
 
     losses = [equation(cfg, pair) for pair in _take_apart(scored)]
-    weights = [((batch[name].policy - batch[name].log_squares).sum(-1) / batch[name].lengths).exp() for name in SIDES]
+    weights = [
+        ((batch[name].policy - batch[name].log_sum_squares).sum(-1) / batch[name].lengths).exp() for name in SIDES
+    ]
     if any(loss is None for loss in losses):
         return None
     loss: Tensor = (torch.stack(losses) * (weights[0] * weights[1]).detach()).mean()  # type: ignore[arg-type]

@@ -101,7 +101,7 @@ def _compare_losses(checked: Checked, scratch: Path) -> Comparison | None:
     cfg, method = checked.cfg, checked.method
     start = start_model.start_folder(cfg.model)
     tokenizer = load.load_tokenizer(start, cfg.model)
-    fixed = make_rows(method.data, tokenizer, method.further_columns(cfg))
+    fixed = make_rows(method.data, tokenizer, list(method.further_columns(cfg)))
     trainer = _make_trainer(checked, start, scratch, fixed)
     _perturb(trainer.model, tokenizer.eos_token_id, fixed, seed=1)
     old = _copy_model(trainer, checked, start)
@@ -113,7 +113,7 @@ def _compare_losses(checked: Checked, scratch: Path) -> Comparison | None:
     if method.trains is ModelKind.REWARD_MODEL:
         batch = make_scored_batch(rows, policy)
     else:
-        batch = make_batch(rows, policy, load.load_policy(start, cfg, "fp32").eval(), old)
+        batch = make_batch(rows, policy, load.load_policy(start, cfg, "fp32").eval(), old, cfg.seed)
     expected = method.equation(cfg, batch)
     if expected is None:
         return None

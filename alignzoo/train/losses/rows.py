@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.plugin.method import DataFormat
@@ -19,15 +19,14 @@ SIZES = {  #: format -> rows of one step
     DataFormat.SUPERVISED: PAIRS,
     DataFormat.PROMPTS: 2 * GROUP,
 }
-MARGINS = (0.5, 2.0, 0.0, 1.25)  #: by how much the chosen completion of each pair is better
 
 Row = dict[str, Any]
 
 
-def make_rows(kind: DataFormat, tokenizer: Any, further: Collection[str] = ()) -> Dataset:
+def make_rows(kind: DataFormat, tokenizer: Any, further: Sequence[str] = ()) -> Dataset:
     """Return one step's rows of the format ``kind``: the same ones for the same tokenizer.
 
-    ``further``: columns of pairs beside those of the format (:meth:`alignzoo.Method.further_columns`).
+    ``further``: columns that pairs have too (:meth:`alignzoo.Method.further_columns`).
     """
     from datasets import Dataset
 
@@ -39,7 +38,7 @@ def make_rows(kind: DataFormat, tokenizer: Any, further: Collection[str] = ()) -
     return rows
 
 
-def _make_pairs(tokenizer: Any, further: Collection[str] = ()) -> list[Row]:
+def _make_pairs(tokenizer: Any, further: Sequence[str]) -> list[Row]:
     """Lengths differ within a pair and between pairs, so that a sum, a mean and a mean of means all differ."""
     dice = random.Random(0)
     known = [i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids]
@@ -51,13 +50,9 @@ def _make_pairs(tokenizer: Any, further: Collection[str] = ()) -> list[Row]:
         return [*ids(length), tokenizer.eos_token_id]
 
     lengths = [(5, 3, 9), (8, 7, 2), (3, 12, 6), (6, 4, 5)]
-    rows: list[Row] = [
-        {"prompt_ids": ids(p), "chosen_ids": answer(c), "rejected_ids": answer(r)} for p, c, r in lengths
-    ]
-    for row, margin, length in zip(rows, MARGINS, (4, 10, 3, 8), strict=True):
-        more = {"margin": margin, "gold_ids": answer(length)}
-        row.update({name: more[name] for name in further})
-    return rows
+    pairs = [{"prompt_ids": ids(p), "chosen_ids": answer(c), "rejected_ids": answer(r)} for p, c, r in lengths]
+    values: dict[str, list[Any]] = {"margin": [0.5, 1.5, 4.0, 2.5], "gold_ids": [answer(g) for g in (4, 6, 2, 11)]}
+    return [{**pair, **{name: values[name][place] for name in further}} for place, pair in enumerate(pairs)]
 
 
 def _make_unpaired(pairs: Sequence[Row]) -> list[Row]:
