@@ -70,7 +70,7 @@ COMPUTING = (
     "tests/train/reference/test_precompute.py",
 )
 #: Packages with tests that train and ask how far it got.
-LEARNING = [ROOT / "docs" / "examples" / name for name in ("alignzoo-online-dpo", "alignzoo-ppo")]
+LEARNING = [ROOT / "docs" / "examples" / name for name in ("alignzoo-online-ipo", "alignzoo-ppo")]
 
 
 def group(name: str) -> list[str]:

@@ -35,8 +35,11 @@ from alignzoo.testing import Conformance
 
 WIDTH = 80
 
-#: The methods on pairs that have sections of their own in methods.md.
-ALONE = {"dpo", "ipo", "orpo"}
+#: The methods that have sections of their own in methods.md.
+ALONE = {"dpo", "ipo", "orpo", "grpo", "rloo"}
+
+#: What selects one of TRL's losses on sampled completions.
+ONLINE_OPTIONS = ("loss_type", "importance_sampling_level", "scale_rewards", "multi_objective_aggregation")
 
 #: What the rows of a layout hold.
 HOLDS = {
@@ -130,19 +133,41 @@ def pair_methods() -> None:
     _table(heads, (_pair_method(method) for method in sorted(found, key=lambda method: method.name)))
 
 
+def _link_paper(method: type[Method]) -> str:
+    address = re.search(r"https://\S+?(?=[,.]?(?:\s|$))", inspect.getdoc(inspect.getmodule(method)) or "")
+    assert address, f"{method.name}: no address of the paper"
+    return f"[{re.sub(r'https://(arxiv[.]org/abs/)?', '', address[0])}]({address[0]})"
+
+
+def online_methods() -> None:
+    """Print a table of the methods that sample but those with a section of their own."""
+    heads = ("`method=`", "what it is", "paper", "loss", "`beta`", "completions a prompt")
+    found = [m for m, plugin in registry().methods.values() if plugin.name == "online" and m.name not in ALONE]
+    _table(heads, (_online_method(method) for method in sorted(found, key=lambda method: method.name)))
+
+
+def _online_method(method: type[Method]) -> tuple[str, ...]:
+    method_cfg = compose([f"method={method.name}"]).method
+    own = not method.trainer.startswith("trl:")
+    grpo = {"importance_sampling_level": "token", "scale_rewards": "group"}
+    grpo |= {"multi_objective_aggregation": "sum_then_normalize"}
+    pinned = {key: method.pinned.get(key) for key in ONLINE_OPTIONS}
+    options = [f"`{key}={value}`" for key, value in pinned.items() if value != grpo.get(key)]
+    loss = "own" if own else f"TRL's, {', '.join(options)}"
+    page = f"[`{method.name}`](methods/{method.name}.md)"
+    beta = f"{method_cfg.get('beta', 0):g}"
+    return page, _summary(method), _link_paper(method), loss, beta, str(method_cfg.num_generations)
+
+
 def _pair_method(method: type[Method]) -> tuple[str, ...]:
     cfg = compose([f"method={method.name}"])
     first = method.first_loss(cfg)
-    address = re.search(r"https://\S+?(?=[,.]?(?:\s|$))", inspect.getdoc(inspect.getmodule(method)) or "")
-    assert address, f"{method.name}: no address of the paper"
-    short = re.sub(r"https://(arxiv\.org/abs/)?", "", address[0])
     loss = "own" if issubclass(method, PairLoss) else f"TRL's `{method.pinned['loss_type'][0]}`"
     reference = "start model" if method.needs_reference else "none"
-    page, paper = f"[`{method.name}`](methods/{method.name}.md)", f"[{short}]({address[0]})"
     return (
-        page,
+        f"[`{method.name}`](methods/{method.name}.md)",
         _summary(method),
-        paper,
+        _link_paper(method),
         loss,
         reference,
         f"{cfg.method.beta:g}",

@@ -30,6 +30,8 @@ class Answers:
         log_sum_squares: the logarithm of the sum over the vocabulary of squared probabilities under the policy, without
             gradient.
         draws: the numbers from 0 to 1 by which a loss with ``draws_tokens`` draws tokens, those that the loss gets.
+        entropy: of the policy's distribution over each token, with gradient, in nats; of sampled completions, else
+            empty.
         log_ratio: policy's less reference's.
         lengths: tokens of each completion, EOS included, (rows,).
     """
@@ -40,6 +42,7 @@ class Answers:
     mask: Tensor
     log_sum_squares: Tensor = field(default_factory=_make_empty)
     draws: Tensor = field(default_factory=_make_empty)
+    entropy: Tensor = field(default_factory=_make_empty)
 
     @property
     def log_ratio(self) -> Tensor:
@@ -70,6 +73,13 @@ class Batch:
             empty.
         scored: of a reward model, which has no ``columns``: the score of each completion of a column, with gradient,
             (rows,). Else empty.
+        scores: of sampled rows, what each of two reward functions gives, (rows, functions); ``rewards`` is their sum
+            with ``weights``. Else empty.
+        weights: of the reward functions, (functions,). Else empty.
+        truncated: of sampled rows, whether the completion was cut off at the greatest length, (rows,), bool. Else
+            empty.
+        greedy_rewards: of sampled rows, the reward of the completion that the policy that sampled finds likeliest,
+            token by token, for the same prompt, (rows,). Else empty.
     """
 
     columns: Mapping[str, Answers]
@@ -78,6 +88,10 @@ class Batch:
     groups: Tensor
     margins: Tensor = field(default_factory=_make_empty)
     scored: Mapping[str, Tensor] = field(default_factory=dict)
+    scores: Tensor = field(default_factory=_make_empty)
+    weights: Tensor = field(default_factory=_make_empty)
+    truncated: Tensor = field(default_factory=_make_empty)
+    greedy_rewards: Tensor = field(default_factory=_make_empty)
 
     def __getitem__(self, column: str) -> Answers:
         return self.columns[column]

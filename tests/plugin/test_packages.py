@@ -27,9 +27,9 @@ from repository import ROOT
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = [Path("docs", "examples", name) for name in ("alignzoo-slic", "alignzoo-online-dpo", "alignzoo-ppo")]
+EXAMPLES = [Path("docs", "examples", name) for name in ("alignzoo-slic", "alignzoo-online-ipo", "alignzoo-ppo")]
 METHODS = tuple(
-    sorted({*(file.stem for file in Path(ROOT, "conf", "method").glob("*.yaml")), "online_dpo", "ppo", "slic"})
+    sorted({*(file.stem for file in Path(ROOT, "conf", "method").glob("*.yaml")), "online_ipo", "ppo", "slic"})
 )
 
 #: Two steps; the first one's learning rate is 0.

@@ -22,11 +22,14 @@ TestReward = conformance("reward", SEED)
 TestSimPO = conformance("simpo", SEED)
 TestDFT = pytest.mark.zoo(conformance("dft", SEED, falls=False))
 
+#: Words without which a method cannot learn on the model `tiny`, which never ends a completion.
+WORDS = {"dapo": ("method.mask_truncated_completions=false",)}
+
 OWN = {name for name, (_, plugin) in Registry().methods.items() if plugin.module.startswith("alignzoo_plugins.")}
 FULL = {cls.name for cls in list(globals().values()) if isinstance(cls, type) and hasattr(cls, "name")}
 
 for name in sorted(OWN - FULL):
-    globals()[f"Test_{name}"] = pytest.mark.zoo(conformance(name, SEED))
+    globals()[f"Test_{name}"] = pytest.mark.zoo(conformance(name, SEED, *WORDS.get(name, ())))
 
 
 def test_every_first_party_method_is_among_these() -> None:

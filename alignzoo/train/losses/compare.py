@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.plugin.method import DataFormat, Method, ModelKind
-from alignzoo.train.losses.likelihood import compute_log_probs, make_batch, make_scored_batch
-from alignzoo.train.losses.rows import GROUP, SIZES, make_rows, read_rows, score_ids
+from alignzoo.train.losses.likelihood import compute_log_probs, decode_greedily, make_batch, make_scored_batch
+from alignzoo.train.losses.rows import GROUP, REWARD_WEIGHTS, REWARDS, SIZES, make_rows, read_rows, score
 from alignzoo.train.losses.settings import settle
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def make_words(method: type[Method]) -> list[str]:
     words = [f"method={method.name}", "model=tiny", "strategy.device=cpu", "train.precision=fp32"]
     words += [f"train.per_device_batch_size={size}", f"train.global_batch_size={size}"]
     if method.data is DataFormat.PROMPTS:  # two steps per sample: at the second, the policy is not the one that sampled
-        words += [f"++method.num_generations={GROUP}", "++method.max_completion_length=24", "++method.num_iterations=2"]
+        words += ["++method.max_completion_length=24", "++method.num_iterations=2"]
+        words += [] if "num_generations" in method.pinned else [f"++method.num_generations={GROUP}"]
     return words
 
 
@@ -109,11 +110,14 @@ def _compare_losses(checked: Checked, scratch: Path) -> Comparison | None:
     if method.data is DataFormat.PROMPTS:
         _perturb(trainer.model, None, fixed, seed=2)
     policy = _copy_model(trainer, checked, start)
-    rows = read_rows(method.data, fixed, inputs)
+    rows = read_rows(method.data, fixed, inputs, tokenizer.eos_token_id)
+    if method.data is DataFormat.PROMPTS:
+        _add_greedy_scores(rows, old, tokenizer.eos_token_id, cfg.method.max_completion_length)
     if method.trains is ModelKind.REWARD_MODEL:
         batch = make_scored_batch(rows, policy)
     else:
-        batch = make_batch(rows, policy, load.load_policy(start, cfg, "fp32").eval(), old, cfg.seed)
+        temperature = getattr(trainer, "temperature", 1.0)  # at which it scores tokens; TRL's is that of the sampling
+        batch = make_batch(rows, policy, load.load_policy(start, cfg, "fp32").eval(), old, cfg.seed, temperature)
     expected = method.equation(cfg, batch)
     if expected is None:
         return None
@@ -131,8 +135,10 @@ def _make_trainer(checked: Checked, start: Path, scratch: Path, rows: Dataset) -
     from alignzoo.train.trl_config import make_trl_config
 
     model, tokenizer = _load_model(checked, start), load.load_tokenizer(start, checked.cfg.model)
-    rewards = [score_ids] if checked.method.uses_rewards else []
-    trainer = build_trainer(checked, make_trl_config(checked, scratch), model, tokenizer, rows, rewards=rewards)
+    more: dict[str, Any] = {"reward_weights": list(REWARD_WEIGHTS)} if checked.method.uses_rewards else {}
+    rewards = REWARDS if checked.method.uses_rewards else ()
+    args = make_trl_config(checked, scratch, **more)
+    trainer = build_trainer(checked, args, model, tokenizer, rows, rewards=rewards)
     trainer.current_gradient_accumulation_steps = 1  # the training loop sets it
     trainer.model.train()
     return trainer
@@ -142,6 +148,14 @@ def _read_inputs(trainer: Any) -> tuple[Any, Any]:
     """Return what the training loop hands to the loss: the first batch, sampled where need be, and its token count."""
     samples, count = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 1, trainer.args.device)
     return trainer._prepare_inputs(samples[0]), count
+
+
+def _add_greedy_scores(rows: Sequence[dict[str, Any]], model: Any, end: int, longest: int) -> None:
+    """Add what the model's greedy completion of each row's prompt is scored."""
+    found = {row["group"]: row["prompt_ids"] for row in rows}
+    scores = {group: score(decode_greedily(model, prompt, end, longest)) for group, prompt in found.items()}
+    for row in rows:
+        row["greedy_scores"] = scores[row["group"]]
 
 
 def _perturb(model: Any, end: int | None, rows: Dataset, seed: int) -> None:

@@ -1,18 +1,16 @@
-"""Online DPO: DPO on pairs that the policy samples itself, the better one told by a reward.
+"""Online IPO: IPO on pairs that the policy samples itself, the better one told by a reward.
 
-Guo et al., 2024, "Direct Language Model Alignment from Online AI Feedback", https://arxiv.org/abs/2402.04792,
-algorithm 1.
+Calandriello et al., 2024, "Human Alignment of Large Language Models through Online Preference Optimisation",
+https://arxiv.org/abs/2403.08635.
 """
-
-import math
 
 from alignzoo import DataFormat, Method, UserError, hookimpl
 
 
-class OnlineDPO(Method):
-    """Online DPO (Guo et al., 2024): of two sampled answers to a prompt, the one with the higher reward is chosen."""
+class OnlineIPO(Method):
+    """Online IPO (Calandriello et al., 2024): IPO on two sampled answers, of which the higher reward's is chosen."""
 
-    name = "online_dpo"
+    name = "online_ipo"
     data = DataFormat.PROMPTS
     config = "trl.experimental.online_dpo:OnlineDPOConfig"
     trainer = "trl.experimental.online_dpo:OnlineDPOTrainer"
@@ -20,7 +18,7 @@ class OnlineDPO(Method):
     uses_rewards = True
     options = frozenset({"num_generations", "max_completion_length"})
     # The core's plan leaves out a last batch that is not full.
-    pinned = {"remove_unused_columns": False, "dataloader_drop_last": True}
+    pinned = {"loss_type": "ipo", "remove_unused_columns": False, "dataloader_drop_last": True}
     headline = {"objective/scores": "reward", "objective/kl": "KL", "rewards/accuracies": "accuracy"}
 
     @classmethod
@@ -36,8 +34,8 @@ class OnlineDPO(Method):
 
     @classmethod
     def first_loss(cls, cfg):
-        """-log sigmoid(0), where the loss is DPO's."""
-        return math.log(2) if cfg.method.get("loss_type", "sigmoid") == "sigmoid" else None
+        """The margin, 0, is squared as it is away from its aim."""
+        return (1 / (2 * cfg.method.beta[0])) ** 2
 
     def trainer_arguments(self, parts):
         """A batch of answers is half as many prompts."""
@@ -47,9 +45,9 @@ class OnlineDPO(Method):
 
 @hookimpl
 def alignzoo_methods():
-    return [OnlineDPO]
+    return [OnlineIPO]
 
 
 @hookimpl
 def alignzoo_config_packages():
-    return ["alignzoo_online_dpo.conf"]
+    return ["alignzoo_online_ipo.conf"]
