@@ -284,7 +284,6 @@ def test_the_setting_that_the_equation_does_not_cover_is_named(verify: Verify) -
     ("words", "says"),
     [
         (("method=dpo", "dpo"), "dpo: write method=dpo beside a run's other words, or methods' names alone"),
-        (("method=dpo", "method.bta=1"), r"method\.bta: unknown key\. Did you mean method\.beta"),
         (("method=exo", "method.label_smoothing=0"), r"label_smoothing=0 must be above 0"),
     ],
 )
@@ -307,13 +306,35 @@ def test_the_equation_of_the_how_to_agrees(verify: Verify, fake_package: Callabl
     page = (ROOT / "docs" / "how-to" / "add-a-method.md").read_text()
     python = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     (code,) = [block for block in python if "alignzoo_methods" in block]
-    (equation,) = [block for block in python if "def equation" in block]
+    (equation,) = [block for block in python if "def equation" in block and "SLiC" in block]
     (option,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     body = equation.partition("    ...\n")[2]
     code = code.replace("\n\n\n@hookimpl", f"\n{body}\n\n@hookimpl", 1).replace("alignzoo_slic.conf", "fake_slic.conf")
     fake_package("fake_slic", code, {"method/slic.yaml": option})
     code_of_exit, said = verify("slic")
     assert (code_of_exit, said["slic"]["verdict"]) == (0, "agrees"), said
+
+
+HOOKS = """
+
+@hookimpl
+def alignzoo_methods():
+    return [Classifier]
+
+@hookimpl
+def alignzoo_config_packages():
+    return ["fake_classifier.conf"]
+"""
+
+
+def test_the_loss_on_single_answers_of_the_how_to_agrees(verify: Verify, fake_package: Callable[..., None]) -> None:
+    page = (ROOT / "docs" / "how-to" / "add-a-method.md").read_text()
+    python = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (code,) = [block for block in python if "class Classifier" in block]
+    code = code.replace("import AnswerLoss", "import AnswerLoss, hookimpl") + HOOKS
+    fake_package("fake_classifier", code, {"method/classifier.yaml": OPTION.format(name="classifier")})
+    code_of_exit, said = verify("classifier")
+    assert (code_of_exit, said["classifier"]["verdict"]) == (0, "agrees"), said
 
 
 def test_a_wrong_equation_is_named(verify: Verify, plugin: Callable[[str, str], None]) -> None:

@@ -84,7 +84,8 @@ def compare(method: type[Method], words: Sequence[str] = (), cfg: DictConfig | N
     from alignzoo.config.compose import compose
     from alignzoo.system.libraries import silence_libraries
 
-    checked = dataclasses.replace(check(settle(compose([*make_words(method), *words]), cfg)), method=method)
+    tiny = compose([*make_words(method), *words])
+    checked = dataclasses.replace(check(settle(tiny, tiny if cfg is None else cfg)), method=method)
     silence_libraries(checked.cfg.telemetry)
     threads = torch.get_num_threads()
     try:

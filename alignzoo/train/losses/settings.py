@@ -23,13 +23,11 @@ FIXED = (
 )
 
 
-def settle(tiny: DictConfig, cfg: DictConfig | None) -> DictConfig:
-    """Return ``tiny``, with the settings of the run ``cfg`` in place of its own.
+def settle(tiny: DictConfig, cfg: DictConfig) -> DictConfig:
+    """Return ``tiny``, with the settings of the run ``cfg``, which may be ``tiny`` itself, in place of its own.
 
     TRL's fields that the run sets under ``train`` then stand under ``method``, where an equation reads them.
     """
-    if cfg is None:
-        return tiny
     known = _list_loss_fields(registry().method(cfg.method.name).config)
     further = {key: value for key, value in _read(cfg.train).items() if key in known}
     own = {key: value for key, value in _read(cfg.method).items() if key not in FIXED}
