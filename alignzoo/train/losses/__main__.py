@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -11,5 +12,5 @@ from alignzoo.train.losses.apart import MARK
 from alignzoo.train.losses.verdict import reach_verdict
 
 if __name__ == "__main__":
-    cfg = OmegaConf.create(sys.stdin.read())
+    cfg: Any = OmegaConf.create(sys.stdin.read())
     print(MARK + json.dumps(dataclasses.asdict(reach_verdict(registry().method(cfg.method.name), cfg))))

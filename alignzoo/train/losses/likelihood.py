@@ -30,7 +30,7 @@ def make_batch(
         name: _measure_answers(rows, name, models, seed, temperature) for name in COLUMNS if f"{name}_ids" in rows[0]
     }
     labels = torch.tensor([row["label"] for row in rows if "label" in row], dtype=torch.bool)
-    return Batch(columns, labels, margins=_read_margins(rows), **_read_rewards(rows))
+    return dataclasses.replace(_read_rewards(rows, columns, labels), margins=_read_margins(rows))
 
 
 def make_scored_batch(rows: Sequence[dict[str, Any]], scorer: Any) -> Batch:
@@ -52,21 +52,23 @@ def _read_margins(rows: Sequence[dict[str, Any]]) -> Tensor:
     return torch.tensor([row["margin"] for row in rows if "margin" in row])
 
 
-def _read_rewards(rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-    """Return what a batch tells of sampled rows; empty tensors where none are sampled."""
+def _read_rewards(rows: Sequence[dict[str, Any]], columns: Mapping[str, Answers], labels: Tensor) -> Batch:
+    """Return a batch with what it tells of sampled rows; empty tensors where none are sampled."""
     import torch
 
     if "group" not in rows[0]:
-        return {"rewards": torch.empty(0), "groups": torch.empty(0)}
+        return Batch(columns, labels, torch.empty(0), torch.empty(0))
     scores, weights = torch.tensor([row["scores"] for row in rows]), torch.tensor(rows[0]["weights"])
-    return {
-        "rewards": scores @ weights,
-        "groups": torch.tensor([row["group"] for row in rows]),
-        "scores": scores,
-        "weights": weights,
-        "truncated": torch.tensor([row["truncated"] for row in rows]),
-        "greedy_rewards": torch.tensor([row["greedy_scores"] for row in rows]) @ weights,
-    }
+    return Batch(
+        columns,
+        labels,
+        rewards=scores @ weights,
+        groups=torch.tensor([row["group"] for row in rows]),
+        scores=scores,
+        weights=weights,
+        truncated=torch.tensor([row["truncated"] for row in rows]),
+        greedy_rewards=torch.tensor([row["greedy_scores"] for row in rows]) @ weights,
+    )
 
 
 def _measure_answers(
