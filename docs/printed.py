@@ -33,7 +33,7 @@ from alignzoo.plugin.method import DataFormat, Method
 from alignzoo.plugin.registry import registry
 from alignzoo.system import cache
 from alignzoo.testing import Conformance
-from alignzoo.testing.losses.compare import read_source
+from alignzoo.train.losses.compare import read_source
 
 WIDTH = 80
 

@@ -19,7 +19,7 @@ from alignzoo.plugin.loading import OWN
 from alignzoo.plugin.registry import Registry, registry
 from alignzoo.system.errors import UserError, did_you_mean
 from alignzoo.system.tables import plain_table
-from alignzoo.testing.losses.compare import has_equation
+from alignzoo.train.losses.compare import has_equation
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -14,6 +14,7 @@ TYPES = {
     "train.max_length": "int",
     "train.precision": "str",
     "train.gradient_checkpointing": "bool | str",
+    "train.verify": "bool",
     "dataset.rows": "int | None",
     "dataset.split": "str",
     "dataset.path": "str | list | None",

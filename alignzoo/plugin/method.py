@@ -163,6 +163,13 @@ class Method:
         return {}
 
     @classmethod
+    def check_rows(cls, cfg: DictConfig, rows: Dataset) -> None:
+        """Raise :class:`alignzoo.UserError` for rows, in the method's format, on which it cannot be trained.
+
+        Called before a model is loaded.
+        """
+
+    @classmethod
     def holds_reference(cls, cfg: DictConfig) -> bool:
         """Return whether a reference model stays in memory in training, where all weights train. For ``plan``."""
         return cls.needs_reference and not cfg.method.get("precompute_ref_log_probs", False)

@@ -53,6 +53,7 @@ MAY_DIFFER = frozenset(
         "train.save_strategy",
         "train.save_total_limit",
         "train.stop_before",
+        "train.verify",
     }
 )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignzoo.plugin.method import Method
 from alignzoo.system.environment import restore_environment
-from alignzoo.testing.rows import write_rows
+from alignzoo.testing.rows import find_further, write_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,7 +79,8 @@ def build(method: type[Method], layout: str, folder: Path, words: Sequence[str] 
     from alignzoo.train.callbacks import make_callbacks
     from alignzoo.train.inputs import prepare_run
 
-    checked = check(compose(make_words(method, write_rows(layout, folder), words)))
+    rows = write_rows(layout, folder, find_further(method))
+    checked = check(compose(make_words(method, rows, words)))
     checked = dataclasses.replace(checked, method=method)  # a test's own variant need not be registered
     inputs = prepare_run(checked)
     args = inputs.make_trl_config(folder)

@@ -20,6 +20,7 @@ TestSFT = conformance("sft", SEED)
 TestRLOO = conformance("rloo", SEED)
 TestReward = conformance("reward", SEED)
 TestSimPO = conformance("simpo", SEED)
+TestDFT = pytest.mark.zoo(conformance("dft", SEED, falls=False))
 
 #: Words without which a method cannot pass: `tiny` never ends a completion, and PPO resumes where a round begins.
 WORDS = {
