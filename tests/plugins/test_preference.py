@@ -161,6 +161,7 @@ DPO_AT: dict[str, tuple[dict[str, Any], float]] = {
     "r_dpo": ({"alpha": 0.0}, 1e-6),
     "rdpo": ({"label_smoothing": 1e-9}, 1e-6),
     "rpo": ({"alpha": 0.0}, 1e-6),
+    "tr_dpo": ({}, 1e-6),
 }
 
 
@@ -391,6 +392,12 @@ def test_what_cannot_be_meant_is_refused_before_a_model_is_loaded(words: str, sa
         ("dpop", {"penalty": -1}, r"penalty=-1 must be 0"),
         ("focalpo", {"gamma": 1.5}, r"gamma=1\.5 must be from 0 \(DPO\) to below 1\.44 for focalpo"),
         ("odpo", {"alpha": -1}, r"alpha=-1 must be 0"),
+        (
+            "tr_dpo",
+            {"ref_model_mixup_alpha": 0},
+            r"ref_model_mixup_alpha=0 must be above 0 \(plain DPO\)",
+        ),
+        ("tr_dpo", {"ref_model_sync_steps": 0}, r"ref_model_sync_steps=0 must be at least 1"),
         ("tpo", {"alpha": 0}, r"alpha=0 must be above 0. Without gold answers: method=cpo"),
         ("mpo", {"generation_weight": -1}, r"generation_weight=-1 must be 0"),
         ("mpo", {"preference_weight": 0, "quality_weight": 0}, r"are both 0: use method=sft"),
