@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from alignzoo import Batch, DataFormat, Method, UserError, check_beta
 
+from .trl_options import check_options
+
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import Tensor
@@ -45,6 +47,7 @@ class DPO(Method):
     def check(cls, cfg: DictConfig) -> None:
         """Refuse a beta that reverses preferences, and label smoothing where TRL ignores it."""
         check_beta(cfg)
+        check_options(cfg)
         smoothing, losses = cfg.method.get("label_smoothing", 0), set(cfg.method.loss_type)
         for loss in losses.difference(LOSSES):
             raise UserError(f"method.loss_type={loss}: DPOTrainer has no such loss. It has {', '.join(LOSSES)}.")

@@ -19,13 +19,11 @@ from typing import TYPE_CHECKING
 from alignzoo import Batch, UserError, check_beta
 
 from .trl_loss import TRLLoss, pin
+from .trl_options import DIVERGENCES
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import Tensor
-
-#: The divergences that TRL has.
-DIVERGENCES = ("reverse_kl", "forward_kl", "js_divergence", "alpha_divergence")
 
 
 class FDPO(TRLLoss):

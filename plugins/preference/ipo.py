@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from alignzoo import Batch, DataFormat, Method, UserError
 
+from .trl_options import check_options
+
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import Tensor
@@ -37,6 +39,7 @@ class IPO(Method):
         """Refuse a beta without a finite, positive target margin."""
         if cfg.method.beta <= 0:
             raise UserError(f"method.beta={cfg.method.beta} must be above 0: IPO aims at a margin of 1 / (2 beta).")
+        check_options(cfg)
 
     @classmethod
     def mean_of_rows(cls, cfg: DictConfig) -> bool:

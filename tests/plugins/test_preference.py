@@ -364,13 +364,32 @@ def test_extreme_margins_leave_losses_and_gradients_finite(name: str, sign: int)
         ("exo method.label_smoothing=0", r"label_smoothing=0 must be above 0 and below 0\.5 for exo"),
         ("simpo +method.ld_alpha=0.5", r"ld_alpha=0\.5: method=simpo sets it to None\. Leave it out"),
         ("rso +method.use_weighting=true", r"use_weighting=True: method=rso sets it to False\. Leave it out"),
+        ("dpo method.loss_type=[exo_pair]", r"label_smoothing=0 must be above 0 .* method=exo sets it"),
+        ("dpo +method.loss_weights=[1.0,0.5]", r"loss_weights has 2 weights, and method\.loss_type 1 losses"),
+        ("dpo +method.f_divergence_type=kl", r"f_divergence_type=kl must be one of reverse_kl"),
+        ("dpo method.loss_type=[nca_pair] +method.f_divergence_type=forward_kl", r"no meaning for nca_pair\. Leave"),
+        ("dpo method.loss_type=[aot] +method.use_weighting=true", r"aot and aot_unpaired sort them"),
+        ("dpo method.loss_type=[discopop] +method.discopop_tau=0", r"discopop_tau=0 must be above 0"),
+        ("dpo +method.sync_ref_model=true", r"Use method=tr_dpo, or add method\.precompute_ref_log_probs=false"),
+        (
+            "dpo +method.sync_ref_model=true method.precompute_ref_log_probs=false peft=lora",
+            r"TRL moves no reference beside an adapter\. Use method=tr_dpo",
+        ),
+        ("ipo +method.f_divergence_type=kl", r"f_divergence_type=kl must be one of reverse_kl"),
+        ("ipo +method.sync_ref_model=true", r"Use method=tr_dpo"),
+        ("rso +method.sync_ref_model=true", r"sync_ref_model=True: method=rso sets it to False\. Leave it out"),
+        ("bco +method.sync_ref_model=true", r"sync_ref_model=True: method=bco sets it to False\. Leave it out"),
+        (
+            "sampo +method.precompute_ref_log_probs=true",
+            r"precompute_ref_log_probs=True: method=sampo sets it to False",
+        ),
+        ("simpo peft=lora peft.target_modules=[q_proj,lm_head]", r"peft\.target_modules: method=simpo .* lm_head out"),
         ("cpo +method.precompute_ref_log_probs=false", r"precompute_ref_log_probs=False: method=cpo sets it to True"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_a_model_is_loaded(words: str, says: str) -> None:
-    name, word = words.split()
     with pytest.raises(UserError, match=says):
-        check(compose([f"method={name}", word]))
+        check(compose(f"method={words}".split()))
 
 
 @pytest.mark.parametrize(
