@@ -173,8 +173,8 @@ def _check_adapter(cfg: DictConfig, method: type[Method]) -> None:
         return
     if "lm_head" in (cfg.peft.get("target_modules") or ()) and not method.whole_logits:
         raise UserError(
-            f"peft.target_modules: method={method.name} computes log-probabilities from the head's own weights, so that "
-            "an adapter on lm_head would not be trained. Leave lm_head out."
+            f"peft.target_modules: method={method.name} computes log-probabilities from the head's own weights, so "
+            "that an adapter on lm_head would not be trained. Leave lm_head out."
         )
     fields = read_config_fields("peft:LoraConfig")
     for key, value in to_plain(cfg.peft).items():
