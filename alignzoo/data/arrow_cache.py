@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 BATCH = 2000  #: rows tokenised and written at once
 PROGRESS_FROM = 20_000  #: rows from which a progress bar is worth its space
-VERSION = 8  #: raised whenever the same input gives other rows
+VERSION = 9  #: raised whenever the same input gives other rows
 FILE = "rows.arrow"
 UNREAD = "unread.json"  #: columns and fields of messages that are not read
 
@@ -56,7 +56,9 @@ def load_table(source: Source, tokeniser: Tokeniser, cfg: DictConfig) -> tuple[D
     entry = cache.make_folder("rows") / hashlib.sha256(key.encode()).hexdigest()[:32]
     if cache.open_entry(entry) is None:
         with cache.write_entry(entry) as folder:
+            tokeniser.template.unread.clear()
             _write(folder / FILE, source, layout, tokeniser)
+            layout.unread.fields |= tokeniser.template.unread
             (folder / UNREAD).write_text(json.dumps({n: sorted(found) for n, found in vars(layout.unread).items()}))
         cache.trim()
     cache.mark_used(entry)
