@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.plugin.method import DataFormat, Method
-from alignzoo.testing.losses.likelihood import compute_log_probs, decode_greedily, make_batch
-from alignzoo.testing.losses.rows import GROUP, REWARD_WEIGHTS, REWARDS, SIZES, make_rows, read_rows, score
+from alignzoo.plugin.method import DataFormat, Method, ModelKind
+from alignzoo.train.losses.likelihood import compute_log_probs, decode_greedily, make_batch, make_scored_batch
+from alignzoo.train.losses.rows import GROUP, REWARD_WEIGHTS, REWARDS, SIZES, make_rows, read_rows, score
+from alignzoo.train.losses.settings import settle
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -69,11 +70,13 @@ def make_words(method: type[Method]) -> list[str]:
     return words
 
 
-def compare(method: type[Method], words: Sequence[str] = ()) -> Comparison | None:
+def compare(method: type[Method], words: Sequence[str] = (), cfg: DictConfig | None = None) -> Comparison | None:
     """Return the method's comparison, or None where its equation does not cover its settings.
 
     Args:
+        method: what is compared, under its own settings.
         words: further overrides, as on the command line.
+        cfg: a run's configuration, whose settings of method and loss take the place of the method's own.
     """
     import torch
 
@@ -81,7 +84,8 @@ def compare(method: type[Method], words: Sequence[str] = ()) -> Comparison | Non
     from alignzoo.config.compose import compose
     from alignzoo.system.libraries import silence_libraries
 
-    checked = dataclasses.replace(check(compose([*make_words(method), *words])), method=method)
+    tiny = compose([*make_words(method), *words])
+    checked = dataclasses.replace(check(settle(tiny, tiny if cfg is None else cfg)), method=method)
     silence_libraries(checked.cfg.telemetry)
     threads = torch.get_num_threads()
     try:
@@ -98,21 +102,24 @@ def _compare_losses(checked: Checked, scratch: Path) -> Comparison | None:
 
     cfg, method = checked.cfg, checked.method
     start = start_model.start_folder(cfg.model)
-    reference = load.load_policy(start, cfg, "fp32").eval()
     tokenizer = load.load_tokenizer(start, cfg.model)
-    fixed = make_rows(method.data, tokenizer)
+    fixed = make_rows(method.data, tokenizer, list(method.further_columns(cfg)))
     trainer = _make_trainer(checked, start, scratch, fixed)
     _perturb(trainer.model, tokenizer.eos_token_id, fixed, seed=1)
-    old = _copy_policy(trainer, start, cfg)
+    old = _copy_model(trainer, checked, start)
     inputs, count = _read_inputs(trainer)
     if method.data is DataFormat.PROMPTS:
         _perturb(trainer.model, None, fixed, seed=2)
-    policy = _copy_policy(trainer, start, cfg)
+    policy = _copy_model(trainer, checked, start)
     rows = read_rows(method.data, fixed, inputs, tokenizer.eos_token_id)
     if method.data is DataFormat.PROMPTS:
         _add_greedy_scores(rows, old, tokenizer.eos_token_id, cfg.method.max_completion_length)
-    temperature = getattr(trainer, "temperature", 1.0)  # at which it scores tokens; TRL's is that of the sampling
-    expected = method.equation(cfg, make_batch(rows, policy, reference, old, temperature))
+    if method.trains is ModelKind.REWARD_MODEL:
+        batch = make_scored_batch(rows, policy)
+    else:
+        temperature = getattr(trainer, "temperature", 1.0)  # at which it scores tokens; TRL's is that of the sampling
+        batch = make_batch(rows, policy, load.load_policy(start, cfg, "fp32").eval(), old, cfg.seed, temperature)
+    expected = method.equation(cfg, batch)
     if expected is None:
         return None
     expected.backward()  # type: ignore[no-untyped-call]
@@ -128,8 +135,7 @@ def _make_trainer(checked: Checked, start: Path, scratch: Path, rows: Dataset) -
     from alignzoo.train.trainer import build_trainer
     from alignzoo.train.trl_config import make_trl_config
 
-    cfg = checked.cfg
-    model, tokenizer = load.load_policy(start, cfg, "fp32"), load.load_tokenizer(start, cfg.model)
+    model, tokenizer = _load_model(checked, start), load.load_tokenizer(start, checked.cfg.model)
     more: dict[str, Any] = {"reward_weights": list(REWARD_WEIGHTS)} if checked.method.uses_rewards else {}
     rewards = REWARDS if checked.method.uses_rewards else ()
     args = make_trl_config(checked, scratch, **more)
@@ -182,11 +188,20 @@ def _raise_likelihood(model: Any, pairs: Sequence[tuple[list[int], list[int]]]) 
             weight += CLIMB * slope
 
 
-def _copy_policy(trainer: Any, start: Path, cfg: DictConfig) -> Any:
-    """Return a copy of the trainer's policy as transformers loads it: TRL patches its own forward pass."""
-    from alignzoo.models import load
+def _load_model(checked: Checked, start: Path) -> Any:
+    """Return the start model as the method trains it, of the class and with the tokenizer's pad token of a run."""
+    from alignzoo.models import load, reward_model
 
-    model = load.load_policy(start, cfg, "fp32").eval()
+    if checked.method.trains is not ModelKind.REWARD_MODEL:
+        return load.load_policy(start, checked.cfg, "fp32")
+    tokenizer = load.load_tokenizer(start, checked.cfg.model)
+    eos_ids = load.read_eos_ids(start, tokenizer)
+    return reward_model.load_scorer(start, tokenizer, eos_ids, checked.cfg, "fp32")
+
+
+def _copy_model(trainer: Any, checked: Checked, start: Path) -> Any:
+    """Return a copy of the trainer's model as transformers loads it: TRL patches its own forward pass."""
+    model = _load_model(checked, start).eval()
     model.load_state_dict(trainer.model.state_dict())
     return model
 
