@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def _make_empty() -> Tensor:
+    import torch
+
+    return torch.empty(0)
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,8 @@ class Answers:
         log_sum_squares: the logarithm of the sum over the vocabulary of squared probabilities under the policy, without
             gradient.
         draws: the numbers from 0 to 1 by which a loss with ``draws_tokens`` draws tokens, those that the loss gets.
+        entropy: of the policy's distribution over each token, with gradient, in nats; of sampled completions, else
+            empty.
         log_ratio: policy's less reference's.
         lengths: tokens of each completion, EOS included, (rows,).
     """
@@ -32,8 +40,9 @@ class Answers:
     reference: Tensor
     old: Tensor
     mask: Tensor
-    log_sum_squares: Tensor
-    draws: Tensor
+    log_sum_squares: Tensor = field(default_factory=_make_empty)
+    draws: Tensor = field(default_factory=_make_empty)
+    entropy: Tensor = field(default_factory=_make_empty)
 
     @property
     def log_ratio(self) -> Tensor:
@@ -62,13 +71,27 @@ class Batch:
         groups: of sampled rows, the number of each completion's prompt, (rows,). Else empty.
         margins: of pairs, by how much each chosen completion is better, (rows,), where the method asks for it. Else
             empty.
+        scored: of a reward model, which has no ``columns``: the score of each completion of a column, with gradient,
+            (rows,). Else empty.
+        scores: of sampled rows, what each of two reward functions gives, (rows, functions); ``rewards`` is their sum
+            with ``weights``. Else empty.
+        weights: of the reward functions, (functions,). Else empty.
+        truncated: of sampled rows, whether the completion was cut off at the greatest length, (rows,), bool. Else
+            empty.
+        greedy_rewards: of sampled rows, the reward of the completion that the policy that sampled finds likeliest,
+            token by token, for the same prompt, (rows,). Else empty.
     """
 
     columns: Mapping[str, Answers]
     labels: Tensor
     rewards: Tensor
     groups: Tensor
-    margins: Tensor
+    margins: Tensor = field(default_factory=_make_empty)
+    scored: Mapping[str, Tensor] = field(default_factory=dict)
+    scores: Tensor = field(default_factory=_make_empty)
+    weights: Tensor = field(default_factory=_make_empty)
+    truncated: Tensor = field(default_factory=_make_empty)
+    greedy_rewards: Tensor = field(default_factory=_make_empty)
 
     def __getitem__(self, column: str) -> Answers:
         return self.columns[column]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from alignzoo.plugin.completions import Completions
 from alignzoo.plugin.method import DataFormat, Method
 from alignzoo.system.errors import UserError
 
@@ -32,48 +33,22 @@ NO_REFERENCE: Mapping[str, Any] = {"precompute_ref_log_probs": True}
 
 
 @dataclass(frozen=True)
-class Scored:
-    """The chosen or the rejected completions of a batch, with their log-probabilities in nats.
+class Scored(Completions):
+    """The chosen, the rejected or the gold completions of a batch; rows are pairs.
 
     Attributes:
-        token_log_probs: under the policy, with gradient, (pairs, positions); 0 at positions outside the completion.
-        mask: 1 where a position holds a token of the completion, EOS included, else 0, (pairs, positions).
-        reference_log_prob: of the whole completion under the start model, (pairs,); 0 without ``needs_reference``.
         reference_token_log_probs: as ``token_log_probs``, under the start model; 0 without ``draws_tokens``.
+        draws: a number from 0 to 1 for each token, drawn from the run's seed, the step and the row, (pairs, positions),
+            0 outside the completion; 0 without ``draws_tokens``.
         prompt_log_probs: of the prompts' tokens but the first, under the policy, with gradient, (pairs, positions); 0
             elsewhere, without ``scores_prompts``, and of rejected and gold completions.
         prompt_mask: 1 where ``prompt_log_probs`` has a token, else 0, (pairs, positions).
-        draws: a number from 0 to 1 for each token, drawn from the run's seed, the step and the row, (pairs, positions),
-            0 outside the completion; 0 without ``draws_tokens``.
     """
 
-    token_log_probs: Tensor
-    mask: Tensor
-    reference_log_prob: Tensor
     reference_token_log_probs: Tensor
     draws: Tensor
     prompt_log_probs: Tensor
     prompt_mask: Tensor
-
-    @property
-    def log_prob(self) -> Tensor:
-        """Of the whole completion under the policy, (pairs,)."""
-        return self.token_log_probs.sum(-1)
-
-    @property
-    def log_ratio(self) -> Tensor:
-        """The policy's less the reference's, of the whole completion, (pairs,)."""
-        return self.log_prob - self.reference_log_prob
-
-    @property
-    def lengths(self) -> Tensor:
-        """Tokens of each completion, EOS included, (pairs,)."""
-        return self.mask.sum(-1)
-
-    @property
-    def mean_log_prob(self) -> Tensor:
-        """Per token under the policy, (pairs,)."""
-        return self.log_prob / self.lengths
 
 
 @dataclass(frozen=True)

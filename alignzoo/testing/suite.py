@@ -21,13 +21,15 @@ class Conformance:
     A check that builds on one that fails is skipped, and names it: one fault, one failing test.
 
     Set ``ranks = False`` for a method that does not learn which of two completions is better, such as one that imitates
-    a teacher: its loss must fall all the same, and chosen completions need not come ahead of rejected ones.
+    a teacher: its loss must fall all the same, and chosen completions need not come ahead of rejected ones. Set
+    ``falls = False`` for one whose loss may rise while it learns, such as one that weighs tokens by their probability.
     """
 
     __test__ = False
     name: ClassVar[str]
     words: ClassVar[tuple[str, ...]] = ()
     ranks: ClassVar[bool] = True
+    falls: ClassVar[bool] = True
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Train once in each layout from which the method's format can be made."""
@@ -73,7 +75,7 @@ class Conformance:
 
     def test_learns_a_separable_set(self, alignzoo_runnable: type[Method], alignzoo_training_run: Run) -> None:
         """The loss falls and the chosen completions come ahead; or the rewards rise."""
-        learning.check_learning(alignzoo_runnable, alignzoo_training_run, self.ranks)
+        learning.check_learning(alignzoo_runnable, alignzoo_training_run, self.ranks, self.falls)
 
     def test_declares_its_reference(self, alignzoo_runnable: type[Method], alignzoo_training_run: Run) -> None:
         """``needs_reference`` is what the first rewards show."""
@@ -115,7 +117,7 @@ def _list_layouts(method: type[Method]) -> list[str]:
         return list_layouts(data)
 
 
-def conformance(method: str, *overrides: str, ranks: bool = True) -> type[Conformance]:
+def conformance(method: str, *overrides: str, ranks: bool = True, falls: bool = True) -> type[Conformance]:
     """Return the tests of the method called ``method``, to be bound to a name that begins with ``Test``.
 
     Args:
@@ -123,13 +125,15 @@ def conformance(method: str, *overrides: str, ranks: bool = True) -> type[Confor
         overrides: words for each training, as on the command line, where the method needs some to train at all.
         ranks: False for a method that does not learn which of two completions is better, such as one that imitates a
             teacher: chosen completions then need not come ahead of rejected ones.
+        falls: False for a method whose loss may rise while it learns.
     """
-    ranking = ranks
+    ranking, falling = ranks, falls
 
     class Bound(Conformance):
         __test__ = True
         name = method
         words = overrides
         ranks = ranking
+        falls = falling
 
     return Bound

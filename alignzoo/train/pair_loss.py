@@ -7,33 +7,18 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from alignzoo.plugin.pair_loss import PairLoss, Pairs, Scored
+from alignzoo.train.own_loss import OwnLoss, make_inputs
 from alignzoo.train.pair_batches import FurtherCollator, draw_for_batch
 from alignzoo.train.reference.scoring import use_reference
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-    from omegaconf import DictConfig
     from torch import Tensor
 
 
-class NoReference:
-    """A mixin for TRL's DPOTrainer with a loss that reads no reference: none is loaded, computed or cached."""
-
-    # patch: trl DPOTrainer._precompute_ref_logps
-    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
-        """Leave the rows as they are."""
-        return dataset
-
-
-class OwnPairLoss:
+class OwnPairLoss(OwnLoss):
     """A mixin for TRL's DPOTrainer, whose loss is replaced by that of ``method``; batches and passes stay TRL's."""
 
     method: ClassVar[type[PairLoss]]
-    cfg: ClassVar[DictConfig]
-    accelerator: Any
-    args: Any
-    model: Any
-    ref_model: Any
     state: Any
     data_collator: Any
 
@@ -45,16 +30,15 @@ class OwnPairLoss:
         if self.further:
             self.data_collator = FurtherCollator(self.data_collator, self.further)
 
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **counts: Any) -> Any:
-        """Return the mean of the method's loss over the pairs, and the head's outputs if they are asked for."""
-        routed = {"output_router_logits": True} if self.aux_loss_enabled else {}  # type: ignore[attr-defined]
-        outputs = model(**_make_inputs(inputs, prompts=self.method.scores_prompts), **routed)
+    def _make_inputs(self, inputs: Any) -> dict[str, Any]:
+        """As for any loss; of the chosen sequences the prompts too, where the loss reads them."""
+        return make_inputs(inputs, prompts=self.method.scores_prompts)
+
+    def _compute_loss_of(self, model: Any, outputs: Any, inputs: Any) -> Tensor:
+        """Return the loss of each pair."""
         pairs = self._make_pairs(outputs.log_probs, inputs)
         self._log_pairs(pairs, outputs, inputs)
-        loss = self.method.loss(self.cfg, pairs).mean()
-        if self.aux_loss_enabled:  # type: ignore[attr-defined]
-            loss = loss + self.router_aux_loss_coef * outputs.aux_loss  # type: ignore[attr-defined]
-        return (loss, outputs) if return_outputs else loss
+        return self.method.loss(self.cfg, pairs)
 
     def _make_pairs(self, log_probs: Tensor, inputs: Any) -> Pairs:
         """Return the pairs; a batch holds the chosen sequences first, then the rejected ones, then gold ones."""
@@ -94,7 +78,7 @@ class OwnPairLoss:
         import torch
 
         with torch.no_grad(), use_reference(self), self.accelerator.autocast():
-            outputs = (self.ref_model or self.model)(**_make_inputs(inputs))
+            outputs = (self.ref_model or self.model)(**make_inputs(inputs))
         tokens = outputs.log_probs[:, -(inputs["input_ids"].shape[1] - 1) :]
         draws = draw_for_batch(inputs, self.cfg.seed, self.state.global_step)
         for side, found, numbers in zip(sides, tokens.chunk(2), draws.chunk(2), strict=True):
@@ -120,23 +104,7 @@ class OwnPairLoss:
         reward: Tensor = self.args.beta * read.detach()
         return reward
 
-    def _log(self, name: str, values: Tensor) -> None:
-        """Add the mean over the rows of all processes to what TRL logs next."""
-        mode = "train" if self.model.training else "eval"
-        found = self.accelerator.gather(values.detach()).mean().item()
-        self._metrics[mode][name].append(found)  # type: ignore[attr-defined]
-
 
 def _score_alone(tokens: Tensor, mask: Tensor) -> Scored:
     """Return completions of which only the policy's log-probabilities are known."""
     return Scored(tokens, mask, mask.new_zeros(len(mask)), *(mask.new_zeros(mask.shape) for _ in range(4)))
-
-
-def _make_inputs(inputs: Any, prompts: bool = False) -> dict[str, Any]:
-    """Return what TRL's fused head takes: it scores the completions' tokens, with ``prompts`` the chosen ones' too."""
-    scored = inputs["completion_mask"].clone()
-    if prompts:
-        scored[: len(scored) // 2] = inputs["attention_mask"][: len(scored) // 2]
-    labels = inputs["input_ids"].masked_fill(scored == 0, -100)
-    columns = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-    return {**columns, "labels": labels, "use_cache": False, "fused_lm_head": True}

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from alignzoo.plugin.registry import registry
-from alignzoo.testing.losses.compare import compare
-from alignzoo.testing.losses.independence import find_shared
+from alignzoo.train.losses.compare import compare
+from alignzoo.train.losses.independence import find_shared
 
 ORPO: Any = importlib.import_module("alignzoo_plugins.preference.orpo")
 

@@ -20,6 +20,13 @@ TestSFT = conformance("sft", SEED)
 TestRLOO = conformance("rloo", SEED)
 TestReward = conformance("reward", SEED)
 TestSimPO = conformance("simpo", SEED)
+TestDFT = pytest.mark.zoo(conformance("dft", SEED, falls=False))
+
+#: Words without which a method cannot pass: `tiny` never ends a completion, and PPO resumes where a round begins.
+WORDS = {
+    "dapo": ("method.mask_truncated_completions=false",),
+    "ppo": ("method.generation_batch_size=${train.global_batch_size}", "method.num_iterations=2"),
+}
 
 OWN = {name for name, (_, plugin) in Registry().methods.items() if plugin.module.startswith("alignzoo_plugins.")}
 FULL = {cls.name for cls in list(globals().values()) if isinstance(cls, type) and hasattr(cls, "name")}
