@@ -376,10 +376,10 @@ def test_extreme_margins_leave_losses_and_gradients_finite(name: str, sign: int)
         ("simpo +method.ld_alpha=0.5", r"ld_alpha=0\.5: method=simpo sets it to None\. Leave it out"),
         ("rso +method.use_weighting=true", r"use_weighting=True: method=rso sets it to False\. Leave it out"),
         ("dpo method.loss_type=[exo_pair]", r"label_smoothing=0 must be above 0 .* method=exo sets it"),
-        ("dpo +method.loss_weights=[1.0,0.5]", r"loss_weights has 2 weights, and method\.loss_type 1 losses"),
+        ("dpo +method.loss_weights=[1.0,0.5]", r"it takes one weight for each of sigmoid"),
         ("dpo +method.f_divergence_type=kl", r"f_divergence_type=kl must be one of reverse_kl"),
-        ("dpo method.loss_type=[nca_pair] +method.f_divergence_type=forward_kl", r"no meaning for nca_pair\. Leave"),
-        ("dpo method.loss_type=[aot] +method.use_weighting=true", r"aot and aot_unpaired sort them"),
+        ("dpo method.loss_type=[nca_pair] +method.f_divergence_type=forward_kl", r"the loss nca_pair has no such form"),
+        ("dpo method.loss_type=[aot] +method.use_weighting=true", r"weighs pairs, and aot sorts them"),
         ("dpo method.loss_type=[discopop] +method.discopop_tau=0", r"discopop_tau=0 must be above 0"),
         ("dpo +method.sync_ref_model=true", r"Use method=tr_dpo, or add method\.precompute_ref_log_probs=false"),
         (
