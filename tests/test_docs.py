@@ -178,8 +178,10 @@ def overrides_of(words: Sequence[str]) -> list[str]:
     """Return the words of a subcommand that change the configuration; the others have been understood too."""
     command, rest = find_command(words[0]), [*words[1:]]
     while isinstance(command, click.Group):
-        command, rest = command.commands[rest[0]], rest[1:]
-    return [*command.make_context(words[0], rest).params.get("overrides", ())]
+        name, *rest = rest if rest[0] in command.commands else ["run", *rest]  # `study method=...` is `study run ...`
+        command = command.commands[name]
+    found = [*command.make_context(words[0], rest).params.get("overrides", ())]
+    return ["-m", *(word for word in found if not word.startswith("study."))] if words[0] == "study" else found
 
 
 def members(words: Sequence[str]) -> list[list[str]]:
@@ -348,15 +350,13 @@ def test_what_plugins_may_import_is_described() -> None:
 def test_every_method_and_its_keys_are_described() -> None:
     text = (REFERENCE / "methods.md").read_text()
     own = [name for name, (_, plugin) in registry.registry().methods.items() if plugin.distribution == "alignzoo"]
-    methods = registry.registry().methods.items()
-    family = {name for name, (_, plugin) in methods if plugin.name in ("preference", "online")}
-    family -= {"dpo", "ipo", "orpo", "grpo", "rloo"}
-    for name in sorted(family):
-        assert f"| [`{name}`](methods/{name}.md) |" in text  # a page of its own has the keys
-    for name in set(own) - family:
+    table = (REFERENCE / "all-methods.md").read_text()
+    for name in own:
+        assert f"| [`{name}`](methods/{name}.md) |" in table  # a page of its own has the keys
+    for name in (name for name in own if f"\n## {name}\n" in text):
         section = text.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
         keys = yaml.safe_load((ROOT / "conf" / "method" / f"{name}.yaml").read_text()).keys()
-        for key in keys - {"name", "learning_rate", "learning_rates"}:
+        for key in keys - {"name", "learning_rate", "learning_rates", "search"}:
             assert f"| `method.{key}` |" in section, f"{name}: {key}"
 
 
@@ -403,7 +403,7 @@ def test_every_key_is_described(file: str, group: str) -> None:
 
 
 def test_every_option_is_described() -> None:
-    text = (REFERENCE / "configuration.md").read_text() + (REFERENCE / "methods.md").read_text()
+    text = "".join((REFERENCE / f"{page}.md").read_text() for page in ("configuration", "methods", "all-methods"))
     for file in (ROOT / "conf").glob("*/*.yaml"):
         assert f"`{file.stem}`" in text, file
 

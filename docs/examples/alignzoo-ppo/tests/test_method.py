@@ -72,7 +72,7 @@ def test_the_run_folder_holds_a_plain_policy_and_the_value_head(sweep: Path) -> 
 
 
 def test_it_is_listed_with_its_package(tmp_path: Path) -> None:
-    (line,) = (line for line in run(tmp_path, "list").stdout.splitlines() if line.startswith("ppo "))
+    (line,) = (line for line in run(tmp_path, "list", "method").stdout.splitlines() if line.startswith("ppo "))
     assert "Proximal Policy Optimization (Schulman et al., 2017)" in line
     assert "alignzoo-ppo 0.1.0" in line
 
