@@ -12,7 +12,7 @@ from alignzoo.cli.options import json_option, libraries_on_stderr, print_json
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import UserError
 from alignzoo.system.tables import plain_table
-from alignzoo.train.losses.verdict import BROKEN, DIFFERS, Verdict, advise, judge_loss, read_trl_version
+from alignzoo.train.losses.verdict import BROKEN, DIFFERS, Verdict, advise, reach_verdict, read_trl_version
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -48,7 +48,7 @@ def verify(names: Sequence[str]) -> list[Verdict]:
     methods = [found.method(name) for name in names or sorted(found.methods)]
     left_out = [p for p in found.plugins.values() if p.problem and "disabled" not in p.problem and not names]
     broken = [Verdict(p.name, BROKEN, reason=f"{p.origin}: {p.problem}") for p in left_out]
-    return [judge_loss(method) for method in methods] + broken
+    return [reach_verdict(method) for method in methods] + broken
 
 
 def verify_run(words: Sequence[str]) -> Verdict:
@@ -64,7 +64,7 @@ def verify_run(words: Sequence[str]) -> Verdict:
     if names:
         raise UserError(f"{names[0]}: write method={names[0]} beside a run's other words, or methods' names alone.")
     cfg: DictConfig = compose(words)
-    return judge_loss(check(cfg).method, cfg=cfg)
+    return reach_verdict(check(cfg).method, cfg)
 
 
 def _print_json(verdicts: Sequence[Verdict]) -> None:

@@ -58,7 +58,7 @@ def check(cfg: DictConfig) -> Checked:
             raise UserError(f"{told}: type it, as in {key}='{EXAMPLE}'.")
     _check_strategy(cfg)
     _check_batches(cfg, method)
-    _check_adapter(cfg)
+    _check_adapter(cfg, method)
     _check_low_precision(cfg)
     method.check(cfg)
     _warn_learning_rate(cfg)
@@ -185,9 +185,14 @@ def _check_batches(cfg: DictConfig, method: type[Method]) -> None:
         )
 
 
-def _check_adapter(cfg: DictConfig) -> None:
+def _check_adapter(cfg: DictConfig, method: type[Method]) -> None:
     if cfg.peft.name == "none":
         return
+    if "lm_head" in (cfg.peft.get("target_modules") or ()) and not method.whole_logits:
+        raise UserError(
+            f"peft.target_modules: method={method.name} computes log-probabilities from the head's own weights, so "
+            "that an adapter on lm_head would not be trained. Leave lm_head out."
+        )
     fields = read_config_fields("peft:LoraConfig")
     for key, value in to_plain(cfg.peft).items():
         if key in ADAPTER_KEYS:

@@ -25,10 +25,11 @@ UNREAD: Mapping[str, Any] = {
     "label_smoothing": 0.0,
     "use_weighting": False,
     "discopop_tau": 0.05,
+    "sync_ref_model": False,
 }
 
 #: What keeps TRL from loading a reference model.
-NO_REFERENCE: Mapping[str, Any] = {"precompute_ref_log_probs": True, "sync_ref_model": False}
+NO_REFERENCE: Mapping[str, Any] = {"precompute_ref_log_probs": True}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from .gspo import GSPO
 from .lite_ppo import LitePPO
 from .luspo import LUSPO
 from .online_dpo import OnlineDPO
+from .ppo import PPO
 from .reinforce_pp import ReinforcePP
 from .remax import ReMax
 from .rloo import RLOO
@@ -34,6 +35,7 @@ METHODS: tuple[type[Method], ...] = (
     LUSPO,
     LitePPO,
     OnlineDPO,
+    PPO,
     RLOO,
     ReMax,
     ReinforcePP,

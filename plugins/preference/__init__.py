@@ -38,6 +38,7 @@ from .sampo import SamPO
 from .simpo import SimPO
 from .sppo import SPPO
 from .tpo import TPO
+from .tr_dpo import TRDPO
 from .wpo import WPO
 
 #: In the order of the alphabet; `list` sorts by name.
@@ -74,6 +75,7 @@ METHODS: tuple[type[Method], ...] = (
     SamPO,
     SimPO,
     TPO,
+    TRDPO,
     WPO,
 )
 

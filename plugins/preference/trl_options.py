@@ -44,6 +44,14 @@ def check_options(cfg: DictConfig, kinds: Sequence[str]) -> None:
     unfit = sorted(OF_LOG_RATIOS.intersection(kinds))
     if kind != "reverse_kl" and unfit:
         raise UserError(f"method.f_divergence_type={kind}: the loss {', '.join(unfit)} has no such form. Leave it out.")
+    smoothing = chosen.get("label_smoothing") or 0
+    if "exo_pair" in kinds and not 0 < smoothing < 0.5:
+        raise UserError(
+            f"method.label_smoothing={smoothing} must be above 0 and below 0.5 for the loss exo_pair; TRL recommends "
+            "0.001. method=exo sets it."
+        )
+    if "discopop" in kinds and (chosen.get("discopop_tau", 0.05) or 0) <= 0:
+        raise UserError(f"method.discopop_tau={chosen.get('discopop_tau')} must be above 0.")
     if chosen.get("use_weighting") and {"aot", "aot_unpaired"}.intersection(kinds):
         raise UserError("method.use_weighting weighs pairs, and aot sorts them: leave out one of the two.")
     if chosen.get("use_weighting") and "hinge" in kinds:
@@ -53,6 +61,10 @@ def check_options(cfg: DictConfig, kinds: Sequence[str]) -> None:
     if not 0 <= (1.0 if chosen.get("ld_alpha") is None else chosen.ld_alpha) <= 1:
         raise UserError(
             f"method.ld_alpha={chosen.ld_alpha} must be from 0 to 1: it weighs the tokens of the longer rest."
+        )
+    if chosen.get("sync_ref_model") and cfg.peft.name != "none":
+        raise UserError(
+            "method.sync_ref_model: TRL moves no reference beside an adapter. Use method=tr_dpo, which does."
         )
     if chosen.get("sync_ref_model") and chosen.get("precompute_ref_log_probs"):
         raise UserError("method.sync_ref_model moves the reference: add method.precompute_ref_log_probs=false.")

@@ -159,6 +159,7 @@ DPO_AT: dict[str, tuple[dict[str, Any], float]] = {
     "r_dpo": ({"alpha": 0.0}, 1e-6),
     "rdpo": ({"label_smoothing": 1e-9}, 1e-6),
     "rpo": ({"alpha": 0.0}, 1e-6),
+    "tr_dpo": ({}, 1e-6),
 }
 
 
@@ -361,13 +362,32 @@ def test_extreme_margins_leave_losses_and_gradients_finite(name: str, sign: int)
         ("exo method.label_smoothing=0", r"label_smoothing=0 must be above 0 and below 0\.5 for exo"),
         ("simpo +method.ld_alpha=0.5", r"ld_alpha=0\.5: method=simpo sets it to None\. Leave it out"),
         ("rso +method.use_weighting=true", r"use_weighting=True: method=rso sets it to False\. Leave it out"),
+        ("dpo method.loss_type=[exo_pair]", r"label_smoothing=0 must be above 0 .* method=exo sets it"),
+        ("dpo +method.loss_weights=[1.0,0.5]", r"loss_weights has 2 weights, and method\.loss_type 1 losses"),
+        ("dpo +method.f_divergence_type=kl", r"f_divergence_type=kl must be one of reverse_kl"),
+        ("dpo method.loss_type=[nca_pair] +method.f_divergence_type=forward_kl", r"no meaning for nca_pair\. Leave"),
+        ("dpo method.loss_type=[aot] +method.use_weighting=true", r"aot and aot_unpaired sort them"),
+        ("dpo method.loss_type=[discopop] +method.discopop_tau=0", r"discopop_tau=0 must be above 0"),
+        ("dpo +method.sync_ref_model=true", r"Use method=tr_dpo, or add method\.precompute_ref_log_probs=false"),
+        (
+            "dpo +method.sync_ref_model=true method.precompute_ref_log_probs=false peft=lora",
+            r"TRL moves no reference beside an adapter\. Use method=tr_dpo",
+        ),
+        ("ipo +method.f_divergence_type=kl", r"f_divergence_type=kl must be one of reverse_kl"),
+        ("ipo +method.sync_ref_model=true", r"Use method=tr_dpo"),
+        ("rso +method.sync_ref_model=true", r"sync_ref_model=True: method=rso sets it to False\. Leave it out"),
+        ("bco +method.sync_ref_model=true", r"sync_ref_model=True: method=bco sets it to False\. Leave it out"),
+        (
+            "sampo +method.precompute_ref_log_probs=true",
+            r"precompute_ref_log_probs=True: method=sampo sets it to False",
+        ),
+        ("simpo peft=lora peft.target_modules=[q_proj,lm_head]", r"peft\.target_modules: method=simpo .* lm_head out"),
         ("cpo +method.precompute_ref_log_probs=false", r"precompute_ref_log_probs=False: method=cpo sets it to True"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_a_model_is_loaded(words: str, says: str) -> None:
-    name, word = words.split()
     with pytest.raises(UserError, match=says):
-        check(compose([f"method={name}", word]))
+        check(compose(f"method={words}".split()))
 
 
 @pytest.mark.parametrize(
@@ -389,6 +409,12 @@ def test_what_cannot_be_meant_is_refused_before_a_model_is_loaded(words: str, sa
         ("dpop", {"penalty": -1}, r"penalty=-1 must be 0"),
         ("focalpo", {"gamma": 1.5}, r"gamma=1\.5 must be from 0 \(DPO\) to below 1\.44 for focalpo"),
         ("odpo", {"alpha": -1}, r"alpha=-1 must be 0"),
+        (
+            "tr_dpo",
+            {"ref_model_mixup_alpha": 0},
+            r"ref_model_mixup_alpha=0 must be above 0 \(plain DPO\)",
+        ),
+        ("tr_dpo", {"ref_model_sync_steps": 0}, r"ref_model_sync_steps=0 must be at least 1"),
         ("tpo", {"alpha": 0}, r"alpha=0 must be above 0. Without gold answers: method=cpo"),
         ("mpo", {"generation_weight": -1}, r"generation_weight=-1 must be 0"),
         ("mpo", {"preference_weight": 0, "quality_weight": 0}, r"are both 0: use method=sft"),

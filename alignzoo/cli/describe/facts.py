@@ -57,14 +57,9 @@ def gives_loss(method: type[Method]) -> bool:
 
 def list_fixed(method: type[Method]) -> list[str]:
     """Return the fields of the TRL config that make the method what it is, as ``key=value``."""
-    silent = _list_silent(method)
+    silent = {**FIXED, "loss_type": LOSS_TYPES[method.needs_kl]} if issubclass(method, AnswerLoss) else UNREAD
     said = {key: value for key, value in method.pinned.items() if key not in silent or value != silent[key]}
     return [f"{key}={value}" for key, value in said.items()]
-
-
-def _list_silent(method: type[Method]) -> Mapping[str, Any]:
-    """Return what is fixed so that TRL computes nothing of its own losses: it says nothing of the method."""
-    return {**FIXED, "loss_type": LOSS_TYPES[method.needs_kl]} if issubclass(method, AnswerLoss) else UNREAD
 
 
 def name_reference(method: type[Method], cfg: DictConfig) -> str:

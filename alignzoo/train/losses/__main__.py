@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 
 from alignzoo.plugin.registry import registry
 from alignzoo.train.losses.apart import MARK
-from alignzoo.train.losses.verdict import judge_loss
+from alignzoo.train.losses.verdict import reach_verdict
 
 if __name__ == "__main__":
     cfg: Any = OmegaConf.create(sys.stdin.read())
-    print(MARK + json.dumps(dataclasses.asdict(judge_loss(registry().method(cfg.method.name), cfg=cfg))))
+    print(MARK + json.dumps(dataclasses.asdict(reach_verdict(registry().method(cfg.method.name), cfg))))

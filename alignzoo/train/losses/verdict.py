@@ -38,11 +38,8 @@ class Verdict:
     """Whether the plugin gives the loss, and not TRL."""
 
 
-def judge_loss(method: type[Method], words: Sequence[str] = (), cfg: DictConfig | None = None) -> Verdict:
-    """Return what is said of the method's loss at its own settings, at those that ``words`` change, or at ``cfg``'s.
-
-    Whatever a plugin raises becomes part of the verdict. ``cfg`` is the configuration of a run.
-    """
+def reach_verdict(method: type[Method], cfg: DictConfig | None = None) -> Verdict:
+    """Return the verdict on the method under its own settings, or under those of the run ``cfg``."""
     from alignzoo.train.losses.compare import compare, has_equation, read_source
     from alignzoo.train.losses.independence import find_shared
 
@@ -52,7 +49,7 @@ def judge_loss(method: type[Method], words: Sequence[str] = (), cfg: DictConfig 
     if shared:
         return Verdict(method.name, BROKEN, read_source(method), f"{shared}: write the equation anew, from the paper")
     try:
-        found = compare(method, words, cfg)
+        found = compare(method, cfg=cfg)
     except (Exception, SystemExit) as error:  # a plugin may raise anything; the others go on
         return Verdict(method.name, BROKEN, read_source(method), _explain(error))
     if found is None:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from alignzoo_ppo.trainer import PPOTrainer
-from conftest import PROMPTS, low_ids
+from alignzoo_plugins.online.ppo.trainer import PPOTrainer
+from ppo_rewards import PROMPTS, low_ids
 
-pytestmark = pytest.mark.learning
+pytestmark = pytest.mark.zoo
 
 #: 25 rounds of 32 answers, in 2 epochs of 2 mini-batches. The rewards are five times a share, from 0 to 5.
 ROUNDS = {"max_steps": 25 * 4, "generation_batch_size": 32, "per_device_train_batch_size": 16, "num_iterations": 2}

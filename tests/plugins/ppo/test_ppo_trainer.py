@@ -10,15 +10,17 @@ from typing import Any
 
 import pytest
 import torch
-from alignzoo_ppo.objective import estimate_advantages
-from alignzoo_ppo.trainer import PPOTrainer
-from alignzoo_ppo.value import FILE
-from conftest import PROMPTS, low_ids
+from alignzoo_plugins.online.ppo.objective import estimate_advantages
+from alignzoo_plugins.online.ppo.trainer import PPOTrainer
+from alignzoo_plugins.online.ppo.value import FILE
 from peft import LoraConfig
+from ppo_rewards import PROMPTS, low_ids
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from alignzoo import UserError
+
+pytestmark = pytest.mark.slow
 
 Make = Callable[..., PPOTrainer]
 
@@ -151,6 +153,23 @@ def test_the_value_head_learns_at_its_own_rate(make_trainer: Make) -> None:
     assert trainer.value_head.linear.bias.abs() > 1e-3
 
 
+def test_an_update_takes_no_gradient_of_the_value_head_from_the_last_one(make_trainer: Make) -> None:
+    """At rates of 0 and one mini-batch, each PPO epoch has the same gradient."""
+    still = {"learning_rate": 0.0, "value_learning_rate": 1e-12, "generation_batch_size": 4, "num_iterations": 3}
+    trainer = make_trainer(max_steps=3, **still)
+    seen, step = [], trainer.training_step
+
+    def note(*args: Any) -> torch.Tensor:
+        loss = step(*args)
+        seen.append(trainer.value_head.linear.weight.grad.clone())
+        return loss
+
+    trainer.training_step = note
+    trainer.train()
+    for gradient in seen[1:]:
+        torch.testing.assert_close(gradient, seen[0], rtol=1e-3, atol=1e-6)
+
+
 def test_an_adapter_trains_against_the_model_without_it(make_trainer: Make, tmp_path: Path) -> None:
     adapter = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
     trainer = make_trainer(peft_config=adapter, learning_rate=1e-2, max_steps=9)
@@ -199,9 +218,9 @@ def test_constant_scores_are_said_once(make_trainer: Make, caplog: pytest.LogCap
         return [1.0] * len(completions)
 
     trainer = make_trainer(same, missing_eos_penalty=0.0, num_iterations=1, max_steps=14)
-    with caplog.at_level(logging.WARNING, logger="alignzoo_ppo"):
+    with caplog.at_level(logging.WARNING, logger="alignzoo_plugins.online.ppo"):
         trainer.train()
-    said = [record.getMessage() for record in caplog.records if record.name == "alignzoo_ppo.guards"]
+    said = [record.getMessage() for record in caplog.records if record.name == "alignzoo_plugins.online.ppo.guards"]
     assert len(said) == 1
     assert said[0].startswith("the last 5 x 8 answers all had the score 1: ppo learns nothing")
 

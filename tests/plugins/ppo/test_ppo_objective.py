@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from alignzoo_ppo.objective import (
+from alignzoo_plugins.online.ppo.objective import (
     estimate_advantages,
     explained_variance,
     kl_estimate,

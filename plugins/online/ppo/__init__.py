@@ -7,14 +7,16 @@ appendix C.4; Huang et al., 2024, "The N+ Implementation Details of RLHF with PP
 
 Each token is an action. Its reward is a penalty, beta x log(policy / start model), and at the last token the answer's
 score too. A linear head on the policy's last hidden state learns what reward is still to come.
+
+Data: prompts, and rewards (`reward=...`). Beta: 0.02 (Ouyang et al.) to 0.05 (Huang et al.). Learning rate: 3e-6 (Huang
+et al., 6.9B); the value head has its own. TRL has no PPO since 1.13: the trainer is alignzoo's, on that of RLOO.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from alignzoo import Batch, DataFormat, Method, UserError, hookimpl
+from alignzoo import Batch, DataFormat, Method, UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -40,8 +42,8 @@ class PPO(Method):
 
     name = "ppo"
     data = DataFormat.PROMPTS
-    config = "alignzoo_ppo.config:PPOConfig"
-    trainer = "alignzoo_ppo.trainer:PPOTrainer"
+    config = "alignzoo_plugins.online.ppo.config:PPOConfig"
+    trainer = "alignzoo_plugins.online.ppo.trainer:PPOTrainer"
     uses_rewards = True
     pinned = {"mask_truncated_completions": False}  # it would take an unfinished answer's tokens, and its penalty, away
     headline = {
@@ -78,16 +80,16 @@ class PPO(Method):
     def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
         """Schulman et al., 2017, equations 7 and 9, advantages of Schulman et al., 2016, equation 16.
 
-        The value head starts at 0, so the values are 0: an advantage is the discounted sum of the rewards to come.
+        The value head starts at 0, so the values are 0: an advantage is the discounted sum of the rewards to come. Not
+        covered: the KL estimates k2 and k3.
         """
         import torch
 
         method, answers = cfg.method, batch["completion"]
-        if method.kl_estimator != "k1" or method.beta == 0:
+        if method.kl_estimator != "k1":
             return None
-        unfinished = answers.lengths == method.max_completion_length  # save one whose very last token ended it
         last = torch.nn.functional.one_hot(answers.lengths.long() - 1, answers.mask.shape[1])
-        scores = batch.rewards - method.missing_eos_penalty * unfinished
+        scores = batch.rewards - method.missing_eos_penalty * batch.truncated
         rewards = scores[:, None] * last - method.beta * (answers.old - answers.reference) * answers.mask
         steps = torch.arange(answers.mask.shape[1])
         ahead = (steps[:, None] - steps[None, :]).clamp(min=0)  # (later token, token): tokens between them
@@ -101,15 +103,3 @@ class PPO(Method):
         gain = torch.min(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
         loss: Tensor = ((method.vf_coef * returns**2 / 2 - gain) * answers.mask).sum() / count
         return loss
-
-
-@hookimpl
-def alignzoo_methods() -> Iterable[type[Method]]:
-    """Return :class:`PPO`."""
-    return [PPO]
-
-
-@hookimpl
-def alignzoo_config_packages() -> Iterable[str]:
-    """Return the package that holds ``method/ppo.yaml``."""
-    return ["alignzoo_ppo.conf"]

@@ -7,21 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alignzoo_ppo.config import PPOConfig
-from alignzoo_ppo.trainer import PPOTrainer
+from alignzoo_plugins.online.ppo.config import PPOConfig
+from alignzoo_plugins.online.ppo.trainer import PPOTrainer
 from datasets import Dataset
+from ppo_rewards import PROMPTS, Reward, low_ids
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from alignzoo.models.tiny import make_tiny
-
-PROMPTS = ["Why is the sea salt?", "Name three colours.", "What is a mirror?", "Count to five."]
-
-Reward = Callable[..., list[float]]
-
-
-def low_ids(prompts: list[Any], completions: list[Any], completion_ids: list[list[int]], **columns: Any) -> list[float]:
-    """The share of the answer's tokens from the lower half of the vocabulary: about half, sampled at random."""
-    return [sum(token < 512 for token in ids) / len(ids) for ids in completion_ids]
 
 
 @pytest.fixture(scope="session")

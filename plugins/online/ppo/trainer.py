@@ -12,9 +12,10 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import pad, shuffle_sequence_dict, split_tensor_dict, use_adapter
 
 from alignzoo import UserError
-from alignzoo_ppo import objective
-from alignzoo_ppo.guards import ConstantScores, require_finite
-from alignzoo_ppo.value import ValueHead, answer_states
+
+from . import objective
+from .guards import ConstantScores, require_finite
+from .value import ValueHead, answer_states
 
 Batch = dict[str, Tensor]  #: one row an answer: ids and masks of prompt and completion, and what was found for them
 
@@ -23,7 +24,7 @@ class PPOTrainer(RLOOTrainer):
     """Proximal Policy Optimization (Schulman et al., 2017) of a causal language model.
 
     One round: ``generation_batch_size`` answers are sampled and scored, then trained on ``num_iterations`` times, each
-    time cut anew into mini-batches of one update. :mod:`alignzoo_ppo.objective` holds the equations.
+    time cut anew into mini-batches of one update. ``objective.py`` holds the equations.
 
     The value head belongs to the trainer and not to the model, so that what is saved as the model is a plain policy.
     """
@@ -35,7 +36,7 @@ class PPOTrainer(RLOOTrainer):
     _buffered_inputs: list[Batch]  # TRL's: the round's micro-batches
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Take what :class:`trl.RLOOTrainer` takes, ``args`` being a :class:`alignzoo_ppo.config.PPOConfig`."""
+        """Take what :class:`trl.RLOOTrainer` takes, ``args`` being a :class:`.config.PPOConfig`."""
         super().__init__(*args, **kwargs)
         if self.accelerator.num_processes > 1:
             raise UserError("ppo trains in one process: its value head is not shared between several.")
@@ -51,6 +52,13 @@ class PPOTrainer(RLOOTrainer):
             group = {"params": list(self.value_head.parameters()), "lr": self.args.value_learning_rate}
             optimizer.add_param_group({**group, "weight_decay": 0.0})
         return optimizer
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any) -> Tensor:
+        """Begin each update without the value head's gradient of the last one: TRL clears the policy's alone."""
+        if self._step % self.args.gradient_accumulation_steps == 0:
+            self.value_head.zero_grad()
+        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+        return loss
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Keep the value head aside, in a file of its own, in checkpoints and with the final model."""
