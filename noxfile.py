@@ -170,7 +170,13 @@ def strategies(session: nox.Session) -> None:
 def zoo(session: nox.Session) -> None:
     """Run the conformance kit on the methods that differ from another by their loss alone."""
     session.install("-e.", *group("test"), *TESTED)
-    args = session.posargs or ["-m", "zoo", "tests/testing/test_own_methods.py", *PARALLEL]
+    args = session.posargs or [
+        "-m",
+        "zoo",
+        "tests/testing/test_own_methods.py",
+        "tests/plugins/test_options.py",
+        *PARALLEL,
+    ]
     session.run("pytest", *args, env=TESTING)
 
 
