@@ -168,7 +168,7 @@ def strategies(session: nox.Session) -> None:
 
 @nox.session
 def zoo(session: nox.Session) -> None:
-    """Run the conformance kit on the methods that differ from another by their loss alone."""
+    """Run the conformance kit on the methods that differ by their loss alone, and compare each option of TRL's."""
     session.install("-e.", *group("test"), *TESTED)
     args = session.posargs or [
         "-m",
