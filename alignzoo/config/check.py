@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from alignzoo.config.checked import Checked
 from alignzoo.config.declared import find_fault
@@ -41,6 +41,7 @@ def check(cfg: DictConfig) -> Checked:
     fault = find_fault(method)
     if fault:
         raise UserError(f"method={method.name} ({registry().methods[method.name][1].origin}): {fault}")
+    _add_new_keys(cfg)
     _check_known(cfg)
     _check_own(cfg)
     fields = read_config_fields(method.config)
@@ -64,6 +65,15 @@ def check(cfg: DictConfig) -> Checked:
     time_limit = parse_duration(cfg.train.stop_before)
     patience = parse_duration(cfg.strategy.patience, "strategy.patience") or 0.0
     return Checked(cfg, method, time_limit, patience)
+
+
+def _add_new_keys(cfg: DictConfig) -> None:
+    """Give the configuration of an older run the groups that came later, with their defaults."""
+    for group, later in ((cfg, "prune"), (cfg.dataset, "validation")):
+        if group.get(later) is None:
+            text = importlib.resources.files("alignzoo_conf").joinpath("config.yaml").read_text(encoding="utf-8")
+            with open_dict(group):
+                group[later] = OmegaConf.select(OmegaConf.create(text), later if group is cfg else f"dataset.{later}")
 
 
 def _check_known(cfg: DictConfig) -> None:

@@ -35,6 +35,10 @@ TYPES = {
     "dataset.heldout.rows": "int",
     "dataset.validation.fraction": "float",
     "dataset.validation.rows": "int",
+    "prune.rule": "str",
+    "prune.direction": "str",
+    "prune.measurements": "int",
+    "prune.after": "int",
     "model.path": "str | None",
     "model.trust_remote_code": "bool",
     "model.weights_seed": "int | None",
@@ -59,6 +63,8 @@ TYPES = {
 
 #: Keys that take one of a few words.
 CHOICES = {
+    "prune.rule": ("none", "median", "asha"),
+    "prune.direction": ("auto", "maximize", "minimize"),
     "resume": ("no", "auto"),
     "train.precision": ("auto", "fp32", "bf16", "fp16"),
     "model.dtype": ("auto", "float32", "bfloat16", "float16"),
@@ -78,6 +84,8 @@ LEAST = {
     "dataset.heldout.rows": 0,
     "dataset.validation.fraction": 0,
     "dataset.validation.rows": 0,
+    "prune.measurements": 2,
+    "prune.after": 1,
     "evaluate.max_new_tokens": 1,
     "evaluate.rows": 0,
     "evaluate.shown": 0,
