@@ -43,6 +43,8 @@ def check(cfg: DictConfig) -> Checked:
         raise UserError(f"method={method.name} ({registry().methods[method.name][1].origin}): {fault}")
     _add_new_keys(cfg)
     _check_known(cfg)
+    if "study" in cfg and not cfg.study.get("protocol"):
+        raise UserError("study is a command of its own: python -m alignzoo study method=dpo,simpo.")
     _check_own(cfg)
     fields = read_config_fields(method.config)
     for group in ("method", "train"):
@@ -78,7 +80,7 @@ def _add_new_keys(cfg: DictConfig) -> None:
 
 def _check_known(cfg: DictConfig) -> None:
     """Refuse unknown keys that ``+key=value`` added; `method` and `train` are checked against the TRL config."""
-    known = {*_own_keys(), "method", "train", "peft", "tracker", "reward", "judge", "pipeline"}
+    known = {*_own_keys(), "method", "train", "peft", "tracker", "reward", "judge", "pipeline", "study"}
     for key, value in ((str(key), value) for key, value in cfg.items()):
         own = {name.split(".", 1)[1] for name in known if name.startswith(f"{key}.")}
         if key not in known and not own:
@@ -203,7 +205,10 @@ def _check_rewards(cfg: DictConfig, method: type[Method]) -> None:
         if not fits(weight, "float"):
             raise UserError(f"reward.{name}.weight={weight} is {_type_name(weight)}; it takes a number.")
     if method.uses_rewards and not cfg.reward:
-        raise UserError(f"method={method.name} learns from rewards: add reward=NAME ({', '.join(registry().rewards)}).")
+        raise UserError(
+            f"method={method.name} learns from rewards: add reward=NAME (verifiable: rows have an `answer`; model: a "
+            f"trained one; all: {', '.join(registry().rewards)})."
+        )
 
 
 def _check_judge(cfg: DictConfig, method: type[Method]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alignzoo.config.metrics import NUMBERS
+from alignzoo.config.metrics import AUTO, NUMBERS
 
 #: Keys of ours, with the type that each takes; what else stands in `method` and `train` is TRL's and has TRL's types.
 TYPES = {
@@ -71,7 +71,7 @@ CHOICES = {
     "dataset.bad_rows": ("stop", "drop"),
     "speed.shared_prefix": ("auto", "on", "off"),
     "strategy.device": ("auto", "cpu", "cuda", "mps"),
-    "evaluate.objective": tuple(NUMBERS),
+    "evaluate.objective": (AUTO, *NUMBERS),
 }
 
 #: Numbers that a key's value must reach.

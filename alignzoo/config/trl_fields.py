@@ -122,7 +122,7 @@ OWN_TRAIN_KEYS = frozenset(
     }
 )
 
-OWN_METHOD_KEYS = frozenset({"name", "learning_rates"})  #: keys of `method` that no TRL config has
+OWN_METHOD_KEYS = frozenset({"name", "learning_rates", "search"})  #: keys of `method` that no TRL config has
 
 
 def trl_items(cfg: DictConfig, group: str, method: type[Method]) -> dict[str, Any]:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def _make_empty() -> Tensor:
+    import torch
+
+    return torch.empty(0)
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,8 @@ class Answers:
         reference: under the start model.
         old: under the policy that sampled the completions, a step ago; where none are sampled, the policy's, detached.
         mask: 1 where a completion has a token, 0 behind its end.
+        entropy: of the policy's distribution over each token, with gradient, in nats; of sampled completions, else
+            empty.
         log_ratio: policy's less reference's.
         lengths: tokens of each completion, EOS included, (rows,).
     """
@@ -29,6 +37,7 @@ class Answers:
     reference: Tensor
     old: Tensor
     mask: Tensor
+    entropy: Tensor = field(default_factory=_make_empty)
 
     @property
     def log_ratio(self) -> Tensor:
@@ -55,12 +64,23 @@ class Batch:
         labels: of unpaired rows, whether the completion is good, (rows,), bool. Else empty.
         rewards: of sampled rows, each completion's reward, (rows,); their spread is in the hundreds. Else empty.
         groups: of sampled rows, the number of each completion's prompt, (rows,). Else empty.
+        scores: of sampled rows, what each of two reward functions gives, (rows, functions); ``rewards`` is their sum
+            with ``weights``. Else empty.
+        weights: of the reward functions, (functions,). Else empty.
+        truncated: of sampled rows, whether the completion was cut off at the greatest length, (rows,), bool. Else
+            empty.
+        greedy_rewards: of sampled rows, the reward of the completion that the policy that sampled finds likeliest,
+            token by token, for the same prompt, (rows,). Else empty.
     """
 
     columns: Mapping[str, Answers]
     labels: Tensor
     rewards: Tensor
     groups: Tensor
+    scores: Tensor = field(default_factory=_make_empty)
+    weights: Tensor = field(default_factory=_make_empty)
+    truncated: Tensor = field(default_factory=_make_empty)
+    greedy_rewards: Tensor = field(default_factory=_make_empty)
 
     def __getitem__(self, column: str) -> Answers:
         return self.columns[column]

@@ -98,9 +98,11 @@ def make_words(method: type[Method], rows: Path, words: Sequence[str]) -> list[s
     fields = read_config_fields(method.config)
     data = ["dataset=local", f"dataset.path={rows}", "dataset.heldout.fraction=0"]
     size = [f"train.global_batch_size={BATCH}", f"train.per_device_batch_size={BATCH}"]
-    short = [f"++method.{key}={value}" for key, value in SHORT.items() if key in fields]
+    short = [f"++method.{key}={value}" for key, value in SHORT.items() if key in fields.keys() - method.pinned]
     quick = ["model=tiny", "strategy.device=cpu", "train.precision=fp32", "train.warmup_steps=0"]
-    return [f"method={method.name}", *quick, *data, *size, *short, *words]
+    chosen = any(word.startswith("reward=") for word in words)
+    reward = ["reward=length"] if method.uses_rewards and not chosen else []  # one of the kit's own takes its place
+    return [f"method={method.name}", *quick, *data, *reward, *size, *short, *words]
 
 
 def _make_reward(given: list[float]) -> Callable[..., list[float]]:

@@ -50,7 +50,7 @@ class AnyYardstick(Protocol):
 
     @property
     def objective(self) -> str:
-        """The run's number for sweeps and leaderboards."""
+        """The run's number for sweeps and leaderboards, or ``auto``."""
 
     def measure_start(self, model: Any, identity: str) -> list[Any]:
         """Measure the model to compare with, whose weights ``identity`` names."""
@@ -60,6 +60,10 @@ class AnyYardstick(Protocol):
 
     def make_lines(self, before: Sequence[Any], after: Sequence[Any]) -> list[dict[str, Any]]:
         """Return one line per held-out prompt, as ``answers.jsonl`` holds them."""
+
+
+#: The side that a study's phase does not measure: tuning opens no test row, and the test is about its rows alone.
+CLOSED = {"tune": "heldout", "test": "validation"}
 
 
 @dataclass(frozen=True)
@@ -145,11 +149,14 @@ class RunInputs:
 
     def make_yardsticks(self) -> dict[str, AnyYardstick]:
         """Return the yardstick for the held-out rows and, where there are any, for the validation rows."""
-        return {side: self.make_yardstick(side) for side in (MEASURED if self.data.validation else MEASURED[:1])}
+        closed = CLOSED.get(self.cfg.study.phase) if "study" in self.cfg else None
+        sides = MEASURED if self.data.validation and closed != "validation" else MEASURED[:1]
+        return {side: self.make_yardstick(side, opens=side != closed) for side in sides}
 
-    def make_yardstick(self, side: str = "heldout") -> AnyYardstick:
-        """Return the yardstick for the held-out rows, or the validation rows, as pairs where they can be paired."""
+    def make_yardstick(self, side: str = "heldout", opens: bool = True) -> AnyYardstick:
+        """Return the yardstick of a side, its rows as pairs where they can be paired; ``opens``: false takes none."""
         rows = with_pairs(getattr(self.data, side), self.data.kind)
+        rows = rows if opens else rows.select(range(0))
         if self.trains_reward_model:
             return RewardYardstick(self.cfg.evaluate, rows, self.tokenizer)
         from alignzoo.models.shared_prefix.patch import prefixes_shared

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import transformers
 
+from alignzoo.config.metrics import choose_objective
+from alignzoo.config.plain import to_plain
 from alignzoo.data.findings import findings
 from alignzoo.data.manifest import fingerprints
 from alignzoo.evaluate.judge import build_configured_judge, judge_lines
@@ -95,9 +97,10 @@ def train(
         }
     cost = _summarise_cost(inputs, trainer, saving, training, measuring, started)
     cost["planned_memory_bytes"] = planned_memory
-    start_facts = _describe_start(inputs, yardsticks["heldout"].objective, data)
+    numbers = summarise_sides(measured)
+    objective = choose_objective(yardsticks["heldout"].objective, numbers["after"])
     selection = find_selection(inputs, trainer, selects or checked.cfg.prune.rule != "none")
-    result = {**start_facts, **selection, **summarise_sides(measured), "cost": cost}
+    result = {**_describe_start(inputs, objective, data), **selection, **numbers, "cost": cost}
     _write_results(result, measured, checked, record)
     tracker.summary({**result["after"], **cost})
     print_answers(measured["heldout"], checked.cfg.evaluate.shown)
@@ -150,15 +153,17 @@ def _make_pruning(
         return []
     side = "validation" if "validation" in yardsticks else "heldout"
     yardstick = yardsticks[side]
-    check_pruning(inputs.cfg, yardstick.objective)
+    measured = {*summarise(yardstick.make_lines(before[side], before[side]))["after"], *(["win_rate"] if judge else [])}
+    objective = choose_objective(yardstick.objective, measured)
+    check_pruning(inputs.cfg, objective)
 
     def measure(model: Any) -> float | None:
         after = yardstick.measure(model, inputs.make_baseline_loader())
         lines = yardstick.make_lines(before[side], after)
         numbers = summarise(judge_lines(lines, judge) if ranks.rank() == 0 else lines)["after"]
-        return ranks.broadcast(numbers.get(yardstick.objective))
+        return ranks.broadcast(numbers.get(objective))
 
-    return [PruneBehind(inputs.cfg.prune, record, yardstick.objective, measure)]
+    return [PruneBehind(inputs.cfg.prune, record, objective, measure)]
 
 
 def _find_reference(trainer: Any) -> Any:
@@ -195,6 +200,7 @@ def _describe_start(inputs: RunInputs, objective: str, data: dict[str, str]) -> 
         "rows": inputs.data.manifest["decision"].value_counts().to_dict(),
         "unread": inputs.data.unread.describe(inputs.method.data),
         "plan": vars(inputs.plan),
+        **({"study": to_plain(inputs.cfg.study)} if "study" in inputs.cfg else {}),
     }
 
 

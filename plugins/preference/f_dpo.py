@@ -33,6 +33,7 @@ class FDPO(TRLLoss):
 
     name = "f_dpo"
     pinned = pin("sigmoid", "f_divergence_type", "f_alpha_divergence_coef")
+    relatives = {"dpo": {"f_divergence_type": "reverse_kl"}}
 
     @classmethod
     def check(cls, cfg: DictConfig) -> None:

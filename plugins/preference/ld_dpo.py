@@ -27,6 +27,7 @@ class LDDPO(TRLLoss):
 
     name = "ld_dpo"
     pinned = pin("sigmoid", "ld_alpha")
+    relatives = {"dpo": {"ld_alpha": 1}}
 
     @classmethod
     def check(cls, cfg: DictConfig) -> None:

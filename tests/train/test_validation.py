@@ -47,7 +47,7 @@ def test_both_kinds_of_rows_are_measured_alike(done: Outcome) -> None:
 
 def test_who_selects_gets_the_number_of_the_validation_rows(done: Outcome) -> None:
     found = done.result()
-    assert Run(done.folder).objective == found["validation"]["after"]["preference_accuracy"]
+    assert Run(done.folder).objective == found["validation"]["after"][found["objective"]]
 
 
 def test_the_run_is_measured_again_on_both(done: Outcome, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_run_without_validation_rows_says_nothing_of_them(tmp_path: Path) -> N
     assert "validation" not in result
     assert result["data"].keys() == {"train", "heldout"}
     assert not (tmp_path / "run" / "validation.jsonl").exists()
-    assert Run(tmp_path / "run").objective == result["after"]["preference_accuracy"]
+    assert Run(tmp_path / "run").objective == result["after"][result["objective"]]
 
 
 BEST = (

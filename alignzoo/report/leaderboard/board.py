@@ -17,7 +17,7 @@ from alignzoo.report.selection import describe_selection
 from alignzoo.runs.folder import Run, read_runs
 from alignzoo.system.errors import UserError, did_you_mean
 
-DEFAULT = "preference_accuracy"  #: where no run says what its objective was
+DEFAULT = "margin_token"  #: where no run says what its objective was
 
 
 @dataclass(frozen=True)

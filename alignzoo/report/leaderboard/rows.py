@@ -152,7 +152,7 @@ def _make_row(setting: str, runs: Sequence[Run]) -> Row:
             if all(key in numbers for numbers in selecting)
         },
         cost=_average_cost([result.get("cost", {}) for result in results]),
-        collapsed=find_collapse(results),
+        collapsed=find_collapse(results, runs[0].lines),
     )
 
 

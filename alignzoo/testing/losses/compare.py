@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.plugin.method import DataFormat, Method
-from alignzoo.testing.losses.likelihood import compute_log_probs, make_batch
-from alignzoo.testing.losses.rows import GROUP, SIZES, make_rows, read_rows, score_ids
+from alignzoo.testing.losses.likelihood import compute_log_probs, decode_greedily, make_batch
+from alignzoo.testing.losses.rows import GROUP, REWARD_WEIGHTS, REWARDS, SIZES, make_rows, read_rows, score
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -64,19 +64,20 @@ def make_words(method: type[Method]) -> list[str]:
     words = [f"method={method.name}", "model=tiny", "strategy.device=cpu", "train.precision=fp32"]
     words += [f"train.per_device_batch_size={size}", f"train.global_batch_size={size}"]
     if method.data is DataFormat.PROMPTS:  # two steps per sample: at the second, the policy is not the one that sampled
-        words += [f"++method.num_generations={GROUP}", "++method.max_completion_length=24", "++method.num_iterations=2"]
+        words += ["++method.max_completion_length=24", "++method.num_iterations=2"]
+        words += [] if "num_generations" in method.pinned else [f"++method.num_generations={GROUP}"]
     return words
 
 
-def compare(method: type[Method]) -> Comparison | None:
-    """Return the method's comparison, or None where its equation does not cover its settings."""
+def compare(method: type[Method], words: Sequence[str] = ()) -> Comparison | None:
+    """Return the method's comparison, or None where its equation does not cover its settings; ``words`` change them."""
     import torch
 
     from alignzoo.config.check import check
     from alignzoo.config.compose import compose
     from alignzoo.system.libraries import silence_libraries
 
-    checked = dataclasses.replace(check(compose(make_words(method))), method=method)
+    checked = dataclasses.replace(check(compose([*make_words(method), *words])), method=method)
     silence_libraries(checked.cfg.telemetry)
     threads = torch.get_num_threads()
     try:
@@ -103,7 +104,11 @@ def _compare_losses(checked: Checked, scratch: Path) -> Comparison | None:
     if method.data is DataFormat.PROMPTS:
         _perturb(trainer.model, None, fixed, seed=2)
     policy = _copy_policy(trainer, start, cfg)
-    expected = method.equation(cfg, make_batch(read_rows(method.data, fixed, inputs), policy, reference, old))
+    rows = read_rows(method.data, fixed, inputs, tokenizer.eos_token_id)
+    if method.data is DataFormat.PROMPTS:
+        _add_greedy_scores(rows, old, tokenizer.eos_token_id, cfg.method.max_completion_length)
+    temperature = getattr(trainer, "temperature", 1.0)  # at which it scores tokens; TRL's is that of the sampling
+    expected = method.equation(cfg, make_batch(rows, policy, reference, old, temperature))
     if expected is None:
         return None
     expected.backward()  # type: ignore[no-untyped-call]
@@ -121,8 +126,10 @@ def _make_trainer(checked: Checked, start: Path, scratch: Path, rows: Dataset) -
 
     cfg = checked.cfg
     model, tokenizer = load.load_policy(start, cfg, "fp32"), load.load_tokenizer(start, cfg.model)
-    rewards = [score_ids] if checked.method.uses_rewards else []
-    trainer = build_trainer(checked, make_trl_config(checked, scratch), model, tokenizer, rows, rewards=rewards)
+    more: dict[str, Any] = {"reward_weights": list(REWARD_WEIGHTS)} if checked.method.uses_rewards else {}
+    rewards = REWARDS if checked.method.uses_rewards else ()
+    args = make_trl_config(checked, scratch, **more)
+    trainer = build_trainer(checked, args, model, tokenizer, rows, rewards=rewards)
     trainer.current_gradient_accumulation_steps = 1  # the training loop sets it
     trainer.model.train()
     return trainer
@@ -132,6 +139,14 @@ def _read_inputs(trainer: Any) -> tuple[Any, Any]:
     """Return what the training loop hands to the loss: the first batch, sampled where need be, and its token count."""
     samples, count = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 1, trainer.args.device)
     return trainer._prepare_inputs(samples[0]), count
+
+
+def _add_greedy_scores(rows: Sequence[dict[str, Any]], model: Any, end: int, longest: int) -> None:
+    """Add what the model's greedy completion of each row's prompt is scored."""
+    found = {row["group"]: row["prompt_ids"] for row in rows}
+    scores = {group: score(decode_greedily(model, prompt, end, longest)) for group, prompt in found.items()}
+    for row in rows:
+        row["greedy_scores"] = scores[row["group"]]
 
 
 def _perturb(model: Any, end: int | None, rows: Dataset, seed: int) -> None:

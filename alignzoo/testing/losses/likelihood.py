@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.plugin.batch import Answers, Batch
-from alignzoo.testing.losses.rows import score_ids
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,32 +14,60 @@ if TYPE_CHECKING:
 COLUMNS = ("prompt", "chosen", "rejected", "completion", "KL_completion")
 
 
-def make_batch(rows: Sequence[dict[str, Any]], policy: Any, reference: Any, old: Any) -> Batch:
-    """Return an equation's view of ``rows`` under three models; ``old``: the model that sampled, or the policy."""
+def make_batch(
+    rows: Sequence[dict[str, Any]], policy: Any, reference: Any, old: Any, temperature: float = 1.0
+) -> Batch:
+    """Return an equation's view of ``rows`` under three models; ``old``: the model that sampled, or the policy.
+
+    ``temperature`` is that of the sampling: the policy that an on-policy method trains is the one that it samples from.
+    """
     import torch
 
-    columns = {
-        name: _measure_answers(rows, name, policy, reference, old) for name in COLUMNS if f"{name}_ids" in rows[0]
-    }
+    models = {"policy": policy, "reference": reference, "old": old}
+    columns = {name: _measure_answers(rows, name, models, temperature) for name in COLUMNS if f"{name}_ids" in rows[0]}
     labels = torch.tensor([row["label"] for row in rows if "label" in row], dtype=torch.bool)
-    groups = torch.tensor([row["group"] for row in rows if "group" in row])
-    scores = score_ids([], [], [row["completion_ids"] for row in rows]) if len(groups) else []
-    return Batch(columns, labels, torch.tensor(scores), groups)
+    return Batch(columns, labels, **_read_rewards(rows))
 
 
-def _measure_answers(rows: Sequence[dict[str, Any]], column: str, policy: Any, reference: Any, old: Any) -> Answers:
+def _read_rewards(rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+    """Return what a batch tells of sampled rows; empty tensors where none are sampled."""
+    import torch
+
+    if "group" not in rows[0]:
+        return {"rewards": torch.empty(0), "groups": torch.empty(0)}
+    scores, weights = torch.tensor([row["scores"] for row in rows]), torch.tensor(rows[0]["weights"])
+    return {
+        "rewards": scores @ weights,
+        "groups": torch.tensor([row["group"] for row in rows]),
+        "scores": scores,
+        "weights": weights,
+        "truncated": torch.tensor([row["truncated"] for row in rows]),
+        "greedy_rewards": torch.tensor([row["greedy_scores"] for row in rows]) @ weights,
+    }
+
+
+def _measure_answers(
+    rows: Sequence[dict[str, Any]], column: str, models: Mapping[str, Any], temperature: float
+) -> Answers:
     import torch
 
     pairs = [
         ([], row["prompt_ids"]) if column == "prompt" else (row["prompt_ids"], row[f"{column}_ids"]) for row in rows
     ]
+
+    def score(name: str) -> Tensor:
+        return _pad([compute_log_probs(models[name], *pair, temperature) for pair in pairs])
+
     with torch.no_grad():
-        before = _pad([compute_log_probs(reference, *pair) for pair in pairs])
-        sampled = _pad([compute_log_probs(old, *pair) for pair in pairs])
+        before, sampled = score("reference"), score("old")
     mask = _pad([torch.ones(len(answer)) for _, answer in pairs])
     if column == "prompt":
         mask[:, 0] = 0
-    return Answers(_pad([compute_log_probs(policy, *pair) for pair in pairs]), before, sampled, mask)
+    answers = Answers(score("policy"), before, sampled, mask)
+    if "group" not in rows[0] or column == "prompt":
+        return answers
+    entropy = _pad([_compute_entropy(models["policy"], *pair, temperature) for pair in pairs])
+    return dataclasses.replace(answers, entropy=entropy)
 
 
 def _pad(rows: list[Tensor]) -> Tensor:
@@ -49,11 +77,37 @@ def _pad(rows: list[Tensor]) -> Tensor:
     return padded
 
 
-def compute_log_probs(model: Any, prompt: list[int], answer: list[int]) -> Tensor:
+def compute_log_probs(model: Any, prompt: list[int], answer: list[int], temperature: float = 1.0) -> Tensor:
     """Return log p(token | what precedes it) of each of the completion's tokens, in nats; 0 for a first token."""
     import torch
 
     ids = torch.tensor([prompt + answer])
-    scores = torch.log_softmax(model(input_ids=ids).logits[0, :-1].float(), dim=-1)
+    scores = _score_tokens(model, ids, temperature)
     found = torch.cat([torch.zeros(1), scores.gather(-1, ids[0, 1:, None])[:, 0]])
     return found[len(prompt) :]
+
+
+def _compute_entropy(model: Any, prompt: list[int], answer: list[int], temperature: float) -> Tensor:
+    """Return the entropy of the distribution from which each of the completion's tokens was chosen, in nats."""
+    import torch
+
+    scores = _score_tokens(model, torch.tensor([prompt + answer]), temperature)
+    return -(scores.exp() * scores).sum(-1)[len(prompt) - 1 :]
+
+
+def _score_tokens(model: Any, ids: Tensor, temperature: float) -> Tensor:
+    """Return the log-probabilities of all tokens of the vocabulary behind each of ``ids`` but the last."""
+    import torch
+
+    return torch.log_softmax(model(input_ids=ids).logits[0, :-1].float() / temperature, dim=-1)
+
+
+def decode_greedily(model: Any, prompt: list[int], end: int, longest: int) -> list[int]:
+    """Return the likeliest tokens one after the other, up to ``end`` or ``longest`` of them."""
+    import torch
+
+    answer: list[int] = []
+    with torch.no_grad():
+        while len(answer) < longest and answer[-1:] != [end]:
+            answer.append(int(model(input_ids=torch.tensor([prompt + answer])).logits[0, -1].argmax()))
+    return answer

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 PAIRS = 4
 GROUP = 4  #: completions sampled for a prompt
+PROMPTS = ("Why is the sea salt?", "Name three colours, and say why.", "Who sells clay?", "Count to five.")
 SIZES = {  #: format -> rows of one step
     DataFormat.PREFERENCE: PAIRS,
     DataFormat.UNPAIRED: 2 * PAIRS,
@@ -28,7 +29,7 @@ def make_rows(kind: DataFormat, tokenizer: Any) -> Dataset:
     from datasets import Dataset
 
     if kind is DataFormat.PROMPTS:
-        return Dataset.from_list([{"prompt": "Why is the sea salt?"}, {"prompt": "Name three colours, and say why."}])
+        return Dataset.from_list([{"prompt": prompt} for prompt in PROMPTS])
     pairs = _make_pairs(tokenizer)
     made = {DataFormat.UNPAIRED: _make_unpaired(pairs), DataFormat.SUPERVISED: _make_supervised(pairs)}
     rows: Dataset = Dataset.from_list(made.get(kind, pairs))
@@ -84,10 +85,25 @@ def score_ids(
     return [float(sum(ids) % 997) for ids in completion_ids]
 
 
-def read_rows(kind: DataFormat, rows: Dataset, inputs: Any) -> list[Row]:
-    """Return the step's rows with ``prompt_ids`` and ``completion_ids``; sampled ones are read from ``inputs``."""
+def score_squares(
+    prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Sequence[Sequence[int]], **columns: Any
+) -> list[float]:
+    """Score them on another scale, a tenth of :func:`score_ids`'."""
+    return [float(sum(i * i for i in ids) % 97) for ids in completion_ids]
+
+
+REWARDS = (score_ids, score_squares)  #: what the sampled completions are scored by
+REWARD_WEIGHTS = (1.0, 0.5)  #: of :data:`REWARDS`
+
+
+def read_rows(kind: DataFormat, rows: Dataset, inputs: Any, end: int) -> list[Row]:
+    """Return the step's rows with ``prompt_ids`` and ``completion_ids``; sampled ones are read from ``inputs``.
+
+    Args:
+        end: the EOS' id, at which a sampled completion ends.
+    """
     if kind is DataFormat.PROMPTS:
-        return _read_sampled(inputs)
+        return _read_sampled(inputs, end)
     if kind is DataFormat.SUPERVISED:
         return [_split_row(row) for row in rows]
     return [dict(row) for row in rows]
@@ -98,13 +114,29 @@ def _split_row(row: Row) -> Row:
     return {"prompt_ids": row["input_ids"][:start], "completion_ids": row["input_ids"][start:]}
 
 
-def _read_sampled(inputs: Any) -> list[Row]:
-    def unpadded(column: str) -> list[list[int]]:
-        masks = inputs[f"{column}_mask"].bool()
-        return [ids[mask].tolist() for ids, mask in zip(inputs[f"{column}_ids"], masks, strict=True)]
-
-    prompts, answers = unpadded("prompt"), unpadded("completion")
-    pairs = zip(prompts, answers, strict=True)
+def _read_sampled(inputs: Any, end: int) -> list[Row]:
+    """Return the completions up to their EOS, whatever the trainer masks."""
+    flat = {name: inputs[name].flatten(0, -2) for name in ("prompt_ids", "prompt_mask", "completion_ids")}
+    masked = zip(flat["prompt_ids"], flat["prompt_mask"].bool(), strict=True)
+    prompts = [ids[mask].tolist() for ids, mask in masked]
+    answers = [_cut(ids.tolist(), end) for ids in flat["completion_ids"]]
     return [
-        {"prompt_ids": prompt, "completion_ids": answer, "group": prompts.index(prompt)} for prompt, answer in pairs
+        {
+            "prompt_ids": prompt,
+            "completion_ids": answer,
+            "group": prompts.index(prompt),
+            "scores": score(answer),
+            "weights": list(REWARD_WEIGHTS),
+            "truncated": answer[-1] != end,
+        }
+        for prompt, answer in zip(prompts, answers, strict=True)
     ]
+
+
+def _cut(ids: list[int], end: int) -> list[int]:
+    return ids[: ids.index(end) + 1] if end in ids else ids
+
+
+def score(ids: list[int]) -> list[float]:
+    """Return what each of :data:`REWARDS` gives a completion."""
+    return [reward([], [], [ids])[0] for reward in REWARDS]
