@@ -153,15 +153,17 @@ def _make_pruning(
         return []
     side = "validation" if "validation" in yardsticks else "heldout"
     yardstick = yardsticks[side]
-    check_pruning(inputs.cfg, yardstick.objective)
+    measured = {*summarise(yardstick.make_lines(before[side], before[side]))["after"], *(["win_rate"] if judge else [])}
+    objective = choose_objective(yardstick.objective, measured)
+    check_pruning(inputs.cfg, objective)
 
     def measure(model: Any) -> float | None:
         after = yardstick.measure(model, inputs.make_baseline_loader())
         lines = yardstick.make_lines(before[side], after)
         numbers = summarise(judge_lines(lines, judge) if ranks.rank() == 0 else lines)["after"]
-        return ranks.broadcast(numbers.get(yardstick.objective))
+        return ranks.broadcast(numbers.get(objective))
 
-    return [PruneBehind(inputs.cfg.prune, record, yardstick.objective, measure)]
+    return [PruneBehind(inputs.cfg.prune, record, objective, measure)]
 
 
 def _find_reference(trainer: Any) -> Any:
