@@ -126,7 +126,7 @@ def _method(option: Option) -> Description:
         [
             typed,
             *(f"{typed} {key.path}={key.default}" for key in settable[:1]),
-            f"{typed} dataset=local dataset.path=FILE{' reward=NAME' if method.uses_rewards else ''}",
+            f"{typed} dataset=local dataset.path=FILE{' reward=length' if method.uses_rewards else ''}",
         ],
     )
 
