@@ -87,6 +87,8 @@ def print_leaderboard(board: Leaderboard) -> None:
         console.print(Text(note, style="yellow"), soft_wrap=True)
     for failed in board.failed:
         console.print(Text(f"failed: {failed.name}: {failed.reason}"), soft_wrap=True)
+    for pruned in board.pruned:
+        console.print(Text(f"{pruned.name}: {pruned.reason}", style="dim"), soft_wrap=True)
     if any(row.seeds > 1 for row in board.rows):
         console.print("x2, x3: mean over as many seeds")
     for limit in board.limits:
@@ -145,7 +147,8 @@ def make_frame(board: Leaderboard) -> pd.DataFrame:
     import pandas as pd
 
     rows = [_record(place, row, board) for place, row in enumerate(board.rows, 1)]
-    rows += [_failed_record(failed) for failed in board.failed]
+    rows += [_make_record(pruned, "pruned") for pruned in board.pruned]
+    rows += [_make_record(failed, "failed") for failed in board.failed]
     table = pd.DataFrame([{to_unicode(key): to_unicode(value) for key, value in row.items()} for row in rows])
     kinds = {
         "rank": "Int64",
@@ -174,6 +177,8 @@ def _record(place: int, row: Row, board: Leaderboard) -> dict[str, Any]:
         "within_noise": row.noise,
         "equal": None if row.difference is None else row.equal or row.equivalent,
         "kept_out": row.kept_out,
+        "validation": row.validation.get(board.by),
+        "selected_on": ", ".join(sorted({(run.result or {}).get("selected_on", "") for run in row.runs})),
         "warning": "; ".join(list_warnings(row)),
         **{f"{key}{end}": value for key, one in row.numbers.items() for end, value in _ends(one).items()},
     }
@@ -185,8 +190,8 @@ def _ends(found: Estimate) -> dict[str, float]:
     return {"": found.value, "_low": found.low, "_high": found.high}
 
 
-def _failed_record(failed: Failed) -> dict[str, Any]:
-    more = {"status": "failed", "warning": failed.reason, "folders": str(failed.folder)}
+def _make_record(failed: Failed, status: str) -> dict[str, Any]:
+    more = {"status": status, "warning": failed.reason, "folders": str(failed.folder)}
     return {"rank": None, "method": failed.method, "setting": failed.setting, "best": False, "baseline": False, **more}
 
 
