@@ -43,7 +43,7 @@ def test_the_files_are_what_their_script_makes(
 
 def subject(prompt: str) -> frozenset[str]:
     """Return the words that say what a prompt is about, without its request and without their endings."""
-    question = re.split(r" Answer (?:in|with) ", prompt)[0]
+    question = re.split(r" Write ", prompt)[0]
     return frozenset(re.sub(r"(?<=..)(?:es|s)$", "", word) for word in find_words(question) if word not in STOP_WORDS)
 
 
@@ -88,11 +88,11 @@ def test_counted_prefers_the_asked_number_and_not_a_length(file: str) -> None:
         ("1. Rain is water.\n2. Rain is water!", "points", 0),
         ("1. Rain is water.\n2. Yes.", "points", 0),
         ("Snow is cold.", "sentences", 0),
-        ("What is rain? Answer in exactly two sentences.", "sentences", 0),
+        ("What is rain? Write two sentences.", "sentences", 0),
         ("", "sentences", 0),
         ("", "points", 0),
     ],
 )
 def test_parts_are_counted_where_the_answer_has_the_form(answer: str, form: str, parts: int) -> None:
-    assert count_parts("What is rain? Answer in exactly two sentences.", answer, True, form) == parts
-    assert count_parts("What is rain? Answer in exactly two sentences.", answer, False, form) == 0
+    assert count_parts("What is rain? Write two sentences.", answer, True, form) == parts
+    assert count_parts("What is rain? Write two sentences.", answer, False, form) == 0
