@@ -15,9 +15,10 @@ from repository import ROOT
 
 from alignzoo.data.asked_form import count_parts
 from alignzoo.data.complete_answer import STOP_WORDS, find_words, is_complete
+from alignzoo.data.near_equal import cluster_texts
 
 EMBEDDED = ROOT / "alignzoo" / "data"
-FILES = {"concise": ("train", "heldout"), "counted": ("train", "validation", "heldout")}
+FILES = dict.fromkeys(("concise", "counted"), ("train", "validation", "heldout"))
 
 
 def read(name: str, file: str) -> list[dict[str, Any]]:
@@ -53,6 +54,17 @@ def test_no_prompt_of_one_file_is_nearly_one_of_another(name: str) -> None:
     for some, others in itertools.combinations(files, 2):
         near = [(one, other) for one in some for other in others if len(one & other) / len(one | other) > 0.5]
         assert not near
+
+
+@pytest.mark.parametrize("name", ["concise", "counted"])
+def test_no_row_is_left_out_as_nearly_one_of_another_file(name: str) -> None:
+    """Rows of a side that are near-equal to another side's would not be read."""
+    prompts = [(file, texts(row)[0]) for file in FILES[name] for row in read(name, file)]
+    numbers = cluster_texts([prompt for _, prompt in prompts])
+    sides: dict[int, set[str]] = {}
+    for number, (file, _) in zip(numbers, prompts, strict=True):
+        sides.setdefault(number, set()).add(file)
+    assert all(len(files) == 1 for files in sides.values())
 
 
 @pytest.mark.parametrize("file", FILES["concise"])
