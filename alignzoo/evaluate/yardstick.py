@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignzoo.config.metrics import choose_objective
 from alignzoo.evaluate.completions import Completion, generate_greedy, generate_greedy_and_sampled
 from alignzoo.evaluate.kl import estimate_kl
 from alignzoo.evaluate.likelihood import compute_logprobs
@@ -66,14 +67,16 @@ class Yardstick:
         stops: Sequence[int],
         score: Callable[[Dataset, Sequence[RowMeasurement]], list[float]] | None = None,
         sharing: Callable[[Any], AbstractContextManager[Any]] = nullcontext,
+        judged: bool = False,
     ) -> None:
         """``cfg`` is the group ``evaluate``; ``rows`` are canonical, tokenised, held-out rows.
 
         ``score`` returns the reward of each greedy completion; None where none is configured. Within
-        ``sharing(model)``, a model computes once what a batch's rows have in common.
+        ``sharing(model)``, a model computes once what a batch's rows have in common. ``judged``: whether a judge counts
+        wins.
         """
         self.cfg, self.tokenizer, self.stops, self.score = cfg, tokenizer, list(stops), score
-        self.sharing = sharing
+        self.sharing, self.judged = sharing, judged
         self.rows = rows.select(range(min(cfg.rows, len(rows)) if cfg.enabled else 0))
         # A text without a prompt begins where another ends; a model cannot go on from no token.
         self.prompts: list[list[int]] = [ids or [tokenizer.eos_token_id] for ids in self.rows["prompt_ids"]]
@@ -83,8 +86,8 @@ class Yardstick:
 
     @property
     def objective(self) -> str:
-        """The run's number for sweeps and leaderboards, or ``auto``."""
-        return str(self.cfg.objective)
+        """The run's number for sweeps and leaderboards."""
+        return choose_objective(str(self.cfg.objective), self.score is not None, self.judged)
 
     def measure_start(self, model: Any, identity: str) -> list[RowMeasurement]:
         """Measure the start model, or read its measurements from the cache: once per model, rows and settings."""

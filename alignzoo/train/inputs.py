@@ -50,7 +50,7 @@ class AnyYardstick(Protocol):
 
     @property
     def objective(self) -> str:
-        """The run's number for sweeps and leaderboards, or ``auto``."""
+        """The run's number for sweeps and leaderboards."""
 
     def measure_start(self, model: Any, identity: str) -> list[Any]:
         """Measure the model to compare with, whose weights ``identity`` names."""
@@ -83,7 +83,6 @@ class RunInputs:
     """The training rows in the method's format."""
 
     plan: Plan
-
     against: Path
     """The folder of the model that the result is measured against: the start model, or ``evaluate.against``."""
 
@@ -161,9 +160,9 @@ class RunInputs:
             return RewardYardstick(self.cfg.evaluate, rows, self.tokenizer)
         from alignzoo.models.shared_prefix.patch import prefixes_shared
 
-        score = self.rewards.score if self.rewards.functions else None
-        sharing = partial(prefixes_shared, self.cfg)
-        return Yardstick(self.cfg.evaluate, rows, self.tokenizer, self.eos_ids, score, sharing)
+        cfg, score = self.cfg, self.rewards.score if self.rewards.functions else None
+        sharing, judged = partial(prefixes_shared, cfg), cfg.judge.name != "none"
+        return Yardstick(cfg.evaluate, rows, self.tokenizer, self.eos_ids, score, sharing, judged)
 
     def read_trained_model(self, trainer: Trainer, folder: Path) -> Any:
         """Return the whole trained model; read from ``folder`` where processes hold a share of each weight."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import transformers
 
-from alignzoo.config.metrics import choose_objective
 from alignzoo.config.plain import to_plain
 from alignzoo.data.findings import findings
 from alignzoo.data.manifest import fingerprints
@@ -98,9 +97,8 @@ def train(
     cost = _summarise_cost(inputs, trainer, saving, training, measuring, started)
     cost["planned_memory_bytes"] = planned_memory
     numbers = summarise_sides(measured)
-    objective = choose_objective(yardsticks["heldout"].objective, numbers["after"])
     selection = find_selection(inputs, trainer, selects or checked.cfg.prune.rule != "none")
-    result = {**_describe_start(inputs, objective, data), **selection, **numbers, "cost": cost}
+    result = {**_describe_start(inputs, yardsticks["heldout"].objective, data), **selection, **numbers, "cost": cost}
     _write_results(result, measured, checked, record)
     tracker.summary({**result["after"], **cost})
     print_answers(measured["heldout"], checked.cfg.evaluate.shown)

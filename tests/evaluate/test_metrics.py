@@ -221,15 +221,14 @@ def test_how_numbers_are_written(key: str, value: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "measured", "chosen"),
+    ("asked", "reward", "judge", "chosen"),
     [
-        ("auto", {"preference_accuracy", "margin_token", "reward", "win_rate"}, "reward"),
-        ("auto", {"preference_accuracy", "margin_token", "win_rate"}, "win_rate"),
-        ("auto", {"preference_accuracy", "margin_token"}, "margin_token"),
-        ("auto", set(), "margin_token"),
-        ("kl", {"reward"}, "kl"),
-        ("reward_accuracy", {"reward_accuracy"}, "reward_accuracy"),
+        ("auto", True, True, "reward"),
+        ("auto", True, False, "reward"),
+        ("auto", False, True, "win_rate"),
+        ("auto", False, False, "margin_token"),
+        ("kl", True, True, "kl"),
     ],
 )
-def test_a_run_aims_at_what_has_headroom(asked: str, measured: set[str], chosen: str) -> None:
-    assert choose_objective(asked, measured) == chosen
+def test_a_run_aims_at_what_has_headroom(asked: str, reward: bool, judge: bool, chosen: str) -> None:
+    assert choose_objective(asked, reward, judge) == chosen
