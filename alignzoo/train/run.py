@@ -150,9 +150,7 @@ def _make_pruning(
     if inputs.cfg.prune.rule == "none":
         return []
     side = "validation" if "validation" in yardsticks else "heldout"
-    yardstick = yardsticks[side]
-    measured = {*summarise(yardstick.make_lines(before[side], before[side]))["after"], *(["win_rate"] if judge else [])}
-    objective = choose_objective(yardstick.objective, measured)
+    yardstick, objective = yardsticks[side], yardsticks[side].objective
     check_pruning(inputs.cfg, objective)
 
     def measure(model: Any) -> float | None:
