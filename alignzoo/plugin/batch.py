@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def _make_empty() -> Tensor:
+    import torch
+
+    return torch.zeros(0)
 
 
 @dataclass(frozen=True)
@@ -23,12 +29,19 @@ class Answers:
         mask: 1 where a completion has a token, 0 behind its end.
         log_ratio: policy's less reference's.
         lengths: tokens of each completion, EOS included, (rows,).
+        ids: the tokens themselves, 0 behind a completion's end.
+        student_vocabulary: of a method with a teacher, the policy's log-probability of every token that could stand
+            there, with gradient, (rows, longest completion, vocabulary). Else empty.
+        teacher_vocabulary: the teacher's, without gradient.
     """
 
     policy: Tensor
     reference: Tensor
     old: Tensor
     mask: Tensor
+    ids: Tensor = field(default_factory=_make_empty)
+    student_vocabulary: Tensor = field(default_factory=_make_empty)
+    teacher_vocabulary: Tensor = field(default_factory=_make_empty)
 
     @property
     def log_ratio(self) -> Tensor:

@@ -19,6 +19,7 @@ KINDS: dict[str, type] = {"method": str, "objective": str, "cost": dict, "data":
 MEASURED: dict[str, tuple[str, ...]] = {
     "text": ("tokens", "ended"),
     "kl": ("kl", "kl_tokens"),
+    "teacher_kl": ("teacher_kl", "teacher_kl_tokens"),
     "reward": ("reward",),
     "win": ("win",),
     "chosen_score": ("chosen_score", "rejected_score"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignzoo.plugin.method import Method
 from alignzoo.system.environment import restore_environment
+from alignzoo.testing.losses.compare import TEACHER
 from alignzoo.testing.rows import write_rows
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ def make_words(method: type[Method], rows: Path, words: Sequence[str]) -> list[s
     size = [f"train.global_batch_size={BATCH}", f"train.per_device_batch_size={BATCH}"]
     short = [f"++method.{key}={value}" for key, value in SHORT.items() if key in fields]
     quick = ["model=tiny", "strategy.device=cpu", "train.precision=fp32", "train.warmup_steps=0"]
-    return [f"method={method.name}", *quick, *data, *size, *short, *words]
+    teacher = TEACHER if method.uses_teacher else ()
+    return [f"method={method.name}", *quick, *data, *size, *short, *teacher, *words]
 
 
 def _make_reward(given: list[float]) -> Callable[..., list[float]]:

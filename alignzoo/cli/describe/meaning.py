@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DATA = {
     DataFormat.PREFERENCE: "pairs: a prompt, a chosen and a rejected completion (scored completions are paired)",
     DataFormat.UNPAIRED: "single completions, good or bad (pairs are taken apart)",
-    DataFormat.PROMPTS: "prompts; completions are sampled and rewarded",
+    DataFormat.PROMPTS: "prompts; completions are sampled",
     DataFormat.SUPERVISED: "prompts with one good completion (of pairs the chosen one)",
 }
 
@@ -139,6 +139,8 @@ def _facts(method: type[Method]) -> dict[str, str]:
         facts["reference model"] = "the start model"
     if method.uses_rewards:
         facts["rewards"] = "the group reward"
+    if method.uses_teacher:
+        facts["teacher"] = "the group teacher"
     fixed = {key: value for key, value in method.pinned.items() if key not in UNREAD or value != UNREAD[key]}
     if fixed:
         facts["fixed"] = ", ".join(f"{key}={value}" for key, value in fixed.items())

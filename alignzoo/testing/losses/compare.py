@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from alignzoo.config.checked import Checked
 
+#: The teacher of a method that learns from one: as large as `tiny`, with other random weights.
+TEACHER = ("teacher=tiny", "teacher.weights_seed=1")
+
 LOSS_TOLERANCE = 1e-5  #: of losses below 1 in nats, of larger ones as a share: float32 keeps seven digits
 GRADIENT_TOLERANCE = 1e-3  #: norm of the difference over the norm of the equation's
 NOISE = 0.02  #: standard deviation of what moves each weight away: pairs' margins of a nat, small beside weights of 0.1
@@ -60,12 +63,23 @@ def read_source(method: type[Method]) -> str:
 
 def make_words(method: type[Method]) -> list[str]:
     """Return the words that compose the method's own settings on a tiny model, with all rows in one batch."""
-    size = SIZES[method.data]
+    from alignzoo.config.trl_fields import read_config_fields
+
+    size, fields = SIZES[method.data], read_config_fields(method.config)
+    grouped = method.data is not DataFormat.PROMPTS or "num_generations" in fields
+    size = size if grouped else size // GROUP  # one completion of each prompt
     words = [f"method={method.name}", "model=tiny", "strategy.device=cpu", "train.precision=fp32"]
     words += [f"train.per_device_batch_size={size}", f"train.global_batch_size={size}"]
-    if method.data is DataFormat.PROMPTS:  # two steps per sample: at the second, the policy is not the one that sampled
-        words += [f"++method.num_generations={GROUP}", "++method.max_completion_length=24", "++method.num_iterations=2"]
-    return words
+    # Two steps per sample: at the second, the policy is not the one that sampled.
+    sampled = {"num_generations": GROUP, "max_completion_length": 24, "num_iterations": 2}
+    if samples(method):
+        words += [f"++method.{key}={value}" for key, value in sampled.items() if not fields or key in fields]
+    return [*words, *(TEACHER if method.uses_teacher else ())]
+
+
+def samples(method: type[Method]) -> bool:
+    """Tell whether the method samples completions."""
+    return method.samples or method.data is DataFormat.PROMPTS
 
 
 def compare(method: type[Method]) -> Comparison | None:
@@ -96,14 +110,15 @@ def _compare_losses(checked: Checked, scratch: Path) -> Comparison | None:
     reference = load.load_policy(start, cfg, "fp32").eval()
     tokenizer = load.load_tokenizer(start, cfg.model)
     fixed = make_rows(method.data, tokenizer)
-    trainer = _make_trainer(checked, start, scratch, fixed)
+    trainer = _make_trainer(checked, start, scratch, fixed, taught := _load_teacher(checked, start, tokenizer))
     _perturb(trainer.model, tokenizer.eos_token_id, fixed, seed=1)
     old = _copy_policy(trainer, start, cfg)
     inputs, count = _read_inputs(trainer)
-    if method.data is DataFormat.PROMPTS:
+    if samples(method):
         _perturb(trainer.model, None, fixed, seed=2)
     policy = _copy_policy(trainer, start, cfg)
-    expected = method.equation(cfg, make_batch(read_rows(method.data, fixed, inputs), policy, reference, old))
+    rows = read_rows(DataFormat.PROMPTS if samples(method) else method.data, fixed, inputs)
+    expected = method.equation(cfg, make_batch(rows, policy, reference, old, taught))
     if expected is None:
         return None
     expected.backward()  # type: ignore[no-untyped-call]
@@ -113,7 +128,15 @@ def _compare_losses(checked: Checked, scratch: Path) -> Comparison | None:
     return Comparison(float(loss.detach()), float(expected.detach()), float((theirs - ours).norm() / ours.norm()))
 
 
-def _make_trainer(checked: Checked, start: Path, scratch: Path, rows: Dataset) -> Any:
+def _load_teacher(checked: Checked, start: Path, tokenizer: Any) -> Any:
+    """Return the teacher of the method's words, or None."""
+    from alignzoo.models.teacher import find_teacher, load_teacher
+
+    folder = find_teacher(checked.cfg, tokenizer)
+    return folder and load_teacher(folder, checked, start)
+
+
+def _make_trainer(checked: Checked, start: Path, scratch: Path, rows: Dataset, teacher: Any) -> Any:
     """Return the trainer that a run would use, in training mode, on the fixed rows."""
     from alignzoo.models import load
     from alignzoo.train.trainer import build_trainer
@@ -122,7 +145,8 @@ def _make_trainer(checked: Checked, start: Path, scratch: Path, rows: Dataset) -
     cfg = checked.cfg
     model, tokenizer = load.load_policy(start, cfg, "fp32"), load.load_tokenizer(start, cfg.model)
     rewards = [score_ids] if checked.method.uses_rewards else []
-    trainer = build_trainer(checked, make_trl_config(checked, scratch), model, tokenizer, rows, rewards=rewards)
+    parts = make_trl_config(checked, scratch), model, tokenizer, rows
+    trainer = build_trainer(checked, *parts, rewards=rewards, teacher=teacher)
     trainer.current_gradient_accumulation_steps = 1  # the training loop sets it
     trainer.model.train()
     return trainer
