@@ -35,6 +35,9 @@ from alignzoo.testing import Conformance
 
 WIDTH = 80
 
+#: The methods on pairs that have sections of their own in methods.md.
+ALONE = {"dpo", "ipo", "orpo"}
+
 #: What the rows of a layout hold.
 HOLDS = {
     DataFormat.PREFERENCE: "pairs",
@@ -121,9 +124,9 @@ def _keys(rows: Iterable[tuple[str, str, str]]) -> None:
 
 
 def pair_methods() -> None:
-    """Print a table of the methods on pairs beside `dpo` and `ipo`."""
+    """Print a table of the methods on pairs but those with a section of their own."""
     heads = ("`method=`", "what it is", "paper", "loss", "reference", "`beta`", "first loss")
-    found = [method for method, plugin in registry().methods.values() if plugin.name == "preference"]
+    found = [m for m, plugin in registry().methods.values() if plugin.name == "preference" and m.name not in ALONE]
     _table(heads, (_pair_method(method) for method in sorted(found, key=lambda method: method.name)))
 
 

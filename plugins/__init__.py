@@ -1,1 +1,1 @@
-"""First-party methods and rewards, one short file each. They register as a third party's plugins do."""
+"""First-party methods, a folder for each family, rewards and judges. They register as a third party's plugins do."""

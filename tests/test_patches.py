@@ -101,7 +101,7 @@ def test_the_library_still_calls_what_is_replaced(symbol: str) -> None:
 
 def test_the_trainer_of_orpo_has_no_fused_head_yet() -> None:
     source = inspect.getsource(importlib.import_module("trl.experimental.orpo.orpo_trainer"))
-    assert "fused_lm_head" not in source, "TRL's ORPO has a fused head: plugins/orpo.py needs none of its own"
+    assert "fused_lm_head" not in source, "plugins/preference/orpo.py needs no fused head of its own"
 
 
 def test_hydra_copies_its_store(compose_config: Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignzoo.data.chat_template import ChatTemplate
+from alignzoo.data.prompt_end import cut_end, find_cuts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -20,7 +21,7 @@ ANSWERS = ("chosen", "rejected", "completion", "gold")
 
 
 class Piece(NamedTuple):
-    """What to tokenise for one column: a prompt, or an answer and the prompt before it."""
+    """What to tokenise for one column: a prompt, or an answer and the end of the prompt before it."""
 
     column: str
     text: str
@@ -79,23 +80,28 @@ class Tokeniser:
         across the boundary, it is tokenised by itself.
         """
         found = iter(self._tokenise_texts([piece.before + piece.text for row in rows for piece in row]))
+        ends = list(dict.fromkeys(piece.before for row in rows for piece in row[1:] if piece.before != row[0].text))
+        begun = dict(zip(ends, self._tokenise_texts(ends), strict=True))
         merged: list[tuple[dict[str, list[int]], Piece]] = []
-        ids = [self._read_ids(row, found, merged) for row in rows]
+        ids = [self._read_ids(row, found, begun, merged) for row in rows]
         alone = self._tokenise_texts([piece.text for _, piece in merged])
         for (row, piece), own in zip(merged, alone, strict=True):
             row[piece.column] = own
         return ids
 
-    def _read_ids(self, pieces: Sequence[Piece], found: Iterator[list[int]], merged: list[Any]) -> dict[str, list[int]]:
+    def _read_ids(
+        self, pieces: Sequence[Piece], found: Iterator[list[int]], begun: Mapping[str, list[int]], merged: list[Any]
+    ) -> dict[str, list[int]]:
         prompt: list[int] = []
         ids: dict[str, list[int]] = {}
         for piece in pieces:
             joined = next(found)
+            before = prompt if piece.before == pieces[0].text else begun.get(piece.before, [])
             if piece.column == "prompt_ids":
                 prompt = joined
                 ids[piece.column] = [self.tokenizer.bos_token_id, *joined] if piece.takes_bos else joined
-            elif joined[: len(prompt)] == prompt and len(joined) > len(prompt):
-                ids[piece.column] = joined[len(prompt) :]
+            elif joined[: len(before)] == before and len(joined) > len(before):
+                ids[piece.column] = joined[len(before) :]
             else:
                 merged.append((ids, piece))
         return ids
@@ -103,6 +109,10 @@ class Tokeniser:
     def _tokenise_texts(self, texts: list[str]) -> list[list[int]]:
         ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False).input_ids if texts else []
         return ids
+
+    @functools.cached_property
+    def _cuts(self) -> list[str]:
+        return find_cuts(self.tokenizer)
 
     @functools.cached_property
     def _adds_bos(self) -> bool:
@@ -118,7 +128,8 @@ class Tokeniser:
         else:
             start, ends = self.template.split(row, answers)
             prompt = Piece("prompt_ids", start)
-        return [prompt, *(Piece(column, self._end(end), start) for column, end in ends.items())]
+        before = cut_end(start, self._cuts)
+        return [prompt, *(Piece(column, self._end(end), before) for column, end in ends.items())]
 
     def _end(self, answer: str) -> str:
         """Return the answer up to the EOS that ends it; the tokenizer's own is appended where there is none."""

@@ -1,4 +1,4 @@
-"""Methods on preference pairs beside DPO and IPO, one short file each."""
+"""Methods on preference pairs, one short file each."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from .bco import BCO
 from .cdpo import ConservativeDPO
 from .cpo import CPO
 from .discopop import DiscoPOP
+from .dpo import DPO
 from .dpo_norm import DPONorm
 from .dpop import DPOPositive
 from .dr_dpo import DrDPO
 from .exo import EXO
 from .f_dpo import FDPO
+from .ipo import IPO
 from .ld_dpo import LDDPO
 from .nca import NCA
+from .orpo import ORPO
 from .r_dpo import LengthRegularisedDPO
 from .rdpo import RobustDPO
 from .rpo import RPO
@@ -37,15 +40,18 @@ METHODS: tuple[type[Method], ...] = (
     BCO,
     CPO,
     ConservativeDPO,
+    DPO,
     DPONorm,
     DPOPositive,
     DiscoPOP,
     DrDPO,
     EXO,
     FDPO,
+    IPO,
     LDDPO,
     LengthRegularisedDPO,
     NCA,
+    ORPO,
     RPO,
     RSO,
     RobustDPO,

@@ -155,7 +155,7 @@ def test_a_plugin_adds_options_and_shadows_none(
     assert cfg.dataset.path == "x.jsonl"
 
 
-@pytest.mark.parametrize("disabled", ["fake_good", "kto, fake_good", " fake_good ,,nobody"])
+@pytest.mark.parametrize("disabled", ["fake_good", "unpaired, fake_good", " fake_good ,,nobody"])
 def test_the_deny_list_keeps_a_plugin_from_being_imported(
     fake_package: Install, caplog: pytest.LogCaptureFixture, disabled: str
 ) -> None:
@@ -165,15 +165,16 @@ def test_the_deny_list_keeps_a_plugin_from_being_imported(
     assert "fake_good" not in sys.modules
     assert found.plugins["fake_good"].problem == "disabled by ALIGNZOO_DISABLED_PLUGINS"
     assert caplog.messages == []
-    assert ("kto" in found.methods) is ("kto" not in disabled)
+    assert ("kto" in found.methods) is ("unpaired" not in disabled)
 
 
 def test_the_deny_list_is_an_environment_variable(fake_package: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_package("fake_good", GOOD.format(name="good"))
     assert "good" in registry().methods
-    monkeypatch.setenv("ALIGNZOO_DISABLED_PLUGINS", "fake_good,orpo")
+    unpaired = {name for name, (_, plugin) in registry().methods.items() if plugin.name == "unpaired"}
+    monkeypatch.setenv("ALIGNZOO_DISABLED_PLUGINS", "fake_good,unpaired")
     registry.cache_clear()
-    assert set(registry().methods) == set(METHODS) - {"orpo"}
+    assert set(registry().methods) == {name for name in METHODS if name not in unpaired}
 
 
 def test_a_disabled_plugin_does_not_fail_the_list(fake_package: Install, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +192,7 @@ def test_a_method_with_a_name_of_ours_is_not_used(fake_package: Install, monkeyp
     assert found.methods["dpo"][1].distribution == "alignzoo"
     (remark,) = found.remarks["fake_dpo"]
     assert "method 'dpo' is added by " in remark
-    assert f"dpo (alignzoo {version})" in remark
+    assert f"preference (alignzoo {version})" in remark
     assert "fake_dpo (fake_dpo 1.0)" in remark
     assert "ALIGNZOO_DISABLED_PLUGINS=fake_dpo" in remark
     assert f"in use, but: fake_dpo (fake_dpo 1.0): {remark}" in call("list").out
@@ -248,7 +249,7 @@ def test_each_method_comes_with_its_provenance(fake_package: Install) -> None:
     found = Registry()
     assert found.methods["good"][1].origin == "fake_good 1.0"
     assert found.methods["dpo"][1].origin == f"alignzoo {importlib.metadata.version('alignzoo')}"
-    assert found.methods["dpo"][1].module == "alignzoo_plugins.dpo"
+    assert found.methods["dpo"][1].module == "alignzoo_plugins.preference"
     assert found.rewards["length"][1].name == "rewards"
 
 
@@ -256,7 +257,7 @@ def test_plugins_come_in_the_order_of_their_names(fake_package: Install) -> None
     fake_package("fake_b", GOOD.format(name="b"))
     fake_package("fake_a", GOOD.format(name="a"))
     assert list(Registry().plugins) == sorted(Registry().plugins)
-    assert list(Registry().methods)[:3] == ["dpo", "a", "b"]
+    assert list(Registry().methods)[:2] == ["a", "b"]
 
 
 def test_a_hook_takes_the_arguments_that_it_names(fake_package: Install) -> None:

@@ -498,7 +498,7 @@ def test_checkpoints_are_saved_where_asked_for(tmp_path: Path) -> None:
 
 WATCHED = """
 from alignzoo import hookimpl
-from alignzoo_plugins.dpo import DPO
+from alignzoo_plugins.preference import DPO
 
 SEEN = []
 

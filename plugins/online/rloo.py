@@ -12,10 +12,9 @@ Learning rate: 1e-6 (appendix C, 7B). Its loss says little: watch the reward and
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from alignzoo import Batch, DataFormat, Method, UserError, check_groups, hookimpl
+from alignzoo import Batch, DataFormat, Method, UserError, check_groups
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -64,9 +63,3 @@ class RLOO(Method):
         ratio = (completions.policy - completions.old).sum(-1).exp()
         gains: Tensor = torch.min(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
         return -gains.mean()
-
-
-@hookimpl
-def alignzoo_methods() -> Iterable[type[Method]]:
-    """Return :class:`RLOO`."""
-    return [RLOO]

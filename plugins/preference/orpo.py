@@ -12,11 +12,10 @@ The logged rewards are beta times mean log-probabilities, without a reference: n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from alignzoo import Batch, DataFormat, Method, TrainParts, UserError, hookimpl
+from alignzoo import Batch, DataFormat, Method, TrainParts, UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -92,9 +91,3 @@ def concatenated_forward(trainer: Any, model: Any, batch: dict[str, Any]) -> tup
     likelihood = outputs.log_probs[:pairs].sum() / scored[:pairs].sum()
     chosen, rejected = outputs.mean_logits[:pairs][scored[:pairs]], outputs.mean_logits[pairs:][scored[pairs:]]
     return means[:pairs], means[pairs:], chosen, rejected, -likelihood
-
-
-@hookimpl
-def alignzoo_methods() -> Iterable[type[Method]]:
-    """Return :class:`ORPO`."""
-    return [ORPO]

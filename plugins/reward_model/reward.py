@@ -15,10 +15,10 @@ reward.model.path=RUN` scores answers with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from alignzoo import DataFormat, Method, ModelKind, TrainParts, UserError, hookimpl
+from alignzoo import DataFormat, Method, ModelKind, TrainParts, UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -69,9 +69,3 @@ def join_prompts(rows: Dataset) -> Dataset:
     kept = [name for name in ("prompt_ids", "chosen_ids", "rejected_ids", "margin") if name in rows.column_names]
     whole: Dataset = rows.select_columns(kept).map(join, batched=True, remove_columns=["prompt_ids"])
     return whole
-
-
-@hookimpl
-def alignzoo_methods() -> Iterable[type[Method]]:
-    """Return :class:`RewardModeling`."""
-    return [RewardModeling]

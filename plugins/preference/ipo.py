@@ -12,10 +12,9 @@ rates: as DPO's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from alignzoo import Batch, DataFormat, Method, UserError, hookimpl
+from alignzoo import Batch, DataFormat, Method, UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -59,9 +58,3 @@ class IPO(Method):
         chosen, rejected = (batch[name].log_ratio.sum(-1) / batch[name].lengths for name in ("chosen", "rejected"))
         loss: Tensor = (chosen - rejected - 1 / (2 * cfg.method.beta)).square().mean()
         return loss
-
-
-@hookimpl
-def alignzoo_methods() -> Iterable[type[Method]]:
-    """Return :class:`IPO`."""
-    return [IPO]

@@ -10,10 +10,9 @@ Data: single good completions; of pairs the chosen one, of marked completions th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from alignzoo import Batch, DataFormat, Method, hookimpl
+from alignzoo import Batch, DataFormat, Method
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -39,9 +38,3 @@ class SFT(Method):
     def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
         """Ouyang et al., 2022, section 3.5, step 1."""
         return -batch["completion"].policy.sum() / batch["completion"].lengths.sum()
-
-
-@hookimpl
-def alignzoo_methods() -> Iterable[type[Method]]:
-    """Return :class:`SFT`."""
-    return [SFT]

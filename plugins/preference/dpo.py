@@ -12,10 +12,9 @@ with adapters. Its rewards scale with beta: compare runs by alignzoo's own measu
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from alignzoo import Batch, DataFormat, Method, UserError, hookimpl
+from alignzoo import Batch, DataFormat, Method, UserError, check_beta
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -45,8 +44,7 @@ class DPO(Method):
     @classmethod
     def check(cls, cfg: DictConfig) -> None:
         """Refuse a beta that reverses preferences, and label smoothing where TRL ignores it."""
-        if cfg.method.beta <= 0:
-            raise UserError(f"method.beta={cfg.method.beta} must be above 0: at 0 or below DPO has nothing to learn.")
+        check_beta(cfg)
         smoothing, losses = cfg.method.get("label_smoothing", 0), set(cfg.method.loss_type)
         for loss in losses.difference(LOSSES):
             raise UserError(f"method.loss_type={loss}: DPOTrainer has no such loss. It has {', '.join(LOSSES)}.")
@@ -79,9 +77,3 @@ class DPO(Method):
             return None
         margins = batch["chosen"].log_ratio.sum(-1) - batch["rejected"].log_ratio.sum(-1)
         return -logsigmoid(cfg.method.beta * margins).mean()
-
-
-@hookimpl
-def alignzoo_methods() -> Iterable[type[Method]]:
-    """Return :class:`DPO`."""
-    return [DPO]

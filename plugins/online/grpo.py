@@ -11,10 +11,9 @@ DAPO). Learning rates: 1e-6 (paper, 7B); 5e-7 to 5e-6. Its loss starts near zero
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from alignzoo import Batch, DataFormat, Method, UserError, check_groups, hookimpl
+from alignzoo import Batch, DataFormat, Method, UserError, check_groups
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -68,9 +67,3 @@ class GRPO(Method):
         if method.loss_type == "grpo":
             return (losses.sum(-1) / completions.lengths).mean()
         return losses.sum() / completions.mask.sum()
-
-
-@hookimpl
-def alignzoo_methods() -> Iterable[type[Method]]:
-    """Return :class:`GRPO`."""
-    return [GRPO]

@@ -11,10 +11,9 @@ the paper, at most 5e-6 with full training. Batches below 8 make the KL estimate
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from alignzoo import Batch, DataFormat, Method, UserError, hookimpl
+from alignzoo import Batch, DataFormat, Method, UserError, check_beta
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -37,8 +36,7 @@ class KTO(Method):
     @classmethod
     def check(cls, cfg: DictConfig) -> None:
         """Refuse what leaves the KL estimate or the value function without meaning."""
-        if cfg.method.beta <= 0:
-            raise UserError(f"method.beta={cfg.method.beta} must be above 0: at 0 or below KTO has nothing to learn.")
+        check_beta(cfg)
         if cfg.train.per_device_batch_size < 2:
             raise UserError(
                 "train.per_device_batch_size must be at least 2 for kto: "
@@ -60,9 +58,3 @@ class KTO(Method):
         good = cfg.method.desirable_weight * (1 - torch.sigmoid(gains))
         bad = cfg.method.undesirable_weight * (1 - torch.sigmoid(-gains))
         return torch.where(batch.labels, good, bad).mean()
-
-
-@hookimpl
-def alignzoo_methods() -> Iterable[type[Method]]:
-    """Return :class:`KTO`."""
-    return [KTO]

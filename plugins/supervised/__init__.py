@@ -1,0 +1,18 @@
+"""Methods on good completions alone, one short file each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from alignzoo import Method, hookimpl
+
+from .sft import SFT
+
+#: In the order of the alphabet; `list` sorts by name.
+METHODS: tuple[type[Method], ...] = (SFT,)
+
+
+@hookimpl
+def alignzoo_methods() -> Iterable[type[Method]]:
+    """Return the methods on good completions."""
+    return METHODS
