@@ -130,6 +130,7 @@ def _summarise_cost(
 ) -> dict[str, Any]:
     """Return the run's steps, seconds, operations and memory."""
     before = saving.before_resume.train_seconds
+    taught = inputs.teacher if inputs.method.uses_teacher else None
     return {
         "steps": trainer.state.global_step,
         "resumed": saving.before_resume.resumed,
@@ -137,7 +138,7 @@ def _summarise_cost(
         "measure_seconds": measuring.seconds,
         "total_seconds": before + time.time() - started,
         "trained_tokens": inputs.plan.tokens,
-        "flops": estimate_flops(trainer.model, inputs.plan.tokens, inputs.method.needs_reference),
+        "flops": estimate_flops(trainer.model, inputs.plan.tokens, inputs.method.needs_reference, taught),
         "peak_memory_bytes": read_peak_memory(inputs.checked.device),
     }
 
