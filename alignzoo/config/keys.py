@@ -38,7 +38,6 @@ TYPES = {
     "model.weights_seed": "int | None",
     "teacher.path": "str | None",
     "teacher.trust_remote_code": "bool",
-    "teacher.weights_seed": "int | None",
     "evaluate.enabled": "bool",
     "evaluate.rows": "int",
     "evaluate.max_new_tokens": "int",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from alignzoo.config.trl_fields import fits
 from alignzoo.plugin.method import ModelKind
 from alignzoo.system.errors import UserError
 
@@ -33,6 +34,9 @@ def check_teacher(cfg: DictConfig, method: type[Method]) -> None:
                 "teacher=local teacher.path=FOLDER_OR_RUN."
             )
         return
+    seed = cfg.teacher.get("weights_seed")
+    if not fits(seed, "int | None"):
+        raise UserError(f"teacher.weights_seed={seed} must be a whole number.")
     if method.trains is ModelKind.REWARD_MODEL:
         raise UserError(
             f"teacher={name}: method={method.name} trains a reward model, which gives no text. Leave it out."

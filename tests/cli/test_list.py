@@ -24,4 +24,4 @@ def test_options_and_distributions_are_listed_with_versions(
     assert ["theirs", "fake_data", "1.0"] in rows
     assert ["odd", "one", "fake_data", "1.0"] in rows
     assert ["fake_data", "1.0", "fake_data"] in rows
-    assert any(row[:3] == [*own, "dpo,"] for row in rows)
+    assert any(row[:3] == [*own, "distillation,"] for row in rows)

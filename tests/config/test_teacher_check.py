@@ -33,6 +33,7 @@ TEACHER = "teacher=tiny"
         (("method=minillm", TEACHER, "+method.temperature=0.5"), ["method.temperature=0.5", "sets it to 1.0"]),
         (("method=opd", TEACHER, "+method.teacher_model_name_or_path=x"), ["use teacher=local teacher.path="]),
         (("method=opd", TEACHER, "+teacher.pth=x"), ["teacher.pth: unknown key", "path"]),
+        (("method=opd", TEACHER, "teacher.weights_seed=one"), ["teacher.weights_seed=one must be a whole number."]),
         (("method=opd", TEACHER, "teacher.dtype=half"), ["teacher.dtype=half must be one of"]),
     ],
 )
