@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: What each subcommand shows or does; ``command`` of its module, which returns the exit code, is imported when it runs.
 COMMANDS = {
-    "list": "list what is installed, from which distribution, and what failed",
+    "list": "list methods by family, the options of a group, or what a file can train",
     "describe": "say what an option is, and what its keys mean",
     "doctor": "check whether this machine and its packages can run alignzoo",
     "check": "show what is in the data, before any training",
@@ -34,6 +34,7 @@ COMMANDS = {
     "compare": "show the held-out completions of several runs side by side",
     "report": "compare the runs of a sweep, or several runs, in a leaderboard",
     "sweep": "show how far a sweep is, or finish it",
+    "study": "compare methods by a protocol: tune, pick on validation, fresh seeds, test once",
     "manifest": "show whether two runs used the same rows and tokens",
     "chat": "talk to a trained model, and to its start model",
     "verify-losses": "compare the trainers' losses with the papers' equations",
@@ -69,6 +70,10 @@ def _answer(words: list[str]) -> None:
             raise UserError(explain_word(words[0], COMMANDS))
         if any(word.startswith("--experimental-rerun") for word in words):
             raise UserError("--experimental-rerun reads a pickle, which can hold any program: use --config-dir RUN.")
+        if any(word.startswith("method=") and "@" in word for word in words):
+            from alignzoo.cli.families import expand_families
+
+            words = expand_families(words)
         prepare_hydra()
         sys.argv = [sys.argv[0], *words]
         run()

@@ -40,25 +40,25 @@ def command(words: Sequence[str], save: bool, as_json: bool, explain: bool) -> i
 
 
 def _measured(word: str, overrides: Sequence[str], save: bool, silent: bool) -> dict[str, Any]:
-    from alignzoo.evaluate.metrics import summarise
+    from alignzoo.evaluate.metrics import summarise_sides
     from alignzoo.evaluate.targets import resolve_target
 
     named = resolve_target(word, overrides)
     if save and (named.run is None or named.folder != named.run / "model"):
         raise UserError(f"--save: {word} is not a run folder; its numbers have no place.")
-    lines, data = measure(named)
-    result = {**summarise(lines), "data": data}
+    measured, data = measure(named)
+    result = {**summarise_sides(measured), "data": data}
     if save and named.run is not None:
         from alignzoo.runs.record import Record
 
-        Record.of(named.run).replace_measurements(lines, result)
+        Record.of(named.run).replace_measurements(measured, result)
     if not silent:
         _print(word, result)
     return result
 
 
-def measure(target: Target) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Return the target's lines of ``answers.jsonl``, and the hashes of the rows of its configuration."""
+def measure(target: Target) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
+    """Return the target's lines on the held-out and validation rows, and the hashes of its configuration's rows."""
     from alignzoo.config.check import check
     from alignzoo.data.manifest import fingerprints
     from alignzoo.evaluate.judge import build_configured_judge, judge_lines
@@ -68,12 +68,13 @@ def measure(target: Target) -> tuple[list[dict[str, Any]], dict[str, str]]:
     inputs = prepare_run(check(target.cfg))
     _warn_seen(target, inputs)
     judge = build_configured_judge(target.cfg.judge)
-    yardstick = inputs.make_yardstick()
+    yardsticks = inputs.make_yardsticks()
     start = inputs.load_model(inputs.against).to(inputs.checked.device)
-    before = yardstick.measure_start(start, start_model.identity(inputs.against))
+    before = {s: y.measure_start(start, start_model.identity(inputs.against)) for s, y in yardsticks.items()}
     model, adapted = _model(target, inputs)
-    after = yardstick.measure(model, None if adapted and inputs.against == inputs.start else lambda: start)
-    return judge_lines(yardstick.make_lines(before, after), judge), fingerprints(inputs.data.manifest)
+    load = None if adapted and inputs.against == inputs.start else lambda: start
+    found = {s: judge_lines(y.make_lines(before[s], y.measure(model, load)), judge) for s, y in yardsticks.items()}
+    return found, fingerprints(inputs.data.manifest)
 
 
 def _model(target: Target, inputs: RunInputs) -> tuple[Any, bool]:

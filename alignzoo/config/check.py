@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from alignzoo.config.checked import Checked
 from alignzoo.config.declared import find_fault
@@ -42,7 +42,10 @@ def check(cfg: DictConfig) -> Checked:
     fault = find_fault(method)
     if fault:
         raise UserError(f"method={method.name} ({registry().methods[method.name][1].origin}): {fault}")
+    _add_new_keys(cfg)
     _check_known(cfg)
+    if "study" in cfg and not cfg.study.get("protocol"):
+        raise UserError("study is a command of its own: python -m alignzoo study method=dpo,simpo.")
     _check_own(cfg)
     fields = read_config_fields(method.config)
     for group in ("method", "train"):
@@ -56,7 +59,7 @@ def check(cfg: DictConfig) -> Checked:
             raise UserError(f"{told}: type it, as in {key}='{EXAMPLE}'.")
     _check_strategy(cfg)
     _check_batches(cfg, method)
-    _check_adapter(cfg)
+    _check_adapter(cfg, method)
     _check_low_precision(cfg)
     method.check(cfg)
     _warn_learning_rate(cfg)
@@ -68,9 +71,18 @@ def check(cfg: DictConfig) -> Checked:
     return Checked(cfg, method, time_limit, patience)
 
 
+def _add_new_keys(cfg: DictConfig) -> None:
+    """Give the configuration of an older run the groups that came later, with their defaults."""
+    for group, later in ((cfg, "prune"), (cfg.dataset, "validation")):
+        if group.get(later) is None:
+            text = importlib.resources.files("alignzoo_conf").joinpath("config.yaml").read_text(encoding="utf-8")
+            with open_dict(group):
+                group[later] = OmegaConf.select(OmegaConf.create(text), later if group is cfg else f"dataset.{later}")
+
+
 def _check_known(cfg: DictConfig) -> None:
     """Refuse unknown keys that ``+key=value`` added; `method` and `train` are checked against the TRL config."""
-    known = {*_own_keys(), "method", "train", "peft", "tracker", "reward", "judge", "pipeline"}
+    known = {*_own_keys(), "method", "train", "peft", "tracker", "reward", "judge", "pipeline", "study"}
     for key, value in ((str(key), value) for key, value in cfg.items()):
         own = {name.split(".", 1)[1] for name in known if name.startswith(f"{key}.")}
         if key not in known and not own:
@@ -114,9 +126,14 @@ def _check_own(cfg: DictConfig) -> None:
         least = LEAST.get(key)
         if least is not None and isinstance(value, int | float) and value < least:
             raise UserError(f"{key}={value} must be at least {least}.")
-    if cfg.dataset.heldout.fraction >= 1:
+    shares = cfg.dataset.heldout.fraction, cfg.dataset.validation.fraction
+    for side, share in zip(("heldout", "validation"), shares, strict=True):
+        if share >= 1:
+            raise UserError(f"dataset.{side}.fraction={share} must be below 1: it is a share of the prompts.")
+    if sum(shares) >= 1:
         raise UserError(
-            f"dataset.heldout.fraction={cfg.dataset.heldout.fraction} must be below 1: it is a share of the prompts."
+            f"dataset.heldout.fraction={shares[0]} and dataset.validation.fraction={shares[1]} leave no prompt to "
+            "train on: lower one of them."
         )
     for key, choices in CHOICES.items():
         value = OmegaConf.select(cfg, key)
@@ -170,9 +187,14 @@ def _check_batches(cfg: DictConfig, method: type[Method]) -> None:
         )
 
 
-def _check_adapter(cfg: DictConfig) -> None:
+def _check_adapter(cfg: DictConfig, method: type[Method]) -> None:
     if cfg.peft.name == "none":
         return
+    if "lm_head" in (cfg.peft.get("target_modules") or ()) and not method.whole_logits:
+        raise UserError(
+            f"peft.target_modules: method={method.name} computes log-probabilities from the head's own weights, so "
+            "that an adapter on lm_head would not be trained. Leave lm_head out."
+        )
     fields = read_config_fields("peft:LoraConfig")
     for key, value in to_plain(cfg.peft).items():
         if key in ADAPTER_KEYS:
@@ -190,7 +212,10 @@ def _check_rewards(cfg: DictConfig, method: type[Method]) -> None:
         if not fits(weight, "float"):
             raise UserError(f"reward.{name}.weight={weight} is {_type_name(weight)}; it takes a number.")
     if method.uses_rewards and not cfg.reward:
-        raise UserError(f"method={method.name} learns from rewards: add reward=NAME ({', '.join(registry().rewards)}).")
+        raise UserError(
+            f"method={method.name} learns from rewards: add reward=NAME (verifiable: rows have an `answer`; model: a "
+            f"trained one; all: {', '.join(registry().rewards)})."
+        )
 
 
 def _check_judge(cfg: DictConfig, method: type[Method]) -> None:

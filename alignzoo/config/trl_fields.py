@@ -118,11 +118,11 @@ def warn_untested_trl() -> None:
 OWN_TRAIN_KEYS = frozenset(
     {
         *("global_batch_size", "per_device_batch_size", "per_device_batch_tokens", "max_length", "precision"),
-        *("gradient_checkpointing", "budget", "stop_before"),
+        *("gradient_checkpointing", "budget", "stop_before", "verify"),
     }
 )
 
-OWN_METHOD_KEYS = frozenset({"name", "learning_rates"})  #: keys of `method` that no TRL config has
+OWN_METHOD_KEYS = frozenset({"name", "learning_rates", "search"})  #: keys of `method` that no TRL config has
 
 
 def trl_items(cfg: DictConfig, group: str, method: type[Method]) -> dict[str, Any]:

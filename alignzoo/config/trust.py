@@ -24,6 +24,7 @@ VARIABLE = "ALIGNZOO_TRUST_CONFIG"
 #: What a file may name as ``_target_``, whole: of a prefix, Hydra would follow ``alignzoo.system.cache.shutil.copy``.
 TARGETS = re.compile(
     r"""alignzoo\.launch\.hydra_callback\.SweepCallback
+    | alignzoo\.study\.callback\.StudyCallback
     | hydra\._internal\.core_plugins\.basic_(launcher\.BasicLauncher|sweeper\.BasicSweeper)
     | hydra\.experimental\.callbacks\.(LogJobReturnCallback|LogComposeCallback|PickleJobInfoCallback)
     | hydra_plugins\.\w+\.\w+\.\w+(Launcher|Sweeper)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from alignzoo.data.columns import Unread
 from alignzoo.data.layout import Layout
-from alignzoo.data.messages import BadRow, check_encodable
+from alignzoo.data.messages import BadRow, Messages, check_encodable
+from alignzoo.data.near_equal import BANDS, sign
 from alignzoo.data.recognise import SAMPLE, recognise
 from alignzoo.data.sources import Source
 from alignzoo.data.tokenise import ANSWERS, Piece, Tokeniser
@@ -27,9 +28,12 @@ if TYPE_CHECKING:
 
 BATCH = 2000  #: rows tokenised and written at once
 PROGRESS_FROM = 20_000  #: rows from which a progress bar is worth its space
-VERSION = 8  #: raised whenever the same input gives other rows
+VERSION = 9  #: raised whenever the same input gives other rows
 FILE = "rows.arrow"
 UNREAD = "unread.json"  #: columns and fields of messages that are not read
+
+#: Columns of what near-equal prompts share.
+NEAR = ("near_key", *(f"near_{band}" for band in range(BANDS)))
 
 Numbered = list[tuple[int, dict[str, Any]]]
 
@@ -39,7 +43,8 @@ def load_table(source: Source, tokeniser: Tokeniser, cfg: DictConfig) -> tuple[D
 
     Columns: ``row`` (its number in the source, from 1), ``id``, ``prompt`` and the answers as JSON messages,
     ``prompt_key`` (64-bit hash of the prompt and of ``template_inputs``), ``heldout_key`` (decides whether the row is
-    held out: ``prompt_key``, or a hash of the text for a text without a prompt), ``prompt_ids``, ``<answer>_ids``,
+    held out: ``prompt_key``, or a hash of the text for a text without a prompt), ``near_key`` and ``near_0``, ... (what
+    near-equal prompts share: :func:`alignzoo.data.near_equal.sign`), ``prompt_ids``, ``<answer>_ids``,
     ``label``, ``score``, ``margin``, ``extra`` (JSON of the further columns), ``template_inputs`` (JSON of tools and
     template_kwargs, if any), ``problem`` (why the row cannot be used, or null). A row of several pairs gives several.
 
@@ -56,7 +61,9 @@ def load_table(source: Source, tokeniser: Tokeniser, cfg: DictConfig) -> tuple[D
     entry = cache.make_folder("rows") / hashlib.sha256(key.encode()).hexdigest()[:32]
     if cache.open_entry(entry) is None:
         with cache.write_entry(entry) as folder:
+            tokeniser.template.unread.clear()
             _write(folder / FILE, source, layout, tokeniser)
+            layout.unread.fields |= tokeniser.template.unread
             (folder / UNREAD).write_text(json.dumps({n: sorted(found) for n, found in vars(layout.unread).items()}))
         cache.trim()
     cache.mark_used(entry)
@@ -68,7 +75,7 @@ def _schema() -> pyarrow.Schema:
     import pyarrow as pa
 
     fields = [("row", pa.int64()), ("id", pa.string()), ("prompt", pa.string())]
-    fields += [("prompt_key", pa.int64()), ("heldout_key", pa.int64())]
+    fields += [(name, pa.int64()) for name in ("prompt_key", "heldout_key", *NEAR)]
     fields += [(answer, pa.string()) for answer in ANSWERS]
     fields += [(f"{name}_ids", pa.list_(pa.int32())) for name in ("prompt", *ANSWERS)]
     fields += [("label", pa.bool_()), ("score", pa.float64()), ("margin", pa.float64()), ("extra", pa.string())]
@@ -159,17 +166,30 @@ def _render(records: list[dict[str, Any]], tokeniser: Tokeniser) -> list[list[Pi
 def _add_ids(records: list[dict[str, Any]], ids: Any) -> list[dict[str, Any]]:
     """Add token ids and hashes, and turn texts into JSON."""
     good = [record for record in records if "problem" not in record]
-    for record, found in zip(good, ids.result(), strict=True):
-        record |= found
+    keys, bands = sign([read_said(record["prompt"], [record[n] for n in ANSWERS if n in record]) for record in good])
+    for record, found, key, shared in zip(good, ids.result(), keys.tolist(), bands.tolist(), strict=True):
+        record |= {**found, **dict(zip(NEAR, (key, *shared), strict=True))}
         prompt, answers = record["prompt"], [name for name in ANSWERS if name in record]
         record |= {name: json.dumps(record[name], ensure_ascii=False) for name in ("prompt", *answers)}
         inputs = {name: record[name] for name in ("tools", "template_kwargs") if name in record}
         if inputs:
             record["template_inputs"] = json.dumps(inputs, ensure_ascii=False)
         record["prompt_key"] = record["heldout_key"] = _hash_text(record["prompt"] + record.get("template_inputs", ""))
-        if prompt[0]["role"] == "text" and not prompt[0]["content"].strip():
+        if is_promptless(prompt):
             record["heldout_key"] = _hash_text("".join(record[name] for name in answers))
     return records
+
+
+def is_promptless(prompt: Messages) -> bool:
+    """Tell whether a row is a text without a prompt."""
+    return prompt[0]["role"] == "text" and not prompt[0]["content"].strip()
+
+
+def read_said(prompt: Messages, answers: Iterable[Messages]) -> str:
+    """Return what prompts are compared by: all turns but the system's, or the answers of a text without a prompt."""
+    messages = [message for answer in answers for message in answer] if is_promptless(prompt) else prompt
+    said = "\n".join(str(message["content"]) for message in messages if message["role"] not in ("system", "developer"))
+    return said if said.strip() else json.dumps(messages, ensure_ascii=False)
 
 
 def _hash_text(text: str) -> int:

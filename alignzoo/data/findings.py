@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from alignzoo.data.prepare import HELD_OUT, ONE_PROMPT
+from alignzoo.data.prepare import ONE_PROMPT
+from alignzoo.data.split import LEFT_OUT
 from alignzoo.data.text_features import Column, Features, read_features
 from alignzoo.plugin.method import DataFormat
 
@@ -106,7 +107,7 @@ def _make_finding(level: Level, check: str, text: str, rows: Sequence[int] | Col
 
 def _check_dropped(data: Prepared) -> Iterator[Finding]:
     """Rows left out for what they hold (an error is raised earlier while dataset.bad_rows=stop)."""
-    ours = ("beyond", *HELD_OUT)
+    ours = ("beyond", *LEFT_OUT)
     dropped = data.manifest[(data.manifest["decision"] == "dropped") & ~data.manifest["reason"].str.startswith(ours)]
     reasons = dropped["reason"].str.replace(r" \(\d+ tokens\)", "", regex=True)
     for reason, group in dropped.groupby(reasons):

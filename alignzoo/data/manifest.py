@@ -14,8 +14,12 @@ IDENTITY = ["source", "row", "id"]
 
 
 def fingerprints(manifest: pd.DataFrame) -> dict[str, str]:
-    """Return a hash of the rows trained on and one of those held out: equal if rows and token ids are equal."""
-    return {decision: _hash(manifest[manifest["decision"] == decision]) for decision in ("train", "heldout")}
+    """Return a hash of the rows trained on and one of those held out: equal if rows and token ids are equal.
+
+    Where there are validation rows, they have one too.
+    """
+    sides = ["train", "heldout", *(["validation"] if (manifest["decision"] == "validation").any() else [])]
+    return {decision: _hash(manifest[manifest["decision"] == decision]) for decision in sides}
 
 
 def _hash(rows: pd.DataFrame) -> str:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alignzoo.data.arrow_cache import load_table
+from alignzoo.data.arrow_cache import NEAR, load_table
 from alignzoo.data.columns import Unread
 from alignzoo.data.row_facts import count_tokens, hash_tokens, read_keys
-from alignzoo.data.sources import Source, heldout_source, training_sources
+from alignzoo.data.sources import MEASURED, Source, measured_source, training_sources
+from alignzoo.data.split import Table, assign_shares, mark_clusters, take_side
 from alignzoo.data.tokenise import Tokeniser
 from alignzoo.system.errors import UserError
 
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from alignzoo.data.layout import Layout
     from alignzoo.plugin.method import DataFormat
 
-FRACTION_STEPS = 1_000_000  #: resolution of `dataset.heldout.fraction`
-
-#: Why a training row is left out whose prompt is held out, and one that has no prompt.
-HELD_OUT = ("its prompt is held out", "its text is held out")
 #: What to do where all rows have one prompt.
 ONE_PROMPT = "one prompt cannot be both trained on and held out: name rows to hold out, dataset.heldout.path=FILE"
 
@@ -46,13 +43,19 @@ class Prepared:
     """Canonical, tokenised rows to measure on; may be empty."""
 
     manifest: pd.DataFrame
-    """One line a row read: source, row, id, split, decision (train, heldout or dropped), reason, tokens (a hash)."""
+    """One line a row read: source, row, id, split, decision, reason, tokens (a hash).
+
+    A decision is train, heldout, validation or dropped.
+    """
 
     layout: Layout
     """How the (first) source's rows are laid out."""
 
     unread: Unread = field(default_factory=Unread)
     """Columns, and fields of messages, of any source that are not read."""
+
+    validation: Dataset | None = None
+    """Canonical, tokenised rows to select on; None or empty where there are none."""
 
 
 def prepare(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
@@ -66,32 +69,29 @@ def prepare(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
     parts = [_read(source, part, tokeniser) for source, part in training_sources(cfg.dataset)]
     rows, facts, kind = _join_parts(parts, cfg)
     unread = functools.reduce(or_, (part.layout.unread for part in parts))
-    apart = heldout_source(cfg.dataset)
-    if apart is None:
-        facts["heldout"] = _hold_out_by_hash(facts["heldout_key"].to_numpy(), cfg.dataset.heldout.fraction)
-        held_rows, held_facts = rows, facts
-        held = facts[facts["heldout"] & (facts["reason"] == "")]
-    else:
-        heldout = _read(apart, cfg.dataset, tokeniser)
-        unread |= heldout.layout.unread
-        held_rows, held_facts, held_kind = _join_parts([heldout], cfg, "heldout")
-        if held_kind is not kind:
-            raise UserError(f"the training rows are {kind} rows, those of {apart.place} {held_kind} rows.")
-        facts["heldout"] = False
-        held = held_facts[held_facts["reason"] == ""]
-    held = _limit_heldout(held, cfg.dataset.heldout.rows)
-    leaked = ~facts["heldout"] & facts["heldout_key"].isin(held["heldout_key"]) & (facts["reason"] == "")
-    facts.loc[leaked, "reason"] = np.where(facts.loc[leaked, "has_prompt"], *HELD_OUT)
+    train, tables = Table(rows, facts), {}
+    for side in MEASURED:
+        source = measured_source(cfg.dataset, side)
+        if source is not None:
+            part = _read(source, cfg.dataset, tokeniser)
+            unread |= part.layout.unread
+            tables[side] = _read_side(part, cfg, side, kind)
+    mark_clusters([train, *tables.values()])
+    assign_shares(facts, cfg.dataset, [*tables])
+    found: dict[str, pd.DataFrame] = {}
+    for side in MEASURED:
+        taken = found.get("heldout", facts[:0])
+        found[side] = take_side(side, tables.get(side, train), facts, taken, cfg.dataset[side].rows)
     facts = _apply_weights(facts, parts, cfg)
-    candidates = facts.index[(facts["reason"] == "") & ~facts["heldout"]].to_numpy()
+    candidates = facts.index[(facts["reason"] == "") & (facts["side"] == "train")].to_numpy()
     kept = _draw_rows(candidates, cfg.dataset.rows, cfg.seed)
     if not len(kept):
         raise UserError(_explain_nothing_left(facts, cfg))
-    decisions = _record_decisions(facts, kept, held if apart is None else None)
-    if apart is not None:
-        decisions = pd.concat([decisions, _record_decisions(held_facts, np.array([], int), held)], ignore_index=True)
-    held_rows = held_rows.select(held.index.to_numpy())
-    return Prepared(kind, rows.select(kept), held_rows, decisions, parts[0].layout, unread)
+    decisions = [_record_decisions(facts, kept, {side: one for side, one in found.items() if side not in tables})]
+    decisions += [_record_decisions(table.facts, kept[:0], {side: found[side]}) for side, table in tables.items()]
+    manifest = pd.concat(decisions, ignore_index=True) if tables else decisions[0]
+    heldout, validation = (tables.get(side, train).rows.select(found[side].index.to_numpy()) for side in MEASURED)
+    return Prepared(kind, rows.select(kept), heldout, manifest, parts[0].layout, unread, validation)
 
 
 @dataclass(frozen=True)
@@ -124,18 +124,19 @@ def _join_parts(parts: list[Part], cfg: DictConfig, split: str = "train") -> tup
     return rows, pd.concat(facts, ignore_index=True) if len(facts) > 1 else facts[0], next(iter(kinds))
 
 
-def _limit_heldout(held: pd.DataFrame, rows: int) -> pd.DataFrame:
-    """Return up to ``rows`` of them: the first, or, where a share is held out, the first by hash."""
-    if held["heldout"].any() if "heldout" in held else False:
-        return held.sort_values("heldout_key", kind="stable").head(rows).sort_index()
-    return held.head(rows)
+def _read_side(part: Part, cfg: DictConfig, side: str, kind: DataFormat) -> Table:
+    """Return the rows of a source that is measured and not trained on."""
+    rows, facts, held_kind = _join_parts([part], cfg, side)
+    if held_kind is not kind:
+        raise UserError(f"the training rows are {kind} rows, those of {part.source.place} {held_kind} rows.")
+    return Table(rows, facts)
 
 
 def _apply_weights(facts: pd.DataFrame, parts: list[Part], cfg: DictConfig) -> pd.DataFrame:
     """Leave out rows of the parts that have more than their weight, by the hash that holds out, so that seeds agree."""
     if len(parts) < 2:
         return facts
-    usable = facts[(facts["reason"] == "") & ~facts["heldout"]]
+    usable = facts[(facts["reason"] == "") & (facts["side"] == "train")]
     counts = usable["part"].value_counts()
     for number, part in enumerate(parts):
         if not counts.get(number) and part.weight != 0:
@@ -152,7 +153,8 @@ def _apply_weights(facts: pd.DataFrame, parts: list[Part], cfg: DictConfig) -> p
 def _collect_facts(rows: Dataset, source: Source, split: str, cfg: DictConfig) -> pd.DataFrame:
     """Return row, id, heldout_key, length (tokens of the longest sequence) and the reason to drop it, or ''."""
     frame = rows.select_columns(["row", "id", "problem"]).to_pandas()
-    frame["heldout_key"] = read_keys(rows, "heldout_key")
+    for column in ("heldout_key", *NEAR):
+        frame[column] = read_keys(rows, column)
     frame["has_prompt"] = frame["heldout_key"] == read_keys(rows, "prompt_key")
     frame["source"], frame["split"] = source.place, split
     frame["length"] = count_tokens(rows)
@@ -181,7 +183,7 @@ def _describe_bad_rows(bad: pd.DataFrame, source: Source) -> str:
 
 def _explain_nothing_left(facts: pd.DataFrame, cfg: DictConfig) -> str:
     place = facts["source"].iloc[0]
-    if facts["heldout"].all():
+    if (facts["side"] != "train").all():
         one = facts["heldout_key"].nunique() == 1 and len(facts) > 1
         advice = f"They have {ONE_PROMPT}." if one else "Lower dataset.heldout.fraction."
         return f"{place}: all {len(facts)} rows are held out. {advice}"
@@ -192,24 +194,22 @@ def _explain_nothing_left(facts: pd.DataFrame, cfg: DictConfig) -> str:
     return f"{place}: no row of {len(facts)} is left to train on ({', '.join(reason)}).{hint}"
 
 
-def _hold_out_by_hash(keys: np.ndarray[Any, Any], fraction: float) -> np.ndarray[Any, Any]:
-    """Hold out a share of the prompts, or of texts without one, by their hash, whatever order, seed and method."""
-    held: np.ndarray[Any, Any] = (keys % FRACTION_STEPS) < fraction * FRACTION_STEPS
-    return held
-
-
 def _draw_rows(candidates: np.ndarray[Any, Any], rows: int | None, seed: int) -> np.ndarray[Any, Any]:
     if rows is None or rows >= len(candidates):
         return candidates
     return np.sort(np.random.default_rng(seed).permutation(candidates)[:rows])
 
 
-def _record_decisions(facts: pd.DataFrame, kept: np.ndarray[Any, Any], held: pd.DataFrame | None) -> pd.DataFrame:
+def _record_decisions(
+    facts: pd.DataFrame, kept: np.ndarray[Any, Any], measured: dict[str, pd.DataFrame]
+) -> pd.DataFrame:
     decision = np.full(len(facts), "dropped", dtype=object)
     decision[kept] = "train"
-    if held is not None:
-        decision[held.index] = "heldout"
+    for side, found in measured.items():
+        decision[found.index] = side
     frame = facts[["source", "row", "id", "split", "reason", "length", "tokens"]].assign(decision=decision)
     unused = (frame["decision"] == "dropped") & (frame["reason"] == "")
     frame.loc[unused, "reason"] = "beyond dataset.rows or dataset.heldout.rows"
+    sides = facts["side"] if "side" in facts else facts["split"]
+    frame.loc[unused & (sides == "validation"), "reason"] = "beyond dataset.validation.rows"
     return frame

@@ -23,6 +23,9 @@ from alignzoo.system.hub import explain_hub_error, hub, is_local_path
 #: Files that `Dataset.save_to_disk` writes beside the rows.
 METADATA_FILES = {"state.json", "dataset_info.json", "dataset_dict.json"}
 
+#: Rows that are measured and not trained on, as keys of `dataset`; where both could have a prompt, the first has it.
+MEASURED = ("heldout", "validation")
+
 
 @dataclass(frozen=True)
 class Source:
@@ -63,7 +66,7 @@ def _check_weights(parts: list[tuple[str, Any]]) -> None:
 
 def _read_parts(cfg: DictConfig) -> list[DictConfig]:
     """Return the parts of ``dataset.mix``, each with the dataset's keys where it has none of its own."""
-    ours = {str(key): value for key, value in to_plain(cfg).items() if key not in ("mix", "rows", "heldout")}
+    ours = {str(key): value for key, value in to_plain(cfg).items() if key not in ("mix", "rows", *MEASURED)}
     parts: list[Any] = to_plain(cfg.mix)
     for part in parts:
         if not isinstance(part, dict):
@@ -74,12 +77,13 @@ def _read_parts(cfg: DictConfig) -> list[DictConfig]:
     return [OmegaConf.create({**ours, "weight": None, **part}) for part in parts]
 
 
-def heldout_source(cfg: DictConfig) -> Source | None:
-    """Return the source of the held-out rows, or None where they are a share of the training rows."""
-    if cfg.heldout.path is not None:
-        return open_source(cfg.heldout.path, cfg.heldout.split or "train", None, None, "dataset.heldout.path")
-    if cfg.heldout.split is not None:
-        return open_source(cfg.path, cfg.heldout.split, cfg.config, cfg.revision, "dataset.heldout.split")
+def measured_source(cfg: DictConfig, side: str) -> Source | None:
+    """Return the source of the rows of a ``side`` of :data:`MEASURED`, or None where they are training rows."""
+    own = cfg[side]
+    if own.path is not None:
+        return open_source(own.path, own.split or "train", None, None, f"dataset.{side}.path")
+    if own.split is not None:
+        return open_source(cfg.path, own.split, cfg.config, cfg.revision, f"dataset.{side}.split")
     return None
 
 

@@ -60,6 +60,12 @@ def summarise(lines: Sequence[Line]) -> dict[str, dict[str, Any]]:
     }
 
 
+def summarise_sides(measured: Mapping[str, Sequence[Line]]) -> dict[str, Any]:
+    """Return the numbers on the held-out rows and, under ``validation``, those on the validation rows, if any."""
+    found = {side: summarise(lines) for side, lines in measured.items()}
+    return {**found.pop("heldout"), **found}
+
+
 def collect_values(key: str, lines: Sequence[Line], side: str = "after") -> Column | None:
     """Return what each line says of number ``key``, (lines,): their mean is the number; None where it was not measured.
 

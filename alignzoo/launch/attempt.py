@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from alignzoo.runs import resume
+from alignzoo.runs.pruning import Pruned
 from alignzoo.system import memory, ranks
 from alignzoo.system.disk import explain_full_disk
 from alignzoo.system.environment import restore_environment
@@ -28,6 +29,9 @@ class Attempt:
 
     sweep: str | None
     """The name of the sweep that the run belongs to."""
+
+    selects: bool = False
+    """Whether the sweep chooses its next jobs by this run's number."""
 
     started: float = field(default_factory=time.time)
     """When it began, in seconds since the epoch."""
@@ -50,7 +54,11 @@ def train_here(checked: Checked, record: Record, attempt: Attempt) -> None:
                 attempt.has_written = True
                 record.truncate(resume_from.step if resume_from else 0)
                 record.describe(cfg, attempt.words)
-                train(checked, record, tracker, attempt.started, resume_from)
+                train(checked, record, tracker, attempt.started, resume_from, attempt.selects)
+            except Pruned as pruned:
+                record.write_pruned(str(pruned))
+                if ranks.rank() == 0:
+                    print(f"alignzoo: {pruned}", flush=True)
             finally:
                 with contextlib.suppress(OSError):  # one that holds a checkpoint stays
                     (record.folder / "checkpoints").rmdir()

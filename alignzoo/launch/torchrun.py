@@ -75,7 +75,8 @@ def start(checked: Checked, folder: Path, attempt: Attempt) -> None:
 def describe_job(cfg: DictConfig, folder: Path, attempt: Attempt) -> dict[str, Any]:
     """Return the argument of :func:`alignzoo.launch.worker.run`."""
     config = keep_environment(cfg)
-    return {"folder": str(folder), "overrides": list(attempt.words), "group": attempt.sweep, "config": config}
+    sweep = {"group": attempt.sweep, "selects": attempt.selects}
+    return {"folder": str(folder), "overrides": list(attempt.words), **sweep, "config": config}
 
 
 def _run_workers(cfg: DictConfig, count: int, job: Path) -> None:

@@ -67,7 +67,8 @@ def _die_with_parent(job: Path) -> None:
 def run(job: Mapping[str, Any]) -> None:
     """Train as one of several processes.
 
-    ``job`` holds the run's ``folder``, its ``config``, the ``overrides`` as typed, and the sweep, its ``group``.
+    ``job`` holds the run's ``folder``, its ``config``, the ``overrides`` as typed, the sweep, its ``group``, and
+    whether that ``selects`` by the run's number.
     """
     from omegaconf import OmegaConf
 
@@ -87,7 +88,7 @@ def run(job: Mapping[str, Any]) -> None:
     checked = check(cfg)
     silence_libraries(cfg.telemetry)
     words: Any = OmegaConf.to_container(settings.overrides)
-    train_here(checked, Record.of(Path(settings.folder)), Attempt(words, settings.group))
+    train_here(checked, Record.of(Path(settings.folder)), Attempt(words, settings.group, settings.selects))
 
 
 def _set_up_log(folder: Path) -> None:

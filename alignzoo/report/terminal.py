@@ -12,6 +12,7 @@ from rich.text import Text
 from alignzoo.config.metrics import NUMBERS
 from alignzoo.data.convert import MEANING
 from alignzoo.data.manifest import reasons
+from alignzoo.report.selection import describe_selection
 from alignzoo.system.console import make_console
 from alignzoo.system.limits import format_bytes
 from alignzoo.system.ranks import on_main
@@ -32,7 +33,8 @@ def print_plan(data: Prepared, wanted: DataFormat, plan: Plan, found: Sequence[F
     for line in (f"data: {data.layout}", *data.unread.describe(wanted)):
         console.print(line)
     left_out = "".join(f"; left out {count:,}: {reason}" for reason, count in reasons(data.manifest).items())
-    line = f"rows: {counts.get('train', 0):,} to train on, {counts.get('heldout', 0):,} held out{left_out}"
+    validation = f", {counts['validation']:,} for validation" if "validation" in counts else ""
+    line = f"rows: {counts.get('train', 0):,} to train on, {counts.get('heldout', 0):,} held out{validation}{left_out}"
     console.print(line)
     if (data.kind, wanted) in MEANING:
         console.print(f"conversion: {MEANING[data.kind, wanted]}")
@@ -68,6 +70,8 @@ def print_result(result: Mapping[str, Any], folder: Path) -> None:
     """Print the yardstick's numbers before and after, the run's cost, and its folder."""
     console = make_console()
     print_numbers(result)
+    if selection := describe_selection([result]):
+        console.print(selection, soft_wrap=True)
     cost = result["cost"]
     planned = cost.get("planned_memory_bytes")
     console.print(
@@ -79,13 +83,14 @@ def print_result(result: Mapping[str, Any], folder: Path) -> None:
 
 
 def print_numbers(result: Mapping[str, Any]) -> None:
-    """Print the yardstick's numbers, before and after, with their intervals."""
+    """Print the yardstick's numbers, before and after, with their intervals; those on validation rows too."""
     console = make_console()
-    before, after = result.get("before", {}), result.get("after", {})
-    if after:
-        table = plain_table("held-out rows", "before", "after", "95 % interval")
-        for key, number in NUMBERS.items():
-            if key in after:
-                ends = " to ".join(number.form.format(end) for end in result["intervals"][key])
-                table.add_row(number.label, number.form.format(before[key]), number.form.format(after[key]), ends)
-        console.print(table)
+    for rows, measured in (("held-out rows", result), ("validation rows", result.get("validation", {}))):
+        before, after = measured.get("before", {}), measured.get("after", {})
+        if after:
+            table = plain_table(rows, "before", "after", "95 % interval")
+            for key, number in NUMBERS.items():
+                if key in after:
+                    ends = " to ".join(number.form.format(end) for end in measured["intervals"][key])
+                    table.add_row(number.label, number.form.format(before[key]), number.form.format(after[key]), ends)
+            console.print(table)

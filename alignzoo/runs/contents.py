@@ -13,7 +13,10 @@ import yaml
 from alignzoo.config.plain import flatten
 
 #: What a result may hold beside its numbers -> the type that its readers rely on.
-KINDS: dict[str, type] = {"method": str, "objective": str, "cost": dict, "data": dict, "start": dict}
+KINDS: dict[str, type] = {
+    **{"method": str, "objective": str, "selected_on": str},
+    **{"cost": dict, "data": dict, "start": dict, "validation": dict},
+}
 
 #: What one side of an answer's line may hold -> what must be a number then.
 MEASURED: dict[str, tuple[str, ...]] = {
@@ -49,12 +52,9 @@ def parse_result(text: str) -> dict[str, Any]:
     for key, kind in KINDS.items():
         if not isinstance(result.get(key, kind()), kind):
             raise ValueError(f"its {key} is {_name(result[key])}")
-    for side in ("before", "after"):
-        _check_numbers(result.get(side), side)
-    missing = sorted(result["after"].keys() - result["before"].keys())
-    if missing:
-        raise ValueError(f"its before lacks {missing[0]}")
-    _check_intervals(result.get("intervals", {}))
+    _check_measured(result)
+    if "validation" in result:
+        _check_measured(result["validation"])
     _check_texts(result.get("data", {}))
     return result
 
@@ -122,6 +122,16 @@ def _number_of(value: Any) -> Any:
         except ValueError:
             return value
     return value
+
+
+def _check_measured(result: Mapping[str, Any]) -> None:
+    """Check the numbers on the held-out rows, or on those for validation."""
+    for side in ("before", "after"):
+        _check_numbers(result.get(side), side)
+    missing = sorted(result["after"].keys() - result["before"].keys())
+    if missing:
+        raise ValueError(f"its before lacks {missing[0]}")
+    _check_intervals(result.get("intervals", {}))
 
 
 def _check_numbers(numbers: Any, side: str) -> None:

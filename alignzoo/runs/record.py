@@ -11,7 +11,7 @@ import platform
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.config.secrets import hide_in_code, hide_in_text, hide_in_word, hide_secrets
 from alignzoo.plugin.loading import read_name_and_version
-from alignzoo.runs.folder import CONFIG, Run
+from alignzoo.runs.folder import ANSWERS, CONFIG, PRUNED, Run
 from alignzoo.runs.watch import FolderWatch
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError
@@ -41,7 +41,8 @@ class Record:
 
     ``run.yaml`` the composed configuration; ``command.txt`` the command that made it; ``environment.json``
     versions, git, hardware, seed; ``data.parquet`` the manifest of rows; ``metrics.jsonl`` one line a logged step;
-    ``answers.jsonl`` held-out prompts answered before and after; ``result.json`` the numbers; ``plots/``; ``model/``;
+    ``answers.jsonl`` held-out prompts answered before and after, ``validation.jsonl`` those for validation;
+    ``result.json`` the numbers; ``plots/``; ``model/``;
     ``error.txt`` why it failed, instead of a result; ``logs/`` each process's log where there are several.
     """
 
@@ -63,10 +64,10 @@ class Record:
         record.folder, record.watch = folder, FolderWatch(folder)
         return record
 
-    def replace_measurements(self, lines: Sequence[dict[str, Any]], numbers: dict[str, Any]) -> None:
+    def replace_measurements(self, measured: Mapping[str, Sequence[dict[str, Any]]], numbers: dict[str, Any]) -> None:
         """Put new measurements in the place of the old ones; what the run cost stays."""
         result = self.read_result()
-        self.write_answers(lines)
+        self.write_answers(measured)
         self._json("result.json", {**result, **numbers})
 
     @ranks.on_main
@@ -75,7 +76,8 @@ class Record:
 
         The totals at the end of a training that was stopped go too.
         """
-        (self.folder / "error.txt").unlink(missing_ok=True)
+        for name in ("error.txt", PRUNED):
+            (self.folder / name).unlink(missing_ok=True)
         remove_unfinished(self.folder)  # of a start that was killed while it wrote
         lines = [line for line in self.read_history() if line["step"] <= step and "train_runtime" not in line]
         if lines:
@@ -111,9 +113,10 @@ class Record:
         """Return the lines of ``metrics.jsonl`` that are whole."""
         return Run(self.folder).history
 
-    def write_answers(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Write held-out prompts with their answers before and after."""
-        self._lines("answers.jsonl", rows)
+    def write_answers(self, measured: Mapping[str, Sequence[dict[str, Any]]]) -> None:
+        """Write the prompts of each side, ``heldout`` or ``validation``, with their answers before and after."""
+        for side, rows in measured.items():
+            self._lines(ANSWERS[side], rows)
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Write ``result.json``, last of all: where it is, the run is whole."""
@@ -130,6 +133,11 @@ class Record:
             self.folder.mkdir(parents=True, exist_ok=True)  # where it was removed during the run
             self._command(overrides)
             (self.folder / "error.txt").write_text(f"{hide_in_text(reason)}\n", encoding="utf-8")
+
+    @ranks.on_main
+    def write_pruned(self, reason: str) -> None:
+        """Write why the run was ended before its time; there is no result then."""
+        self._write(PRUNED, f"{reason}\n")
 
     def save_model(self, trainer: Any, whole: bool = False) -> None:
         """Save model and tokenizer, and remove the folder for checkpoints if none was saved.

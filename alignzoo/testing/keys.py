@@ -12,7 +12,7 @@ from alignzoo.plugin.method import Method
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import did_you_mean
 from alignzoo.testing.finding import NotConforming, explain_failures
-from alignzoo.testing.losses.compare import TEACHER
+from alignzoo.train.losses.compare import TEACHER
 
 
 def check_fields(method: type[Method]) -> None:

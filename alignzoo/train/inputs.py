@@ -13,7 +13,7 @@ from alignzoo.config.trl_fields import read_config_fields
 from alignzoo.data.convert import convert, with_pairs
 from alignzoo.data.prepare import Prepared, prepare
 from alignzoo.data.prompts import read_template_kwargs
-from alignzoo.data.sources import heldout_source, training_sources
+from alignzoo.data.sources import MEASURED, measured_source, training_sources
 from alignzoo.data.tokenise import Tokeniser
 from alignzoo.evaluate.reward_yardstick import RewardYardstick
 from alignzoo.evaluate.rewards import Rewards, build_configured_rewards
@@ -50,7 +50,7 @@ class AnyYardstick(Protocol):
 
     @property
     def objective(self) -> str:
-        """The run's number for sweeps and leaderboards."""
+        """The run's number for sweeps and leaderboards, or ``auto``."""
 
     def measure_start(self, model: Any, identity: str) -> list[Any]:
         """Measure the model to compare with, whose weights ``identity`` names."""
@@ -60,6 +60,10 @@ class AnyYardstick(Protocol):
 
     def make_lines(self, before: Sequence[Any], after: Sequence[Any]) -> list[dict[str, Any]]:
         """Return one line per held-out prompt, as ``answers.jsonl`` holds them."""
+
+
+#: The side that a study's phase does not measure: tuning opens no test row, and the test is about its rows alone.
+CLOSED = {"tune": "heldout", "test": "validation"}
 
 
 @dataclass(frozen=True)
@@ -143,17 +147,24 @@ class RunInputs:
         from alignzoo.models.shared_prefix.patch import share_prefixes
 
         share_prefixes(self.cfg, model)
-        heldout = None
-        if args.eval_strategy != "no" and len(self.data.heldout):  # asked for by +train.eval_strategy
-            heldout = _convert_rows(self.checked, self.data.heldout, self.data)
+        heldout, selecting = None, self.data.validation or self.data.heldout
+        if args.eval_strategy != "no" and len(selecting):  # asked for by +train.eval_strategy
+            heldout = _convert_rows(self.checked, selecting, self.data)
         rewards = self.rewards.functions if rewards is None else rewards
         with explain_full_cache("the trainer's rows"):
             given = args, model, self.tokenizer, self.rows, heldout, rewards, callbacks, self.teacher
             return build_trainer(self.checked, *given)
 
-    def make_yardstick(self) -> AnyYardstick:
-        """Return the yardstick for the held-out rows, as pairs where they can be paired."""
-        rows = with_pairs(self.data.heldout, self.data.kind)
+    def make_yardsticks(self) -> dict[str, AnyYardstick]:
+        """Return the yardstick for the held-out rows and, where there are any, for the validation rows."""
+        closed = CLOSED.get(self.cfg.study.phase) if "study" in self.cfg else None
+        sides = MEASURED if self.data.validation and closed != "validation" else MEASURED[:1]
+        return {side: self.make_yardstick(side, opens=side != closed) for side in sides}
+
+    def make_yardstick(self, side: str = "heldout", opens: bool = True) -> AnyYardstick:
+        """Return the yardstick of a side, its rows as pairs where they can be paired; ``opens``: false takes none."""
+        rows = with_pairs(getattr(self.data, side), self.data.kind)
+        rows = rows if opens else rows.select(range(0))
         if self.trains_reward_model:
             return RewardYardstick(self.cfg.evaluate, rows, self.tokenizer)
         from alignzoo.models.shared_prefix.patch import prefixes_shared
@@ -213,7 +224,8 @@ def prepare_run(checked: Checked) -> RunInputs:
     against = find_baseline(cfg, start, tokenizer) if method.trains is ModelKind.POLICY else start
     # Where both are one folder, the model is named.
     for folder, what in {against: f"evaluate.against={cfg.evaluate.against}", start: f"model={cfg.model.name}"}.items():
-        refuse_ids_beyond(what, folder, RemoteCode.of(cfg.model), tokenizer, [data.train, data.heldout])
+        measured = [data.heldout, data.validation] if data.validation else [data.heldout]
+        refuse_ids_beyond(what, folder, RemoteCode.of(cfg.model), tokenizer, [data.train, *measured])
     return RunInputs(checked, start, tokenizer, eos_ids, data, rows, plan, against, taught)
 
 
@@ -232,15 +244,18 @@ def _convert_rows(checked: Checked, rows: Dataset, data: Prepared) -> Dataset:
         if fields and "chat_template_kwargs" not in fields:
             raise UserError(f"method={method.name} reads no chat_template_kwargs, and the prompts have some.")
     with explain_full_cache("the method's rows"):
-        return convert(rows, data.kind, method.data, checked.placement.micro_batch, checked.cfg.seed, further)
+        found = convert(rows, data.kind, method.data, checked.placement.micro_batch, checked.cfg.seed, further)
+    method.check_rows(checked.cfg, found)
+    return found
 
 
 def _prepare_rows(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
     """Return the prepared rows; the jobs of a sweep share them, while the files stay the same."""
     if not process_cache().in_sweep:
         return prepare(cfg, tokeniser)
-    sources = [*(source for source, _ in training_sources(cfg.dataset)), heldout_source(cfg.dataset)]
-    contents = [source.identity for source in sources if source]
+    sources = [source for source, _ in training_sources(cfg.dataset)]
+    sources += [source for side in MEASURED if (source := measured_source(cfg.dataset, side))]
+    contents = [source.identity for source in sources]
     drawn = cfg.seed if cfg.dataset.rows is not None else None  # what else depends on the seed is done later
     key = json.dumps([tokeniser.identity, contents, to_plain(cfg.dataset), cfg.train.max_length, drawn])
     data = process_cache().get("rows", key, lambda: prepare(cfg, tokeniser))

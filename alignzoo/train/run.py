@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import transformers
 
+from alignzoo.config.metrics import choose_objective
+from alignzoo.config.plain import to_plain
 from alignzoo.data.findings import findings
 from alignzoo.data.manifest import fingerprints
 from alignzoo.evaluate.judge import build_configured_judge, judge_lines
-from alignzoo.evaluate.metrics import summarise
+from alignzoo.evaluate.metrics import summarise, summarise_sides
 from alignzoo.models import start_model
 from alignzoo.models.shared_prefix.patch import share_prefixes, sharing_ends
 from alignzoo.plan.footprint import plan_peak
@@ -29,9 +31,13 @@ from alignzoo.train.cost import Stopwatch, estimate_flops, read_peak_memory
 from alignzoo.train.inputs import RunInputs, prepare_run
 from alignzoo.train.processes import check_strategy_in_effect
 from alignzoo.train.progress import restore_terminal
+from alignzoo.train.pruning import PruneBehind, check_pruning
+from alignzoo.train.selection import find_selection
 from alignzoo.train.stop import train_until_stopped
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from alignzoo.config.checked import Checked
     from alignzoo.runs.checkpoint import Checkpoint
     from alignzoo.runs.record import Record
@@ -41,10 +47,18 @@ if TYPE_CHECKING:
 INSPECTED = 20_000
 
 
-def train(checked: Checked, record: Record, tracker: Tracker, started: float, resume_from: Checkpoint | None) -> None:
+def train(
+    checked: Checked,
+    record: Record,
+    tracker: Tracker,
+    started: float,
+    resume_from: Checkpoint | None,
+    selects: bool = False,
+) -> None:
     """Align and measure the configured model, and write the result into ``record``; each process of a run calls this.
 
-    ``started``: when this start of the run began, as ``time.time()`` gives it.
+    ``started``: when this start of the run began, as ``time.time()`` gives it; ``selects``: whether a sweep chooses its
+    next jobs by the run's number.
     """
     inputs = prepare_run(checked)
     data = fingerprints(inputs.data.manifest)
@@ -59,27 +73,37 @@ def train(checked: Checked, record: Record, tracker: Tracker, started: float, re
     planned_memory = plan_peak(checked, inputs.start, inputs.data, inputs.rows)
     model = inputs.load_model()
     require_space(record.folder, model.get_memory_footprint(), "the trained model")
-    yardstick = inputs.make_yardstick()
+    yardsticks = inputs.make_yardsticks()
     with Stopwatch() as measuring:
-        before = yardstick.measure_start(inputs.place_baseline(model), start_model.identity(inputs.against))
+        start, identity = inputs.place_baseline(model), start_model.identity(inputs.against)
+        before = {side: yardstick.measure_start(start, identity) for side, yardstick in yardsticks.items()}
+        del start
 
     with Stopwatch() as training:
-        trainer, saving = _train_model(inputs, args, model, record, started, facts, resume_from)
+        prune = _make_pruning(inputs, record, yardsticks, before, judge)
+        trainer, saving = _train_model(inputs, args, model, record, started, facts, resume_from, prune)
     record.watch.check()
     record.save_model(trainer, whole=inputs.trains_reward_model)
 
     with measuring:
-        after = yardstick.measure(inputs.read_trained_model(trainer, record.folder), inputs.make_baseline_loader())
+        trained, baseline = inputs.read_trained_model(trainer, record.folder), inputs.make_baseline_loader()
+        after = {side: yardstick.measure(trained, baseline) for side, yardstick in yardsticks.items()}
     if ranks.rank() != 0:  # the main process alone judges, and writes the result
         return
     with ranks.work_alone():
-        lines = judge_lines(yardstick.make_lines(before, after), judge)
+        measured = {
+            side: judge_lines(yardstick.make_lines(before[side], after[side]), judge)
+            for side, yardstick in yardsticks.items()
+        }
     cost = _summarise_cost(inputs, trainer, saving, training, measuring, started)
     cost["planned_memory_bytes"] = planned_memory
-    result = {**_describe_start(inputs, yardstick.objective, data), **summarise(lines), "cost": cost}
-    _write_results(result, lines, checked, record)
+    numbers = summarise_sides(measured)
+    objective = choose_objective(yardsticks["heldout"].objective, numbers["after"])
+    selection = find_selection(inputs, trainer, selects or checked.cfg.prune.rule != "none")
+    result = {**_describe_start(inputs, objective, data), **selection, **numbers, "cost": cost}
+    _write_results(result, measured, checked, record)
     tracker.summary({**result["after"], **cost})
-    print_answers(lines, checked.cfg.evaluate.shown)
+    print_answers(measured["heldout"], checked.cfg.evaluate.shown)
     print_result(result, record.folder)
 
 
@@ -97,17 +121,19 @@ def _train_model(
     started: float,
     facts: dict[str, Any],
     resume_from: Checkpoint | None,
+    prune: Sequence[Any],
 ) -> tuple[Any, CheckpointSaver]:
     """Train ``model``, with the reference's pass before it; return the trainer, and what saves its checkpoints.
 
     Raises:
         UserError: a guard has stopped the training.
         Preempted: the run was preempted, and is saved.
+        Pruned: it has fallen behind the other jobs of its sweep.
     """
     cfg, time_limit = inputs.cfg, inputs.checked.time_limit
     with catch_signals() as received, sharing_ends():
         transformers.set_seed(cfg.seed)  # TRL makes an adapter's weights before it sets the seed
-        trainer = inputs.build_trainer(args, model, make_callbacks(inputs.checked, record))
+        trainer = inputs.build_trainer(args, model, [*make_callbacks(inputs.checked, record), *prune])
         share_prefixes(cfg, *_list_frozen(trainer))
         bound_batches(cfg, trainer)
         saving = CheckpointSaver(trainer, record.folder / "checkpoints", facts, resume_from)
@@ -117,6 +143,25 @@ def _train_model(
             train_until_stopped(trainer, saving, received, time_limit and started + time_limit)
         guards.check_trained(trainer, unmoved)
     return trainer, saving
+
+
+def _make_pruning(
+    inputs: RunInputs, record: Record, yardsticks: dict[str, Any], before: dict[str, Any], judge: Any
+) -> list[Any]:
+    """Return the callback that measures the run on its way and ends it where it falls behind, if that was asked for."""
+    if inputs.cfg.prune.rule == "none":
+        return []
+    side = "validation" if "validation" in yardsticks else "heldout"
+    yardstick = yardsticks[side]
+    check_pruning(inputs.cfg, yardstick.objective)
+
+    def measure(model: Any) -> float | None:
+        after = yardstick.measure(model, inputs.make_baseline_loader())
+        lines = yardstick.make_lines(before[side], after)
+        numbers = summarise(judge_lines(lines, judge) if ranks.rank() == 0 else lines)["after"]
+        return ranks.broadcast(numbers.get(yardstick.objective))
+
+    return [PruneBehind(inputs.cfg.prune, record, yardstick.objective, measure)]
 
 
 def _list_frozen(trainer: Any) -> list[Any]:
@@ -155,6 +200,7 @@ def _describe_start(inputs: RunInputs, objective: str, data: dict[str, str]) -> 
         "rows": inputs.data.manifest["decision"].value_counts().to_dict(),
         "unread": inputs.data.unread.describe(inputs.method.data),
         "plan": vars(inputs.plan),
+        **({"study": to_plain(inputs.cfg.study)} if "study" in inputs.cfg else {}),
     }
 
 
@@ -166,7 +212,9 @@ def _describe_teacher(inputs: RunInputs) -> dict[str, Any]:
     return {**named, "folder": str(folder), "identity": start_model.identity(folder)}
 
 
-def _write_results(result: dict[str, Any], lines: list[dict[str, Any]], checked: Checked, record: Record) -> None:
+def _write_results(
+    result: dict[str, Any], measured: dict[str, list[dict[str, Any]]], checked: Checked, record: Record
+) -> None:
     """Write model card, curves, completions and, last of all, the result."""
     cfg = checked.cfg
     record.watch.check()
@@ -174,5 +222,5 @@ def _write_results(result: dict[str, Any], lines: list[dict[str, Any]], checked:
     draw_curves(
         record.read_history(), record.folder / "plots", f"{cfg.method.name}, {cfg.model.name}, {cfg.dataset.name}"
     )
-    record.write_answers(lines)
+    record.write_answers(measured)
     record.write_result(result)

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from repository import REAL_DATA as DATA
 
 from alignzoo import UserError
-from alignzoo.data.sources import Source, heldout_source, open_source, training_sources
+from alignzoo.data.sources import Source, measured_source, open_source, training_sources
 
 ROWS = [{"prompt": "What is salt?", "chosen": 'A "mineral",\nwhite.', "rejected": "Ääh … 塩"}, {"prompt": "And?"}]
 FULL = [{"chosen": None, "rejected": None, **row} for row in ROWS]
@@ -301,12 +301,12 @@ def test_a_split_is_a_word_of_the_name(tmp_path: Path) -> None:
 def test_held_out_rows_have_a_place_of_their_own(folder: Path, compose_config: Callable[..., DictConfig]) -> None:
     """A file, a split of the same folder, or none: then they are a share of the prompts."""
     base = ("dataset=local", f"dataset.path={folder}")
-    by_path = heldout_source(compose_config(*base, f"dataset.heldout.path={folder / 'test.jsonl'}").dataset)
-    by_split = heldout_source(compose_config(*base, "dataset.heldout.split=test").dataset)
+    by_path = measured_source(compose_config(*base, f"dataset.heldout.path={folder / 'test.jsonl'}").dataset, "heldout")
+    by_split = measured_source(compose_config(*base, "dataset.heldout.split=test").dataset, "heldout")
     assert by_path
     assert by_split
     assert [row["prompt"] for row in by_path.rows()] == [row["prompt"] for row in by_split.rows()] == ["3"]
-    assert heldout_source(compose_config(*base).dataset) is None
+    assert measured_source(compose_config(*base).dataset, "heldout") is None
 
 
 def test_mix(folder: Path, compose_config: Callable[..., DictConfig]) -> None:

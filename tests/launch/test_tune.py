@@ -22,7 +22,9 @@ def test_any_number_can_be_the_aim(tmp_path: Path, cache: Path, objective: str) 
     results = [json.loads(file.read_text()) for file in (tmp_path / "sweep").glob("*/result.json")]
     assert len(results) == 3
     best = yaml.safe_load((tmp_path / "sweep" / "optimization_results.yaml").read_text())
-    assert best["best_value"] == pytest.approx(max(result["after"][objective] for result in results))
+    assert best["best_value"] == pytest.approx(max(result["validation"]["after"][objective] for result in results))
+    assert [result["selected_on"] for result in results] == ["validation"] * 3
+    assert "Selected on validation rows" in done.out
     assert best["best_params"].keys() == {"method.beta", "method.learning_rate"}
 
 
@@ -41,3 +43,7 @@ def test_a_trial_that_fails_is_not_the_best(tmp_path: Path, cache: Path) -> None
     assert "method.beta=-1 must be above 0" in done.err
     best = yaml.safe_load((tmp_path / "sweep" / "optimization_results.yaml").read_text())
     assert best["best_params"] == {"method.beta": 0.1}
+    finished = [json.loads(file.read_text()) for file in (tmp_path / "sweep").glob("*/result.json")]
+    assert {result["selected_on"] for result in finished} == {"heldout"}
+    assert "Selected on these rows" in done.out
+    assert "dataset.validation.fraction=0.1" in done.out

@@ -16,9 +16,9 @@ from transformers import AutoModelForCausalLM
 
 from alignzoo.models.start_model import start_folder
 from alignzoo.plugin.registry import registry
-from alignzoo.testing.losses import compare as comparing
-from alignzoo.testing.losses.compare import Comparison, compare
 from alignzoo.testing.runs import build, isolate_training
+from alignzoo.train.losses import compare as comparing
+from alignzoo.train.losses.compare import Comparison, compare
 
 #: Settings that change a loss, beside the default ones, which the kit compares.
 SETTINGS = [

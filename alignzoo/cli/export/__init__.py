@@ -106,7 +106,8 @@ def _checked_name(name: str | None) -> str | None:
 
 def _say_what_is_only_here(cfg: Any, job: Job) -> None:
     """Name the files of this machine that the config reads: the job's machines do not have them."""
-    paths = [cfg.model.path, cfg.dataset.path, cfg.dataset.heldout.path, cfg.evaluate.against]
+    data = cfg.dataset
+    paths = [cfg.model.path, data.path, data.heldout.path, data.validation.path, cfg.evaluate.against]
     for path in (path for path in paths if isinstance(path, str) and Path(path).expanduser().exists()):
         print(f"export: {path} is a path of this machine: the job needs it at the same place.", file=sys.stderr)
     print(f"export: the job needs {', '.join(job.requirements)}.", file=sys.stderr)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from alignzoo.config.metrics import NUMBERS
+from alignzoo.data.near_equal import cluster_texts
 from alignzoo.evaluate.intervals import Column
 from alignzoo.evaluate.metrics import collect_values
 from alignzoo.evaluate.simultaneous import Comparisons, compare_settings
@@ -56,14 +57,18 @@ def compare_rows(rows: Sequence[Row], question: Question) -> tuple[list[Row], li
 
 
 def compare_values(
-    rows: Sequence[Row], values: Sequence[Column], prompts: Sequence[str], question: Question, anchor: int | None = None
+    rows: Sequence[Row],
+    values: Sequence[Column],
+    prompts: Sequence[Hashable],
+    question: Question,
+    anchor: int | None = None,
 ) -> tuple[list[Row], Comparisons]:
     """Give each row its difference to the best, or to the one at the place ``anchor``.
 
     Args:
         rows: those that are compared.
         values: of each row (seeds, prompts).
-        prompts: their texts; a text that occurs several times is one prompt.
+        prompts: what tells them apart; rows with the same are one prompt.
         question: what is asked.
         anchor: the baseline's place.
     """
@@ -92,16 +97,16 @@ def find_row(rows: Sequence[Row], name: str, by: str) -> int:
     return found[0]
 
 
-def collect_shared(rows: Sequence[Row], by: str) -> tuple[list[Column], list[str]]:
-    """Return what each row's runs say of the number, (seeds, prompts), on the prompts that all share, and their texts.
+def collect_shared(rows: Sequence[Row], by: str) -> tuple[list[Column], list[int]]:
+    """Return what each row's runs say of the number, (seeds, prompts), on the prompts that all share, and clusters.
 
-    Texts that differ in blanks and case alone are one prompt.
+    Near-equal prompts have the same cluster: :mod:`alignzoo.data.near_equal`.
     """
     lines = [[run.by_prompt for run in row.runs] for row in rows]
     shared = [key for key in lines[0][0] if all(key in run for runs in lines for run in runs)]
     found = [[collect_values(by, [run[key] for key in shared]) for run in runs] for runs in lines]
     values = [np.stack([one for one in runs if one is not None]) for runs in found] if shared else []
-    return values, [" ".join(prompt.lower().split()) for _, prompt in shared]
+    return values, cluster_texts([prompt for _, prompt in shared])
 
 
 def _find_best(rows: Sequence[Row], means: Column, by: str) -> int:
@@ -137,7 +142,17 @@ def describe_limits(found: Comparisons, rows: Sequence[Row], question: Question)
         limits.append("Settings with one seed are taken to vary between seeds as the others do.")
     if question.against is None and NUMBERS[question.by].better:
         limits.append("The best was chosen on these prompts: its own value tends to be too good.")
+        limits += _describe_choice(rows, question.by)
     return limits
+
+
+def _describe_choice(rows: Sequence[Row], by: str) -> list[str]:
+    """Name what the validation rows choose, whose own value has no such bias."""
+    if not all(by in row.validation for row in rows):
+        return []
+    best = rows[_find_best(rows, np.array([row.validation[by] for row in rows]), by)]
+    value = NUMBERS[by].form.format(best.numbers[by].value)
+    return [f"On the validation rows {best.name} is the best: its value here, {value}, was not chosen by."]
 
 
 def _describe_smallest(found: Comparisons, settings: int, by: str) -> str:

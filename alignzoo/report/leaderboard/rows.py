@@ -18,7 +18,7 @@ from alignzoo.runs.contents import is_number
 from alignzoo.runs.folder import Run
 
 #: Keys of the configuration that change neither training nor measurement.
-NO_SETTING = ("seed", "telemetry", "evaluate.shown", "tracker.", "hydra.")
+NO_SETTING = ("seed", "prune.", "telemetry", "evaluate.shown", "tracker.", "hydra.")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,9 @@ class Row:
 
     numbers: Mapping[str, Estimate]
     before: Mapping[str, float]
+    validation: Mapping[str, float]
+    """The numbers on validation rows; empty where a seed has none."""
+
     cost: Mapping[str, float]
     collapsed: Collapse | None
     """Why its numbers mislead, where they do."""
@@ -136,14 +139,20 @@ def _locate(run: Run) -> str:
 def _make_row(setting: str, runs: Sequence[Run]) -> Row:
     results = [run.result for run in runs if run.result is not None]
     measured = [key for key in NUMBERS if all(key in result["after"] for result in results)]
+    selecting = [result.get("validation", {}).get("after", {}) for result in results]
     return Row(
         method=runs[0].method,
         setting=setting,
         runs=tuple(runs),
         numbers={key: fold(key, [_read_estimate(result, key) for result in results]) for key in measured},
         before={key: statistics.fmean(result["before"][key] for result in results) for key in measured},
+        validation={
+            key: statistics.fmean(numbers[key] for numbers in selecting)
+            for key in measured
+            if all(key in numbers for numbers in selecting)
+        },
         cost=_average_cost([result.get("cost", {}) for result in results]),
-        collapsed=find_collapse(results),
+        collapsed=find_collapse(results, runs[0].lines),
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 from leaderboard_runs import lines, make_run, pairs, write_lines
 
 from alignzoo.report.leaderboard.board import Leaderboard, read_leaderboard
-from alignzoo.report.leaderboard.table import describe_difference, format_difference_interval, list_warnings
+from alignzoo.report.leaderboard.table import describe_difference, format_difference_interval, list_warnings, make_frame
 from alignzoo.system.errors import UserError
 
 Read = Callable[..., Leaderboard]
@@ -66,6 +66,49 @@ def test_against_a_baseline_every_other_is_told_how_it_stands(read: Read) -> Non
 def test_a_baseline_that_collapsed_is_named_as_such(read: Read) -> None:
     found = read(DPO, ("method=orpo", lines(pairs(110, 120), ended=False)), against="dpo")
     assert found.verdict.endswith("orpo is better. orpo collapsed: completions are cut off.")
+
+
+REWORDED = "Write a short letter to my landlord in which I ask to repair the {} heating before winter"
+
+
+def test_reworded_prompts_are_one_prompt(read: Read) -> None:
+    """Eight prompts, each in six wordings: near-equal ones are resampled together."""
+    words = ["", "old", "oil", "Oil,", "main", "gas"]
+
+    def reword(right: int) -> list[dict[str, Any]]:
+        asked = [f"{REWORDED.format(words[n % 6])} {' '.join(f'word{n // 6}{k}' for k in range(9))}" for n in range(48)]
+        return [{**line, "prompt": text} for line, text in zip(lines(pairs(right)), asked, strict=True)]
+
+    found = read(("method=dpo", reword(48)), ("method=kto", reword(18)))
+    assert "8 prompts" in found.limits[0]
+
+
+SIDES = {"before": {"preference_accuracy": 0.5}, "intervals": {"preference_accuracy": [0.0, 1.0]}}
+
+
+def add_selection(side: str, value: float | None = None) -> dict[str, Any]:
+    """What result.json has of a run that was selected on these rows, with its value on validation rows."""
+    numbers = {} if value is None else {"validation": {**SIDES, "after": {"preference_accuracy": value}}}
+    return {"selected_on": side, **numbers}
+
+
+def test_what_was_selected_on_the_held_out_rows_is_marked(read: Read) -> None:
+    found = read((*DPO, add_selection("heldout")), IPO)
+    assert found.notes[-1].startswith("Selected on these rows: ")
+    assert "dataset.validation.fraction=0.1" in found.notes[-1]
+    assert list(make_frame(found)["selected_on"]) == ["", "heldout"]
+    assert not any("validation rows" in limit for limit in found.limits)
+
+
+def test_validation_rows_choose_without_the_held_out_ones(read: Read) -> None:
+    found = read((*DPO, add_selection("validation", 0.9)), (*IPO, add_selection("validation", 0.4)))
+    assert found.notes[-1] == "Selected on validation rows: the held-out rows took no part in it."
+    assert found.limits[-1] == "On the validation rows dpo is the best: its value here, 50%, was not chosen by."
+    assert list(make_frame(found)["validation"]) == [0.4, 0.9]
+
+
+def test_runs_that_nobody_selected_say_nothing_of_it(read: Read) -> None:
+    assert not any("elected" in note for note in read(DPO, IPO).notes)
 
 
 @pytest.mark.parametrize(
