@@ -1,6 +1,6 @@
 """MiniLLM.
 
-Gu et al., 2024, "MiniLLM: Knowledge Distillation of Large Language Models", https://arxiv.org/abs/2306.08543: the
+Gu et al., 2024, "MiniLLM: Knowledge Distillation of Large Language Models", https://arxiv.org/abs/2306.08543. The
 reverse KL of whole completions, KL(q || p) with q the policy and p the teacher, by policy gradient. Its gradient
 (equation 7) has two parts: that of each step's KL over the whole vocabulary, and the sampled token's, weighed by what
 its successors come to. Completions are sampled from a mixture of teacher and policy (equation 4), and weighed by

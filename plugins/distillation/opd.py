@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class OPD(Distillation):
-    """On-policy distillation (Agarwal et al., 2024; Lu et al., 2025): a teacher rates each token the policy samples."""
+    """On-policy distillation (Agarwal et al., 2024): a teacher rates each token the policy samples."""
 
     name = "opd"
 
