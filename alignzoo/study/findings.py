@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,7 +102,7 @@ def _measure_start(rows: Sequence[Row], by: str) -> Column:
     return np.zeros((1, len(shared))) if found is None else found[None]
 
 
-def compare_methods(values: Mapping[str, Column], prompts: Sequence[str], settings: Settings) -> Findings:
+def compare_methods(values: Mapping[str, Column], prompts: Sequence[Hashable], settings: Settings) -> Findings:
     """Compare methods by their values, each (seeds, prompts).
 
     Two families of comparisons, each right at 95 % as a whole: those with the baseline, which say what is better,
