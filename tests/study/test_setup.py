@@ -39,6 +39,7 @@ def test_rows_to_select_by_that_were_named_are_kept() -> None:
         (["method=dpo,reward"], "trains a reward model"),
         ([*WORDS, "method.beta=0.1"], "tuned in its own space"),
         ([*WORDS, "train.max_steps=1,2"], "varies methods alone"),
+        ([*WORDS, "hydra/sweeper=optuna"], "lists its runs itself"),
         ([*WORDS, "prune.rule=median"], "the same budget"),
         ([*WORDS, "dpo"], "is not key=value"),
         ([*WORDS, "study.trial=2"], r"study\.trial"),
