@@ -69,8 +69,11 @@ COMPUTING = (
     "tests/train/test_batches.py",
     "tests/train/reference/test_precompute.py",
 )
-#: Packages with tests that train and ask how far it got.
-LEARNING = [ROOT / "docs" / "examples" / name for name in ("alignzoo-online-dpo", "alignzoo-ppo")]
+#: Further tests that train and ask how far it got.
+LEARNING = (
+    ("-m", "learning", "docs/examples/alignzoo-online-ipo/tests"),
+    ("-m", "zoo", "tests/plugins/ppo/test_ppo_learning.py"),
+)
 
 
 def group(name: str) -> list[str]:
@@ -151,8 +154,8 @@ def machines(session: nox.Session) -> None:
             continue
         kind = {"ATEN_CPU_CAPABILITY": aten, "MKL_CBWR": mkl, "OMP_NUM_THREADS": threads, "ALIGNZOO_TEST_SEED": seed}
         session.run("pytest", *PARALLEL, *(session.posargs or COMPUTING), env={**TESTING, **kind})
-        for package in () if session.posargs else LEARNING:
-            session.run("pytest", "-m", "learning", f"{package}/tests", env={**TESTING, **kind})
+        for words in () if session.posargs else LEARNING:
+            session.run("pytest", *words, env={**TESTING, **kind})
 
 
 @nox.session

@@ -18,7 +18,8 @@ import click
 
 import alignzoo
 from alignzoo.cli import COMMANDS, find_command
-from alignzoo.cli.describe.meaning import DATA, config_file, describe
+from alignzoo.cli.describe.facts import DATA, gives_loss, list_fixed, name_further_model, name_reference
+from alignzoo.cli.describe.meaning import config_file, describe
 from alignzoo.cli.describe.yaml_comments import read_heading, read_keys
 from alignzoo.cli.doctor.versions import KNOWN_BAD
 from alignzoo.config.compose import compose
@@ -26,17 +27,15 @@ from alignzoo.config.metrics import NUMBERS
 from alignzoo.config.options import config_options
 from alignzoo.data.layouts import SHAPES
 from alignzoo.plugin import hooks
+from alignzoo.plugin.family import FAMILIES, group_by_family
 from alignzoo.plugin.loading import OWN
 from alignzoo.plugin.method import DataFormat, Method
-from alignzoo.plugin.pair_loss import PairLoss
 from alignzoo.plugin.registry import registry
 from alignzoo.system import cache
 from alignzoo.testing import Conformance
+from alignzoo.train.losses.compare import read_source
 
 WIDTH = 80
-
-#: The methods on pairs that have sections of their own in methods.md.
-ALONE = {"dpo", "ipo", "orpo"}
 
 #: What the rows of a layout hold.
 HOLDS = {
@@ -123,30 +122,31 @@ def _keys(rows: Iterable[tuple[str, str, str]]) -> None:
     _table(("key", "default", "meaning"), shown)
 
 
-def pair_methods() -> None:
-    """Print a table of the methods on pairs but those with a section of their own."""
-    heads = ("`method=`", "what it is", "paper", "loss", "reference", "`beta`", "first loss")
-    found = [m for m, plugin in registry().methods.values() if plugin.name == "preference" and m.name not in ALONE]
-    _table(heads, (_pair_method(method) for method in sorted(found, key=lambda method: method.name)))
+def all_methods() -> None:
+    """Print a section for each family, with a table of its methods."""
+    heads = ("`method=`", "what it is", "paper", "loss", "reference", "further model", "first loss", "equation")
+    own = (method for method, plugin in registry().methods.values() if plugin.distribution == OWN)
+    for family, methods in group_by_family(own).items():
+        print(f"\n## {family}\n\nLearns from {FAMILIES[family]}. `-m method=@{family}` runs all.\n")
+        _table(heads, (_method_row(method) for method in methods))
 
 
-def _pair_method(method: type[Method]) -> tuple[str, ...]:
+def _method_row(method: type[Method]) -> tuple[str, ...]:
     cfg = compose([f"method={method.name}"])
     first = method.first_loss(cfg)
     address = re.search(r"https://\S+?(?=[,.]?(?:\s|$))", inspect.getdoc(inspect.getmodule(method)) or "")
     assert address, f"{method.name}: no address of the paper"
     short = re.sub(r"https://(arxiv\.org/abs/)?", "", address[0])
-    loss = "own" if issubclass(method, PairLoss) else f"TRL's `{method.pinned['loss_type'][0]}`"
-    reference = "start model" if method.needs_reference else "none"
-    page, paper = f"[`{method.name}`](methods/{method.name}.md)", f"[{short}]({address[0]})"
+    theirs = ", ".join(["TRL's", *(f"`{field}`" for field in list_fixed(method))])
     return (
-        page,
+        f"[`{method.name}`](methods/{method.name}.md)",
         _summary(method),
-        paper,
-        loss,
-        reference,
-        f"{cfg.method.beta:g}",
+        f"[{short}]({address[0]})",
+        "own" if gives_loss(method) else theirs,
+        name_reference(method, cfg),
+        name_further_model(method),
         "" if first is None else f"{first:.4g}",
+        read_source(method),
     )
 
 

@@ -1,4 +1,4 @@
-"""First-party rewards: verifiable answers, format, length, conciseness, and any reward model.
+"""First-party rewards: verifiable answers, format, length, conciseness, asked number of parts, and any reward model.
 
 Each is a class that a config option in ``conf/reward/`` selects; several are added up with their weights.
 """
@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from alignzoo import Reward, UserError, hookimpl
+from alignzoo.data.asked_form import count_parts
+from alignzoo.data.complete_answer import find_words, is_complete
 from alignzoo.data.messages import join_turns
 
 
@@ -68,22 +70,49 @@ class Length(Reward):
 
 
 class Conciseness(Reward):
-    """1 for a whole completion in few words, falling to 0 at four times as many; 0 for an unfinished one."""
+    """1 for a complete answer of so many words, half for twice as many; 0 for an incomplete one.
+
+    What is complete, :func:`alignzoo.data.complete_answer.is_complete` says: the rule of the dataset `concise`.
+    """
 
     name = "conciseness"
 
     def __init__(self, words: int, least: int) -> None:
+        if words < 1:
+            raise UserError(f"reward.conciseness.words={words} must be at least 1 word.")
         self.words, self.least = words, least
 
     def __call__(self, prompts: list[str], completions: list[str], **columns: list[Any]) -> list[float]:
-        """A completion is whole if it ended by itself, in a sentence's punctuation, with enough words."""
-        return [self._score(a, e) for a, e in zip(completions, columns["ended"], strict=True)]
+        """Count the words of what is complete."""
+        rows = zip(prompts, completions, columns["ended"], strict=True)
+        return [self._score(prompt, completion.strip(), ended) for prompt, completion, ended in rows]
 
-    def _score(self, completion: str, ended: bool) -> float:
-        words = len(completion.split())
-        if not ended or words < self.least or not completion.rstrip().endswith((".", "!", "?", ".)", '."')):
+    def _score(self, prompt: str, completion: str, ended: bool) -> float:
+        if not is_complete(prompt, completion, ended, self.least):
             return 0.0
-        return min(1.0, max(0.0, (4 * self.words - words) / (3 * self.words)))
+        return min(1.0, self.words / len(find_words(completion)))
+
+
+class Count(Reward):
+    """1 for an answer of the asked number of sentences or points, `near` for one more or fewer; 0 for any other.
+
+    How they are counted, :func:`alignzoo.data.asked_form.count_parts` says: the rule of the dataset `counted`.
+    """
+
+    name = "count"
+    columns = frozenset({"form", "count"})
+
+    def __init__(self, near: float) -> None:
+        self.near = near
+
+    def __call__(self, prompts: list[str], completions: list[str], **columns: list[Any]) -> list[float]:
+        """Count the parts of each answer in the asked form."""
+        rows = zip(prompts, completions, columns["ended"], columns["form"], strict=True)
+        found = [count_parts(prompt, completion.strip(), ended, form) for prompt, completion, ended, form in rows]
+        return [self._score(parts, int(asked)) for parts, asked in zip(found, columns["count"], strict=True)]
+
+    def _score(self, parts: int, asked: int) -> float:
+        return 1.0 if parts == asked else self.near * (parts > 0 and abs(parts - asked) == 1)
 
 
 class RewardModel(Reward):
@@ -142,4 +171,4 @@ class RewardModel(Reward):
 @hookimpl
 def alignzoo_rewards() -> Iterable[type[Reward]]:
     """Return the first-party rewards."""
-    return [Verifiable, Format, Length, Conciseness, RewardModel]
+    return [Verifiable, Format, Length, Conciseness, Count, RewardModel]

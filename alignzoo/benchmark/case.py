@@ -64,7 +64,7 @@ class Case:
 
     def overrides(self, file: Path, model: Sequence[str], steps: int) -> list[str]:
         """Return the words of the command line that trains on the pairs in ``file``."""
-        short = {"grpo": [f"method.num_generations={GROUP}", "method.beta=0"]}
+        short = {"grpo": [f"method.num_generations={GROUP}", "method.beta=0", "reward=length"]}
         made_up = [f"dataset.path={file}", "dataset.chat=true"]
         real = [f"dataset.path={self.data}", f"dataset.rows={self.sources * steps}"]
         return [

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: What each subcommand shows or does; ``command`` of its module, which returns the exit code, is imported when it runs.
 COMMANDS = {
-    "list": "list what is installed, from which distribution, and what failed",
+    "list": "list methods by family, the options of a group, or what a file can train",
     "describe": "say what an option is, and what its keys mean",
     "doctor": "check whether this machine and its packages can run alignzoo",
     "check": "show what is in the data, before any training",
@@ -70,6 +70,10 @@ def _answer(words: list[str]) -> None:
             raise UserError(explain_word(words[0], COMMANDS))
         if any(word.startswith("--experimental-rerun") for word in words):
             raise UserError("--experimental-rerun reads a pickle, which can hold any program: use --config-dir RUN.")
+        if any(word.startswith("method=") and "@" in word for word in words):
+            from alignzoo.cli.families import expand_families
+
+            words = expand_families(words)
         prepare_hydra()
         sys.argv = [sys.argv[0], *words]
         run()

@@ -15,7 +15,7 @@ from alignzoo.runs.sweep_status import PLAN, State, SweepJob, read_command, read
 from alignzoo.system.errors import UserError
 from alignzoo.system.tables import plain_table
 
-STYLES = {State.DONE: "green", State.FAILED: "red", State.RUNNING: "cyan"}
+STYLES = {State.DONE: "green", State.FAILED: "red", State.RUNNING: "cyan", State.PRUNED: "yellow"}
 
 
 @click.group
@@ -26,13 +26,13 @@ def command() -> None:
 @command.command
 @click.argument("folder", metavar="FOLDER", type=PATH)
 def status(folder: Path) -> int:
-    """Show which jobs of the sweep in FOLDER are done, running, failed, stopped and pending.
+    """Show which jobs of the sweep in FOLDER are done, running, pruned, failed, stopped and pending.
 
-    The exit code is 1 unless all are done.
+    The exit code is 1 unless all are done or pruned.
     """
     found = read_jobs(folder)
     _print(found)
-    return int(any(job.state is not State.DONE for job in found))
+    return int(any(job.state not in (State.DONE, State.PRUNED) for job in found))
 
 
 @command.command

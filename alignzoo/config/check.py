@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from alignzoo.config.checked import Checked
 from alignzoo.config.declared import find_fault
@@ -41,6 +41,7 @@ def check(cfg: DictConfig) -> Checked:
     fault = find_fault(method)
     if fault:
         raise UserError(f"method={method.name} ({registry().methods[method.name][1].origin}): {fault}")
+    _add_new_keys(cfg)
     _check_known(cfg)
     if "study" in cfg and not cfg.study.get("protocol"):
         raise UserError("study is a command of its own: python -m alignzoo study method=dpo,simpo.")
@@ -57,7 +58,7 @@ def check(cfg: DictConfig) -> Checked:
             raise UserError(f"{told}: type it, as in {key}='{EXAMPLE}'.")
     _check_strategy(cfg)
     _check_batches(cfg, method)
-    _check_adapter(cfg)
+    _check_adapter(cfg, method)
     _check_low_precision(cfg)
     method.check(cfg)
     _warn_learning_rate(cfg)
@@ -66,6 +67,15 @@ def check(cfg: DictConfig) -> Checked:
     time_limit = parse_duration(cfg.train.stop_before)
     patience = parse_duration(cfg.strategy.patience, "strategy.patience") or 0.0
     return Checked(cfg, method, time_limit, patience)
+
+
+def _add_new_keys(cfg: DictConfig) -> None:
+    """Give the configuration of an older run the groups that came later, with their defaults."""
+    for group, later in ((cfg, "prune"), (cfg.dataset, "validation")):
+        if group.get(later) is None:
+            text = importlib.resources.files("alignzoo_conf").joinpath("config.yaml").read_text(encoding="utf-8")
+            with open_dict(group):
+                group[later] = OmegaConf.select(OmegaConf.create(text), later if group is cfg else f"dataset.{later}")
 
 
 def _check_known(cfg: DictConfig) -> None:
@@ -175,9 +185,14 @@ def _check_batches(cfg: DictConfig, method: type[Method]) -> None:
         )
 
 
-def _check_adapter(cfg: DictConfig) -> None:
+def _check_adapter(cfg: DictConfig, method: type[Method]) -> None:
     if cfg.peft.name == "none":
         return
+    if "lm_head" in (cfg.peft.get("target_modules") or ()) and not method.whole_logits:
+        raise UserError(
+            f"peft.target_modules: method={method.name} computes log-probabilities from the head's own weights, so "
+            "that an adapter on lm_head would not be trained. Leave lm_head out."
+        )
     fields = read_config_fields("peft:LoraConfig")
     for key, value in to_plain(cfg.peft).items():
         if key in ADAPTER_KEYS:
@@ -195,7 +210,10 @@ def _check_rewards(cfg: DictConfig, method: type[Method]) -> None:
         if not fits(weight, "float"):
             raise UserError(f"reward.{name}.weight={weight} is {_type_name(weight)}; it takes a number.")
     if method.uses_rewards and not cfg.reward:
-        raise UserError(f"method={method.name} learns from rewards: add reward=NAME ({', '.join(registry().rewards)}).")
+        raise UserError(
+            f"method={method.name} learns from rewards: add reward=NAME (verifiable: rows have an `answer`; model: a "
+            f"trained one; all: {', '.join(registry().rewards)})."
+        )
 
 
 def _check_judge(cfg: DictConfig, method: type[Method]) -> None:

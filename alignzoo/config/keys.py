@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alignzoo.config.metrics import NUMBERS
+from alignzoo.config.metrics import AUTO, NUMBERS
 
 #: Keys of ours, with the type that each takes; what else stands in `method` and `train` is TRL's and has TRL's types.
 TYPES = {
@@ -14,6 +14,7 @@ TYPES = {
     "train.max_length": "int",
     "train.precision": "str",
     "train.gradient_checkpointing": "bool | str",
+    "train.verify": "bool",
     "dataset.rows": "int | None",
     "dataset.split": "str",
     "dataset.path": "str | list | None",
@@ -27,14 +28,18 @@ TYPES = {
     "train.budget.pairs": "int | None",
     "train.budget.sequences": "int | None",
     "train.budget.tokens": "int | None",
-    "dataset.columns": "dict | None",
-    "dataset.roles": "dict | None",
+    "dataset.columns": "dict | str | None",
+    "dataset.roles": "dict | str | None",
     "dataset.chat": "bool",
     "dataset.bad_rows": "str",
     "dataset.heldout.fraction": "float",
     "dataset.heldout.rows": "int",
     "dataset.validation.fraction": "float",
     "dataset.validation.rows": "int",
+    "prune.rule": "str",
+    "prune.direction": "str",
+    "prune.measurements": "int",
+    "prune.after": "int",
     "model.path": "str | None",
     "model.trust_remote_code": "bool",
     "model.weights_seed": "int | None",
@@ -59,13 +64,15 @@ TYPES = {
 
 #: Keys that take one of a few words.
 CHOICES = {
+    "prune.rule": ("none", "median", "asha"),
+    "prune.direction": ("auto", "maximize", "minimize"),
     "resume": ("no", "auto"),
     "train.precision": ("auto", "fp32", "bf16", "fp16"),
     "model.dtype": ("auto", "float32", "bfloat16", "float16"),
     "dataset.bad_rows": ("stop", "drop"),
     "speed.shared_prefix": ("auto", "on", "off"),
     "strategy.device": ("auto", "cpu", "cuda", "mps"),
-    "evaluate.objective": tuple(NUMBERS),
+    "evaluate.objective": (AUTO, *NUMBERS),
 }
 
 #: Numbers that a key's value must reach.
@@ -78,6 +85,8 @@ LEAST = {
     "dataset.heldout.rows": 0,
     "dataset.validation.fraction": 0,
     "dataset.validation.rows": 0,
+    "prune.measurements": 2,
+    "prune.after": 1,
     "evaluate.max_new_tokens": 1,
     "evaluate.rows": 0,
     "evaluate.shown": 0,

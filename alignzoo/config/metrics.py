@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 
@@ -66,6 +67,7 @@ NUMBERS = {
         "margin/token",
         "{:+.3f}",
         "the same with each gain divided by its completion's tokens",
+        "high",
     ),
     "chosen_change": Number(
         "chosen log-probability (nats/token)",
@@ -158,3 +160,13 @@ NUMBERS = {
         "means that the model gives the chosen completion a chance of 1 / (1 + exp(-m)) (Bradley and Terry, 1952)",
     ),
 }
+
+AUTO = "auto"  #: ``evaluate.objective`` that leaves the choice to :func:`choose_objective`
+
+#: What a run aims at by itself, the first that it measured: none of them is full once all pairs are told apart.
+AIMS = ("reward", "win_rate", "margin_token")
+
+
+def choose_objective(asked: str, measured: Container[str]) -> str:
+    """Return the number that a run hands to sweeps and leaderboards: the one ``asked`` for, unless that is ``auto``."""
+    return asked if asked != AUTO else next((key for key in AIMS if key in measured), AIMS[-1])

@@ -83,7 +83,7 @@ class Yardstick:
 
     @property
     def objective(self) -> str:
-        """The run's number for sweeps and leaderboards."""
+        """The run's number for sweeps and leaderboards, or ``auto``."""
         return str(self.cfg.objective)
 
     def measure_start(self, model: Any, identity: str) -> list[RowMeasurement]:

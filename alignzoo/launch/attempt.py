@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from alignzoo.runs import resume
+from alignzoo.runs.pruning import Pruned
 from alignzoo.system import memory, ranks
 from alignzoo.system.disk import explain_full_disk
 from alignzoo.system.environment import restore_environment
@@ -54,6 +55,10 @@ def train_here(checked: Checked, record: Record, attempt: Attempt) -> None:
                 record.truncate(resume_from.step if resume_from else 0)
                 record.describe(cfg, attempt.words)
                 train(checked, record, tracker, attempt.started, resume_from, attempt.selects)
+            except Pruned as pruned:
+                record.write_pruned(str(pruned))
+                if ranks.rank() == 0:
+                    print(f"alignzoo: {pruned}", flush=True)
             finally:
                 with contextlib.suppress(OSError):  # one that holds a checkpoint stays
                     (record.folder / "checkpoints").rmdir()

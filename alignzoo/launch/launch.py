@@ -42,6 +42,7 @@ from alignzoo.system.lock import InUse
 from alignzoo.system.output import outlive_output
 from alignzoo.system.process_cache import process_cache
 from alignzoo.system.signals import Preempted, catch_signals, end_with_parent
+from alignzoo.train.losses.apart import require_agreement
 from alignzoo.train.processes import join_launched_processes
 from alignzoo.train.vllm import check_vllm
 
@@ -59,7 +60,8 @@ def launch(cfg: DictConfig, stage: bool = False) -> float | None:
     sweeping = hydra.mode == RunMode.MULTIRUN
     words: Any = OmegaConf.to_container(hydra.overrides.task)  # as typed: an interpolation may lead nowhere
     sweep = Path(hydra.sweep.dir).name if sweeping else None
-    job = _Job(hydra, Attempt(words, sweep, selects=sweeping and hydra.sweeper._target_ != BASIC), sweeping)
+    selects = sweeping and hydra.sweeper._target_ != BASIC
+    job = _Job(hydra, Attempt(words, sweep, selects), sweeping, stage)
     process_cache().begin_job(sweeping)
     hub().ask_again()
     logging.raiseExceptions = False  # a full disk is reported once, not for each line of the log
@@ -90,8 +92,8 @@ def launch(cfg: DictConfig, stage: bool = False) -> float | None:
 class _Job:
     """One start of a run, which ends with a result, preempted, refused or crashed."""
 
-    def __init__(self, hydra: DictConfig, attempt: Attempt, sweeping: bool) -> None:
-        self.hydra, self.attempt, self.sweeping = hydra, attempt, sweeping
+    def __init__(self, hydra: DictConfig, attempt: Attempt, sweeping: bool, stage: bool) -> None:
+        self.hydra, self.attempt, self.sweeping, self.stage = hydra, attempt, sweeping, stage
         self.folder = Path(hydra.runtime.output_dir)
         self.record: Record | None = None
         self.cfg: DictConfig | None = None
@@ -113,6 +115,10 @@ class _Job:
             return run_pipeline(cfg, record.folder, self.attempt.words, launch)
         warn_untested_trl()
         checked = check(cfg)  # before it waits for a GPU
+        if cfg.prune.rule != "none" and (self.stage or not self.sweeping):
+            raise UserError(f"prune.rule={cfg.prune.rule} compares the jobs of a sweep: add -m, or leave it out.")
+        if checked.cfg.train.verify:
+            require_agreement(checked)
         with reserve_gpus(checked.cfg, self.hydra.launcher) as apart:
             check_strategy(checked)
             check_vllm(checked.cfg)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from alignzoo.plan.budget import SEQUENCES
+from alignzoo.plan.budget import count_sequences
 from alignzoo.plan.packed import Spread, measure_spreads
 from alignzoo.plan.passes import Size
 from alignzoo.plan.phases import Workload
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from alignzoo.config.checked import Checked
     from alignzoo.data.prepare import Prepared
     from alignzoo.plugin.method import Method
+
+#: The completions that a pair can have.
+PAIRED = ("chosen_ids", "rejected_ids", "gold_ids")
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def read_lengths(checked: Checked, data: Prepared, rows: Dataset) -> Lengths:
     answers = [name for name in ("chosen_ids", "rejected_ids") if name in heldout.column_names]
     paired = len(answers) == 2 and len(heldout) > 0 and heldout[0]["chosen_ids"] is not None
     columns = {
-        DataFormat.PREFERENCE: ["chosen_ids", "rejected_ids"],
+        DataFormat.PREFERENCE: [name for name in PAIRED if name in rows.column_names],
         DataFormat.UNPAIRED: ["completion_ids"],
     }.get(method.data, [])
     if method.data is DataFormat.SUPERVISED:
@@ -130,13 +133,13 @@ def count_rows_at_once(cfg: DictConfig, method: type[Method], lengths: Lengths, 
     train = cfg.train
     bound = train.per_device_batch_size
     if train.per_device_batch_tokens is not None:
-        bound = train.per_device_batch_tokens // (SEQUENCES[method.data] * lengths.trained)
+        bound = train.per_device_batch_tokens // (count_sequences(method, cfg) * lengths.trained)
     return max(1, min(int(bound), int(train.global_batch_size) // devices))
 
 
 def _make_batch(cfg: DictConfig, method: type[Method], lengths: Lengths, rows: int, tokens: int) -> Size:
     """Return one batch of ``rows``, whose longest sequence has ``tokens``, with what packing leaves of it."""
-    sequences = rows * SEQUENCES[method.data]
+    sequences = rows * count_sequences(method, cfg)
     if method.data is DataFormat.PROMPTS:
         answers = rows * int(cfg.method.get("max_completion_length", 0))
         prompts = -(-rows // int(cfg.method.get("num_generations", 1)))

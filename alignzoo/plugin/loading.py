@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import importlib.resources
 import io
 import logging
 import os
@@ -11,7 +12,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -23,6 +24,12 @@ log = logging.getLogger(__name__)
 
 OWN = "alignzoo"  #: the distribution whose names and options nobody takes
 DISABLED = "disabled by ALIGNZOO_DISABLED_PLUGINS"
+
+#: What is said of an option that alignzoo's own files have, and its installed list of plugins has not.
+OUTDATED = (
+    "alignzoo has it, but its installed list of plugins is older. In a checkout: `pip install -e .` again; else: "
+    "`pip install --upgrade alignzoo`."
+)
 SLOW = 1.0  #: seconds to import; milliseconds are usual, and each command pays for it
 
 
@@ -61,6 +68,18 @@ def find_entry_points() -> list[importlib.metadata.EntryPoint]:
                 "the entry points in %s cannot be read (%s): its plugins are left out", where, summarise_error(error)
             )
     return found
+
+
+def is_outdated(kind: str, name: str, plugins: Iterable[Plugin]) -> bool:
+    """Tell whether alignzoo's own files have ``kind=name``, where none of its own plugins is missing for a reason.
+
+    A plugin whose module is gone, as after a move, is no reason: the list that names it is older than the files.
+    """
+    missing = [plugin.problem for plugin in plugins if plugin.distribution == OWN and plugin.problem]
+    if any("No module named 'alignzoo_plugins" not in problem for problem in missing):
+        return False
+    options = importlib.resources.files("alignzoo_conf").joinpath(kind)
+    return re.fullmatch(r"\w+", str(name)) is not None and options.joinpath(f"{name}.yaml").is_file()
 
 
 def read_name_and_version(distribution: importlib.metadata.Distribution | None) -> tuple[str, str]:

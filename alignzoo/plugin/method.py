@@ -115,6 +115,12 @@ class Method:
     trainer: ClassVar[str]
     """The TRL trainer it runs, ``"module:Class"``, such as ``"trl:DPOTrainer"``."""
 
+    family: ClassVar[str] = ""
+    """The family that ``list`` shows it in, and ``method=@FAMILY`` runs it with; empty: as its rows and rewards say."""
+
+    relatives: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Other methods whose loss its own is, up to a constant, at these settings of ``method.*``. For ``describe``."""
+
     trains: ClassVar[ModelKind] = ModelKind.POLICY
     """What comes out of it: a policy, or a reward model."""
 
@@ -155,6 +161,13 @@ class Method:
         where no row has it.
         """
         return {}
+
+    @classmethod
+    def check_rows(cls, cfg: DictConfig, rows: Dataset) -> None:
+        """Raise :class:`alignzoo.UserError` for rows, in the method's format, on which it cannot be trained.
+
+        Called before a model is loaded.
+        """
 
     @classmethod
     def holds_reference(cls, cfg: DictConfig) -> bool:

@@ -16,10 +16,12 @@ import pluggy
 from alignzoo.plugin import hooks
 from alignzoo.plugin.loading import (
     DISABLED,
+    OUTDATED,
     OWN,
     Plugin,
     contain,
     find_entry_points,
+    is_outdated,
     load_plugin,
     read_name_and_version,
     summarise_error,
@@ -218,6 +220,8 @@ class Registry:
         left_out = [
             f"\nPlugin {p.name} ({p.origin}) is left out: {p.problem}" for p in self.plugins.values() if p.problem
         ]
+        if is_outdated(kind, name, self.plugins.values()):
+            raise UserError(f"{kind}={name}: {OUTDATED}{''.join(left_out)}")
         near = did_you_mean(str(name), known)
         raise UserError(f"{kind}={name}: no installed plugin adds it.{near}{''.join(left_out)}")
 

@@ -22,6 +22,8 @@ CLASSES: dict[str, type] = {"alignzoo_methods": Method, "alignzoo_rewards": Rewa
 
 #: What a method may declare -> its kind.
 KINDS: dict[str, type] = {
+    "family": str,
+    "relatives": Mapping,
     "trains": ModelKind,
     "pinned": Mapping,
     "headline": Mapping,
@@ -97,4 +99,6 @@ def _method_fault(method: Any) -> str | None:
     for name, kind in KINDS.items():
         if not isinstance(getattr(method, name), kind):
             return f"{method.__name__}, whose {name} is not a {kind.__name__}"
+    if method.family and not NAME.fullmatch(method.family):
+        return f"{method.__name__}, whose family {method.family!r} will not do: take {suggest_name(method.family)!r}"
     return None

@@ -25,6 +25,11 @@ CONFIG = "run.yaml"  #: the composed configuration
 #: The files with prompts and their answers, of those held out and of those for validation.
 ANSWERS = {"heldout": "answers.jsonl", "validation": "validation.jsonl"}
 
+PRUNED = "pruned.txt"  #: why a job of a sweep was ended before its time
+
+#: In a line of ``metrics.jsonl``, of a measurement on the way: its number from 1, and the objective.
+NUMBER, VALUE = "pruning/measurement", "pruning/value"
+
 #: A folder with one of these is a run's.
 SIGNS = ("result.json", "error.txt", "command.txt", CONFIG, "metrics.jsonl")
 PLOTS = "leaderboard"  #: the folder with the plots of a leaderboard, which holds no runs
@@ -66,6 +71,8 @@ class Run:
     @property
     def objective(self) -> float | None:
         """The number by which sweeps select, where it has one: on the validation rows, where there are any."""
+        if self.pruned is not None and not self.is_finished:
+            return next((line[VALUE] for line in reversed(self.history) if VALUE in line), None)
         result = self.read_result()
         value: float | None = result.get("validation", result)["after"].get(result.get("objective"))
         return value
@@ -74,6 +81,12 @@ class Run:
     def error(self) -> str | None:
         """What ``error.txt`` says, or None where there is none."""
         file = self.folder / "error.txt"
+        return file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else None
+
+    @functools.cached_property
+    def pruned(self) -> str | None:
+        """Why the run was ended before its time, as it had fallen behind the others of its sweep; else None."""
+        file = self.folder / PRUNED
         return file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else None
 
     @functools.cached_property
@@ -92,7 +105,7 @@ class Run:
             if self.error is not None:
                 return None, self.error or "failed, and did not say why"
             if not self.is_finished:
-                return None, "did not finish"
+                return None, self.pruned or "did not finish"
             found, _ = self.read_result(), (self._command, self._settings, self.lines)  # all of it is compared
         except UserError as error:
             return None, str(error).removeprefix(f"{self.folder}/")

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.config.secrets import hide_in_code, hide_in_text, hide_in_word, hide_secrets
 from alignzoo.plugin.loading import read_name_and_version
-from alignzoo.runs.folder import ANSWERS, CONFIG, Run
+from alignzoo.runs.folder import ANSWERS, CONFIG, PRUNED, Run
 from alignzoo.runs.watch import FolderWatch
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError
@@ -76,7 +76,8 @@ class Record:
 
         The totals at the end of a training that was stopped go too.
         """
-        (self.folder / "error.txt").unlink(missing_ok=True)
+        for name in ("error.txt", PRUNED):
+            (self.folder / name).unlink(missing_ok=True)
         remove_unfinished(self.folder)  # of a start that was killed while it wrote
         lines = [line for line in self.read_history() if line["step"] <= step and "train_runtime" not in line]
         if lines:
@@ -132,6 +133,11 @@ class Record:
             self.folder.mkdir(parents=True, exist_ok=True)  # where it was removed during the run
             self._command(overrides)
             (self.folder / "error.txt").write_text(f"{hide_in_text(reason)}\n", encoding="utf-8")
+
+    @ranks.on_main
+    def write_pruned(self, reason: str) -> None:
+        """Write why the run was ended before its time; there is no result then."""
+        self._write(PRUNED, f"{reason}\n")
 
     def save_model(self, trainer: Any, whole: bool = False) -> None:
         """Save model and tokenizer, and remove the folder for checkpoints if none was saved.

@@ -36,6 +36,7 @@ MAY_DIFFER = frozenset(
         "evaluate",
         "judge",
         "launcher",
+        "prune",
         "resume",
         "strategy.address",
         "strategy.grace",
@@ -52,6 +53,7 @@ MAY_DIFFER = frozenset(
         "train.save_strategy",
         "train.save_total_limit",
         "train.stop_before",
+        "train.verify",
     }
 )
 
@@ -72,17 +74,18 @@ def is_finished(cfg: DictConfig, folder: Path) -> bool:
         Refused: the folder holds another run.
     """
     run = Run(folder)
-    if cfg.get("resume") != "auto" or not run.is_finished:
+    if cfg.get("resume") != "auto" or not (run.is_finished or run.pruned):
         return False
     try:
         then = flatten_config(run.load_config()) if (folder / CONFIG).exists() else None
-        steps = run.read_result().get("cost", {}).get("steps", "?")
+        steps = run.read_result().get("cost", {}).get("steps", "?") if run.is_finished else None
     except (UserError, OmegaConfBaseException) as error:
         raise Refused(f"resume=auto: {error}\nChoose another hydra.run.dir, or delete it.") from None
     if then is not None:
         _refuse_difference(folder, then, flatten_config(cfg))
     remove_left_lock(folder)  # of a process that was killed behind its last write
-    print(f"resume: {folder} holds the finished run ({steps} steps): nothing to do.", flush=True)
+    ended = f"the run that was {run.pruned}" if steps is None else f"the finished run ({steps} steps)"
+    print(f"resume: {folder} holds {ended}: nothing to do.", flush=True)
     return True
 
 

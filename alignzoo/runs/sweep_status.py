@@ -29,6 +29,7 @@ class State(StrEnum):
 
     DONE = "done"
     RUNNING = "running"
+    PRUNED = "pruned"
     FAILED = "failed"
     STOPPED = "stopped"
     PENDING = "pending"
@@ -121,6 +122,8 @@ def _state(folder: Path) -> tuple[State, str]:
     run = Run(folder)
     if run.is_finished:
         return _read_end(run)
+    if run.pruned is not None:
+        return State.PRUNED, run.pruned
     if is_locked(folder):
         return State.RUNNING, ""
     if run.error is not None:

@@ -50,7 +50,7 @@ class AnyYardstick(Protocol):
 
     @property
     def objective(self) -> str:
-        """The run's number for sweeps and leaderboards."""
+        """The run's number for sweeps and leaderboards, or ``auto``."""
 
     def measure_start(self, model: Any, identity: str) -> list[Any]:
         """Measure the model to compare with, whose weights ``identity`` names."""
@@ -233,7 +233,9 @@ def _convert_rows(checked: Checked, rows: Dataset, data: Prepared) -> Dataset:
         if fields and "chat_template_kwargs" not in fields:
             raise UserError(f"method={method.name} reads no chat_template_kwargs, and the prompts have some.")
     with explain_full_cache("the method's rows"):
-        return convert(rows, data.kind, method.data, checked.placement.micro_batch, checked.cfg.seed, further)
+        found = convert(rows, data.kind, method.data, checked.placement.micro_batch, checked.cfg.seed, further)
+    method.check_rows(checked.cfg, found)
+    return found
 
 
 def _prepare_rows(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:

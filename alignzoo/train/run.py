@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import transformers
 
+from alignzoo.config.metrics import choose_objective
 from alignzoo.config.plain import to_plain
 from alignzoo.data.findings import findings
 from alignzoo.data.manifest import fingerprints
 from alignzoo.evaluate.judge import build_configured_judge, judge_lines
-from alignzoo.evaluate.metrics import summarise_sides
+from alignzoo.evaluate.metrics import summarise, summarise_sides
 from alignzoo.models import start_model
 from alignzoo.models.shared_prefix.patch import share_prefixes, sharing_ends
 from alignzoo.plan.footprint import plan_peak
@@ -30,10 +31,13 @@ from alignzoo.train.cost import Stopwatch, estimate_flops, read_peak_memory
 from alignzoo.train.inputs import RunInputs, prepare_run
 from alignzoo.train.processes import check_strategy_in_effect
 from alignzoo.train.progress import restore_terminal
+from alignzoo.train.pruning import PruneBehind, check_pruning
 from alignzoo.train.selection import find_selection
 from alignzoo.train.stop import train_until_stopped
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from alignzoo.config.checked import Checked
     from alignzoo.runs.checkpoint import Checkpoint
     from alignzoo.runs.record import Record
@@ -76,7 +80,8 @@ def train(
         del start
 
     with Stopwatch() as training:
-        trainer, saving = _train_model(inputs, args, model, record, started, facts, resume_from)
+        prune = _make_pruning(inputs, record, yardsticks, before, judge)
+        trainer, saving = _train_model(inputs, args, model, record, started, facts, resume_from, prune)
     record.watch.check()
     record.save_model(trainer, whole=inputs.trains_reward_model)
 
@@ -92,8 +97,10 @@ def train(
         }
     cost = _summarise_cost(inputs, trainer, saving, training, measuring, started)
     cost["planned_memory_bytes"] = planned_memory
-    start_facts = _describe_start(inputs, yardsticks["heldout"].objective, data)
-    result = {**start_facts, **find_selection(inputs, trainer, selects), **summarise_sides(measured), "cost": cost}
+    numbers = summarise_sides(measured)
+    objective = choose_objective(yardsticks["heldout"].objective, numbers["after"])
+    selection = find_selection(inputs, trainer, selects or checked.cfg.prune.rule != "none")
+    result = {**_describe_start(inputs, objective, data), **selection, **numbers, "cost": cost}
     _write_results(result, measured, checked, record)
     tracker.summary({**result["after"], **cost})
     print_answers(measured["heldout"], checked.cfg.evaluate.shown)
@@ -114,17 +121,19 @@ def _train_model(
     started: float,
     facts: dict[str, Any],
     resume_from: Checkpoint | None,
+    prune: Sequence[Any],
 ) -> tuple[Any, CheckpointSaver]:
     """Train ``model``, with the reference's pass before it; return the trainer, and what saves its checkpoints.
 
     Raises:
         UserError: a guard has stopped the training.
         Preempted: the run was preempted, and is saved.
+        Pruned: it has fallen behind the other jobs of its sweep.
     """
     cfg, time_limit = inputs.cfg, inputs.checked.time_limit
     with catch_signals() as received, sharing_ends():
         transformers.set_seed(cfg.seed)  # TRL makes an adapter's weights before it sets the seed
-        trainer = inputs.build_trainer(args, model, make_callbacks(inputs.checked, record))
+        trainer = inputs.build_trainer(args, model, [*make_callbacks(inputs.checked, record), *prune])
         share_prefixes(cfg, _find_reference(trainer))
         bound_batches(cfg, trainer)
         saving = CheckpointSaver(trainer, record.folder / "checkpoints", facts, resume_from)
@@ -134,6 +143,25 @@ def _train_model(
             train_until_stopped(trainer, saving, received, time_limit and started + time_limit)
         guards.check_trained(trainer, unmoved)
     return trainer, saving
+
+
+def _make_pruning(
+    inputs: RunInputs, record: Record, yardsticks: dict[str, Any], before: dict[str, Any], judge: Any
+) -> list[Any]:
+    """Return the callback that measures the run on its way and ends it where it falls behind, if that was asked for."""
+    if inputs.cfg.prune.rule == "none":
+        return []
+    side = "validation" if "validation" in yardsticks else "heldout"
+    yardstick = yardsticks[side]
+    check_pruning(inputs.cfg, yardstick.objective)
+
+    def measure(model: Any) -> float | None:
+        after = yardstick.measure(model, inputs.make_baseline_loader())
+        lines = yardstick.make_lines(before[side], after)
+        numbers = summarise(judge_lines(lines, judge) if ranks.rank() == 0 else lines)["after"]
+        return ranks.broadcast(numbers.get(yardstick.objective))
+
+    return [PruneBehind(inputs.cfg.prune, record, yardstick.objective, measure)]
 
 
 def _find_reference(trainer: Any) -> Any:

@@ -14,52 +14,46 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alignzoo import Batch, DataFormat, Method, UserError, check_groups
+from alignzoo import Batch
+
+from .formulas import clip_gain
+from .group_loss import GroupLoss
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import Tensor
 
 
-class RLOO(Method):
+class RLOO(GroupLoss):
     """REINFORCE Leave-One-Out (Ahmadian et al., 2024): a completion's reward less the mean of its group's others."""
 
     name = "rloo"
-    data = DataFormat.PROMPTS
     config = "trl:RLOOConfig"
     trainer = "trl:RLOOTrainer"
-    whole_logits = False
-    uses_rewards = True
     headline = {"reward": "reward", "reward_std": "spread", "kl": "KL", "completions/mean_length": "tokens"}
-
-    @classmethod
-    def check(cls, cfg: DictConfig) -> None:
-        """Refuse a completion that has no others to be compared with, and groups that do not fill a batch."""
-        check_groups(cfg)
-        if cfg.method.beta < 0:
-            raise UserError(f"method.beta={cfg.method.beta} must be 0 (no KL penalty) or above.")
-
-    @classmethod
-    def holds_reference(cls, cfg: DictConfig) -> bool:
-        """Only the KL penalty needs one."""
-        return bool(cfg.method.beta > 0)
 
     @classmethod
     def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
         """Ahmadian et al., 2024, section 2.3.
 
         The KL penalty stands in the reward, as in section 2; since the paper, TRL clips the whole completion's ratio
-        as PPO does each token's.
+        as PPO does each token's. Not covered: vLLM's sampling, and a reference that moves.
         """
         import torch
 
-        completions, clip = batch["completion"], cfg.method.get("epsilon", 0.2)
-        if cfg.method.get("normalize_advantages"):
+        method, completions = cfg.method, batch["completion"]
+        if method.get("use_vllm") or method.get("sync_ref_model"):
             return None
-        returns = batch.rewards - cfg.method.beta * (completions.old - completions.reference).sum(-1)
+        rewards, mask, bounds = batch.rewards, completions.mask, method.get("reward_clip_range")
+        if method.get("mask_truncated_completions"):
+            mask = mask * ~batch.truncated[:, None]
+        if bounds:
+            rewards = rewards.clamp(*bounds)
+        returns = rewards - method.beta * ((completions.old - completions.reference) * mask).sum(-1)
         groups = batch.groups[:, None] == batch.groups[None, :]
         others = groups.float() - torch.eye(len(returns))
         advantages = returns - others @ returns / others.sum(-1)
-        ratio = (completions.policy - completions.old).sum(-1).exp()
-        gains: Tensor = torch.min(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
-        return -gains.mean()
+        if method.get("normalize_advantages"):
+            advantages = (advantages - advantages.mean()) / advantages.std()
+        ratio = ((completions.policy - completions.old) * mask).sum(-1).exp()
+        return -clip_gain(cfg, ratio, advantages).mean()

@@ -28,6 +28,7 @@ class ConservativeDPO(PairLoss):
     name = "cdpo"
     needs_reference = True
     pinned = pin("sigmoid", "label_smoothing")
+    relatives = {"dpo": {"label_smoothing": 0}}
 
     @classmethod
     def check(cls, cfg: DictConfig) -> None:

@@ -26,6 +26,7 @@ class DPOPositive(PairLoss):
     name = "dpop"
     needs_reference = True
     options = frozenset({"penalty"})
+    relatives = {"dpo": {"penalty": 0}}
 
     @classmethod
     def check(cls, cfg: DictConfig) -> None:

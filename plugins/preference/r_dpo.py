@@ -26,6 +26,7 @@ class LengthRegularisedDPO(PairLoss):
     name = "r_dpo"
     needs_reference = True
     options = frozenset({"alpha"})
+    relatives = {"dpo": {"alpha": 0}}
 
     @classmethod
     def check(cls, cfg: DictConfig) -> None:

@@ -28,6 +28,7 @@ class RobustDPO(TRLLoss):
 
     name = "rdpo"
     pinned = pin("robust", "label_smoothing")
+    relatives = {"dpo": {"label_smoothing": 0}}
 
     @classmethod
     def check(cls, cfg: DictConfig) -> None:

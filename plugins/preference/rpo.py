@@ -25,6 +25,7 @@ class RPO(PairLoss):
     name = "rpo"
     needs_reference = True
     options = frozenset({"alpha"})
+    relatives = {"dpo": {"alpha": 0}}
 
     @classmethod
     def check(cls, cfg: DictConfig) -> None:

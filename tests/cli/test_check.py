@@ -106,7 +106,7 @@ def test_what_is_not_read_is_named_for_the_method() -> None:
     """Rewards read the columns beside a prompt; other methods read none."""
     rows = [pair(n, source="web", level=n) for n in range(8)]
     assert report(rows)["unread"] == ["not read: level, source"]
-    assert report(rows, "method=grpo")["unread"] == ["for rewards: level, source"]
+    assert report(rows, "method=grpo", "reward=length")["unread"] == ["for rewards: level, source"]
 
 
 def test_quantiles_of_lengths() -> None:
@@ -492,7 +492,7 @@ def test_the_command_prints_json_alone() -> None:
 
 @pytest.mark.parametrize("method", ["dpo", "ipo", "orpo", "kto", "grpo", "sft"])
 def test_every_method_has_a_report(method: str) -> None:
-    made = report([pair(n) for n in range(8)], f"method={method}")
+    made = report([pair(n) for n in range(8)], f"method={method}", *(["reward=length"] if method == "grpo" else []))
     rows = 16 if method == "kto" else 8
     assert made["plan"].startswith(f"{rows} rows, ")
     assert ("at most" in made["plan"]) == (method == "grpo")

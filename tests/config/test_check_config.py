@@ -168,7 +168,7 @@ def test_trl_fields_are_checked_by_name_and_type(
 
 
 def test_a_field_of_trl_that_no_yaml_names_passes(configured: Configured) -> None:
-    check.check(configured(values={"method.sync_ref_model": True, "train.adam_beta2": 0.95}))
+    check.check(configured(values={"method.disable_dropout": False, "train.adam_beta2": 0.95}))
 
 
 @pytest.mark.parametrize(

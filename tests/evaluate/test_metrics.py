@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from alignzoo.config.metrics import NUMBERS
+from alignzoo.config.metrics import NUMBERS, choose_objective
 from alignzoo.evaluate.intervals import wilson
 from alignzoo.evaluate.metrics import VALUES, collect_values, estimate, estimate_all, summarise
 
@@ -218,3 +218,18 @@ def test_how_numbers_are_written(key: str, value: float, text: str) -> None:
     from alignzoo.config.metrics import NUMBERS
 
     assert NUMBERS[key].form.format(value) == text
+
+
+@pytest.mark.parametrize(
+    ("asked", "measured", "chosen"),
+    [
+        ("auto", {"preference_accuracy", "margin_token", "reward", "win_rate"}, "reward"),
+        ("auto", {"preference_accuracy", "margin_token", "win_rate"}, "win_rate"),
+        ("auto", {"preference_accuracy", "margin_token"}, "margin_token"),
+        ("auto", set(), "margin_token"),
+        ("kl", {"reward"}, "kl"),
+        ("reward_accuracy", {"reward_accuracy"}, "reward_accuracy"),
+    ],
+)
+def test_a_run_aims_at_what_has_headroom(asked: str, measured: set[str], chosen: str) -> None:
+    assert choose_objective(asked, measured) == chosen

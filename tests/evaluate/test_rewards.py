@@ -77,7 +77,7 @@ def test_names_and_weights() -> None:
 
 
 @pytest.mark.parametrize(("method", "mark"), [("kto", "label"), ("grpo", "label"), ("grpo", "score"), ("sft", "score")])
-def test_the_default_reward_is_measured_on_answers_that_are_paired(tmp_path: Path, method: str, mark: str) -> None:
+def test_a_reward_is_measured_on_answers_that_are_paired(tmp_path: Path, method: str, mark: str) -> None:
     """Held-out answers are put into pairs where they can be; the reward of a completion is there all the same."""
     good, bad = (True, False) if mark == "label" else (0.9, 0.1)
     answers = {"It is a number.": good, "No.": bad}
@@ -87,10 +87,19 @@ def test_the_default_reward_is_measured_on_answers_that_are_paired(tmp_path: Pat
     (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     data = ("dataset=local", f"dataset.path={tmp_path}/rows.jsonl", "dataset.chat=true", "dataset.heldout.fraction=0.4")
     words = ("model=tiny", "evaluate.rows=4", "evaluate.max_new_tokens=4", "train.max_steps=1")
-    done = run(tmp_path / "run", f"method={method}", *data, *words, *(SHORT if method == "grpo" else ()))
+    done = run(
+        tmp_path / "run",
+        f"method={method}",
+        *data,
+        *words,
+        *(SHORT if method == "grpo" else ["reward=length"] if mark == "label" else []),
+    )
     assert done.code == 0, done.err
-    after = done.result()["after"]
-    assert {"reward", "preference_accuracy"} <= after.keys()
+    result = done.result()
+    assert "preference_accuracy" in result["after"]
+    chosen = method == "grpo" or mark == "label"
+    assert ("reward" in result["after"]) == chosen, "foreign rows have no reward unless one is chosen"
+    assert result["objective"] == ("reward" if chosen else "margin_token")
 
 
 def test_a_row_may_lack_a_further_column() -> None:

@@ -133,7 +133,10 @@ def test_other_settings_than_a_finished_stages_are_refused(rlhf: Outcome) -> Non
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("+pipeline=rlhf",), "pipeline stage ppo: method=ppo: no installed plugin adds it."),
+        (
+            ("+pipeline=rlhf", "pipeline.stages.ppo.method=pppo"),
+            "pipeline stage ppo: method=pppo: no installed plugin adds it.",
+        ),
         (
             ("+pipeline=sft_dpo", 'pipeline.stages.dpo.overrides=["method.betta=1"]'),
             "pipeline stage dpo: method.betta: unknown key. Did you mean method.beta?",

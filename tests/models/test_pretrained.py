@@ -199,8 +199,8 @@ def test_code_beside_a_dataset_does_not_run(tmp_path: Path, monkeypatch: pytest.
 
 SOURCES = Path(__file__).parents[2]
 LOADERS = ("from_pretrained", "from_config", "load_adapter", "get_class_from_dynamic_module")
-#: Places that load by themselves: what makes the bundled data, by hand, and a program as users of TRL write it.
-OTHERS = ("alignzoo/data/concise/make.py", "alignzoo/benchmark/sides/plain_trl.py", "alignzoo/models/pretrained.py")
+#: Places that load by themselves: what samples the embedded data, by hand, and a program as users of TRL write it.
+OTHERS = ("alignzoo/data/candidates.py", "alignzoo/benchmark/sides/plain_trl.py", "alignzoo/models/pretrained.py")
 
 
 def find_loaders(text: str) -> list[str]:

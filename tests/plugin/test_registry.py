@@ -22,10 +22,11 @@ from repository import ROOT
 from alignzoo import Reward, UserError
 from alignzoo.config.options import config_options
 from alignzoo.plugin import hooks as hookspecs
+from alignzoo.plugin.loading import find_entry_points
 from alignzoo.plugin.registry import Registry, registry
 
 METHODS = tuple(sorted(file.stem for file in (ROOT / "conf" / "method").glob("*.yaml")))
-REWARDS = ("conciseness", "format", "length", "model", "verifiable")
+REWARDS = ("conciseness", "count", "format", "length", "model", "verifiable")
 
 Install = Callable[..., None]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -112,6 +113,20 @@ def test_a_broken_plugin_is_named_to_whoever_asks_for_a_method_that_is_not_there
         Registry().method("good")
     with pytest.raises(UserError, match=r"^reward=lenght: .* Did you mean length\?\nPlugin fake_broken"):
         Registry().reward("lenght")
+
+
+def test_a_method_newer_than_the_installed_list_says_how_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = [entry for entry in find_entry_points() if entry.name != "unpaired"]
+    moved = importlib.metadata.EntryPoint("kto", "alignzoo_plugins.kto", "alignzoo")
+    vars(moved)["dist"] = importlib.metadata.distribution("alignzoo")
+    for entries in (listed, [*listed, moved]):
+        monkeypatch.setattr("alignzoo.plugin.registry.find_entry_points", lambda entries=entries: entries)
+        with pytest.raises(UserError, match=r"^method=kto: alignzoo has it, .*: `pip install -e \.` again; else"):
+            Registry().method("kto")
+        with pytest.raises(UserError, match=r"^method=kton: no installed plugin adds it\."):
+            Registry().method("kton")
+    with pytest.raises(UserError, match=r"(?s)^method=dpo: no installed .*disabled by"):
+        Registry("preference").method("dpo")
 
 
 def test_a_broken_plugin_fails_only_the_list(fake_package: Install, alignzoo: Run) -> None:

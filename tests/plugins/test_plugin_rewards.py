@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from alignzoo_plugins.rewards import Conciseness, Format, Length, RewardModel, Verifiable
+from alignzoo_plugins.rewards import Conciseness, Format, Length, RewardModel, Verifiable, alignzoo_rewards
+from repository import ROOT
 
+from alignzoo.config.plain import to_plain
 from alignzoo.system.errors import UserError
 
 
@@ -133,31 +136,91 @@ def test_length_without_slack_is_refused() -> None:
         Length(words=50, slack=0)
 
 
-@pytest.mark.parametrize(
-    ("words", "score"), [(7, 0), (8, 1), (30, 1), (31, 89 / 90), (75, 0.5), (119, 1 / 90), (120, 0), (500, 0)]
-)
-def test_conciseness_falls_to_nothing_at_four_times_the_words(words: int, score: float) -> None:
-    answer = " ".join(["word"] * words) + "."
-    assert Conciseness(words=30, least=8)(["q"], [answer], ended=[True]) == [pytest.approx(score)]
+QUESTION = "What is rain?"
 
 
-@pytest.mark.parametrize("end", [".", "!", "?", '."', ".)", ".\n"])
-def test_a_sentence_may_end_in_any_of_these(end: str) -> None:
-    answer = "one two three four five six seven eight" + end
-    assert Conciseness(words=30, least=8)(["q"], [answer], ended=[True]) == [1]
+def say(words: int, end: str = ".") -> str:
+    """Return an answer of so many different words, one of them of the question."""
+    return " ".join(["Rain", *(f"word{number}" for number in range(words - 1))]) + end
+
+
+@pytest.mark.parametrize(("words", "score"), [(9, 0), (10, 1), (20, 0.5), (40, 0.25), (15, 2 / 3)])
+def test_conciseness_halves_with_twice_the_words(words: int, score: float) -> None:
+    assert Conciseness(words=10, least=10)([QUESTION], [say(words)], ended=[True]) == [pytest.approx(score)]
+
+
+def test_conciseness_without_words_is_refused() -> None:
+    with pytest.raises(UserError, match=r"reward\.conciseness\.words=0 must be at least 1 word"):
+        Conciseness(words=0, least=10)
 
 
 @pytest.mark.parametrize(
     ("answer", "ended"),
     [
-        ("one two three four five six seven eight", True),
-        ("one two three four five six seven eight,", True),
-        ("one two three four five six seven eight.", False),
+        (say(12, ""), True),
+        (say(12, ","), True),
+        (say(12), False),
+        (say(12).replace("Rain", "Snow"), True),
         ("", True),
+        ("- " + say(12), True),
+        ("I'm sorry, but rain is nothing that this model can say a word about.", True),
+        ("Rain falls, rain falls, rain falls, rain falls, rain falls, rain falls, rain falls.", True),
+        ("What is rain? What is rain? What is rain? What is rain.", True),
     ],
 )
 def test_an_incomplete_answer_is_worth_nothing(answer: str, ended: bool) -> None:
-    assert Conciseness(words=30, least=8)(["q"], [answer], ended=[ended]) == [0]
+    assert Conciseness(words=10, least=10)([QUESTION], [answer], ended=[ended]) == [0]
+
+
+EMBEDDED = {"concise": "conciseness", "counted": "count"}
+ROWS: dict[str, list[dict[str, Any]]] = {
+    name: [json.loads(line) for line in Path(ROOT, "alignzoo/data", name, "heldout.jsonl").read_text().splitlines()]
+    for name in EMBEDDED
+}
+
+
+def ask(row: dict[str, Any]) -> str:
+    return str(row["prompt"][0]["content"])
+
+
+def score_embedded(name: str, compose_config: Any, answers: list[str], ended: bool = True) -> list[float]:
+    """Return an embedded dataset's reward of answers to its held-out prompts."""
+    (options,) = to_plain(compose_config(f"dataset={name}").reward).values()
+    weight, rows = options.pop("weight"), ROWS[name]
+    columns = {key: [row[key] for row in rows] for key in rows[0]}
+    reward = next(kind for kind in alignzoo_rewards() if kind.name == EMBEDDED[name])(**options)
+    return [
+        weight * score for score in reward([ask(row) for row in rows], answers, ended=[ended] * len(answers), **columns)
+    ]
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_the_rule_prefers_each_chosen_answer_of_its_dataset(name: str, compose_config: Any) -> None:
+    chosen, rejected = (
+        score_embedded(name, compose_config, [row[side][0]["content"] for row in ROWS[name]])
+        for side in ("chosen", "rejected")
+    )
+    assert all(better > worse for better, worse in zip(chosen, rejected, strict=True))
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_no_collapse_wins_the_rule_of_an_embedded_dataset(name: str, compose_config: Any) -> None:
+    """Empty, one word, the prompt once more, a loop, a cut, and one right answer to all prompts."""
+    chosen = [row["chosen"][0]["content"] for row in ROWS[name]]
+    prompts = [ask(row) for row in ROWS[name]]
+    collapsed = {
+        "empty": [""] * len(chosen),
+        "one word": ["Yes."] * len(chosen),
+        "copied prompt": prompts,
+        "copied prompts": [f"{prompt} {prompt} {prompt}".replace("?", ".") for prompt in prompts],
+        "loop": [f"{answer} {answer} {answer}" for answer in chosen],
+        "looping words": [" ".join(answer.split()[:4] * 8) + "." for answer in chosen],
+    }
+    for what, answers in collapsed.items():
+        assert score_embedded(name, compose_config, answers) == [0] * len(chosen), what
+    assert score_embedded(name, compose_config, chosen, ended=False) == [0] * len(chosen)
+    right = sum(score_embedded(name, compose_config, chosen))
+    assert all(sum(score_embedded(name, compose_config, [answer] * len(chosen))) < right / 3 for answer in chosen[:10])
 
 
 PROMPTS = ["What is rain?", "Name three rivers of Europe, and the seas into which they flow.", "Hi"]

@@ -318,7 +318,7 @@ def test_sweep_ends_in_a_table_of_its_members(sweep: Sweep) -> None:
     assert shown.keys() == set(METHODS)
     for method in METHODS:
         after = read(sweep.member(method) / "result.json")["after"]
-        assert f" {after['preference_accuracy']:.0%} (" in shown[method]
+        assert f" {after['reward']:.3f} (" in shown[method]
     assert "failed" not in sweep.out
     assert {path.suffix for path in sweep.folder.glob("leaderboard.*")} == {".html", ".csv", ".parquet"}
 

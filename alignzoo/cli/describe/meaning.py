@@ -6,27 +6,15 @@ import inspect
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from alignzoo.cli.describe.facts import list_facts
 from alignzoo.cli.describe.trl_docs import Field, read_own_fields
 from alignzoo.cli.describe.yaml_comments import read_heading, read_keys
+from alignzoo.config.compose import compose
 from alignzoo.config.options import Option, config_options
-from alignzoo.plugin.method import DataFormat
-from alignzoo.plugin.pair_loss import UNREAD, PairLoss
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import UserError, did_you_mean
-
-if TYPE_CHECKING:
-    from alignzoo.plugin.method import Method
-
-#: What a method's rows are made from.
-DATA = {
-    DataFormat.PREFERENCE: "pairs: a prompt, a chosen and a rejected completion (scored completions are paired)",
-    DataFormat.UNPAIRED: "single completions, good or bad (pairs are taken apart)",
-    DataFormat.PROMPTS: "prompts; completions are sampled and rewarded",
-    DataFormat.SUPERVISED: "prompts with one good completion (of pairs the chosen one)",
-}
-
 
 #: What every method's file leaves unsaid.
 RATE = "Peak learning rate: one of the three above, as `peft.rate` and `model.rate` say."
@@ -119,31 +107,16 @@ def _method(option: Option) -> Description:
         option,
         _summary(method),
         _text(method),
-        _facts(method),
+        list_facts(method, compose([f"method={option.name}"])),
         listed,
         name,
         {field: found for field, found in fields.items() if field not in said},
         [
             typed,
             *(f"{typed} {key.path}={key.default}" for key in settable[:1]),
-            f"{typed} dataset=local dataset.path=FILE",
+            f"{typed} dataset=local dataset.path=FILE{' reward=NAME' if method.uses_rewards else ''}",
         ],
     )
-
-
-def _facts(method: type[Method]) -> dict[str, str]:
-    facts = {"data": DATA[method.data]}
-    own = " with a loss of its own" if issubclass(method, PairLoss) else ""
-    facts["trainer"] = f"{method.trainer.replace(':', '.')}{own}, filled from {method.config.replace(':', '.')}"
-    if method.needs_reference:
-        facts["reference model"] = "the start model"
-    if method.uses_rewards:
-        facts["rewards"] = "the group reward"
-    fixed = {key: value for key, value in method.pinned.items() if key not in UNREAD or value != UNREAD[key]}
-    if fixed:
-        facts["fixed"] = ", ".join(f"{key}={value}" for key, value in fixed.items())
-    facts["watch"] = ", ".join(method.headline)
-    return facts
 
 
 def _class(option: Option) -> Description | None:

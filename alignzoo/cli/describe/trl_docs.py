@@ -43,7 +43,7 @@ def read_parameters(docstring: str) -> dict[str, str]:
     listed = textwrap.dedent(listed.partition("\n> [!")[0])
     names = list(PARAMETER.finditer(listed))
     ends = [following.start() for following in names[1:]] + [len(listed)]
-    return {name[1]: _plain(listed[name.end() : end]) for name, end in zip(names, ends, strict=True)}
+    return {name[1]: _plain(listed[name.end() : end]) for name, end in zip(names, ends, strict=False)}
 
 
 def _plain(text: str) -> str:

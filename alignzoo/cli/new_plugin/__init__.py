@@ -24,7 +24,7 @@ FILES = {
     "README.md": "README.md",
     "noxfile.py": "noxfile.py",
     "gitignore": ".gitignore",
-    "method.py": "{{ package }}/__init__.py",
+    "{{ form }}.py": "{{ package }}/__init__.py",
     "conf.py": "{{ package }}/conf/__init__.py",
     "method.yaml": "{{ package }}/conf/method/{{ name }}.yaml",
     "test_method.py": "tests/test_{{ name }}.py",
@@ -33,14 +33,16 @@ FILES = {
 
 @click.command
 @click.argument("name", metavar="NAME")
+@click.option("--trainer", is_flag=True, help="A method that chooses a trainer of TRL's, and not only gives a loss.")
 @click.option("--folder", type=FILE, default=".", show_default=True, help="Where the package's folder is made.")
-def command(name: str, folder: Path) -> int:
+def command(name: str, trainer: bool, folder: Path) -> int:
     """Make a package with a method of your own, ready to install and test.
 
-    NAME is the word after method=, such as slic or online_dpo.
+    NAME is the word after method=, such as slic or online_dpo. The method is a loss on preference pairs and its
+    equation, unless it runs another trainer.
     """
     check_name(name)
-    names = names_of(name)
+    names = names_of(name) | {"form": "trainer" if trainer else "pair_loss"}
     made = folder / names["distribution"]
     write(made, names)
     print(f"{made}: a package with the method {name}. Next:\n")
@@ -109,7 +111,7 @@ def write(folder: Path, names: dict[str, str]) -> None:
     engine = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
     made = {
         engine.from_string(path).render(names): engine.from_string(
-            templates.joinpath(f"{file}.jinja").read_text(encoding="utf-8")
+            templates.joinpath(f"{engine.from_string(file).render(names)}.jinja").read_text(encoding="utf-8")
         ).render(names)
         for file, path in FILES.items()
     }

@@ -1,11 +1,6 @@
 """Make the preference dataset "concise" from a list of prompts and a folder with a small chat model.
 
-The rule: a complete answer in fewer words wins. An answer is complete if it
-* ended by itself (the model wrote its end-of-turn token) or was cut back to its last whole sentence,
-* ends in sentence punctuation and has at least MIN_WORDS words,
-* shares a content word with the prompt,
-* is plain prose: no list, no heading, no refusal, no talk about the answer itself, and
-* does not repeat itself: at least MIN_DISTINCT of its word trigrams are distinct.
+The rule: a complete answer in fewer words wins; what is complete, `alignzoo.data.complete_answer` says.
 Of two complete answers the one with fewer words wins; a pair is kept if the other has at least RATIO times as many.
 A complete answer wins against an incomplete one, however short or long that is.
 
@@ -17,18 +12,17 @@ words of a long candidate, as they are (an answer cut off) or with a full stop (
 chosen answer with its last words repeated to no end. Prompts that invite a list (LIST_FORMS) take one on a wordy turn,
 too.
 
-prompts.txt has one prompt a line: "+ " marks a held-out prompt, "- " a prompt that is left out because its answer
-was wrong or odd when a person or a model read it. Usage: python make.py --model FOLDER --out FOLDER
+prompts.txt has one prompt a line: "+ " marks a held-out prompt, "v " one for validation, "- " a prompt that is left out
+because its answer was wrong or odd when a person or a model read it. Usage: python make.py --model FOLDER --out FOLDER
 """
 
 import argparse
-import json
+import functools
 import re
 from pathlib import Path
-from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from alignzoo.data.candidates import Answer, Item, Sampler, complete_file, make_row, write_lines
+from alignzoo.data.complete_answer import find_words, is_complete
 
 HERE = Path(__file__).parent
 BRIEF = (
@@ -37,53 +31,18 @@ BRIEF = (
     " Be brief: answer in one sentence.",
     " Give a short, simple answer.",
 )
+HELDOUT_BRIEF = (BRIEF[2], BRIEF[1])  # the two that get a complete answer most often, the better first
 AS_LIST = " Answer with a numbered list."
 KINDS = ("wordy", "fragment", "wordy", "list", "wordy", "loop")
 LIST_FORMS = ("What are the benefits", "How", "Give", "Name")
-MIN_WORDS, MAX_CHOSEN_WORDS, MIN_DISTINCT, RATIO = 10, 30, 0.9, 1.6
-MAX_TOKENS, LONG_SAMPLES, BATCH, SEED = 78, 2, 96, 0
-STOP_WORDS = set(
-    re.findall(
-        r"[a-z]+",
-        "a about an and answer are at be benefits between by can child describe difference do does each explain "
-        "for from get give happens how i important in is it its make my name of on one or our someone that the "
-        "they three tip to use used we what when why with you your ",
-    )
+MAX_CHOSEN_WORDS, RATIO = 30, 1.6
+MAX_TOKENS, LONG_SAMPLES, BATCH = 78, 2, 48
+MARKS = ("+ ", "v ", "- ")
+FILES = (
+    ("concise", "train.jsonl", ""),
+    ("concise-validation", "validation.jsonl", "v "),
+    ("concise-heldout", "heldout.jsonl", "+ "),
 )
-META = re.compile(
-    r"[:\n*#<>{}\"“|]|^\W*\d|\b(?:sentences?|answers?|as an ai|ai assistant|sorry|i cannot|i can't|i'm|i am|my|sure|"
-    r"here are|here's|to be (?:concise|honest)|this (?:is|question|phrase)|prompt)\b",
-    re.IGNORECASE,
-)
-
-
-def words(text: str) -> list[str]:
-    """The words of a text, in lower case."""
-    return re.findall(r"[a-z0-9'-]+", text.lower())
-
-
-def stems(text: str) -> set[str]:
-    """The first five letters of each content word: enough to match "mirror" with "mirrors"."""
-    return {word[:5] for word in words(text) if word not in STOP_WORDS}
-
-
-def distinct(text: str) -> float:
-    """The share of word trigrams that are different from each other."""
-    found = words(text)
-    trigrams = list(zip(found, found[1:], found[2:], strict=False))
-    return len(set(trigrams)) / max(1, len(trigrams))
-
-
-def is_complete(prompt: str, text: str, ended: bool) -> bool:
-    """Whether an answer is complete by the rule in the module's docstring."""
-    return (
-        ended
-        and text.endswith((".", "!"))
-        and len(words(text)) >= MIN_WORDS
-        and bool(stems(prompt) & stems(text))
-        and META.search(text) is None
-        and distinct(text) >= MIN_DISTINCT
-    )
 
 
 def last_whole_sentence(text: str) -> str:
@@ -92,67 +51,61 @@ def last_whole_sentence(text: str) -> str:
     return text[: ends[-1]] if ends else ""
 
 
-def generate(model: Any, tokenizer: Any, prompts: list[str], limit: int, **options: Any) -> list[tuple[str, bool]]:
-    """One answer to each prompt, with whether it ended by itself."""
-    answers: list[tuple[str, bool]] = []
-    for start in range(0, len(prompts), BATCH):
-        chats = [[{"role": "user", "content": prompt}] for prompt in prompts[start : start + BATCH]]
-        batch = tokenizer.apply_chat_template(
-            chats, add_generation_prompt=True, return_tensors="pt", padding=True, return_dict=True
-        )
-        torch.manual_seed(SEED + start)
-        with torch.inference_mode():
-            output = model.generate(**batch, max_new_tokens=limit, **options)
-        for tokens in output[:, batch["input_ids"].shape[1] :]:
-            ended = bool((tokens == tokenizer.eos_token_id).any())
-            answers.append((tokenizer.decode(tokens, skip_special_tokens=True).strip(), ended))
-        print(f"  {len(answers)}/{len(prompts)}", flush=True)
-    return answers
-
-
-def sample(folder: str, prompts: list[str]) -> list[dict[str, Any]]:
-    """All candidates for all prompts."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
-    repeated = [prompt for prompt in prompts for _ in range(LONG_SAMPLES)]
-    long = generate(model, tokenizer, repeated, MAX_TOKENS, do_sample=True, temperature=0.8, top_k=50, top_p=0.95)
-    asked = [prompt + request for prompt in prompts for request in BRIEF]
-    short = generate(model, tokenizer, asked, 44, do_sample=False)
-    lists = generate(model, tokenizer, [prompt + AS_LIST for prompt in prompts], 48, do_sample=False)
+def sample(sampler: Sampler, prompts: list[str], seed: int, heldout: set[str]) -> list[Item]:
+    """All candidates for each prompt; for a held-out one only those that its pair needs."""
+    short: dict[str, list[Answer]] = {prompt: [] for prompt in prompts}
+    for request in dict.fromkeys((*HELDOUT_BRIEF, *BRIEF)):
+        asked = [prompt for prompt in prompts if needs_short(prompt, request, short[prompt], heldout)]
+        for prompt, answer in zip(asked, sampler.answer([prompt + request for prompt in asked], 44), strict=True):
+            short[prompt].append(answer)
+    usable = [
+        prompt for prompt in prompts if prompt not in heldout or pick_chosen({"prompt": prompt, "short": short[prompt]})
+    ]
+    repeated = [prompt for prompt in usable for _ in range(1 if prompt in heldout else LONG_SAMPLES)]
+    listed = [prompt for prompt in usable if prompt not in heldout or prompt.startswith(LIST_FORMS)]
+    long = sampler.answer(repeated, MAX_TOKENS, seed, do_sample=True, temperature=0.8, top_k=50, top_p=0.95)
+    lists = dict(zip(listed, sampler.answer([prompt + AS_LIST for prompt in listed], 48), strict=True))
     return [
         {
             "prompt": prompt,
-            "long": long[LONG_SAMPLES * i : LONG_SAMPLES * (i + 1)],
-            "short": short[len(BRIEF) * i : len(BRIEF) * (i + 1)],
-            "list": lists[i],
+            "long": [answer for asked, answer in zip(repeated, long, strict=True) if asked == prompt],
+            "short": short[prompt],
+            "list": lists.get(prompt, ("", True)),
         }
-        for i, prompt in enumerate(prompts)
+        for prompt in prompts
     ]
 
 
-def pick_chosen(item: dict[str, Any]) -> str | None:
+def needs_short(prompt: str, request: str, answers: list[Answer], heldout: set[str]) -> bool:
+    """Whether a prompt is asked with this request: a held-out one with the two best, until one answer is complete."""
+    if prompt not in heldout:
+        return True
+    return request in HELDOUT_BRIEF and pick_chosen({"prompt": prompt, "short": answers}) is None
+
+
+def pick_chosen(item: Item) -> str | None:
     """The complete short candidate with the fewest words."""
     texts = [text for text, ended in item["short"] if is_complete(item["prompt"], text, ended)]
-    texts = [text for text in texts if len(words(text)) <= MAX_CHOSEN_WORDS]
-    return min(texts, key=lambda text: (len(words(text)), text), default=None)
+    texts = [text for text in texts if len(find_words(text)) <= MAX_CHOSEN_WORDS]
+    return min(texts, key=lambda text: (len(find_words(text)), text), default=None)
 
 
-def pick_list(item: dict[str, Any]) -> str | None:
+def pick_list(item: Item) -> str | None:
     """The candidate in the form of a list, without its last line if that was cut off."""
     text, ended = item["list"]
     whole = str(text if ended else text.rpartition("\n")[0]).rstrip()
     return whole if re.match(r"\W*1\.", whole) else None
 
 
-def pick_wordy(item: dict[str, Any], chosen: str) -> str | None:
+def pick_wordy(item: Item, chosen: str) -> str | None:
     """The long candidate with the most words (a complete one if there is any) that has enough more than the chosen."""
     texts = [text if ended else last_whole_sentence(text) for text, ended in item["long"]]
-    enough = [text for text in texts if len(words(text)) >= RATIO * len(words(chosen))]
+    enough = [text for text in texts if len(find_words(text)) >= RATIO * len(find_words(chosen))]
     complete = [text for text in enough if is_complete(item["prompt"], text, True)]
-    return max(complete or enough, key=lambda text: (len(words(text)), text), default=None)
+    return max(complete or enough, key=lambda text: (len(find_words(text)), text), default=None)
 
 
-def pick_fragment(item: dict[str, Any], number: int) -> str:
+def pick_fragment(item: Item, number: int) -> str:
     """An incomplete answer: the beginning of a long candidate."""
     text = item["long"][0][0]
     return " ".join(text.split()[: 3 + number % 7]).rstrip(".,;:") + "." * (number % 2)
@@ -165,7 +118,7 @@ def make_loop(chosen: str, number: int) -> str:
     return ", ".join([" ".join(said), *[phrase] * (40 // len(phrase.split()))])
 
 
-def pick_rejected(item: dict[str, Any], chosen: str, number: int) -> str | None:
+def pick_rejected(item: Item, chosen: str, number: int) -> str | None:
     """The rejected answer of the kind whose turn it is."""
     kind = KINDS[number % len(KINDS)]
     if kind == "fragment":
@@ -176,48 +129,42 @@ def pick_rejected(item: dict[str, Any], chosen: str, number: int) -> str | None:
     return (pick_list(item) if wants_list else None) or pick_wordy(item, chosen)
 
 
-def make_pairs(items: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+def make_pairs(items: list[Item], name: str) -> list[Item]:
     """One pair for each prompt that has the candidates for it."""
-    pairs: list[dict[str, Any]] = []
+    pairs: list[Item] = []
     for item in items:
         chosen = pick_chosen(item)
         number = len(pairs) + 1
         if chosen is None:
             continue
         rejected = pick_rejected(item, chosen, number)
-        if rejected is None:
-            continue
-        texts = {"prompt": item["prompt"], "chosen": chosen, "rejected": rejected}
-        row: dict[str, Any] = {"id": f"{name}-{number:04d}"}
-        for key, text in texts.items():
-            row[key] = [{"role": "user" if key == "prompt" else "assistant", "content": text}]
-        pairs.append(row)
+        if rejected is not None:
+            pairs.append(make_row(f"{name}-{number:04d}", item["prompt"], chosen, rejected))
     return pairs
 
 
-def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write one JSON object a line."""
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    print(f"{path}: {len(rows)} lines")
-
-
 def main() -> None:
-    """Sample the candidates (unless they are in the output folder already), then write both files."""
+    """Sample the candidates (unless they are in the output folder already), then write the three files."""
     parser = argparse.ArgumentParser(description="Make the preference dataset concise.")
     parser.add_argument("--model", required=True, help="folder of the model and its tokenizer")
-    parser.add_argument("--out", required=True, type=Path, help="folder for train.jsonl and heldout.jsonl")
+    parser.add_argument("--out", required=True, type=Path, help="folder for train, validation and heldout.jsonl")
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     lines = (HERE / "prompts.txt").read_text(encoding="utf-8").splitlines()
-    marks = {line.removeprefix("+ ").removeprefix("- "): line[:2] for line in lines}
-    cache = args.out / "candidates.jsonl"
-    if not cache.exists():
-        args.out.mkdir(parents=True, exist_ok=True)
-        write_lines(cache, sample(args.model, sorted(marks)))
-    found = {item["prompt"]: item for item in map(json.loads, cache.read_text(encoding="utf-8").splitlines())}
-    train = [found[prompt] for prompt, mark in marks.items() if mark not in ("+ ", "- ")]
-    heldout = [found[prompt] for prompt, mark in marks.items() if mark == "+ "]
-    write_lines(args.out / "train.jsonl", make_pairs(train, "concise"))
-    write_lines(args.out / "heldout.jsonl", make_pairs(heldout, "concise-heldout"))
+    marks = {line[2:] if line[:2] in MARKS else line: line[:2] for line in lines}
+    heldout = {prompt for prompt, mark in marks.items() if mark in ("+ ", "v ")}
+    sampler = functools.cache(lambda: Sampler(args.model))
+    found = complete_file(
+        args.out / "candidates.jsonl",
+        marks,
+        lambda prompts, seed: sample(sampler(), prompts, seed, heldout),
+        BATCH,
+    )
+    for name, file, mark in FILES:
+        items = [
+            found[prompt] for prompt, found_mark in marks.items() if (found_mark if found_mark in MARKS else "") == mark
+        ]
+        write_lines(args.out / file, make_pairs(items, name))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from alignzoo.report.selection import describe_selection
 from alignzoo.runs.folder import Run, read_runs
 from alignzoo.system.errors import UserError, did_you_mean
 
-DEFAULT = "preference_accuracy"  #: where no run says what its objective was
+DEFAULT = "margin_token"  #: where no run says what its objective was
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,9 @@ class Leaderboard:
     runs: Sequence[Run]
     """All of them, for their curves."""
 
+    pruned: Sequence[Failed] = ()
+    """The runs that were ended before their time, as they had fallen behind."""
+
     @property
     def by(self) -> str:
         """The number that it is sorted by."""
@@ -88,13 +91,21 @@ def read_leaderboard(
     if selection := describe_selection([run.result for run in finished if run.result]):
         notes = [*notes, selection]
     return Leaderboard(
-        question, rows, _list_failed(runs), write_verdict(rows, question), [*notes, *other], limits, runs
+        question,
+        rows,
+        _list_without_result(runs, pruned=False),
+        write_verdict(rows, question),
+        [*notes, *other],
+        limits,
+        runs,
+        _list_without_result(runs, pruned=True),
     )
 
 
-def _list_failed(runs: Sequence[Run]) -> list[Failed]:
+def _list_without_result(runs: Sequence[Run], pruned: bool) -> list[Failed]:
     labels = label_runs(runs, seeds=True)
-    return [Failed(run.method, labels[run], run.folder, run.reason) for run in runs if run.result is None]
+    found = [run for run in runs if run.result is None and (run.pruned is not None and run.error is None) is pruned]
+    return [Failed(run.method, labels[run], run.folder, run.reason) for run in found]
 
 
 def _choose_number(by: str | None, rows: Sequence[Row], runs: Sequence[Run]) -> tuple[str, list[str]]:

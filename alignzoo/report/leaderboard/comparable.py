@@ -29,6 +29,7 @@ def keep_out(rows: Sequence[Row], by: str) -> list[Row]:
         ("another start model", _same_start),
         ("another evaluate.max_new_tokens", _same_limit),
         ("other held-out prompts", _share_prompts),
+        *([("another reward", _same_reward)] if by == "reward" else []),
     ):
         for odd in find_odd([rows[place] for place in sound], agree):
             reasons[sound[odd]].append(what)
@@ -45,6 +46,14 @@ def _same_limit(one: Row, other: Row) -> bool:
     key = "evaluate.max_new_tokens"
     first, second = ({run.config.get(key) for run in row.runs} for row in (one, other))
     return first == second
+
+
+def _same_reward(one: Row, other: Row) -> bool:
+    first, second = (
+        [{key: value for key, value in run.config.items() if key.startswith("reward.")} for run in row.runs]
+        for row in (one, other)
+    )
+    return all(some == first[0] for some in (*first, *second))
 
 
 def _same_start(one: Row, other: Row) -> bool:

@@ -18,7 +18,7 @@ from alignzoo.runs.contents import is_number
 from alignzoo.runs.folder import Run
 
 #: Keys of the configuration that change neither training nor measurement.
-NO_SETTING = ("seed", "telemetry", "evaluate.shown", "tracker.", "hydra.")
+NO_SETTING = ("seed", "prune.", "telemetry", "evaluate.shown", "tracker.", "hydra.")
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _make_row(setting: str, runs: Sequence[Run]) -> Row:
             if all(key in numbers for numbers in selecting)
         },
         cost=_average_cost([result.get("cost", {}) for result in results]),
-        collapsed=find_collapse(results),
+        collapsed=find_collapse(results, runs[0].lines),
     )
 
 

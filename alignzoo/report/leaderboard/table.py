@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.config.metrics import NUMBERS
@@ -15,12 +16,17 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 #: Numbers beside the one that the board is sorted by: they show what it may have cost.
-BESIDE = ("kl", "answer_tokens", "ended", "distinct_3", "reward_accuracy")
+BESIDE = ("preference_accuracy", "kl", "answer_tokens", "ended", "distinct_3", "reward_accuracy")
+
+#: Those of them that a narrow terminal leaves out: a warning under the table says where they fell.
+WARNED = ("ended", "distinct_3")
+WIDE = 100  #: columns of a terminal that has room for all
 
 
-def choose_columns(board: Leaderboard) -> list[str]:
-    """Return the numbers that tables show beside the board's own, if they were measured."""
-    return [key for key in BESIDE if key != board.by and any(key in row.numbers for row in board.rows)]
+def choose_columns(board: Leaderboard, width: int = WIDE) -> list[str]:
+    """Return the numbers that tables of so many columns show beside the board's own, if they were measured."""
+    fitting = [key for key in BESIDE if width >= WIDE or key not in WARNED]
+    return [key for key in fitting if key != board.by and any(key in row.numbers for row in board.rows)]
 
 
 def describe_difference(row: Row, by: str) -> str:
@@ -66,12 +72,13 @@ def print_leaderboard(board: Leaderboard) -> None:
 
     console = make_console()
     if board.rows:
-        table = plain_table(*_name_columns(board), collapse_padding=True)
+        beside = choose_columns(board, console.width)
+        table = plain_table(*_name_columns(board, beside), collapse_padding=True)
         table.columns[0].overflow = "fold"  # a setting wider than its column is broken, not cut
         for column in table.columns[1:]:
             column.justify, column.no_wrap = "right", True
         for row in board.rows:
-            table.add_row(*_make_cells(row, board))
+            table.add_row(*_make_cells(row, board, beside))
         console.print(table)
     for row in board.rows:
         for warning in list_warnings(row):
@@ -80,6 +87,8 @@ def print_leaderboard(board: Leaderboard) -> None:
         console.print(Text(note, style="yellow"), soft_wrap=True)
     for failed in board.failed:
         console.print(Text(f"failed: {failed.name}: {failed.reason}"), soft_wrap=True)
+    for pruned in board.pruned:
+        console.print(Text(f"{pruned.name}: {pruned.reason}", style="dim"), soft_wrap=True)
     if any(row.seeds > 1 for row in board.rows):
         console.print("x2, x3: mean over as many seeds")
     for limit in board.limits:
@@ -87,8 +96,8 @@ def print_leaderboard(board: Leaderboard) -> None:
     console.print(Text(board.verdict, style="bold"), soft_wrap=True)
 
 
-def _name_columns(board: Leaderboard) -> list[str]:
-    shorts = [NUMBERS[key].short for key in choose_columns(board)]
+def _name_columns(board: Leaderboard, beside: Sequence[str]) -> list[str]:
+    shorts = [NUMBERS[key].short for key in beside]
     return [
         "setting",
         f"{NUMBERS[board.by].short} (95 %)",
@@ -98,18 +107,18 @@ def _name_columns(board: Leaderboard) -> list[str]:
     ]
 
 
-def _make_cells(row: Row, board: Leaderboard) -> list[Text]:
+def _make_cells(row: Row, board: Leaderboard, beside: Sequence[str]) -> list[Text]:
     from rich.text import Text
 
     found = row.numbers.get(board.by)
     form = NUMBERS[board.by].form
     interval = format_interval(found, form) if found else ""
-    if form.endswith("%}"):
-        interval = interval.replace(" to ", "-")  # a share is never below zero
+    if not found or found.low >= 0:
+        interval = interval.replace(" to ", "-")
     value = f"{form.format(found.value)} ({interval})" if found else ""
     name = f"{row.name} x{row.seeds}" if row.seeds > 1 else row.name
     difference = describe_difference(row, board.by).replace(" points", "").replace(", within noise", " (noise)")
-    cells = [name, value, difference, *(format_number(row, key) for key in choose_columns(board)), format_seconds(row)]
+    cells = [name, value, difference, *(format_number(row, key) for key in beside), format_seconds(row)]
     return [Text(cell, style="bold" if row.best else "") for cell in cells]
 
 
@@ -138,7 +147,8 @@ def make_frame(board: Leaderboard) -> pd.DataFrame:
     import pandas as pd
 
     rows = [_record(place, row, board) for place, row in enumerate(board.rows, 1)]
-    rows += [_failed_record(failed) for failed in board.failed]
+    rows += [_make_record(pruned, "pruned") for pruned in board.pruned]
+    rows += [_make_record(failed, "failed") for failed in board.failed]
     table = pd.DataFrame([{to_unicode(key): to_unicode(value) for key, value in row.items()} for row in rows])
     kinds = {
         "rank": "Int64",
@@ -180,8 +190,8 @@ def _ends(found: Estimate) -> dict[str, float]:
     return {"": found.value, "_low": found.low, "_high": found.high}
 
 
-def _failed_record(failed: Failed) -> dict[str, Any]:
-    more = {"status": "failed", "warning": failed.reason, "folders": str(failed.folder)}
+def _make_record(failed: Failed, status: str) -> dict[str, Any]:
+    more = {"status": status, "warning": failed.reason, "folders": str(failed.folder)}
     return {"rank": None, "method": failed.method, "setting": failed.setting, "best": False, "baseline": False, **more}
 
 

@@ -46,6 +46,15 @@ def test_best_first_and_the_objective_is_the_runs_own(board: Board) -> None:
     assert [row.noise for row in found.rows] == [None, False, False]
 
 
+def test_rewards_that_differ_are_not_compared(board: Board) -> None:
+    scored = [lines(pairs(24), {"reward": 0.0}, reward=0.1 * place) for place in range(4)]
+    words = ["", "reward.length.words=9", "reward.length.words=9", "reward.length.words=9"]
+    found = board(
+        *((f"method=m{place} {word}".strip(), scored[place]) for place, word in enumerate(words)), by="reward"
+    )
+    assert [row.kept_out for row in found.rows] == ["", "", "", "another reward"]
+
+
 def test_a_low_number_is_better_where_it_is(board: Board) -> None:
     some = lines(pairs(24))
     for line in some[:30]:
@@ -240,6 +249,9 @@ COLLAPSES = {
     "completions are cut off": {"ended": False},
     "completions repeat themselves": {"text": "the rain " * 20},
     "the model is far from its start": {"kl": 11.0},
+    "completions refuse": {"text": "I'm sorry, but I cannot say why it rains."},
+    "completions are too long": {"tokens": 90},
+    "completions are too short": {"tokens": 2},
 }
 
 

@@ -228,7 +228,7 @@ def test_without_any_number_there_is_still_a_page(tmp_path: Path) -> None:
     for number, method in enumerate(("dpo", "ipo")):
         make_run(tmp_path / "off" / f"{number}-{method}", f"method={method}", [], curves(1.0))
     off = write_leaderboard([tmp_path / "off"], tmp_path / "b")
-    assert off.verdict == "No run measured preference accuracy."
+    assert off.verdict == "No run measured margin (nats/token)."
     assert [row.name for row in off.rows] == ["dpo", "ipo"]
     print_leaderboard(off)
     for name, board in {"a": failed, "b": off}.items():

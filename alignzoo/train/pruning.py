@@ -1,0 +1,72 @@
+"""Measures a sweep's job on its way, and ends it where it has fallen behind the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+
+from alignzoo.config.metrics import NUMBERS
+from alignzoo.runs.folder import NUMBER, VALUE
+from alignzoo.runs.pruning import Pruned, Rule, list_steps, read_measured, require_optuna
+from alignzoo.system import ranks
+from alignzoo.system.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from alignzoo.runs.record import Record
+
+
+class PruneBehind(TrainerCallback):
+    """Measures the objective after each share of the training, and asks the rule."""
+
+    def __init__(self, cfg: DictConfig, record: Record, objective: str, measure: Callable[[Any], float | None]) -> None:
+        """``cfg`` is the group ``prune``; ``measure`` returns the objective of a model, the same on each process."""
+        self.cfg, self.record, self.objective, self.measure = cfg, record, objective, measure
+        known = {"maximize": True, "minimize": False, "auto": NUMBERS[objective].better == "high"}
+        self.rule = Rule(cfg.rule, cfg.after, known[cfg.direction])
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Measure and decide, on all processes alike, before a checkpoint of this step is saved.
+
+        Raises:
+            Pruned: the run has fallen behind.
+        """
+        steps = list_steps(state.max_steps, self.cfg.measurements)
+        if state.global_step not in steps:
+            return
+        value, number = self.measure(model), steps.index(state.global_step) + 1
+        if value is None:
+            raise UserError(f"prune.rule: {self.objective} is not measured, so that nothing can be pruned by it.")
+        self.record.append_metrics({"step": state.global_step, NUMBER: number, VALUE: value})
+        if ranks.broadcast(ranks.rank() == 0 and self._is_behind(number, value)):
+            known = NUMBERS[self.objective]
+            raise Pruned(
+                f"pruned ({self.cfg.rule}) at step {state.global_step:,} of {state.max_steps:,}: "
+                f"{known.label} {known.form.format(value)}"
+            )
+
+    def _is_behind(self, number: int, value: float) -> bool:
+        from alignzoo.runs.folder import Run
+
+        return self.rule.is_behind(self.record.folder, {**read_measured(Run(self.record.folder)), number: value})
+
+
+def check_pruning(cfg: DictConfig, objective: str) -> None:
+    """Refuse what cannot be pruned.
+
+    Raises:
+        UserError: the objective has no better direction, processes hold a share of each weight, or Optuna is missing.
+    """
+    require_optuna()
+    if cfg.prune.direction == "auto" and not NUMBERS[objective].better:
+        raise UserError(
+            f"prune.rule={cfg.prune.rule}: which {objective} is better depends: add prune.direction=maximize."
+        )
+    if any(name in cfg.strategy.args for name in ("fsdp", "deepspeed")):
+        raise UserError(
+            f"prune.rule={cfg.prune.rule}: strategy={cfg.strategy.name} holds a share of each weight on each process: "
+            "use strategy=single or ddp, or leave it out."
+        )

@@ -1,1 +1,0 @@
-"""Hydra's config group `method`, to which this package adds `ppo`."""

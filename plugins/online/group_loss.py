@@ -1,0 +1,62 @@
+"""What the methods share whose loss is one of those that TRL's GRPOTrainer has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from alignzoo import DataFormat, Method, UserError, check_groups
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+#: What selects and changes TRL's losses, at values that change nothing of GRPO's.
+UNREAD: Mapping[str, Any] = {
+    "loss_type": "grpo",
+    "importance_sampling_level": "token",
+    "scale_rewards": "group",
+    "multi_objective_aggregation": "sum_then_normalize",
+    "top_entropy_quantile": 1.0,
+    "delta": None,
+    "mask_truncated_completions": False,
+    "off_policy_mask_threshold": None,
+    "entropy_coef": 0.0,
+    "use_adaptive_entropy": False,
+}
+
+
+def pin(*free: str, **chosen: Any) -> dict[str, Any]:
+    """Return ``pinned`` for a loss of TRL's: its options are ``chosen``, or change nothing, but for those ``free``."""
+    return {key: chosen.get(key, value) for key, value in UNREAD.items() if key not in free}
+
+
+def check_clip(cfg: DictConfig) -> None:
+    """Refuse a clip range that holds no ratio but 1, or all of them downwards; for :meth:`Method.check`."""
+    for key in ("epsilon", "epsilon_high"):
+        value = cfg.method.get(key)
+        if value is not None and value <= 0:
+            raise UserError(f"method.{key}={value} must be above 0: it is how far a ratio may move from 1.")
+
+
+class GroupLoss(Method):
+    """A loss of TRL's GRPOTrainer under the name of its paper; subclasses pin it, and give the paper's equation."""
+
+    data = DataFormat.PROMPTS
+    config = "trl:GRPOConfig"
+    trainer = "trl:GRPOTrainer"
+    whole_logits = False
+    uses_rewards = True
+    headline = {"reward": "reward", "reward_std": "spread", "completions/mean_length": "tokens"}
+
+    @classmethod
+    def check(cls, cfg: DictConfig) -> None:
+        """Refuse groups that cannot be compared or do not fill a batch, and a penalty or clip range that is none."""
+        check_groups(cfg)
+        check_clip(cfg)
+        if cfg.method.get("beta", 0) < 0:
+            raise UserError(f"method.beta={cfg.method.beta} must be 0 (no KL penalty) or above.")
+
+    @classmethod
+    def holds_reference(cls, cfg: DictConfig) -> bool:
+        """Only the KL penalty needs one."""
+        return bool(cfg.method.get("beta", 0) > 0)

@@ -1,0 +1,1 @@
+"""Trainers of the methods whose loss or advantages TRL does not have, on TRL's own sampling and scoring."""

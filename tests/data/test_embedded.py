@@ -1,0 +1,98 @@
+"""The embedded datasets: made anew they are the same, no prompt stands in two files, the rule holds in each pair."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import runpy
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from repository import ROOT
+
+from alignzoo.data.asked_form import count_parts
+from alignzoo.data.complete_answer import STOP_WORDS, find_words, is_complete
+
+EMBEDDED = ROOT / "alignzoo" / "data"
+FILES = {"concise": ("train", "heldout"), "counted": ("train", "validation", "heldout")}
+
+
+def read(name: str, file: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (EMBEDDED / name / f"{file}.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def texts(row: dict[str, Any]) -> list[str]:
+    return [row[side][0]["content"] for side in ("prompt", "chosen", "rejected")]
+
+
+@pytest.mark.parametrize(("name", "words"), [("concise", ["--model", "none"]), ("counted", [])])
+def test_the_files_are_what_their_script_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: list[str]
+) -> None:
+    if name == "concise":
+        shutil.copy(EMBEDDED / name / "candidates.jsonl", tmp_path)
+    monkeypatch.setattr("sys.argv", ["make.py", *words, "--out", str(tmp_path)])
+    runpy.run_path(str(EMBEDDED / name / "make.py"), run_name="__main__")
+    for file in FILES[name]:
+        made = (tmp_path / f"{file}.jsonl").read_text(encoding="utf-8")
+        assert made == (EMBEDDED / name / f"{file}.jsonl").read_text(encoding="utf-8")
+
+
+def subject(prompt: str) -> frozenset[str]:
+    """Return the words that say what a prompt is about, without its request and without their endings."""
+    question = re.split(r" Answer (?:in|with) ", prompt)[0]
+    return frozenset(re.sub(r"(?<=..)(?:es|s)$", "", word) for word in find_words(question) if word not in STOP_WORDS)
+
+
+@pytest.mark.parametrize("name", ["concise", "counted"])
+def test_no_prompt_of_one_file_is_nearly_one_of_another(name: str) -> None:
+    files = [{subject(texts(row)[0]) for row in read(name, file)} for file in FILES[name]]
+    for some, others in itertools.combinations(files, 2):
+        near = [(one, other) for one in some for other in others if len(one & other) / len(one | other) > 0.5]
+        assert not near
+
+
+@pytest.mark.parametrize("file", FILES["concise"])
+def test_concise_prefers_a_complete_answer_in_fewer_words(file: str) -> None:
+    for prompt, chosen, rejected in map(texts, read("concise", file)):
+        assert is_complete(prompt, chosen, True)
+        assert not is_complete(prompt, rejected, True) or len(find_words(rejected)) >= 1.6 * len(find_words(chosen))
+
+
+@pytest.mark.parametrize("file", FILES["counted"])
+def test_counted_prefers_the_asked_number_and_not_a_length(file: str) -> None:
+    rows = read("counted", file)
+    for row in rows:
+        prompt, chosen, rejected = texts(row)
+        assert count_parts(prompt, chosen, True, row["form"]) == row["count"]
+        assert count_parts(prompt, rejected, True, row["form"]) != row["count"]
+    lengths = [[len(text.split()) for text in texts(row)[1:]] for row in rows]
+    assert 0.3 < sum(chosen > rejected for chosen, rejected in lengths) / len(rows) < 0.7
+
+
+@pytest.mark.parametrize(
+    ("answer", "form", "parts"),
+    [
+        ("Rain is water. It falls from clouds.", "sentences", 2),
+        ("Rain is water. It falls from clouds", "sentences", 0),
+        ("Rain is water.\nIt falls from clouds.", "sentences", 0),
+        ("Rain is about 3.5 mm of water a day.", "sentences", 1),
+        ("1. Rain is water that falls.", "sentences", 0),
+        ("1. Rain is water.\n2. It falls from clouds.", "points", 2),
+        ("1. Rain is water.\n3. It falls from clouds.", "points", 0),
+        ("Here they are:\n1. Rain is water.", "points", 0),
+        ("Rain is water.", "points", 0),
+        ("1. Rain is water.\n2. Rain is water!", "points", 0),
+        ("1. Rain is water.\n2. Yes.", "points", 0),
+        ("Snow is cold.", "sentences", 0),
+        ("What is rain? Answer in exactly two sentences.", "sentences", 0),
+        ("", "sentences", 0),
+        ("", "points", 0),
+    ],
+)
+def test_parts_are_counted_where_the_answer_has_the_form(answer: str, form: str, parts: int) -> None:
+    assert count_parts("What is rain? Answer in exactly two sentences.", answer, True, form) == parts
+    assert count_parts("What is rain? Answer in exactly two sentences.", answer, False, form) == 0
