@@ -109,7 +109,7 @@ def compare_methods(values: Mapping[str, Column], prompts: Sequence[Hashable], s
     worse or equal, and those of all pairs, which leave the set of methods that may be the best.
     """
     sign = -1.0 if NUMBERS[settings.number].better == "low" else 1.0
-    unit = 1.0 if NUMBERS[settings.number].kind == "share" else 0.0
+    unit = 1.0 if NUMBERS[settings.number].kind == "share" else settings.assume["prompts"]
     names = list(values)
     anchor = names.index(settings.baseline) if settings.baseline in names and len(names) > 1 else None
     against = compare_settings([*values.values()], prompts, anchor, unit) if anchor is not None else None
@@ -129,8 +129,7 @@ def _judge(found: Comparisons, one: int, baseline: int, sign: float, settings: S
     distance, difference = settings.question.distance or 0.0, found.subtract(one, baseline)
     if not difference.is_zero:
         return BETTER if sign * difference.value > 0 else WORSE
-    equal = found.is_equal(one, baseline) or found.is_within(one, baseline, distance)
-    return EQUAL if equal else OPEN
+    return EQUAL if found.is_within(one, baseline, distance) else OPEN
 
 
 def _is_beaten(pairs: Comparisons, one: int, sign: float) -> bool:
