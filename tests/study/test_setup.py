@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 from hydra.errors import HydraException
@@ -77,3 +78,11 @@ def test_what_cannot_be_is_refused_in_one_line(words: list[str], said: str) -> N
 def test_the_smallest_difference_has_the_numbers_unit(words: list[str], number: str, difference: float) -> None:
     found = make_protocol([*WORDS, *words]).settings
     assert (found.number, found.difference, found.equal_within) == (number, difference, difference)
+
+
+def test_a_plugin_can_add_a_study(fake_package: Callable[..., None]) -> None:
+    code = "from alignzoo import hookimpl\n\n\n@hookimpl\ndef alignzoo_config_packages():\n    return ['mine.conf']\n"
+    option = "# Three trials.\ndefaults: [default]\n\n# Fewer.\ntrials: 3\n"
+    fake_package("mine", code, {"study/__init__.py": "", "study/mine.yaml": option})
+    found = make_protocol(["method=dpo,simpo", "model=tiny", "study=mine", "study.seeds=4"]).settings
+    assert (found.trials, found.seeds, found.widen) == (3, 4, 1.0)
