@@ -3,6 +3,7 @@
 What this module exports is the public interface for plugins.
 """
 
+from alignzoo.plugin.answer_loss import AnswerLoss, Marked
 from alignzoo.plugin.batch import Batch
 from alignzoo.plugin.groups import check_groups
 from alignzoo.plugin.hooks import hookimpl
@@ -13,9 +14,11 @@ from alignzoo.plugin.reward import Reward
 from alignzoo.system.errors import UserError
 
 __all__ = [
+    "AnswerLoss",
     "Batch",
     "DataFormat",
     "Judge",
+    "Marked",
     "Method",
     "ModelKind",
     "PairLoss",

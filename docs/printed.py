@@ -33,7 +33,7 @@ from alignzoo.plugin.method import DataFormat, Method
 from alignzoo.plugin.registry import registry
 from alignzoo.system import cache
 from alignzoo.testing import Conformance
-from alignzoo.testing.losses.compare import read_source
+from alignzoo.train.losses.compare import read_source
 
 WIDTH = 80
 
@@ -89,7 +89,8 @@ def methods() -> None:
 
 
 def _class(spec: str) -> str:
-    return spec.replace(":", ".").removeprefix("trl.")
+    module, _, name = spec.partition(":")
+    return name if module.startswith("alignzoo_plugins.") else f"{module}.{name}".removeprefix("trl.")
 
 
 def options(group: str, typed: str = "") -> None:

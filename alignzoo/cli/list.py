@@ -19,7 +19,7 @@ from alignzoo.plugin.loading import OWN
 from alignzoo.plugin.registry import Registry, registry
 from alignzoo.system.errors import UserError, did_you_mean
 from alignzoo.system.tables import plain_table
-from alignzoo.testing.losses.compare import has_equation
+from alignzoo.train.losses.compare import has_equation
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -157,7 +157,7 @@ def _print_fitting(console: Console, found: Registry, words: Sequence[str]) -> N
     from alignzoo.config.compose import compose
 
     data = read_data(compose(words))
-    misfits = explain_misfits(data, (method for method, _ in found.methods.values()))
+    misfits = explain_misfits(data, [method for method, _ in found.methods.values()], words)
     console.print(f"{data.layout}", soft_wrap=True)
     fitting = [method for method, _ in found.methods.values() if method.name not in misfits]
     for family, methods in group_by_family(fitting).items():

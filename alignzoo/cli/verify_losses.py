@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from alignzoo.cli.options import json_option, libraries_on_stderr, print_json
 from alignzoo.plugin.registry import registry
+from alignzoo.system.errors import UserError
 from alignzoo.system.tables import plain_table
-from alignzoo.testing.losses.verdict import BROKEN, DIFFERS, Verdict, judge_loss
+from alignzoo.train.losses.verdict import BROKEN, DIFFERS, Verdict, advise, reach_verdict, read_trl_version
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 @click.command
-@click.argument("methods", nargs=-1, metavar="[METHOD]...")
+@click.argument("words", nargs=-1, metavar="[METHOD]...")
 @json_option
-def command(methods: Sequence[str], as_json: bool) -> int:
+def command(words: Sequence[str], as_json: bool) -> int:
     """Compare loss and gradient of each METHOD's trainer with its paper's equation, on a tiny batch.
 
-    METHOD as after method= (default: all that are installed). The exit code is 1 if one differs or is broken.
+    METHOD as after method= (default: all that are installed); or KEY=VALUE as for a run, whose method is then compared
+    under the run's settings: method=dpo +method.ld_alpha=0.5
+
+    The exit code is 1 if one differs or is broken.
     """
     with libraries_on_stderr(as_json):
-        verdicts = verify(methods)
+        verdicts = [verify_run(words)] if any("=" in word for word in words) else verify(words)
     _print_json(verdicts) if as_json else _print(verdicts)
-    advice = _advice(verdicts)
+    advice = advise(verdicts)
     if advice:
         print(advice, file=sys.stderr if as_json else sys.stdout)
     return int(any(verdict.verdict in (DIFFERS, BROKEN) for verdict in verdicts))
@@ -42,34 +48,27 @@ def verify(names: Sequence[str]) -> list[Verdict]:
     methods = [found.method(name) for name in names or sorted(found.methods)]
     left_out = [p for p in found.plugins.values() if p.problem and "disabled" not in p.problem and not names]
     broken = [Verdict(p.name, BROKEN, reason=f"{p.origin}: {p.problem}") for p in left_out]
-    return [judge_loss(method) for method in methods] + broken
+    return [reach_verdict(method) for method in methods] + broken
 
 
-def _advice(verdicts: Sequence[Verdict]) -> str:
-    """Return what to do about the methods that differ, a line each for TRL's losses and for plugins' own."""
-    differing = [verdict for verdict in verdicts if verdict.verdict == DIFFERS]
-    theirs = ", ".join(verdict.method for verdict in differing if not verdict.own_loss)
-    own = ", ".join(verdict.method for verdict in differing if verdict.own_loss)
-    lines = [
-        theirs
-        and f"TRL {_trl()} computes another loss than the paper's: {theirs}. Train with these only after "
-        f"pip install '{_pinned()}', or after mending the equation in the method's plugin.",
-        own and f"The plugin's loss is another than its equation: {own}. Train with these only after mending either.",
-    ]
-    return "\n".join(filter(None, lines))
+def verify_run(words: Sequence[str]) -> Verdict:
+    """Return the verdict on the method of the run that ``words`` compose, under the run's settings.
 
+    Raises:
+        UserError: the run would be refused, or a word is the name of a method.
+    """
+    from alignzoo.config.check import check
+    from alignzoo.config.compose import compose
 
-def _trl() -> str:
-    return importlib.metadata.version("trl")
-
-
-def _pinned() -> str:
-    """Return alignzoo's own requirement of TRL."""
-    return next(r for r in importlib.metadata.requires("alignzoo") or ["trl"] if r.startswith("trl"))
+    names = [word for word in words if "=" not in word]
+    if names:
+        raise UserError(f"{names[0]}: write method={names[0]} beside a run's other words, or methods' names alone.")
+    cfg: DictConfig = compose(words)
+    return reach_verdict(check(cfg).method, cfg)
 
 
 def _print_json(verdicts: Sequence[Verdict]) -> None:
-    print_json({"trl": _trl(), "methods": [_record(verdict) for verdict in verdicts]})
+    print_json({"trl": read_trl_version(), "methods": [_record(verdict) for verdict in verdicts]})
 
 
 def _record(verdict: Verdict) -> dict[str, Any]:
@@ -87,12 +86,11 @@ def _record(verdict: Verdict) -> dict[str, Any]:
 
 
 def _print(verdicts: Sequence[Verdict]) -> None:
-
     from alignzoo.system.console import make_console
-    from alignzoo.testing.losses.compare import GRADIENT_TOLERANCE, LOSS_TOLERANCE
+    from alignzoo.train.losses.compare import GRADIENT_TOLERANCE, LOSS_TOLERANCE
 
     console = make_console()
-    columns = ("equation", f"TRL {_trl()}", "equation's", "difference", "gradient's", "verdict")
+    columns = ("equation", f"TRL {read_trl_version()}", "equation's", "difference", "gradient's", "verdict")
     table = plain_table("method", *columns)
     for verdict in verdicts:
         found = verdict.found

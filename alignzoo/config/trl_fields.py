@@ -118,7 +118,7 @@ def warn_untested_trl() -> None:
 OWN_TRAIN_KEYS = frozenset(
     {
         *("global_batch_size", "per_device_batch_size", "per_device_batch_tokens", "max_length", "precision"),
-        *("gradient_checkpointing", "budget", "stop_before"),
+        *("gradient_checkpointing", "budget", "stop_before", "verify"),
     }
 )
 

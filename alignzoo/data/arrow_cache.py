@@ -61,7 +61,9 @@ def load_table(source: Source, tokeniser: Tokeniser, cfg: DictConfig) -> tuple[D
     entry = cache.make_folder("rows") / hashlib.sha256(key.encode()).hexdigest()[:32]
     if cache.open_entry(entry) is None:
         with cache.write_entry(entry) as folder:
+            tokeniser.template.unread.clear()
             _write(folder / FILE, source, layout, tokeniser)
+            layout.unread.fields |= tokeniser.template.unread
             (folder / UNREAD).write_text(json.dumps({n: sorted(found) for n, found in vars(layout.unread).items()}))
         cache.trim()
     cache.mark_used(entry)

@@ -13,6 +13,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from alignzoo.config.mapping_words import write_mapping
 from alignzoo.data.message_text import parse_messages
 from alignzoo.data.messages import (
     BadRow,
@@ -82,7 +83,8 @@ def add_system(row: Mapping[str, Any], system: Any, name: str) -> dict[str, Any]
     if not system.strip():
         return {**row}
     if prompt[0]["role"] == "text":
-        raise BadRow(f"{name} needs a conversation, and this is text; 'dataset.columns={{{name}: null}}' leaves it out")
+        without = write_mapping("dataset.columns", {name: None})
+        raise BadRow(f"{name} needs a conversation, and this is text; {without} leaves it out")
     if prompt[0]["role"] in ("system", "developer"):
         if prompt[0]["content"] != system:
             raise BadRow(f"{name} differs from the conversation's own system turn")

@@ -28,6 +28,8 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, kwargs: Mapping[str, Any]) -> None:
         self.tokenizer, self.kwargs = tokenizer, kwargs
+        self.unread: set[str] = set()
+        """Fields of messages that it did not write so far, of those that rows are not refused for."""
 
     @functools.cached_property
     def words(self) -> frozenset[str]:
@@ -48,6 +50,7 @@ class ChatTemplate:
         inputs = self._check_inputs(row) if "tools" in row or "template_kwargs" in row else self.kwargs
         start = self.render_prompt(prompt, inputs)
         self._check_prompt(row, start)
+        self._note_unread(prompt, start)
         self._check_calls(prompt, answers, inputs)
         wholes = {name: self.render(join_turns(prompt, answer), inputs) for name, answer in answers.items()}
         for whole in wholes.values():
@@ -58,6 +61,7 @@ class ChatTemplate:
             if not wholes[name].startswith(start):
                 raise BadRow("the chat template writes the prompt differently when an answer follows")
             ends[name] = wholes[name][len(start) :]
+            self._note_unread(answer, ends[name])
             _check_answer(name.removesuffix("_ids"), answer, ends[name])
         return start, ends
 
@@ -108,6 +112,16 @@ class ChatTemplate:
         names = [unwrap(tool).get("name", "") for tool in row["tools"]]
         if "tools" not in self.words or not all(str(name) in text for name in names):
             raise BadRow("the model's chat template leaves out the tools")
+
+    def _note_unread(self, messages: Messages, text: str) -> None:
+        """Note what the template leaves out of the messages and rows are not refused for."""
+        for message in messages:
+            if len(message) > 2:
+                self.unread |= {
+                    name
+                    for name in ("name", "tool_call_id")
+                    if name in message and (name not in self.words or message[name] not in text)
+                }
 
     def _check_calls(self, prompt: Messages, answers: Mapping[str, Messages], inputs: Mapping[str, Any]) -> None:
         """Refuse calls of which the template leaves out something, and answers that lose the words beside theirs.

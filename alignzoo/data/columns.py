@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from alignzoo.config.mapping_words import write_mapping
 from alignzoo.data.message_text import parse_messages
 from alignzoo.data.messages import BadRow
 from alignzoo.plugin.method import DataFormat
@@ -31,6 +32,8 @@ ALIASES: tuple[tuple[frozenset[str], dict[str, str]], ...] = (
     (frozenset(), {"chosen_messages": "chosen", "rejected_messages": "rejected"}),
     (frozenset(), {"chosen_conversations": "chosen", "rejected_conversations": "rejected"}),
     (frozenset(), {"messages": "chosen", "rejected_messages": "rejected"}),
+    (frozenset({"chosen"}), {"rejected_response": "rejected"}),
+    (frozenset({"rejected"}), {"chosen_response": "chosen"}),
     (frozenset({"instruction"}), {"context": "input"}),
 )
 
@@ -118,14 +121,14 @@ def explain_refusal(name: str, kind: DataFormat, settled: bool) -> str | None:
 
     ``settled``: the user has named the layout, so that a column of another layout is left out on purpose.
     """
-    leave = f"'dataset.columns={{{name}: null}}' leaves it out"
+    leave = f"{write_mapping('dataset.columns', {name: None})} leaves it out"
     known = name.lower()
     if MEDIA.search(known):
         return f"alignzoo trains text only, and the column {name} holds more; {leave}"
     if kind in DECISIVE.get(known, ()) and not (settled and known not in _INSTEAD):
         instead = f"{_INSTEAD[known]}; or " if known in _INSTEAD else ""
         if name != "label" and known in _LABELS and kind is DataFormat.SUPERVISED:
-            instead = f"'dataset.columns={{{name}: label}}' reads it; or "
+            instead = f"{write_mapping('dataset.columns', {name: 'label'})} reads it; or "
         return f"the column {name} would change what is trained, and is not read in {kind} rows: {instead}{leave}"
     return None
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from alignzoo.config.mapping_words import write_mapping
 from alignzoo.data.canonical import add_system, canonical
 from alignzoo.data.columns import ALIASES, QUESTIONS, SHARED, Unread, explain_refusal, is_said
 from alignzoo.data.further import find_single_scores, read_further
@@ -121,8 +122,10 @@ class Layout:
             raise BadRow(f"{name} is missing: the rows have it under several names, or some lack it; write it in all")
         said = row.get("messages") if self.shape.name == "messages" else None
         if isinstance(said, list) and said and isinstance(said[-1], Mapping) and said[-1].get("role") == "user":
-            write = f"where it is only the question, 'dataset.columns={{{self.theirs('messages')}: prompt}}'"
-            raise BadRow(f"the conversation does not end with an assistant's turn; {write}")
+            write = write_mapping("dataset.columns", {self.theirs("messages"): "prompt"})
+            raise BadRow(
+                f"the conversation does not end with an assistant's turn; where it is only the question, {write}"
+            )
         late = "history" in self.shape.optional - self.columns and is_said(row.get("history"))
         if late and not self._makes_chat and isinstance(row.get("prompt"), str):
             raise BadRow("history begins late: the rows before it stay plain text; set dataset.chat=true")
@@ -131,8 +134,8 @@ class Layout:
         if self.shape.made:
             name, column = self.shape.made
             raw = {**raw, name: self._tidy_one(raw[name], column)}
-        if self.shape.name == "openai-pairs":
-            self.unread.columns |= {f"input.{name}" for name in row["input"].keys() - {"messages", "tools"}}
+        if self.shape.nested:
+            self._look_into(row)
         if not TEMPLATE_COLUMNS.isdisjoint(row):
             beside = {name: row[name] for name in TEMPLATE_COLUMNS if is_said(row.get(name))}
             if raw.get("tools", beside.get("tools")) != beside.get("tools", raw.get("tools")):
@@ -143,6 +146,17 @@ class Layout:
             self._check_labels(raw["label"])
         system = row.get("system")
         return add_system(shaped, system, self.theirs("system")) if is_said(system) else shaped
+
+    def _look_into(self, row: Mapping[str, Any]) -> None:
+        """Name the fields of a column's objects that are not read; refuse those that would change what is trained."""
+        for column, read in self.shape.nested.items():
+            held = row.get(column)
+            for item in held if isinstance(held, list) else [held]:
+                further = {name: item[name] for name in item.keys() - read} if isinstance(item, Mapping) else {}
+                for name, value in further.items():
+                    if is_said(value) and explain_refusal(name, self.kind, settled=False):
+                        raise BadRow(f"{column} has {name}, which would change what is trained and is not read")
+                    self.unread.columns.add(f"{column}.{name}")
 
     def _check_labels(self, label: Any) -> None:
         """Refuse 0 and -1 in one dataset: of 1, 0 and -1, which are the bad answers is a guess."""
@@ -185,7 +199,7 @@ class Layout:
         groups = [group for needed, group in ALIASES if name in group and needed | group.keys() <= names]
         wanted = ["prompt"] if name in QUESTIONS else [group[name] for group in groups]
         found = next((ours for ours in wanted if ours in read), None)
-        return found and f"the column {name} is not read: write 'dataset.columns={{{name}: {found}}}'"
+        return found and f"the column {name} is not read: write {write_mapping('dataset.columns', {name: found})}"
 
     def extra(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the columns beyond those of the layout."""

@@ -6,8 +6,8 @@ How each is read stands in :mod:`alignzoo.data.readers`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from alignzoo.data import readers, readers_scored
@@ -37,6 +37,9 @@ class Shape:
 
     further: frozenset[str] = frozenset()
     """Columns that are read where rows have them, and are carried for rewards too (:mod:`alignzoo.data.further`)."""
+
+    nested: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Columns whose objects the reader looks into, and their fields that it reads."""
 
     @property
     def columns(self) -> frozenset[str]:
@@ -109,9 +112,19 @@ SHAPES = (
         "",
         readers.openai,
         made=("prompt", "input.messages"),
+        nested={"input": frozenset(("messages", "tools"))},
     ),
-    _shape("ultrafeedback", PREFERENCE, "instruction completions", "", readers_scored.ultrafeedback),
-    _shape("nectar", PREFERENCE, "prompt answers", "", readers_scored.nectar),
+    _shape(
+        "ultrafeedback",
+        PREFERENCE,
+        "instruction completions",
+        "",
+        readers_scored.ultrafeedback,
+        nested={"completions": readers_scored.ULTRAFEEDBACK},
+    ),
+    _shape(
+        "nectar", PREFERENCE, "prompt answers", "", readers_scored.nectar, nested={"answers": readers_scored.NECTAR}
+    ),
     _shape("scores", PREFERENCE, "prompt responses scores", "", readers_scored.scores),
     _shape("ranks", PREFERENCE, "prompt responses ranks", "", readers_scored.ranks),
     _shape("shp", PREFERENCE, "history human_ref_A human_ref_B labels", "", readers_scored.shp),

@@ -144,17 +144,22 @@ def read_list(value: Any, name: str) -> list[Any]:
     Raises:
         BadRow: it is something else.
     """
-    value = _read_json(value, name)
+    value = read_json(value, name)
     items = [value] if isinstance(value, Mapping) else value
     if not isinstance(items, list):
         raise BadRow(f"{name} is {type(value).__name__}; it must be a list of objects")
-    items = [_read_json(item, name) for item in items]
+    items = [read_json(item, name) for item in items]
     if not all(isinstance(item, Mapping) for item in items):
         raise BadRow(f"{name} holds what is not an object")
     return items
 
 
-def _read_json(value: Any, name: str) -> Any:
+def read_json(value: Any, name: str) -> Any:
+    """Return what a text holds as JSON, an empty list for nothing; what is no text is returned as it is.
+
+    Raises:
+        BadRow: the text is not JSON.
+    """
     if not isinstance(value, str):
         return value
     try:

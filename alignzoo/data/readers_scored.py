@@ -6,8 +6,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from alignzoo.data.messages import BadRow
+from alignzoo.data.messages import BadRow, read_json
 from alignzoo.data.readers import Row, transcript
+
+#: What is read of an answer, and fields of its score.
+ULTRAFEEDBACK = frozenset(("response", "overall_score", "score"))
+NECTAR = frozenset(("answer", "rank"))
 
 
 def _pair_best_with_worst(
@@ -36,6 +40,8 @@ def _read_score(value: Any, name: str) -> float:
 
 def _read_list(row: Row, name: str) -> Sequence[Any]:
     items = row[name]
+    if isinstance(items, str):  # a cell of a CSV file
+        items = read_json(items, name)
     if not isinstance(items, list):
         raise BadRow(f"{name} is {'null' if items is None else type(items).__name__}; it must be a list")
     return items

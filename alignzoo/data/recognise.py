@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from alignzoo.config.mapping_words import read_mapping, write_mapping
 from alignzoo.data.columns import (
     SHARED,
     Unread,
@@ -38,11 +39,11 @@ def recognise(
             show no layout, or several.
     """
     columns = {str(name) for row in sample for name in row}
-    given = {str(theirs): ours for theirs, ours in (cfg.columns or {}).items()}
+    given = read_mapping(cfg.columns, "dataset.columns")
     mapping = {theirs: str(ours) for theirs, ours in given.items() if ours is not None}
     late = _find_late(mapping, columns, place, whole)
     left_out = frozenset(given.keys() - mapping.keys())
-    reading = Layout(SHAPES[-1], mapping, frozenset(), cfg.chat, left_out, dict(cfg.roles or {}), bool(cfg.layout))
+    reading = Layout(SHAPES[-1], mapping, frozenset(), cfg.chat, left_out, _read_roles(cfg), bool(cfg.layout))
     rows = [reading.rename(row) for row in sample]
     names = frozenset(name for row in rows for name in row)
     shape, renamed = _find_shape(cfg.layout, names, rows, place, columns, mapping)
@@ -54,6 +55,10 @@ def recognise(
     _check_questions(layout, rows, place)
     _check_refused(layout, rows, place)
     return replace(layout, unread=Unread(_find_unread(layout, columns | late)))
+
+
+def _read_roles(cfg: DictConfig) -> dict[str, str]:
+    return {theirs: str(ours) for theirs, ours in read_mapping(cfg.roles, "dataset.roles").items()}
 
 
 def _join(mapping: Mapping[str, str], renamed: Mapping[str, str]) -> dict[str, str]:
@@ -84,8 +89,8 @@ def _advise_pairs(layout: Layout, name: str) -> str:
     answer = next((ours for ours in ("completion", "output") if ours in layout.shape.columns), None)
     if name not in ("rejected", "rejected_response") or answer is None or layout.kind is not DataFormat.SUPERVISED:
         return ""
-    rejected = "" if name == "rejected" else f", {name}: rejected"
-    return f"; 'dataset.columns={{{layout.theirs(answer)}: chosen{rejected}}}' makes pairs"
+    rejected = {} if name == "rejected" else {name: "rejected"}
+    return f"; {write_mapping('dataset.columns', {layout.theirs(answer): 'chosen', **rejected})} makes pairs"
 
 
 def _check_questions(layout: Layout, rows: Sequence[Mapping[str, Any]], place: str) -> None:
@@ -102,7 +107,7 @@ def _check_questions(layout: Layout, rows: Sequence[Mapping[str, Any]], place: s
         way_out = "" if layout.settled else f", or dataset.layout={layout.shape.name} if none of them is"
         raise UserError(
             f"{place} has no column prompt, and the question may be in {' or '.join(found)}.\n"
-            f"Say which: 'dataset.columns={{{best}: prompt}}'{way_out}."
+            f"Say which: {write_mapping('dataset.columns', {best: 'prompt'})}{way_out}."
         )
 
 
@@ -168,7 +173,7 @@ def _require_one(
     if not found:
         raise UserError(
             f"{place} has the columns {', '.join(sorted(columns))}: no layout that alignzoo knows.\n"
-            f"Map yours, e.g. '{_suggest_mapping(rows)}'."
+            f"Map yours, e.g. {_suggest_mapping(rows)}."
         )
     needed = [sorted(theirs.get(name, name) for name in shape.needed) for shape in found]
     candidates = "; ".join(f"{shape.name} ({', '.join(names)})" for shape, names in zip(found, needed, strict=True))
@@ -183,5 +188,5 @@ def _suggest_mapping(rows: Sequence[Mapping[str, Any]]) -> str:
     answers = [name for name in ("answer", "output", "response", "solution", "reply", "target") if name in names]
     questions = find_questions(names, rows)
     if len(questions) == 1 and answers:
-        return f"dataset.columns={{{questions[0]}: prompt, {answers[0]}: completion}}"
-    return "dataset.columns={question: prompt, good: chosen, bad: rejected}"
+        return write_mapping("dataset.columns", {questions[0]: "prompt", answers[0]: "completion"})
+    return write_mapping("dataset.columns", {"question": "prompt", "good": "chosen", "bad": "rejected"})

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from alignzoo.config.mapping_words import write_mapping
 from alignzoo.data.messages import KEPT, MEDIA, ROLES, TEXT_ONLY, THOUGHTS, BadRow, read_list
 
 Roles = Mapping[str, str]
@@ -126,7 +127,7 @@ def _read_role(speaker: Any, name: str, roles: Roles) -> str:
         role = speaker if speaker in ROLES else SPEAKERS.get(speaker)
     if role is None:
         known = ", ".join([*sorted(ROLES), *sorted(SPEAKERS)])
-        write = f"'dataset.roles={{{speaker}: user}}', or assistant"
+        write = f"{write_mapping('dataset.roles', {str(speaker): 'user'})}, or assistant"
         raise BadRow(f"{name} has the role {speaker!r}; known are {known}. Map it: {write}")
     return role
 

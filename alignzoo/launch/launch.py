@@ -42,6 +42,7 @@ from alignzoo.system.lock import InUse
 from alignzoo.system.output import outlive_output
 from alignzoo.system.process_cache import process_cache
 from alignzoo.system.signals import Preempted, catch_signals, end_with_parent
+from alignzoo.train.losses.apart import require_agreement
 from alignzoo.train.processes import join_launched_processes
 from alignzoo.train.vllm import check_vllm
 
@@ -116,6 +117,8 @@ class _Job:
         checked = check(cfg)  # before it waits for a GPU
         if cfg.prune.rule != "none" and (self.stage or not self.sweeping):
             raise UserError(f"prune.rule={cfg.prune.rule} compares the jobs of a sweep: add -m, or leave it out.")
+        if checked.cfg.train.verify:
+            require_agreement(checked)
         with reserve_gpus(checked.cfg, self.hydra.launcher) as apart:
             check_strategy(checked)
             check_vllm(checked.cfg)

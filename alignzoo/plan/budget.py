@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from alignzoo.config.checked import Checked
     from alignzoo.config.placement import Placement
+    from alignzoo.plugin.method import Method
 
 #: Sequences that the policy is trained on for each row of a batch.
 SEQUENCES = {DataFormat.PREFERENCE: 2, DataFormat.UNPAIRED: 1, DataFormat.SUPERVISED: 1, DataFormat.PROMPTS: 1}
@@ -27,6 +28,11 @@ SEQUENCES = {DataFormat.PREFERENCE: 2, DataFormat.UNPAIRED: 1, DataFormat.SUPERV
 PAIRS = {DataFormat.PREFERENCE: 1.0, DataFormat.UNPAIRED: 0.5, DataFormat.SUPERVISED: 1.0}
 
 UNITS = ("pairs", "sequences", "tokens")
+
+
+def count_sequences(method: type[Method], cfg: DictConfig) -> int:
+    """Return the sequences that the policy is trained on for each row: three of a pair with a gold completion."""
+    return SEQUENCES[method.data] + ("gold_ids" in method.further_columns(cfg))
 
 
 @dataclass(frozen=True)
@@ -63,10 +69,10 @@ def make_plan(checked: Checked, rows: Dataset, prompt_tokens: float) -> Plan:
         UserError: the budget is smaller than one step, or in pairs where a method does not train on pairs; or the
             rows do not fill one batch.
     """
-    cfg, data = checked.cfg, checked.method.data
-    epoch = _measure_epoch(checked, len(rows))
-    length = _measure_tokens(cfg, rows, data, prompt_tokens)
-    budget = _read_budget(cfg, data, epoch.batch, length)
+    cfg, data, each = checked.cfg, checked.method.data, count_sequences(checked.method, checked.cfg)
+    epoch = _measure_epoch(checked, len(rows), each)
+    length = _measure_tokens(cfg, rows, checked.method, prompt_tokens)
+    budget = _read_budget(cfg, data, each, epoch.batch, length)
     if budget is not None:
         updates = epoch.count_steps(budget)
     elif cfg.train.max_steps > 0:
@@ -74,7 +80,7 @@ def make_plan(checked: Checked, rows: Dataset, prompt_tokens: float) -> Plan:
     else:
         updates = math.ceil(epoch.updates * cfg.train.num_train_epochs)
     sequences = epoch.count_sequences(updates)
-    exact = data is not DataFormat.PROMPTS
+    exact = not _samples(checked.method)
     return Plan(len(rows), updates, sequences, round(sequences * length), exact, -1 if budget is None else updates)
 
 
@@ -97,15 +103,15 @@ class Epoch:
         return int(epochs * self.updates + more // self.batch)
 
 
-def _measure_epoch(checked: Checked, rows: int) -> Epoch:
+def _measure_epoch(checked: Checked, rows: int, each: int) -> Epoch:
     """TRL's trainers keep a short last batch, except the on-policy ones: they leave out prompts that do not fill one.
 
     What they sample at a time serves ``method.num_iterations`` times.
     """
-    cfg, data = checked.cfg, checked.method.data
+    cfg = checked.cfg
     batch = cfg.train.global_batch_size
-    if data is not DataFormat.PROMPTS:
-        return Epoch(math.ceil(rows / batch), rows * SEQUENCES[data], batch * SEQUENCES[data])
+    if not _samples(checked.method):
+        return Epoch(math.ceil(rows / batch), rows * each, batch * each)
     size, sampled = _read_sample_size(cfg, checked.placement)
     prompts = sampled // cfg.method.get("num_generations", 1)
     sequences = rows // prompts * sampled * cfg.method.get("num_iterations", 1)
@@ -127,8 +133,8 @@ def _read_sample_size(cfg: DictConfig, placement: Placement) -> tuple[str, int]:
     return "train.global_batch_size", int(cfg.train.global_batch_size)
 
 
-def _read_budget(cfg: DictConfig, data: DataFormat, batch: int, length: float) -> float | None:
-    """Return ``train.budget`` in sequences, or None where none is set."""
+def _read_budget(cfg: DictConfig, data: DataFormat, each: int, batch: int, length: float) -> float | None:
+    """Return ``train.budget`` in sequences, of which a row has ``each``, or None where none is set."""
     budget = {unit: cfg.train.budget[unit] for unit in UNITS if cfg.train.budget[unit] is not None}
     if not budget:
         return None
@@ -139,19 +145,26 @@ def _read_budget(cfg: DictConfig, data: DataFormat, batch: int, length: float) -
         )
     if unit == "pairs" and data not in PAIRS:
         raise UserError(f"train.budget.pairs: {cfg.method.name} does not train on pairs. Use train.budget.sequences.")
-    size = {"sequences": 1.0, "tokens": length}.get(unit) or PAIRS[data] / SEQUENCES[data]  # of one sequence
+    size = {"sequences": 1.0, "tokens": length}.get(unit) or PAIRS[data] / each  # of one sequence
     if amount < batch * size:
         raise UserError(f"train.budget.{unit}={amount} is less than one step, which takes {batch * size:,.0f} {unit}.")
     return float(amount / size + 1e-9)  # a whole number of tokens over their mean may fall just short
 
 
-def _measure_tokens(cfg: DictConfig, rows: Dataset, data: DataFormat, prompt_tokens: float) -> float:
-    """Return the mean tokens of a trained sequence, prompt included."""
-    if data is DataFormat.PROMPTS:
-        return prompt_tokens + float(cfg.method.get("max_completion_length", 0))
+def _samples(method: type[Method]) -> bool:
+    return method.samples or method.data is DataFormat.PROMPTS
+
+
+def _measure_tokens(cfg: DictConfig, rows: Dataset, method: type[Method], prompt_tokens: float) -> float:
+    """Return the mean tokens of a trained sequence, prompt included; the most where completions are sampled."""
+    data = method.data
+    if _samples(method):
+        given = measure_mean_length(rows, "input_ids") if method.samples else 0.0
+        return max(given, prompt_tokens + float(cfg.method.get("max_completion_length", 0)))
     if data is DataFormat.SUPERVISED:
         return measure_mean_length(rows, "input_ids")
-    columns = ("chosen_ids", "rejected_ids") if data is DataFormat.PREFERENCE else ("completion_ids",)
+    columns = ["chosen_ids", "rejected_ids"] if data is DataFormat.PREFERENCE else ["completion_ids"]
+    columns += ["gold_ids"] if "gold_ids" in rows.column_names else []
     completion = sum(measure_mean_length(rows, column) for column in columns) / len(columns)
     return measure_mean_length(rows, "prompt_ids") + completion
 

@@ -59,6 +59,8 @@ def measure_spreads(method: type[Method], rows: Dataset) -> tuple[Spread | None,
     if method.data not in COLUMNS or method.trains is ModelKind.REWARD_MODEL:
         return None, None
     distinct, scored = COLUMNS[method.data]
+    if "gold_ids" in rows.column_names:
+        distinct, scored = (*distinct, "gold_ids"), (*scored, "gold_ids")
     if method.data is DataFormat.PREFERENCE and not method.needs_reference:
         scored = "prompt_ids", *scored
     return _measure_spread(rows, distinct), _measure_spread(rows, scored)

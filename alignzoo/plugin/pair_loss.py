@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from alignzoo.plugin.completions import Completions
 from alignzoo.plugin.method import DataFormat, Method
 from alignzoo.system.errors import UserError
 
@@ -24,45 +25,30 @@ UNREAD: Mapping[str, Any] = {
     "label_smoothing": 0.0,
     "use_weighting": False,
     "discopop_tau": 0.05,
+    "sync_ref_model": False,
 }
 
 #: What keeps TRL from loading a reference model.
-NO_REFERENCE: Mapping[str, Any] = {"precompute_ref_log_probs": True, "sync_ref_model": False}
+NO_REFERENCE: Mapping[str, Any] = {"precompute_ref_log_probs": True}
 
 
 @dataclass(frozen=True)
-class Scored:
-    """The chosen or the rejected completions of a batch, with their log-probabilities in nats.
+class Scored(Completions):
+    """The chosen, the rejected or the gold completions of a batch; rows are pairs.
 
     Attributes:
-        token_log_probs: under the policy, with gradient, (pairs, positions); 0 at positions outside the completion.
-        mask: 1 where a position holds a token of the completion, EOS included, else 0, (pairs, positions).
-        reference_log_prob: of the whole completion under the start model, (pairs,); 0 without ``needs_reference``.
+        reference_token_log_probs: as ``token_log_probs``, under the start model; 0 without ``draws_tokens``.
+        draws: a number from 0 to 1 for each token, drawn from the run's seed, the step and the row, (pairs, positions),
+            0 outside the completion; 0 without ``draws_tokens``.
+        prompt_log_probs: of the prompts' tokens but the first, under the policy, with gradient, (pairs, positions); 0
+            elsewhere, without ``scores_prompts``, and of rejected and gold completions.
+        prompt_mask: 1 where ``prompt_log_probs`` has a token, else 0, (pairs, positions).
     """
 
-    token_log_probs: Tensor
-    mask: Tensor
-    reference_log_prob: Tensor
-
-    @property
-    def log_prob(self) -> Tensor:
-        """Of the whole completion under the policy, (pairs,)."""
-        return self.token_log_probs.sum(-1)
-
-    @property
-    def log_ratio(self) -> Tensor:
-        """The policy's less the reference's, of the whole completion, (pairs,)."""
-        return self.log_prob - self.reference_log_prob
-
-    @property
-    def lengths(self) -> Tensor:
-        """Tokens of each completion, EOS included, (pairs,)."""
-        return self.mask.sum(-1)
-
-    @property
-    def mean_log_prob(self) -> Tensor:
-        """Per token under the policy, (pairs,)."""
-        return self.log_prob / self.lengths
+    reference_token_log_probs: Tensor
+    draws: Tensor
+    prompt_log_probs: Tensor
+    prompt_mask: Tensor
 
 
 @dataclass(frozen=True)
@@ -72,10 +58,15 @@ class Pairs:
     Attributes:
         chosen: the chosen completions.
         rejected: the rejected ones, in the same order.
+        gold: third completions, in the same order, if ``further_columns`` names ``gold_ids``; else of 0 positions.
+            Their ``reference_log_prob`` is 0.
+        margin: by how much each chosen one is better, (pairs,), if ``further_columns`` names it; else 0.
     """
 
     chosen: Scored
     rejected: Scored
+    gold: Scored
+    margin: Tensor
 
 
 class PairLoss(Method, ABC):
@@ -91,11 +82,22 @@ class PairLoss(Method, ABC):
     whole_logits = False
     pinned: ClassVar[Mapping[str, Any]] = UNREAD
 
+    draws_tokens: ClassVar[bool] = False
+    """Whether the loss counts tokens that are drawn at random: it gets a number for each token to draw by, and the
+    reference token by token, which is computed at each step."""
+
+    scores_prompts: ClassVar[bool] = False
+    """Whether the loss reads the log-probabilities of the chosen sequences' prompts too."""
+
     def __init_subclass__(cls) -> None:
-        """Keep TRL from loading a reference that the loss does not read."""
+        """Keep TRL from a reference that is not read, from sums where tokens are, and from dropping further columns."""
         super().__init_subclass__()
         if not cls.needs_reference:
             cls.pinned = {**cls.pinned, **NO_REFERENCE}
+        elif cls.draws_tokens:
+            cls.pinned = {**cls.pinned, "precompute_ref_log_probs": False}
+        if "further_columns" in vars(cls):
+            cls.pinned = {**cls.pinned, "remove_unused_columns": False}
 
     @classmethod
     @abstractmethod

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alignzoo.config.compose import compose
 from alignzoo.plugin.registry import registry
 from alignzoo.study.protocol import Protocol
 from alignzoo.system.files import write_atomically
 from alignzoo.system.parsing import parse_file
-from alignzoo.testing.losses.verdict import AGREES, BROKEN, DIFFERS, OPEN, judge_loss
+from alignzoo.train.losses.verdict import AGREES, BROKEN, DIFFERS, OPEN, reach_verdict
 
 FILE = "losses.json"  #: in the study's folder, written once
 WORST = (BROKEN, DIFFERS, OPEN, AGREES)
@@ -40,7 +41,8 @@ def read_losses(folder: Path) -> dict[str, dict[str, Any]]:
 def _verify_method(name: str, trials: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     settings = {tuple((key, value) for key, value in one.items() if key != "learning_rate") for one in trials}
     method = registry().method(name)
-    verdicts = [judge_loss(method, [f"method.{key}={value!r}" for key, value in one]) for one in sorted(settings)]
+    words = [[f"method={name}", *(f"method.{key}={value!r}" for key, value in one)] for one in sorted(settings)]
+    verdicts = [reach_verdict(method, compose(one)) for one in words]
     worst = min(verdicts, key=lambda verdict: WORST.index(verdict.verdict))
     return {
         "verdict": worst.verdict,

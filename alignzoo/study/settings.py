@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.config.metrics import NUMBERS
+from alignzoo.config.metrics import NUMBERS, choose_objective
 from alignzoo.config.plain import to_plain
 from alignzoo.config.trl_fields import fits
 from alignzoo.plugin.method import ModelKind
@@ -27,7 +27,7 @@ TYPES = {
     "number": "str | None",
     "guardrails": "dict",
     "baseline": "str | None",
-    "difference": "float",
+    "difference": "float | None",
     "equal_within": "float | None",
     "underpowered": "str",
     "rates": "list",
@@ -35,6 +35,7 @@ TYPES = {
     "assume": "dict",
 }
 LEAST = {"trials": 1, "seeds": 2, "widen": 1}
+POINTS = 5.0  #: the smallest difference that matters, where none is given: 5 points of a share, 0.05 of other numbers
 LIMITS = ("least", "most")  #: of a guardrail
 
 
@@ -83,8 +84,10 @@ def read_settings(cfg: DictConfig) -> Settings:
         if key in LEAST and keys[key] < LEAST[key]:
             raise UserError(f"study.{key}={keys[key]} must be at least {LEAST[key]}.")
     _check_methods(keys["methods"])
-    number = keys["number"] or cfg.evaluate.objective
+    number = keys["number"] or choose_objective(cfg.evaluate.objective, bool(cfg.reward), cfg.judge.name != "none")
     _check_number(number)
+    if keys["difference"] is None:
+        keys["difference"] = POINTS if NUMBERS[number].form.endswith("%}") else 0.01 * POINTS
     _check_guardrails(keys["guardrails"])
     baseline = keys["baseline"] or keys["methods"][0]
     if baseline != START and baseline not in keys["methods"]:

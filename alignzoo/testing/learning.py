@@ -62,20 +62,20 @@ def check_gradient(method: type[Method], run: Run) -> None:
         raise NotConforming(method.name, f"{len(still)} weights never move, {still[0]} first", fix)
 
 
-def check_learning(method: type[Method], run: Run, ranks: bool = True) -> None:
-    """Refuse a method whose loss does not fall, or, where it ``ranks``, that makes rejected completions more likely.
+def check_learning(method: type[Method], run: Run, ranks: bool = True, falls: bool = True) -> None:
+    """Refuse a method whose loss does not fall where it ``falls``, or, where it ``ranks``, that prefers the rejected.
 
     For a method that learns from rewards, the reward must rise: its loss says little.
     """
     if method.uses_rewards:
         _check_rewards(method, run.rewards)
     else:
-        _check_preference(method, run, ranks)
+        _check_preference(method, run, ranks, falls)
 
 
-def _check_preference(method: type[Method], run: Run, ranks: bool) -> None:
+def _check_preference(method: type[Method], run: Run, ranks: bool, falls: bool) -> None:
     first, last = _average_ends(run.losses, 4)
-    if not last < first:
+    if falls and not last < first:
         fix = "look at the sign of the loss, and whether chosen and rejected (or the labels) are swapped."
         raise NotConforming(method.name, f"the loss rises from {first:.4f} to {last:.4f} on a separable set", fix)
     margin = _measure_margin(run) if ranks else None
@@ -111,7 +111,7 @@ def _measure_margin(run: Run) -> float | None:
     import torch
 
     from alignzoo.models import load
-    from alignzoo.testing.losses.likelihood import compute_log_probs
+    from alignzoo.train.losses.likelihood import compute_log_probs
 
     rows = [row for row in run.inputs.data.train if row.get("chosen_ids")][:4]
     if run.trainer.model.get_output_embeddings() is None or not rows:

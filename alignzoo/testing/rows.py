@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from alignzoo.data.convert import MEANING
-from alignzoo.plugin.method import DataFormat
+from alignzoo.plugin.method import DataFormat, Method
 
 Row = dict[str, Any]
 
@@ -16,6 +16,8 @@ NAMES = ("salt", "rain", "iron", "snow", "wind", "clay", "moss", "rust")
 VERBS = ("What is", "Why do we need", "Where is", "Who sells", "What makes", "When was", "How do we keep", "Who needs")
 PROMPTS = [f"{verb} {name}?" for name in NAMES for verb in VERBS]  #: enough for one step of many sampled completions
 CHOSEN, REJECTED = "Ask me more.", "No."  #: the same in every row, so that a few steps tell them apart
+GOLD = "Ask me."  #: the third answer, where a method asks for one
+MARGIN = 2.0
 
 
 def _make_turn(role: str, text: str) -> list[dict[str, str]]:
@@ -67,14 +69,44 @@ LAYOUTS: dict[str, tuple[DataFormat, Callable[[str], list[Row]]]] = {
 }
 
 
-def list_layouts(wanted: DataFormat) -> list[str]:
-    """Return the layouts from which rows of the format ``wanted`` can be made."""
-    return [name for name, (kind, _) in LAYOUTS.items() if kind is wanted or (kind, wanted) in MEANING]
+def list_layouts(wanted: DataFormat, further: Collection[str] = ()) -> list[str]:
+    """Return the layouts from which rows of the format ``wanted`` can be made, with the ``further`` columns."""
+    found = [name for name, (kind, _) in LAYOUTS.items() if kind is wanted or (kind, wanted) in MEANING]
+    return [name for name in found if _give_further(name) >= {*further}]
 
 
-def write_rows(layout: str, folder: Path) -> Path:
-    """Write a dataset of :data:`PROMPTS` in that layout as JSON lines, and return the file."""
+def _give_further(layout: str) -> set[str]:
+    """Return the further columns that pairs of a layout can have."""
+    kind = LAYOUTS[layout][0]
+    return {DataFormat.PREFERENCE: {"margin", "gold_ids"}, DataFormat.SCORED: {"margin"}}.get(kind, set())
+
+
+def find_further(method: type[Method]) -> list[str]:
+    """Return the further columns that the method cannot do without, with its default settings."""
+    from alignzoo.config.compose import compose
+
+    declared: Any = method.further_columns
+    if declared.__func__ is Method.further_columns.__func__:  # type: ignore[attr-defined]
+        return []
+    return [name for name, needed in declared(compose([f"method={method.name}"])).items() if needed]
+
+
+def write_rows(layout: str, folder: Path, further: Collection[str] = ()) -> Path:
+    """Write a dataset of :data:`PROMPTS` in that layout as JSON lines, and return the file.
+
+    ``further``: columns that its pairs have too.
+    """
     file = folder / f"{layout}.jsonl"
-    lines = [json.dumps(row) for prompt in PROMPTS for row in LAYOUTS[layout][1](prompt)]
+    rows = [(prompt, row) for prompt in PROMPTS for row in LAYOUTS[layout][1](prompt)]
+    lines = [json.dumps(_add_further(layout, prompt, row, further)) for prompt, row in rows]
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return file
+
+
+def _add_further(layout: str, prompt: str, row: Row, further: Collection[str]) -> Row:
+    """Return the row with a margin and a gold answer, where a pair has a place for them."""
+    if LAYOUTS[layout][0] is not DataFormat.PREFERENCE:
+        return row
+    gold = {"pairs-of-text": GOLD, "pairs-of-messages": _make_turn("assistant", GOLD)}
+    values = {"margin": MARGIN, "gold_ids": gold.get(layout, _make_conversation(prompt, GOLD))}
+    return {**row, **{name.removesuffix("_ids"): values[name] for name in further}}

@@ -9,8 +9,9 @@ import pytest
 
 from alignzoo.plugin.method import TRAINED, Method
 from alignzoo.plugin.registry import registry
+from alignzoo.system.errors import UserError
 from alignzoo.testing import contract, keys, learning, training
-from alignzoo.testing.rows import LAYOUTS, list_layouts
+from alignzoo.testing.rows import LAYOUTS, find_further, list_layouts
 from alignzoo.testing.runs import Run
 
 
@@ -20,20 +21,21 @@ class Conformance:
     A check that builds on one that fails is skipped, and names it: one fault, one failing test.
 
     Set ``ranks = False`` for a method that does not learn which of two completions is better, such as one that imitates
-    a teacher: its loss must fall all the same, and chosen completions need not come ahead of rejected ones.
+    a teacher: its loss must fall all the same, and chosen completions need not come ahead of rejected ones. Set
+    ``falls = False`` for one whose loss may rise while it learns, such as one that weighs tokens by their probability.
     """
 
     __test__ = False
     name: ClassVar[str]
     words: ClassVar[tuple[str, ...]] = ()
     ranks: ClassVar[bool] = True
+    falls: ClassVar[bool] = True
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Train once in each layout from which the method's format can be made."""
         if "layout" in metafunc.fixturenames:
             known = registry().methods.get(self.name)
-            data = getattr(known[0], "data", None) if known else None
-            metafunc.parametrize("layout", list_layouts(data) if data in TRAINED else list(LAYOUTS))
+            metafunc.parametrize("layout", _list_layouts(known[0]) if known else list(LAYOUTS))
 
     def test_is_registered(self) -> None:
         """It is found through the package's entry point, as users find it."""
@@ -73,7 +75,7 @@ class Conformance:
 
     def test_learns_a_separable_set(self, alignzoo_runnable: type[Method], alignzoo_training_run: Run) -> None:
         """The loss falls and the chosen completions come ahead; or the rewards rise."""
-        learning.check_learning(alignzoo_runnable, alignzoo_training_run, self.ranks)
+        learning.check_learning(alignzoo_runnable, alignzoo_training_run, self.ranks, self.falls)
 
     def test_declares_its_reference(self, alignzoo_runnable: type[Method], alignzoo_training_run: Run) -> None:
         """``needs_reference`` is what the first rewards show."""
@@ -104,7 +106,18 @@ class Conformance:
             pytest.skip(reason)
 
 
-def conformance(method: str, *overrides: str, ranks: bool = True) -> type[Conformance]:
+def _list_layouts(method: type[Method]) -> list[str]:
+    """Return the layouts to train the method on; all of a method that is not declared as it should be."""
+    data = getattr(method, "data", None)
+    if data not in TRAINED:
+        return list(LAYOUTS)
+    try:
+        return list_layouts(data, find_further(method))
+    except UserError:  # its own test says what is wrong with its configuration
+        return list_layouts(data)
+
+
+def conformance(method: str, *overrides: str, ranks: bool = True, falls: bool = True) -> type[Conformance]:
     """Return the tests of the method called ``method``, to be bound to a name that begins with ``Test``.
 
     Args:
@@ -112,13 +125,15 @@ def conformance(method: str, *overrides: str, ranks: bool = True) -> type[Confor
         overrides: words for each training, as on the command line, where the method needs some to train at all.
         ranks: False for a method that does not learn which of two completions is better, such as one that imitates a
             teacher: chosen completions then need not come ahead of rejected ones.
+        falls: False for a method whose loss may rise while it learns.
     """
-    ranking = ranks
+    ranking, falling = ranks, falls
 
     class Bound(Conformance):
         __test__ = True
         name = method
         words = overrides
         ranks = ranking
+        falls = falling
 
     return Bound

@@ -134,8 +134,8 @@ def check_division(method: type[Method], folder: Path, words: Sequence[str] = ()
 
 def check_equation(method: type[Method]) -> str | None:
     """Refuse a trainer whose loss is not that of ``equation``; return why it cannot be checked, or None."""
-    from alignzoo.testing.losses.compare import compare, has_equation
-    from alignzoo.testing.losses.independence import find_shared
+    from alignzoo.train.losses.compare import compare, has_equation
+    from alignzoo.train.losses.independence import find_shared
 
     if not has_equation(method):
         return "the method gives no equation: see `alignzoo verify-losses`"

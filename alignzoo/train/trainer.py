@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from alignzoo.models.adapter import adapter_config
 from alignzoo.models.load import load_further
+from alignzoo.plugin.answer_loss import AnswerLoss
 from alignzoo.plugin.method import TrainParts, import_object
 from alignzoo.plugin.pair_loss import PairLoss
-from alignzoo.train.pair_loss import NoReference, OwnPairLoss
+from alignzoo.train.answer_loss import OwnAnswerLoss
+from alignzoo.train.own_loss import NoReference
+from alignzoo.train.pair_loss import OwnPairLoss
 from alignzoo.train.token_rows import accept_token_ids
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ def collect_parts(
     heldout: Dataset | None = None,
     rewards: Sequence[Callable[..., list[float]]] = (),
     callbacks: Sequence[Any] = (),
+    teacher: PreTrainedModel | None = None,
 ) -> TrainParts:
     """Return what the method builds its trainer from.
 
@@ -43,6 +47,7 @@ def collect_parts(
         heldout: held-out rows in the same format.
         rewards: rewards as TRL calls them.
         callbacks: ``transformers.TrainerCallback`` objects.
+        teacher: the frozen model to learn from.
     """
     trainer = _make_trainer_class(checked.method, checked.cfg)
     return TrainParts(
@@ -58,6 +63,7 @@ def collect_parts(
         heldout=heldout,
         peft_config=adapter_config(checked.cfg.peft, checked.method.trains),
         rewards=_choose_calls(rewards, trainer),
+        teacher=teacher,
         callbacks=list(callbacks),
     )
 
@@ -65,10 +71,11 @@ def collect_parts(
 def _make_trainer_class(method: type[Method], cfg: DictConfig) -> type[Any]:
     """Return the method's TRL trainer that takes rows of token ids, with the method's own loss where it gives one."""
     trainer: type[Any] = import_object(method.trainer)
-    if not issubclass(method, PairLoss):
+    if not issubclass(method, PairLoss | AnswerLoss):
         return accept_token_ids(trainer)
+    own = OwnPairLoss if issubclass(method, PairLoss) else OwnAnswerLoss
     facts = {"__module__": trainer.__module__, "method": method, "cfg": cfg}
-    made = accept_token_ids(type(trainer.__name__, (OwnPairLoss, trainer), facts))
+    made = accept_token_ids(type(trainer.__name__, (own, trainer), facts))
     return made if method.needs_reference else type(trainer.__name__, (NoReference, made), facts)
 
 

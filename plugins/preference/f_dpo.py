@@ -13,19 +13,16 @@ rates: DPO's, as a place to start from.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from alignzoo import Batch, UserError, check_beta
 
 from .trl_loss import TRLLoss, pin
+from .trl_options import add_losses, check_options, compare_pairs
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import Tensor
-
-#: The divergences that TRL has.
-DIVERGENCES = ("reverse_kl", "forward_kl", "js_divergence", "alpha_divergence")
 
 
 class FDPO(TRLLoss):
@@ -39,9 +36,8 @@ class FDPO(TRLLoss):
     def check(cls, cfg: DictConfig) -> None:
         """Refuse a divergence that TRL names only at its first step, and an alpha that is not one."""
         check_beta(cfg)
-        kind, coefficient = cfg.method.f_divergence_type, cfg.method.f_alpha_divergence_coef
-        if kind not in DIVERGENCES:
-            raise UserError(f"method.f_divergence_type={kind} must be one of {', '.join(DIVERGENCES)}.")
+        check_options(cfg, ["sigmoid"])
+        coefficient = cfg.method.f_alpha_divergence_coef
         if not 0 < coefficient < 1:
             raise UserError(f"method.f_alpha_divergence_coef={coefficient} must be above 0 and below 1.")
 
@@ -53,16 +49,4 @@ class FDPO(TRLLoss):
     @classmethod
     def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
         """Wang et al., 2023, the derivative of each divergence."""
-        import torch
-        from torch.nn.functional import logsigmoid
-
-        alpha = 1 - cfg.method.f_alpha_divergence_coef
-        derivatives: dict[str, Callable[[Tensor], Tensor]] = {
-            "reverse_kl": lambda u: u.log() + 1,
-            "forward_kl": lambda u: -1 / u,
-            "js_divergence": lambda u: torch.log(2 * u / (1 + u)),
-            "alpha_divergence": lambda u: (1 - u**-alpha) / alpha,
-        }
-        derivative = derivatives[cfg.method.f_divergence_type]
-        chosen, rejected = (derivative(batch[name].log_ratio.sum(-1).exp()) for name in ("chosen", "rejected"))
-        return -logsigmoid(cfg.method.beta * chosen - cfg.method.beta * rejected).mean()
+        return add_losses(cfg, batch, ["sigmoid"], {"sigmoid": compare_pairs})

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from alignzoo import Batch, DataFormat, Method, UserError
 
+from .trl_options import add_losses, check_options
+
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import Tensor
@@ -37,6 +39,7 @@ class IPO(Method):
         """Refuse a beta without a finite, positive target margin."""
         if cfg.method.beta <= 0:
             raise UserError(f"method.beta={cfg.method.beta} must be above 0: IPO aims at a margin of 1 / (2 beta).")
+        check_options(cfg, ["ipo"])
 
     @classmethod
     def mean_of_rows(cls, cfg: DictConfig) -> bool:
@@ -55,6 +58,11 @@ class IPO(Method):
 
         Log-ratios are averaged over the completion's tokens, which the paper leaves open.
         """
-        chosen, rejected = (batch[name].log_ratio.sum(-1) / batch[name].lengths for name in ("chosen", "rejected"))
-        loss: Tensor = (chosen - rejected - 1 / (2 * cfg.method.beta)).square().mean()
-        return loss
+        return add_losses(cfg, batch, ["ipo"], {"ipo": square_margins})
+
+
+def square_margins(cfg: DictConfig, batch: Batch) -> Tensor:
+    """Return the loss of a batch: the squared distance of each pair's margin per token to its target, a scalar."""
+    chosen, rejected = (batch[name].log_ratio.sum(-1) / batch[name].lengths for name in ("chosen", "rejected"))
+    loss: Tensor = (chosen - rejected - 1 / (2 * cfg.method.beta)).square().mean()
+    return loss

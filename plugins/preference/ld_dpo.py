@@ -13,9 +13,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from alignzoo import Batch, UserError, check_beta
+from alignzoo import Batch, check_beta
 
 from .trl_loss import TRLLoss, pin
+from .trl_options import add_losses, check_options, compare_pairs
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -33,10 +34,7 @@ class LDDPO(TRLLoss):
     def check(cls, cfg: DictConfig) -> None:
         """Refuse a weight that is not one."""
         check_beta(cfg)
-        if not 0 <= cfg.method.ld_alpha <= 1:
-            raise UserError(
-                f"method.ld_alpha={cfg.method.ld_alpha} must be from 0 to 1: it weighs the tokens of the longer rest."
-            )
+        check_options(cfg, ["sigmoid"])
 
     @classmethod
     def first_loss(cls, cfg: DictConfig) -> float | None:
@@ -46,15 +44,4 @@ class LDDPO(TRLLoss):
     @classmethod
     def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
         """Liu et al., 2024, the modified likelihood in DPO's loss."""
-        import torch
-        from torch.nn.functional import logsigmoid
-
-        shared = torch.minimum(batch["chosen"].lengths, batch["rejected"].lengths)[:, None]
-
-        def weigh(tokens: Tensor) -> Tensor:
-            """Sum log-ratios, with alpha for those of tokens that only the longer completion has, (rows,)."""
-            within = torch.arange(tokens.shape[1])[None] < shared
-            return torch.where(within, tokens, cfg.method.ld_alpha * tokens).sum(-1)
-
-        margin = weigh(batch["chosen"].log_ratio) - weigh(batch["rejected"].log_ratio)
-        return -logsigmoid(cfg.method.beta * margin).mean()
+        return add_losses(cfg, batch, ["sigmoid"], {"sigmoid": compare_pairs})

@@ -12,15 +12,19 @@ The logged rewards are beta times mean log-probabilities, without a reference: n
 
 from __future__ import annotations
 
+import logging
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from alignzoo import Batch, DataFormat, Method, TrainParts, UserError
+from alignzoo import Batch, DataFormat, Method, PairLoss, Pairs, TrainParts, UserError
+from alignzoo.config.trl_source import explain_missing_class
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import Tensor
     from transformers import Trainer
+
+log = logging.getLogger(__name__)
 
 
 class ORPO(Method):
@@ -68,6 +72,44 @@ class ORPO(Method):
         means = [answers.policy.sum(-1) / answers.lengths for answers in (chosen, rejected)]
         odds = [mean - torch.log1p(-mean.exp()) for mean in means]
         return -likelihood - float(cfg.method.beta) * logsigmoid(odds[0] - odds[1]).mean()
+
+
+class OwnORPO(PairLoss):
+    """Odds Ratio Preference Optimization (Hong et al., 2024): fine-tuning and preference in one loss, no reference."""
+
+    name = "orpo"
+    scores_prompts = True
+    check = ORPO.check
+    equation = ORPO.equation
+
+    @classmethod
+    def mean_of_rows(cls, cfg: DictConfig) -> bool:
+        """The likelihood is a mean over the tokens of a batch."""
+        return False
+
+    @classmethod
+    def loss(cls, cfg: DictConfig, pairs: Pairs) -> Tensor:
+        """The likelihood of chosen sequences, and the odds of the two completions' mean log-probabilities."""
+        from torch.nn.functional import softplus
+
+        chosen, rejected = pairs.chosen, pairs.rejected
+        likelihood = (chosen.prompt_log_probs.sum() + chosen.log_prob.sum()) / (
+            chosen.prompt_mask.sum() + chosen.mask.sum()
+        )
+        odds = [mean - (-mean.expm1()).log() for mean in (chosen.mean_log_prob, rejected.mean_log_prob)]
+        loss: Tensor = cfg.method.beta * softplus(odds[1] - odds[0]) - likelihood
+        return loss
+
+    def build_trainer(self, parts: TrainParts) -> Trainer:
+        """Say which loss it is."""
+        missing = explain_missing_class(ORPO.trainer)
+        log.warning("%s method=orpo trains alignzoo's own loss, which is the same.", missing)
+        return super().build_trainer(parts)
+
+
+def choose_orpo() -> type[Method]:
+    """Return the method on TRL's trainer, or the one with a loss of its own where the installed TRL has none."""
+    return OwnORPO if explain_missing_class(ORPO.trainer) else ORPO
 
 
 def concatenated_forward(trainer: Any, model: Any, batch: dict[str, Any]) -> tuple[Tensor, ...]:

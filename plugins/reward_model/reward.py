@@ -18,11 +18,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from alignzoo import DataFormat, Method, ModelKind, TrainParts, UserError
+from alignzoo import Batch, DataFormat, Method, ModelKind, TrainParts, UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from omegaconf import DictConfig
+    from torch import Tensor
 
 
 class RewardModeling(Method):
@@ -52,6 +53,20 @@ class RewardModeling(Method):
     def mean_of_rows(cls, cfg: DictConfig) -> bool:
         """A mean over pairs, the term around zero too."""
         return True
+
+    @classmethod
+    def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
+        """Ouyang et al., 2022, section 3.5, equation 1, with margin and centring.
+
+        The margin of Touvron et al., 2023, equation 2, and the term around zero of Eisenstein et al., 2023, equation 2.
+        """
+        from torch.nn.functional import logsigmoid
+
+        chosen, rejected = batch.scored["chosen"], batch.scored["rejected"]
+        ahead = chosen - rejected - batch.margins if cfg.method.margin else chosen - rejected
+        weight = cfg.method.center_rewards_coefficient or 0
+        loss: Tensor = (weight * (chosen + rejected).square() - logsigmoid(ahead)).mean()
+        return loss
 
     def trainer_arguments(self, parts: TrainParts) -> dict[str, Any]:
         """Join each completion to its prompt, as TRL's collator takes them."""

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 from alignzoo import Method, hookimpl
 
+from .dft import DFT
 from .sft import SFT
 
 #: In the order of the alphabet; `list` sorts by name.
-METHODS: tuple[type[Method], ...] = (SFT,)
+METHODS: tuple[type[Method], ...] = (DFT, SFT)
 
 
 @hookimpl

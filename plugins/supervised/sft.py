@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alignzoo import Batch, DataFormat, Method
+from alignzoo import Batch, DataFormat, Method, UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -27,7 +27,16 @@ class SFT(Method):
     config = "trl:SFTConfig"
     trainer = "trl:SFTTrainer"
     whole_logits = False
+    pinned = {"loss_type": "nll"}
     headline = {"mean_token_accuracy": "token accuracy", "entropy": "entropy"}
+
+    @classmethod
+    def check(cls, cfg: DictConfig) -> None:
+        """Refuse an option for rows that TRL tokenises."""
+        if cfg.method.get("assistant_only_loss"):
+            raise UserError(
+                "method.assistant_only_loss: rows come tokenised, and only completions are trained. Leave it out."
+            )
 
     @classmethod
     def mean_of_rows(cls, cfg: DictConfig) -> bool:
@@ -36,5 +45,10 @@ class SFT(Method):
 
     @classmethod
     def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:
-        """Ouyang et al., 2022, section 3.5, step 1."""
+        """Ouyang et al., 2022, section 3.5, step 1.
+
+        Not where labels are smoothed, which needs the probabilities of all other tokens.
+        """
+        if cfg.method.get("label_smoothing_factor") or cfg.train.get("label_smoothing_factor"):
+            return None
         return -batch["completion"].policy.sum() / batch["completion"].lengths.sum()

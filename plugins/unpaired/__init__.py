@@ -6,10 +6,12 @@ from collections.abc import Iterable
 
 from alignzoo import Method, hookimpl
 
+from .apo_zero_unpaired import APOZeroUnpaired
+from .bco_unpaired import BCOUnpaired
 from .kto import KTO
 
 #: In the order of the alphabet; `list` sorts by name.
-METHODS: tuple[type[Method], ...] = (KTO,)
+METHODS: tuple[type[Method], ...] = (APOZeroUnpaired, BCOUnpaired, KTO)
 
 
 @hookimpl

@@ -30,7 +30,7 @@ class KTO(Method):
     trainer = "trl:KTOTrainer"
     whole_logits = False
     scores_again = True
-    pinned = {"train_sampling_strategy": "sequential"}
+    pinned = {"loss_type": "kto", "train_sampling_strategy": "sequential"}
     headline = {"rewards/margins": "margin", "kl": "KL"}
 
     @classmethod

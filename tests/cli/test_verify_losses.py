@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import re
@@ -219,7 +220,7 @@ def test_another_equation_is_named(verify: Verify, monkeypatch: pytest.MonkeyPat
         if change == "missing":
             column = next(name for name in ("rejected", "completion") if name in batch.columns)
             answers = batch[column]
-            batch = type(batch)({**batch.columns, column: cut(answers)}, batch.labels, batch.rewards, batch.groups)
+            batch = dataclasses.replace(batch, columns={**batch.columns, column: cut(answers)})
         if change == "scaled":
             return 1.001 * original(cls, cfg, batch)
         return original(cls, cfg, batch) * (-1 if change == "flipped" else 1)
@@ -233,7 +234,9 @@ def cut(answers: Any) -> Any:
     """Leave out each answer's first token."""
     kept = torch.ones_like(answers.mask)
     kept[:, 0] = 0
-    return type(answers)(*(kept * part for part in (answers.policy, answers.reference, answers.old, answers.mask)))
+    return dataclasses.replace(
+        answers, **{name: kept * getattr(answers, name) for name in ("policy", "reference", "old", "mask")}
+    )
 
 
 # --- what is printed -------------------------------------------------------------------------------------------------
@@ -265,6 +268,33 @@ def test_the_command_is_there() -> None:
     assert (done.code, json.loads(done.out)["methods"][0]["verdict"]) == (0, "agrees"), done.err
 
 
+# --- the words of a run ----------------------------------------------------------------------------------------------
+
+
+def test_the_words_of_a_run_are_compared(verify: Verify) -> None:
+    code, said = verify("method=dpo", "+method.ld_alpha=0.5", "model=bundled", "train.global_batch_size=64")
+    assert (code, said["dpo"]["verdict"]) == (0, "agrees")
+    assert said["dpo"]["trl_loss"] != pytest.approx(verify("dpo")[1]["dpo"]["trl_loss"], rel=1e-3)
+
+
+def test_the_setting_that_the_equation_does_not_cover_is_named(verify: Verify) -> None:
+    code, said = verify("method=dpo", "method.beta=0.3", "method.loss_type=[bco_pair]")
+    assert (code, said["dpo"]["verdict"]) == (0, "not verified")
+    assert said["dpo"]["reason"] == "the equation does not cover method.loss_type=['bco_pair']"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("method=dpo", "dpo"), "dpo: write method=dpo beside a run's other words, or methods' names alone"),
+        (("method=exo", "method.label_smoothing=0"), r"label_smoothing=0 must be above 0"),
+    ],
+)
+def test_words_that_no_run_has_are_a_mistake(words: tuple[str, ...], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        run_command(["verify-losses", *words])
+
+
 # --- other people's methods ------------------------------------------------------------------------------------------
 
 
@@ -279,13 +309,35 @@ def test_the_equation_of_the_how_to_agrees(verify: Verify, fake_package: Callabl
     page = (ROOT / "docs" / "how-to" / "add-a-method.md").read_text()
     python = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     (code,) = [block for block in python if "alignzoo_methods" in block]
-    (equation,) = [block for block in python if "def equation" in block]
+    (equation,) = [block for block in python if "def equation" in block and "SLiC" in block]
     (option,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     body = equation.partition("    ...\n")[2]
     code = code.replace("\n\n\n@hookimpl", f"\n{body}\n\n@hookimpl", 1).replace("alignzoo_slic.conf", "fake_slic.conf")
     fake_package("fake_slic", code, {"method/slic.yaml": option})
     code_of_exit, said = verify("slic")
     assert (code_of_exit, said["slic"]["verdict"]) == (0, "agrees"), said
+
+
+HOOKS = """
+
+@hookimpl
+def alignzoo_methods():
+    return [Classifier]
+
+@hookimpl
+def alignzoo_config_packages():
+    return ["fake_classifier.conf"]
+"""
+
+
+def test_the_loss_on_single_answers_of_the_how_to_agrees(verify: Verify, fake_package: Callable[..., None]) -> None:
+    page = (ROOT / "docs" / "how-to" / "add-a-method.md").read_text()
+    python = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (code,) = [block for block in python if "class Classifier" in block]
+    code = code.replace("import AnswerLoss", "import AnswerLoss, hookimpl") + HOOKS
+    fake_package("fake_classifier", code, {"method/classifier.yaml": OPTION.format(name="classifier")})
+    code_of_exit, said = verify("classifier")
+    assert (code_of_exit, said["classifier"]["verdict"]) == (0, "agrees"), said
 
 
 def test_a_wrong_equation_is_named(verify: Verify, plugin: Callable[[str, str], None]) -> None:
@@ -325,7 +377,7 @@ def test_a_plugin_that_cannot_be_imported_is_listed(
     verify: Verify, fake_package: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_package("fake_absent", "import nothing_of_that_name")
-    monkeypatch.setattr("alignzoo.testing.losses.compare.has_equation", lambda method: False)  # the others take seconds
+    monkeypatch.setattr("alignzoo.train.losses.compare.has_equation", lambda method: False)  # the others take seconds
     code, said = verify()
     assert (code, said["fake_absent"]["verdict"]) == (1, "broken")
     assert "nothing_of_that_name" in said["fake_absent"]["reason"]

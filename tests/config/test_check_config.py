@@ -137,7 +137,7 @@ def test_a_misspelt_choice_is_answered_with_the_nearest(
 def test_these_choices_pass(configured: Configured) -> None:
     chosen = {"resume": "auto", "train.precision": "fp16", "model.dtype": "float16", "dataset.bad_rows": "drop"}
     chosen |= {"speed.shared_prefix": "off", "strategy.device": "mps", "evaluate.objective": "win_rate"}
-    chosen |= {"prune.rule": "asha", "prune.direction": "minimize"}
+    chosen |= {"prune.rule": "asha", "prune.direction": "minimize", "teacher.dtype": "float16"}
     assert chosen.keys() == keys.CHOICES.keys()
     check.check(configured(values={"method.learning_rate": 1e-3, **chosen}))
 
@@ -169,7 +169,7 @@ def test_trl_fields_are_checked_by_name_and_type(
 
 
 def test_a_field_of_trl_that_no_yaml_names_passes(configured: Configured) -> None:
-    check.check(configured(values={"method.sync_ref_model": True, "train.adam_beta2": 0.95}))
+    check.check(configured(values={"method.disable_dropout": False, "train.adam_beta2": 0.95}))
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ from alignzoo import DataFormat, Method, hookimpl
 class TPO(Method):
     """TPO (Saeidi et al., 2024): a third answer is imitated while the pair is compared."""
 
-    name = "tpo"
+    name = "fake_tpo"
     data = DataFormat.PREFERENCE
     config = "trl.experimental.tpo:TPOConfig"
     trainer = "trl.experimental.tpo:TPOTrainer"
@@ -174,9 +174,9 @@ def test_a_method_trains_on_the_third_answer(
     from alignzoo.config.check import check
     from alignzoo.train.inputs import prepare_run
 
-    yaml = "name: tpo\nlearning_rates: {full: 1.0e-6, small: 1.0e-6, adapter: 1.0e-5}\n"
+    yaml = "name: fake_tpo\nlearning_rates: {full: 1.0e-6, small: 1.0e-6, adapter: 1.0e-5}\n"
     yaml += "learning_rate: ${method.learning_rates.${peft.rate}}\n"
-    fake_package("fake_tpo", TPO, {"method/tpo.yaml": yaml})
+    fake_package("fake_tpo", TPO, {"method/fake_tpo.yaml": yaml})
     rows = [{**PAIR, "prompt": f"Why {n}?", "gold": f"Gold {n}."} for n in range(8)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = (
@@ -185,7 +185,7 @@ def test_a_method_trains_on_the_third_answer(
         "dataset.chat=true",
         "dataset.heldout.fraction=0",
     )
-    inputs = prepare_run(check(compose_config("method=tpo", "model=tiny", *data, "train.global_batch_size=4")))
+    inputs = prepare_run(check(compose_config("method=fake_tpo", "model=tiny", *data, "train.global_batch_size=4")))
     trainer = inputs.build_trainer(inputs.make_trl_config(tmp_path / "run"), inputs.load_model())
     batch = next(iter(trainer.get_train_dataloader()))
     third = len(batch["input_ids"]) // 3

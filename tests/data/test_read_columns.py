@@ -264,3 +264,63 @@ def test_every_file_is_tested() -> None:
     tested |= {"messages-label.jsonl", "sharegpt-label.jsonl", "label-text.jsonl", "label-signed.jsonl"}
     tested |= {"images.jsonl", "image-pairs.jsonl", "audios.jsonl"}
     assert {file.name for file in INPUTS.iterdir()} == tested
+
+
+SCORED = {
+    "ultrafeedback": (
+        "instruction",
+        "completions",
+        {"response": "Yes.", "overall_score": 9},
+        {"response": "No.", "overall_score": 1},
+    ),
+    "nectar": ("prompt", "answers", {"answer": "Yes.", "rank": 1}, {"answer": "No.", "rank": 2}),
+}
+
+
+@pytest.mark.parametrize("layout", SCORED)
+def test_fields_of_scored_answers_are_named_or_refused(read: Read, tmp_path: Path, layout: str) -> None:
+    prompt, column, best, worst = SCORED[layout]
+    row = {prompt: "Is it?", column: [{**best, "model": "x", "note": None}, worst]}
+    assert read(write_rows(tmp_path, [row])).unread.columns == {f"{column}.model", f"{column}.note"}
+    row = {prompt: "Is it?", column: [best, {**worst, "system": "Be brief."}]}
+    with pytest.raises(UserError, match=f"{column} has system, which would change what is trained"):
+        read(write_rows(tmp_path, [row]))
+
+
+def test_scored_answers_in_cells_of_a_csv_file(read: Read, tmp_path: Path) -> None:
+    file = tmp_path / "scores.csv"
+    with file.open("w", newline="") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(["prompt", "responses", "scores"])
+        writer.writerow(["Is it?", json.dumps(["No.", "Yes."]), json.dumps([1, 9])])
+    (row,) = read(str(file)).train
+    assert json.loads(row["chosen"])[0]["content"] == "Yes."
+
+
+@pytest.mark.parametrize("names", [("chosen", "rejected_response"), ("chosen_response", "rejected")])
+def test_a_pair_of_two_conventions_is_a_pair(read: Read, tmp_path: Path, names: tuple[str, str]) -> None:
+    good, bad = names
+    prepared = read(write_rows(tmp_path, [{"prompt": "Is it?", good: "Yes.", bad: "No."}]))
+    assert json.loads(prepared.train[0]["chosen"])[0]["content"] == "Yes."
+
+
+NAMED = [{"role": "user", "name": "Ann", "content": "Is it?"}, {"role": "assistant", "content": "Yes."}]
+
+
+def test_a_name_that_the_template_does_not_write_is_named(
+    base: DictConfig, tokeniser: Tokeniser, tmp_path: Path
+) -> None:
+    cfg = copy.deepcopy(base)
+    cfg.dataset.path = write_rows(tmp_path, [{"messages": NAMED}])
+    assert prepare(cfg, tokeniser).unread.fields == {"name"}
+    assert prepare(cfg, tokeniser).unread.fields == {"name"}  # from the cache
+    tokenizer = copy.deepcopy(tokeniser.tokenizer)
+    tokenizer.chat_template = tokenizer.chat_template.replace("message['role']", "message.get('name', message['role'])")
+    assert "name" in tokenizer.chat_template
+    assert prepare(cfg, Tokeniser(tokenizer, [tokenizer.eos_token_id])).unread.fields == set()
+
+
+def test_columns_whose_names_hydra_cannot_read(read: Read, tmp_path: Path) -> None:
+    file = write_rows(tmp_path, [{"質問": "Is it?", "réponse": "Yes."}])
+    prepared = read(file, columns='{"\\u8cea\\u554f": "prompt", "r\\u00e9ponse": "completion"}')
+    assert json.loads(prepared.train[0]["completion"])[0]["content"] == "Yes."

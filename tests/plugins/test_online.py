@@ -19,8 +19,8 @@ from alignzoo.config.compose import compose
 from alignzoo.plugin.batch import Answers
 from alignzoo.plugin.method import import_object
 from alignzoo.plugin.registry import registry
-from alignzoo.testing.losses.compare import compare
 from alignzoo.testing.runs import build, isolate_training
+from alignzoo.train.losses.compare import compare
 
 FAMILY: Any = importlib.import_module("alignzoo_plugins.online")  # by what the entry point names
 METHODS = {method.name: method for method in FAMILY.METHODS}

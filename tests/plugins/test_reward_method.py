@@ -116,7 +116,7 @@ def test_its_loss_is_the_papers(
     from alignzoo.config.check import check
     from alignzoo.models import load, reward_model, start_model
     from alignzoo.plugin.method import DataFormat
-    from alignzoo.testing.losses.rows import make_rows
+    from alignzoo.train.losses.rows import make_rows
     from alignzoo.train.trainer import build_trainer
     from alignzoo.train.trl_config import make_trl_config
 

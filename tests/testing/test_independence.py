@@ -10,7 +10,7 @@ import pytest
 from alignzoo.cli.verify_losses import BROKEN, verify
 from alignzoo.plugin.registry import Registry, registry
 from alignzoo.testing import NotConforming, training
-from alignzoo.testing.losses.independence import find_shared
+from alignzoo.train.losses.independence import find_shared
 
 #: A method on pairs; the body gives loss and equation.
 CODE = '''

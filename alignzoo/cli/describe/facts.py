@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from alignzoo.plugin.answer_loss import FIXED, LOSS_TYPES, AnswerLoss
 from alignzoo.plugin.family import find_family
 from alignzoo.plugin.method import DataFormat, Method, ModelKind
 from alignzoo.plugin.pair_loss import UNREAD
 from alignzoo.plugin.registry import registry
-from alignzoo.testing.losses.compare import has_equation, read_source
+from alignzoo.train.losses.compare import has_equation, read_source
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 DATA = {
     DataFormat.PREFERENCE: "pairs: a prompt, a chosen and a rejected completion (scored completions are paired)",
     DataFormat.UNPAIRED: "single completions, good or bad (pairs are taken apart)",
-    DataFormat.PROMPTS: "prompts; completions are sampled and rewarded",
+    DataFormat.PROMPTS: "prompts; completions are sampled",
     DataFormat.SUPERVISED: "prompts with one good completion (of pairs the chosen one)",
 }
 
@@ -56,7 +57,8 @@ def gives_loss(method: type[Method]) -> bool:
 
 def list_fixed(method: type[Method]) -> list[str]:
     """Return the fields of the TRL config that make the method what it is, as ``key=value``."""
-    said = {key: value for key, value in method.pinned.items() if key not in UNREAD or value != UNREAD[key]}
+    silent = {**FIXED, "loss_type": LOSS_TYPES[method.needs_kl]} if issubclass(method, AnswerLoss) else UNREAD
+    said = {key: value for key, value in method.pinned.items() if key not in silent or value != silent[key]}
     return [f"{key}={value}" for key, value in said.items()]
 
 

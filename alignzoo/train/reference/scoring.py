@@ -56,7 +56,7 @@ class Scorer:
         import torch
 
         inputs, weights = pad_batch(batch, self.trainer.processing_class.pad_token_id, self.trainer.accelerator.device)
-        with torch.no_grad(), _use_reference(self.trainer), self.trainer.accelerator.autocast():
+        with torch.no_grad(), use_reference(self.trainer), self.trainer.accelerator.autocast():
             found = self.model(**inputs, use_cache=False, fused_lm_head=True).log_probs
         found = found[:, -weights.shape[1] :].float()  # prompt learning puts virtual tokens in front
         sums: Values = (found * weights).sum(1).cpu().numpy()
@@ -80,7 +80,7 @@ def pad_batch(batch: Sequence[Tokens], pad: int, device: Any) -> tuple[dict[str,
 
 
 @contextlib.contextmanager
-def _use_reference(trainer: Any) -> Iterator[None]:
+def use_reference(trainer: Any) -> Iterator[None]:
     """Leave out the adapter that trains, as TRL does (or take its frozen copy), and recompute no activations."""
     from peft import PeftModel
     from trl.models.utils import disable_gradient_checkpointing

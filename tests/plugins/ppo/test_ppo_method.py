@@ -16,7 +16,7 @@ from alignzoo_plugins.online.ppo.value import FILE
 from alignzoo import UserError
 from alignzoo.config.check import check
 from alignzoo.config.compose import compose
-from alignzoo.testing.losses.compare import compare
+from alignzoo.train.losses.compare import compare
 
 QUICK = ("method=ppo", "model=tiny", "dataset.rows=16", "evaluate.rows=4", "evaluate.max_new_tokens=8")
 SHORT = ("method.max_completion_length=12", "method.learning_rate=0.001", "train.warmup_steps=0", "reward=length")

@@ -24,19 +24,22 @@ SIZES = {  #: format -> rows of one step
 Row = dict[str, Any]
 
 
-def make_rows(kind: DataFormat, tokenizer: Any) -> Dataset:
-    """Return one step's rows of the format ``kind``: the same ones for the same tokenizer."""
+def make_rows(kind: DataFormat, tokenizer: Any, further: Sequence[str] = ()) -> Dataset:
+    """Return one step's rows of the format ``kind``: the same ones for the same tokenizer.
+
+    ``further``: columns that pairs have too (:meth:`alignzoo.Method.further_columns`).
+    """
     from datasets import Dataset
 
     if kind is DataFormat.PROMPTS:
         return Dataset.from_list([{"prompt": prompt} for prompt in PROMPTS])
-    pairs = _make_pairs(tokenizer)
+    pairs = _make_pairs(tokenizer, further)
     made = {DataFormat.UNPAIRED: _make_unpaired(pairs), DataFormat.SUPERVISED: _make_supervised(pairs)}
     rows: Dataset = Dataset.from_list(made.get(kind, pairs))
     return rows
 
 
-def _make_pairs(tokenizer: Any) -> list[Row]:
+def _make_pairs(tokenizer: Any, further: Sequence[str]) -> list[Row]:
     """Lengths differ within a pair and between pairs, so that a sum, a mean and a mean of means all differ."""
     dice = random.Random(0)
     known = [i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids]
@@ -48,7 +51,9 @@ def _make_pairs(tokenizer: Any) -> list[Row]:
         return [*ids(length), tokenizer.eos_token_id]
 
     lengths = [(5, 3, 9), (8, 7, 2), (3, 12, 6), (6, 4, 5)]
-    return [{"prompt_ids": ids(p), "chosen_ids": answer(c), "rejected_ids": answer(r)} for p, c, r in lengths]
+    pairs = [{"prompt_ids": ids(p), "chosen_ids": answer(c), "rejected_ids": answer(r)} for p, c, r in lengths]
+    values: dict[str, list[Any]] = {"margin": [0.5, 1.5, 4.0, 2.5], "gold_ids": [answer(g) for g in (4, 6, 2, 11)]}
+    return [{**pair, **{name: values[name][place] for name in further}} for place, pair in enumerate(pairs)]
 
 
 def _make_unpaired(pairs: Sequence[Row]) -> list[Row]:

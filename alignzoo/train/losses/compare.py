@@ -10,9 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.plugin.method import DataFormat, Method
-from alignzoo.testing.losses.likelihood import compute_log_probs, decode_greedily, make_batch
-from alignzoo.testing.losses.rows import GROUP, REWARD_WEIGHTS, REWARDS, SIZES, make_rows, read_rows, score
+from alignzoo.plugin.method import DataFormat, Method, ModelKind
+from alignzoo.train.losses.likelihood import (
+    add_vocabularies,
+    compute_log_probs,
+    decode_greedily,
+    make_batch,
+    make_scored_batch,
+)
+from alignzoo.train.losses.rows import GROUP, REWARD_WEIGHTS, REWARDS, SIZES, make_rows, read_rows, score
+from alignzoo.train.losses.settings import settle
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -20,6 +27,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from alignzoo.config.checked import Checked
+
+#: The teacher of a method that learns from one: as large as `tiny`, with other random weights.
+TEACHER = ("teacher=tiny", "teacher.weights_seed=1")
 
 LOSS_TOLERANCE = 1e-5  #: of losses below 1 in nats, of larger ones as a share: float32 keeps seven digits
 GRADIENT_TOLERANCE = 1e-3  #: norm of the difference over the norm of the equation's
@@ -60,24 +70,42 @@ def read_source(method: type[Method]) -> str:
 
 def make_words(method: type[Method]) -> list[str]:
     """Return the words that compose the method's own settings on a tiny model, with all rows in one batch."""
-    size = SIZES[method.data]
+    from alignzoo.config.trl_fields import read_config_fields
+
+    size, fields = SIZES[method.data], read_config_fields(method.config)
+    grouped = method.data is not DataFormat.PROMPTS or "num_generations" in fields
+    size = size if grouped else size // GROUP  # one completion of each prompt
     words = [f"method={method.name}", "model=tiny", "strategy.device=cpu", "train.precision=fp32"]
     words += [f"train.per_device_batch_size={size}", f"train.global_batch_size={size}"]
-    if method.data is DataFormat.PROMPTS:  # two steps per sample: at the second, the policy is not the one that sampled
-        words += ["++method.max_completion_length=24", "++method.num_iterations=2"]
-        words += [] if "num_generations" in method.pinned else [f"++method.num_generations={GROUP}"]
-    return words
+    # Two steps per sample: at the second, the policy is not the one that sampled.
+    sampled = {"num_generations": GROUP, "max_completion_length": 24, "num_iterations": 2}
+    if samples(method):
+        known = (fields.keys() | method.options if fields else sampled.keys()) - method.pinned.keys()
+        words += [f"++method.{key}={value}" for key, value in sampled.items() if key in known]
+    return [*words, *(TEACHER if method.uses_teacher else ())]
 
 
-def compare(method: type[Method], words: Sequence[str] = ()) -> Comparison | None:
-    """Return the method's comparison, or None where its equation does not cover its settings; ``words`` change them."""
+def samples(method: type[Method]) -> bool:
+    """Tell whether the method samples completions."""
+    return method.samples or method.data is DataFormat.PROMPTS
+
+
+def compare(method: type[Method], words: Sequence[str] = (), cfg: DictConfig | None = None) -> Comparison | None:
+    """Return the method's comparison, or None where its equation does not cover its settings.
+
+    Args:
+        method: what is compared, under its own settings.
+        words: further overrides, as on the command line.
+        cfg: a run's configuration, whose settings of method and loss take the place of the method's own.
+    """
     import torch
 
     from alignzoo.config.check import check
     from alignzoo.config.compose import compose
     from alignzoo.system.libraries import silence_libraries
 
-    checked = dataclasses.replace(check(compose([*make_words(method), *words])), method=method)
+    tiny = compose([*make_words(method), *words])
+    checked = dataclasses.replace(check(settle(tiny, tiny if cfg is None else cfg)), method=method)
     silence_libraries(checked.cfg.telemetry)
     threads = torch.get_num_threads()
     try:
@@ -94,21 +122,26 @@ def _compare_losses(checked: Checked, scratch: Path) -> Comparison | None:
 
     cfg, method = checked.cfg, checked.method
     start = start_model.start_folder(cfg.model)
-    reference = load.load_policy(start, cfg, "fp32").eval()
     tokenizer = load.load_tokenizer(start, cfg.model)
-    fixed = make_rows(method.data, tokenizer)
-    trainer = _make_trainer(checked, start, scratch, fixed)
+    fixed = make_rows(method.data, tokenizer, list(method.further_columns(cfg)))
+    trainer = _make_trainer(checked, start, scratch, fixed, taught := _load_teacher(checked, start, tokenizer))
     _perturb(trainer.model, tokenizer.eos_token_id, fixed, seed=1)
-    old = _copy_policy(trainer, start, cfg)
+    old = _copy_model(trainer, checked, start)
     inputs, count = _read_inputs(trainer)
-    if method.data is DataFormat.PROMPTS:
+    if samples(method):
         _perturb(trainer.model, None, fixed, seed=2)
-    policy = _copy_policy(trainer, start, cfg)
-    rows = read_rows(method.data, fixed, inputs, tokenizer.eos_token_id)
-    if method.data is DataFormat.PROMPTS:
+    policy = _copy_model(trainer, checked, start)
+    rows = read_rows(DataFormat.PROMPTS if samples(method) else method.data, fixed, inputs, tokenizer.eos_token_id)
+    if samples(method):
         _add_greedy_scores(rows, old, tokenizer.eos_token_id, cfg.method.max_completion_length)
-    temperature = getattr(trainer, "temperature", 1.0)  # at which it scores tokens; TRL's is that of the sampling
-    expected = method.equation(cfg, make_batch(rows, policy, reference, old, temperature))
+    if method.trains is ModelKind.REWARD_MODEL:
+        batch = make_scored_batch(rows, policy)
+    else:
+        temperature = getattr(trainer, "temperature", 1.0)  # at which it scores tokens; TRL's is that of the sampling
+        batch = make_batch(rows, policy, load.load_policy(start, cfg, "fp32").eval(), old, cfg.seed, temperature)
+    if taught is not None:
+        batch = add_vocabularies(batch, rows, policy, taught)
+    expected = method.equation(cfg, batch)
     if expected is None:
         return None
     expected.backward()  # type: ignore[no-untyped-call]
@@ -118,18 +151,25 @@ def _compare_losses(checked: Checked, scratch: Path) -> Comparison | None:
     return Comparison(float(loss.detach()), float(expected.detach()), float((theirs - ours).norm() / ours.norm()))
 
 
-def _make_trainer(checked: Checked, start: Path, scratch: Path, rows: Dataset) -> Any:
+def _load_teacher(checked: Checked, start: Path, tokenizer: Any) -> Any:
+    """Return the teacher of the method's words, or None."""
+    from alignzoo.models.teacher import find_teacher, load_teacher
+
+    folder = find_teacher(checked.cfg, tokenizer)
+    return folder and load_teacher(folder, checked, start)
+
+
+def _make_trainer(checked: Checked, start: Path, scratch: Path, rows: Dataset, teacher: Any) -> Any:
     """Return the trainer that a run would use, in training mode, on the fixed rows."""
     from alignzoo.models import load
     from alignzoo.train.trainer import build_trainer
     from alignzoo.train.trl_config import make_trl_config
 
-    cfg = checked.cfg
-    model, tokenizer = load.load_policy(start, cfg, "fp32"), load.load_tokenizer(start, cfg.model)
+    model, tokenizer = _load_model(checked, start), load.load_tokenizer(start, checked.cfg.model)
     more: dict[str, Any] = {"reward_weights": list(REWARD_WEIGHTS)} if checked.method.uses_rewards else {}
     rewards = REWARDS if checked.method.uses_rewards else ()
     args = make_trl_config(checked, scratch, **more)
-    trainer = build_trainer(checked, args, model, tokenizer, rows, rewards=rewards)
+    trainer = build_trainer(checked, args, model, tokenizer, rows, rewards=rewards, teacher=teacher)
     trainer.current_gradient_accumulation_steps = 1  # the training loop sets it
     trainer.model.train()
     return trainer
@@ -178,11 +218,20 @@ def _raise_likelihood(model: Any, pairs: Sequence[tuple[list[int], list[int]]]) 
             weight += CLIMB * slope
 
 
-def _copy_policy(trainer: Any, start: Path, cfg: DictConfig) -> Any:
-    """Return a copy of the trainer's policy as transformers loads it: TRL patches its own forward pass."""
-    from alignzoo.models import load
+def _load_model(checked: Checked, start: Path) -> Any:
+    """Return the start model as the method trains it, of the class and with the tokenizer's pad token of a run."""
+    from alignzoo.models import load, reward_model
 
-    model = load.load_policy(start, cfg, "fp32").eval()
+    if checked.method.trains is not ModelKind.REWARD_MODEL:
+        return load.load_policy(start, checked.cfg, "fp32")
+    tokenizer = load.load_tokenizer(start, checked.cfg.model)
+    eos_ids = load.read_eos_ids(start, tokenizer)
+    return reward_model.load_scorer(start, tokenizer, eos_ids, checked.cfg, "fp32")
+
+
+def _copy_model(trainer: Any, checked: Checked, start: Path) -> Any:
+    """Return a copy of the trainer's model as transformers loads it: TRL patches its own forward pass."""
+    model = _load_model(checked, start).eval()
     model.load_state_dict(trainer.model.state_dict())
     return model
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from types import CodeType, FunctionType
 from typing import Any
 
+from alignzoo.plugin.answer_loss import AnswerLoss
 from alignzoo.plugin.method import Method
 from alignzoo.plugin.pair_loss import PairLoss
 
@@ -15,7 +16,7 @@ def find_shared(method: type[Method]) -> str | None:
 
     Functions of the method's class and module count, also where others call them; those of libraries do not.
     """
-    if not issubclass(method, PairLoss):
+    if not issubclass(method, PairLoss | AnswerLoss):
         return None
     loss, equation = _unwrap(method.loss), _unwrap(method.equation)
     if loss.__code__ == equation.__code__:
@@ -51,7 +52,11 @@ def _read_names(code: CodeType) -> Iterator[str]:
 
 def _find(name: str, function: FunctionType, method: type[Method]) -> FunctionType | None:
     """Return what ``name`` is if it is a function that the plugin wrote."""
-    written = [vars(cls)[name] for cls in method.__mro__ if name in vars(cls) and cls not in PairLoss.__mro__]
+    written = [
+        vars(cls)[name]
+        for cls in method.__mro__
+        if name in vars(cls) and cls not in (*PairLoss.__mro__, *AnswerLoss.__mro__)
+    ]
     found = getattr(written[0], "__func__", written[0]) if written else function.__globals__.get(name)
     if not isinstance(found, FunctionType):
         return None
