@@ -194,14 +194,15 @@ def test_five_rows_are_named_and_all_are_counted() -> None:
 
 
 def test_training_prompts_near_a_held_out_one() -> None:
-    """Equal prompts are left out of the training rows; near ones are trained on and reported."""
+    """Equal and near-equal prompts are left out of the training rows; those with other digits are reported."""
     held = write([pair(100, prompt="What is salt?"), pair(101, prompt="Why?")], "held.jsonl")
     rows = [pair(0), pair(1, prompt="what is SALT ?"), pair(2, prompt="Why?"), pair(3, prompt="Who?")]
+    rows.append(pair(4, prompt="What is salt 2?"))
     made = report(rows, f"dataset.heldout.path={held}")
     finding = found(made, "train/held-out overlap")
-    assert (finding["level"], finding["count"], finding["rows"]) == ("warning", 1, [2])
-    assert made["rows"] == {"read": 6, "train": 3, "heldout": 2, "dropped": 1}
-    assert made["reasons"] == {"its prompt is held out": 1}
+    assert (finding["level"], finding["count"], finding["rows"]) == ("warning", 1, [5])
+    assert made["rows"] == {"read": 7, "train": 3, "heldout": 2, "dropped": 2}
+    assert made["reasons"] == {"its prompt is held out": 1, "a near-equal prompt is held out": 1}
 
 
 def test_no_overlap_by_prompts_without_letters() -> None:
