@@ -47,7 +47,8 @@ def test_every_key_of_a_method_is_there_and_explained(word: str) -> None:
     assert re.search(r"https://(arxiv\.org|ericmitchell\.ai)/", found.text)
     assert not {f"method.{name}" for name in found.more} & {key.path for key in found.keys}
     assert found.more.keys() <= read_config_fields(registry().method(found.option.name).config).keys()
-    assert found.examples[0] == f"python -m alignzoo {word}"
+    teacher = " teacher=smollm2-360m" if registry().method(found.option.name).uses_teacher else ""
+    assert found.examples[0] == f"python -m alignzoo {word}{teacher}"
 
 
 def test_dpo_is_described_by_its_yaml_its_module_and_trl(capsys: pytest.CaptureFixture[str]) -> None:
