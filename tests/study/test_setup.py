@@ -18,7 +18,7 @@ def test_the_words_become_a_protocol() -> None:
     assert list(found.settings.methods) == ["dpo", "simpo"]
     assert found.settings.baseline == "dpo"
     assert found.seed == 3
-    assert found.words == ["model=tiny", "dataset.validation.rows=200", "evaluate.objective=margin_token"]
+    assert found.words == ["model=tiny", "dataset.validation.fraction=0.1", "evaluate.objective=margin_token"]
     assert found.places == ["hydra.launcher.n_jobs=2"]
     assert [knob.key for knob in found.spaces["simpo"]] == ["learning_rate", "beta", "gamma"]
     assert {name: len(trials) for name, trials in found.trials.items()} == {"dpo": 2, "simpo": 2}
@@ -28,7 +28,10 @@ def test_the_words_become_a_protocol() -> None:
     ("words", "added"),
     [
         (["dataset=local", "dataset.path=pairs.jsonl"], "dataset.validation.fraction=0.1"),
-        (["dataset=counted"], "dataset.validation.rows=200"),
+        (
+            ["dataset=local", "dataset.validation.path=more.jsonl", "dataset.validation.rows=0"],
+            "dataset.validation.rows=200",
+        ),
     ],
 )
 def test_a_study_has_rows_to_select_by(words: list[str], added: str) -> None:
