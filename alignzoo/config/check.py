@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.resources
-import logging
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +13,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from alignzoo.config.checked import Checked
 from alignzoo.config.declared import find_fault
 from alignzoo.config.keys import CHOICES, LEAST, TYPES
+from alignzoo.config.learning_rate import check_low_precision, warn_learning_rate
 from alignzoo.config.placement import may_have_gpus, place
 from alignzoo.config.plain import flatten, to_plain
 from alignzoo.config.secrets import EXAMPLE, MASK
+from alignzoo.config.teacher import check_teacher
 from alignzoo.config.trl_fields import fits, read_config_fields, trl_items
 from alignzoo.plugin.method import ModelKind
 from alignzoo.plugin.registry import registry
@@ -25,8 +26,6 @@ from alignzoo.system.signals import parse_duration
 
 if TYPE_CHECKING:
     from alignzoo.plugin.method import Method
-
-log = logging.getLogger(__name__)
 
 ADAPTER_KEYS = frozenset({"name", "rate", "quantization"})  #: keys of `peft` that LoraConfig does not have
 
@@ -59,10 +58,11 @@ def check(cfg: DictConfig) -> Checked:
     _check_strategy(cfg)
     _check_batches(cfg, method)
     _check_adapter(cfg, method)
-    _check_low_precision(cfg)
+    check_low_precision(cfg)
     method.check(cfg)
-    _warn_learning_rate(cfg)
+    warn_learning_rate(cfg)
     _check_rewards(cfg, method)
+    check_teacher(cfg, method)
     _check_judge(cfg, method)
     time_limit = parse_duration(cfg.train.stop_before)
     patience = parse_duration(cfg.strategy.patience, "strategy.patience") or 0.0
@@ -107,7 +107,7 @@ def _own_keys() -> frozenset[str]:
         "strategy": "strategy/auto.yaml",
         "launcher": "launcher/local.yaml",
     }
-    keys: set[str] = {"model.weights_seed"}
+    keys: set[str] = {"model.weights_seed", "teacher.weights_seed"}
     for group, file in files.items():
         text = importlib.resources.files("alignzoo_conf").joinpath(file).read_text(encoding="utf-8")
         loaded = yaml.safe_load(text)
@@ -222,32 +222,3 @@ def _check_judge(cfg: DictConfig, method: type[Method]) -> None:
     registry().judge(cfg.judge.name)
     if method.trains is ModelKind.REWARD_MODEL:
         raise UserError(f"judge={cfg.judge.name}: method={method.name} trains a reward model, which generates no text.")
-
-
-def _check_low_precision(cfg: DictConfig) -> None:
-    """bf16 keeps 8 bits: near 0.02, a usual weight, its step is 8e-5, and an AdamW step of half that is lost."""
-    rate = cfg.method.get("learning_rate")
-    if rate is not None and rate < 0:
-        raise UserError(f"method.learning_rate={rate} must be at least 0.")
-    if cfg.peft.name == "none" and cfg.model.dtype in ("bfloat16", "float16") and rate is not None and rate < 4e-5:
-        raise UserError(
-            f"model.dtype={cfg.model.dtype} with method.learning_rate={rate} would move almost no weight.\n"
-            "Use model.dtype=float32 (train.precision=bf16 keeps the speed), or peft=lora."
-        )
-
-
-def _warn_learning_rate(cfg: DictConfig) -> None:
-    rates, rate, kind = cfg.method.get("learning_rates"), cfg.method.get("learning_rate"), cfg.peft.rate
-    if not rates or rate is None:
-        return
-    if kind == "adapter" and rate <= rates.full:
-        log.warning(
-            "method.learning_rate=%g is a rate for full training: an adapter needs about %g.", rate, rates.adapter
-        )
-    if rate >= 10 * rates[kind]:
-        log.warning(
-            "method.learning_rate=%g is %.0f times the published %g: watch for collapse.",
-            rate,
-            rate / rates[kind],
-            rates[kind],
-        )

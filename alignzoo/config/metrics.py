@@ -82,6 +82,14 @@ NUMBERS = {
         "mean over the tokens of sampled completions (temperature 1) of the exact KL divergence between the next-token "
         "distributions of the model and the start model (Rao-Blackwellised estimator, Amini et al., 2025)",
     ),
+    "teacher_kl": Number(
+        "KL to the teacher (nats/token)",
+        "KL to teacher",
+        "{:.3f}",
+        "the same to the teacher, where there is one: mean over the tokens of completions that the model samples "
+        "(temperature 1) of the exact KL divergence of its next-token distribution from the teacher's",
+        "low",
+    ),
     "reward": Number(
         "reward",
         "reward",

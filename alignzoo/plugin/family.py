@@ -27,6 +27,8 @@ def find_family(method: type[Method]) -> str:
         return method.family
     if method.trains is ModelKind.REWARD_MODEL:
         return "reward_model"
+    if method.uses_teacher:
+        return "distillation"
     if method.uses_rewards or method.data is DataFormat.PROMPTS:
         return "online"
     return method.data.value

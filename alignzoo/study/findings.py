@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from alignzoo.config.metrics import NUMBERS
-from alignzoo.evaluate.intervals import Column, Estimate
+from alignzoo.evaluate.intervals import LEVEL, Column, Estimate, student
 from alignzoo.evaluate.metrics import collect_values
 from alignzoo.evaluate.simultaneous import Comparisons, compare_settings
 from alignzoo.report.leaderboard.comparable import keep_out
@@ -109,7 +110,7 @@ def compare_methods(values: Mapping[str, Column], prompts: Sequence[Hashable], s
     worse or equal, and those of all pairs, which leave the set of methods that may be the best.
     """
     sign = -1.0 if NUMBERS[settings.number].better == "low" else 1.0
-    unit = 1.0 if NUMBERS[settings.number].kind == "share" else 0.0
+    unit = 1.0 if NUMBERS[settings.number].kind == "share" else settings.assume["prompts"]
     names = list(values)
     anchor = names.index(settings.baseline) if settings.baseline in names and len(names) > 1 else None
     against = compare_settings([*values.values()], prompts, anchor, unit) if anchor is not None else None
@@ -118,19 +119,28 @@ def compare_methods(values: Mapping[str, Column], prompts: Sequence[Hashable], s
     found = []
     for place, name in enumerate(names):
         beside = None if against is None or place == anchor else against.subtract(place, anchor or 0)
-        verdict = _judge(against, place, anchor or 0, sign, settings) if against and beside else ""
+        verdict = _judge(against, place, anchor or 0, sign, unit, settings) if against and beside else ""
         best = pairs is None or name == START or not _is_beaten(pairs, methods.index(name), sign)
         found.append(Finding(name, float(values[name].mean()), None, beside, verdict, best))
     found.sort(key=lambda one: -sign * one.value)
     return Findings(found, len(set(prompts)), None if against is None else against.smallest, {})
 
 
-def _judge(found: Comparisons, one: int, baseline: int, sign: float, settings: Settings) -> str:
+def _judge(found: Comparisons, one: int, baseline: int, sign: float, unit: float, settings: Settings) -> str:
     distance, difference = settings.question.distance or 0.0, found.subtract(one, baseline)
     if not difference.is_zero:
         return BETTER if sign * difference.value > 0 else WORSE
-    equal = found.is_equal(one, baseline) or found.is_within(one, baseline, distance)
-    return EQUAL if equal else OPEN
+    same = found.is_equal(one, baseline) and _bound_unseen(found.prompts, unit) < distance
+    return EQUAL if same or found.is_within(one, baseline, distance) else OPEN
+
+
+def _bound_unseen(prompts: int, unit: float) -> float:
+    """Return how far methods may differ that differ on none of the prompts, whatever the seed.
+
+    It is half the adjusted interval of :mod:`~alignzoo.evaluate.simultaneous`, at 90 %, of prompts that move by
+    ``unit``.
+    """
+    return unit * math.sqrt(2 / (prompts * (prompts - 1))) * student(prompts - 1, LEVEL) if prompts > 1 else math.inf
 
 
 def _is_beaten(pairs: Comparisons, one: int, sign: float) -> bool:

@@ -49,7 +49,7 @@ class Member:
     @property
     def has_ended(self) -> bool:
         """Whether it has a result, or failed."""
-        return self.state in (State.DONE, State.FAILED)
+        return self.state not in (State.PENDING, State.RUNNING, State.STOPPED)
 
 
 def name_option(method: str, trial: int, phase: Phase) -> str:

@@ -56,7 +56,7 @@ class Protocol:
 
     def describe(self) -> dict[str, Any]:
         """Return what is hashed, as plain values."""
-        settings = {key: value for key, value in asdict(self.settings).items() if key not in ("assume", "underpowered")}
+        settings = {key: value for key, value in asdict(self.settings).items() if key != "underpowered"}
         fixed = {
             **settings,
             "alpha": round(1 - LEVEL, 3),
@@ -84,8 +84,8 @@ class Protocol:
         if file.is_file():
             self._refuse_other(file)
         folder.mkdir(parents=True, exist_ok=True)
-        more = {"assume": dict(self.settings.assume), "underpowered": self.settings.underpowered}
-        content = {"hash": self.hash, "protocol": self.describe(), "places": [*self.places], **more}
+        more = {"places": [*self.places], "underpowered": self.settings.underpowered}
+        content = {"hash": self.hash, "protocol": self.describe(), **more}
         with write_atomically(file) as aside:
             aside.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
@@ -130,8 +130,8 @@ def _rebuild(text: str) -> Protocol:
     found = _parse(text)
     fixed = found["protocol"]
     names = Settings.__dataclass_fields__
-    more = {key: found[key] for key in ("assume", "underpowered")}
-    settings = {key: fixed[key] for key in names if key in fixed} | more | {"rates": tuple(fixed["rates"])}
+    more = {"underpowered": found["underpowered"], "rates": tuple(fixed["rates"])}
+    settings = {key: fixed[key] for key in names if key in fixed} | more
     protocol = Protocol(
         Settings(**settings),
         {name: [Knob(**knob) for knob in knobs] for name, knobs in fixed["spaces"].items()},

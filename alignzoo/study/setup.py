@@ -100,6 +100,10 @@ def _split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
             own.append(word)
         elif key.split(".")[0] == "method":
             raise UserError(f"{word}: each method of a study is tuned in its own space. Leave it out.")
+        elif key.startswith(("hydra/sweeper", "hydra.sweeper")):
+            raise UserError(f"{word}: a study lists its runs itself. Leave it out; hydra/launcher=NAME runs them.")
+        elif key.split(".")[0] == "prune":
+            raise UserError(f"{word}: all trials of a study have the same budget. Leave it out.")
         elif key not in OWN:
             shared.append(_refuse_sweep(word))
     return own, shared

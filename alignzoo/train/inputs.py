@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from alignzoo.config.plain import to_plain
-from alignzoo.config.trl_fields import read_config_fields
-from alignzoo.data.convert import convert, with_pairs
-from alignzoo.data.prepare import Prepared, prepare
+from alignzoo.data.convert import with_pairs
+from alignzoo.data.prepare import Prepared
 from alignzoo.data.prompts import read_template_kwargs
-from alignzoo.data.sources import MEASURED, measured_source, training_sources
+from alignzoo.data.sources import MEASURED
 from alignzoo.data.tokenise import Tokeniser
 from alignzoo.evaluate.reward_yardstick import RewardYardstick
 from alignzoo.evaluate.rewards import Rewards, build_configured_rewards
 from alignzoo.evaluate.yardstick import Yardstick
-from alignzoo.models import load, reward_model, start_model
+from alignzoo.models import load, reward_model, start_model, teacher
 from alignzoo.models.baseline import find_baseline
 from alignzoo.models.embeddings import refuse_ids_beyond
 from alignzoo.models.pretrained import RemoteCode
@@ -28,8 +26,8 @@ from alignzoo.system import ranks
 from alignzoo.system.cache import explain_full_cache
 from alignzoo.system.errors import UserError
 from alignzoo.system.libraries import silence_libraries
-from alignzoo.system.process_cache import process_cache
 from alignzoo.train.processes import join_processes
+from alignzoo.train.rows import convert_rows, prepare_rows
 from alignzoo.train.trainer import build_trainer
 from alignzoo.train.trl_config import make_trl_config
 
@@ -86,6 +84,8 @@ class RunInputs:
     against: Path
     """The folder of the model that the result is measured against: the start model, or ``evaluate.against``."""
 
+    teacher_folder: Path | None = None
+
     @property
     def cfg(self) -> DictConfig:
         """The run's configuration."""
@@ -109,6 +109,11 @@ class RunInputs:
             UserError: as :func:`alignzoo.evaluate.rewards.build_configured_rewards`.
         """
         return build_configured_rewards(self.cfg, self.method, self.rows, self.data.heldout, self.eos_ids)
+
+    @cached_property
+    def teacher(self) -> PreTrainedModel | None:
+        """The teacher, for training and measuring; None where there is none."""
+        return self.teacher_folder and teacher.load_teacher(self.teacher_folder, self.checked, self.start)
 
     def make_trl_config(self, folder: Path) -> Any:
         """Return the method's TRL config for a run in ``folder``."""
@@ -141,10 +146,11 @@ class RunInputs:
         share_prefixes(self.cfg, model)
         heldout, selecting = None, self.data.validation or self.data.heldout
         if args.eval_strategy != "no" and len(selecting):  # asked for by +train.eval_strategy
-            heldout = _convert_rows(self.checked, selecting, self.data)
+            heldout = convert_rows(self.checked, selecting, self.data)
         rewards = self.rewards.functions if rewards is None else rewards
         with explain_full_cache("the trainer's rows"):
-            return build_trainer(self.checked, args, model, self.tokenizer, self.rows, heldout, rewards, callbacks)
+            given = args, model, self.tokenizer, self.rows, heldout, rewards, callbacks, self.teacher
+            return build_trainer(self.checked, *given)
 
     def make_yardsticks(self) -> dict[str, AnyYardstick]:
         """Return the yardstick for the held-out rows and, where there are any, for the validation rows."""
@@ -161,8 +167,9 @@ class RunInputs:
         from alignzoo.models.shared_prefix.patch import prefixes_shared
 
         cfg, score = self.cfg, self.rewards.score if self.rewards.functions else None
-        sharing, judged = partial(prefixes_shared, cfg), cfg.judge.name != "none"
-        return Yardstick(cfg.evaluate, rows, self.tokenizer, self.eos_ids, score, sharing, judged)
+        sharing, judged, folder = partial(prefixes_shared, cfg), cfg.judge.name != "none", self.teacher_folder
+        taught = (self.teacher, start_model.identity(folder)) if folder else None
+        return Yardstick(cfg.evaluate, rows, self.tokenizer, self.eos_ids, score, sharing, judged, taught)
 
     def read_trained_model(self, trainer: Trainer, folder: Path) -> Any:
         """Return the whole trained model; read from ``folder`` where processes hold a share of each weight."""
@@ -206,15 +213,16 @@ def prepare_run(checked: Checked) -> RunInputs:
         start = start_model.start_folder(cfg.model)
         tokenizer = load.load_tokenizer(start, cfg.model)
         eos_ids = load.read_eos_ids(start, tokenizer)
-        data = _prepare_rows(cfg, Tokeniser(tokenizer, eos_ids, to_plain(cfg.method.get("chat_template_kwargs"))))
-        rows = _convert_rows(checked, data.train, data)
+        data = prepare_rows(cfg, Tokeniser(tokenizer, eos_ids, to_plain(cfg.method.get("chat_template_kwargs"))))
+        rows = convert_rows(checked, data.train, data)
+        taught = teacher.find_teacher(cfg, tokenizer)
     plan = make_plan(checked, rows, measure_mean_length(data.train, "prompt_ids"))
     against = find_baseline(cfg, start, tokenizer) if method.trains is ModelKind.POLICY else start
     # Where both are one folder, the model is named.
     for folder, what in {against: f"evaluate.against={cfg.evaluate.against}", start: f"model={cfg.model.name}"}.items():
         measured = [data.heldout, data.validation] if data.validation else [data.heldout]
         refuse_ids_beyond(what, folder, RemoteCode.of(cfg.model), tokenizer, [data.train, *measured])
-    return RunInputs(checked, start, tokenizer, eos_ids, data, rows, plan, against)
+    return RunInputs(checked, start, tokenizer, eos_ids, data, rows, plan, against, taught)
 
 
 def _check_hardware(checked: Checked) -> None:
@@ -222,29 +230,3 @@ def _check_hardware(checked: Checked) -> None:
     device, _, peft = checked.device, checked.precision, checked.cfg.peft
     if peft.get("quantization") and device != "cuda":
         raise UserError(f"peft={peft.name} needs a CUDA device; this run uses the {device}. Use peft=lora.")
-
-
-def _convert_rows(checked: Checked, rows: Dataset, data: Prepared) -> Dataset:
-    """Return ``rows`` in the method's format."""
-    method, further = checked.method, checked.method.further_columns(checked.cfg)
-    if method.data is DataFormat.PROMPTS and read_template_kwargs(rows):
-        fields = read_config_fields(method.config)
-        if fields and "chat_template_kwargs" not in fields:
-            raise UserError(f"method={method.name} reads no chat_template_kwargs, and the prompts have some.")
-    with explain_full_cache("the method's rows"):
-        found = convert(rows, data.kind, method.data, checked.placement.micro_batch, checked.cfg.seed, further)
-    method.check_rows(checked.cfg, found)
-    return found
-
-
-def _prepare_rows(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
-    """Return the prepared rows; the jobs of a sweep share them, while the files stay the same."""
-    if not process_cache().in_sweep:
-        return prepare(cfg, tokeniser)
-    sources = [source for source, _ in training_sources(cfg.dataset)]
-    sources += [source for side in MEASURED if (source := measured_source(cfg.dataset, side))]
-    contents = [source.identity for source in sources]
-    drawn = cfg.seed if cfg.dataset.rows is not None else None  # what else depends on the seed is done later
-    key = json.dumps([tokeniser.identity, contents, to_plain(cfg.dataset), cfg.train.max_length, drawn])
-    data = process_cache().get("rows", key, lambda: prepare(cfg, tokeniser))
-    return replace(data, manifest=data.manifest.copy())

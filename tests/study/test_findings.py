@@ -67,6 +67,28 @@ def test_the_same_answers_under_two_names_are_equal() -> None:
     assert verdicts(found)["other"] == "equal"
 
 
+def test_the_same_answers_are_equal_however_much_the_seeds_vary() -> None:
+    rng = np.random.default_rng(0)
+    values = (rng.uniform(size=(2, 100)) < np.array([[0.3], [0.8]])).astype(float)
+    settings = make_settings(methods=("dpo", "other"))
+    found = compare_methods({"dpo": values, "other": values}, [str(one) for one in range(100)], settings)
+    assert verdicts(found)["other"] == "equal"
+    assert found.smallest is None or found.smallest > 0.3  # of two methods that do differ
+
+
+def test_a_few_prompts_on_which_nothing_differs_are_not_enough_to_call_methods_equal() -> None:
+    for number in ("accuracy_sum", "reward"):
+        within = 5.0 if number == "accuracy_sum" else 0.05
+        settings = make_settings(number=number, methods=("dpo", "other"), equal_within=within)
+        verdict = {}
+        for prompts in (4, 30, 400):
+            values = np.zeros((2, prompts))
+            found = compare_methods({"dpo": values, "other": values}, [str(one) for one in range(prompts)], settings)
+            verdict[prompts] = verdicts(found)["other"]
+        assert (verdict[4], verdict[400]) == ("not distinguished", "equal")
+        assert verdict[30] == ("not distinguished" if number == "accuracy_sum" else "equal")
+
+
 def test_what_cannot_be_told_is_not_called_ahead() -> None:
     found = compare({"dpo": 0.5, "simpo": 0.55}, prompts=40)
     assert verdicts(found)["simpo"] == "not distinguished"

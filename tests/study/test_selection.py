@@ -55,7 +55,9 @@ def run(folder: Path, **after: Any) -> Run:
     after = {**before, **after}
     folder.mkdir(parents=True)
     intervals = {key: [0.0, 1.0] for key in after}
-    result = {"method": "dpo", "before": before, "after": after, "intervals": intervals, "cost": {"total_seconds": 7}}
+    measured = {"before": before, "after": after, "intervals": intervals}
+    empty = {"before": {}, "after": {}, "intervals": {}}
+    result = {"method": "dpo", **empty, "validation": measured, "cost": {"total_seconds": 7}}
     (folder / "result.json").write_text(json.dumps(result))
     return Run(folder)
 

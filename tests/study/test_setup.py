@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 from hydra.errors import HydraException
@@ -11,15 +12,16 @@ from alignzoo.study.setup import make_protocol
 from alignzoo.system.errors import UserError
 
 WORDS = ("method=dpo,simpo", "model=tiny", "study.trials=2")
+JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 
 
 def test_the_words_become_a_protocol() -> None:
-    found = make_protocol([*WORDS, "seed=3", "study.number=margin_token", "hydra.launcher.n_jobs=2"])
+    found = make_protocol([*WORDS, "seed=3", "study.number=margin_token", *JOBLIB])
     assert list(found.settings.methods) == ["dpo", "simpo"]
     assert found.settings.baseline == "dpo"
     assert found.seed == 3
     assert found.words == ["model=tiny", "dataset.validation.fraction=0.1", "evaluate.objective=margin_token"]
-    assert found.places == ["hydra.launcher.n_jobs=2"]
+    assert found.places == JOBLIB
     assert [knob.key for knob in found.spaces["simpo"]] == ["learning_rate", "beta", "gamma"]
     assert {name: len(trials) for name, trials in found.trials.items()} == {"dpo": 2, "simpo": 2}
 
@@ -62,6 +64,8 @@ def test_the_number_that_decides_is_the_datasets_reward() -> None:
         (["method=dpo,reward"], "trains a reward model"),
         ([*WORDS, "method.beta=0.1"], "tuned in its own space"),
         ([*WORDS, "train.max_steps=1,2"], "varies methods alone"),
+        ([*WORDS, "hydra/sweeper=optuna"], "lists its runs itself"),
+        ([*WORDS, "prune.rule=median"], "the same budget"),
         ([*WORDS, "dpo"], "is not key=value"),
         ([*WORDS, "study.trial=2"], r"study\.trial"),
         ([*WORDS, "study.trials=0"], "at least 1"),
@@ -84,3 +88,25 @@ def test_what_cannot_be_is_refused_in_one_line(words: list[str], said: str) -> N
     text = str(refused.value) if isinstance(refused.value, UserError) else str(explain(refused.value))
     assert re.search(said, text), text
     assert "\n" not in text.strip()
+
+
+@pytest.mark.parametrize(
+    ("words", "number", "difference"),
+    [
+        (["study.number=preference_accuracy"], "preference_accuracy", 5.0),
+        (["study.number=reward"], "reward", 0.05),
+        (["study.number=reward", "study.assume.prompts=2.0"], "reward", 0.2),
+        (["study.number=win_rate", "study.difference=3"], "win_rate", 3.0),
+    ],
+)
+def test_the_smallest_difference_has_the_numbers_unit(words: list[str], number: str, difference: float) -> None:
+    found = make_protocol([*WORDS, *words]).settings
+    assert (found.number, found.difference, found.equal_within) == (number, difference, difference)
+
+
+def test_a_plugin_can_add_a_study(fake_package: Callable[..., None]) -> None:
+    code = "from alignzoo import hookimpl\n\n\n@hookimpl\ndef alignzoo_config_packages():\n    return ['mine.conf']\n"
+    option = "# Three trials.\ndefaults: [default]\n\n# Fewer.\ntrials: 3\n"
+    fake_package("mine", code, {"study/__init__.py": "", "study/mine.yaml": option})
+    found = make_protocol(["method=dpo,simpo", "model=tiny", "study=mine", "study.seeds=4"]).settings
+    assert (found.trials, found.seeds, found.widen) == (3, 4, 1.0)

@@ -18,6 +18,7 @@ from processes import Started, lines
 pytestmark = pytest.mark.slow
 
 FAST = (*QUICK, "evaluate.shown=0", "train.max_steps=2", "study.trials=2", "study.seeds=2", "study.underpowered=run")
+FAST = (*FAST, "study.number=preference_accuracy")
 
 
 def table(folder: Path) -> pd.DataFrame:
@@ -166,7 +167,7 @@ def test_planted_truths_are_found(fake_package: Callable[..., None], tmp_path: P
     folder = tmp_path / "study"
     words = ("model=tiny", "dataset.rows=48", "evaluate.rows=48", "evaluate.max_new_tokens=2", "evaluate.shown=0")
     own = ("study.trials=1", "study.seeds=2", "study.underpowered=run", "study.rates=[200,201]")
-    own = (*own, "train.max_steps=12", "study.number=preference_accuracy")
+    own = (*own, "study.equal_within=10", "train.max_steps=12", "study.number=preference_accuracy")
     done = call("study", "method=dpo,twin,swapped", *words, *own, f"hydra.sweep.dir={folder}")
     assert done.code == 0, done.err
     found = table(folder)
