@@ -30,7 +30,10 @@ def test_the_words_become_a_protocol() -> None:
     ("words", "added"),
     [
         (["dataset=local", "dataset.path=pairs.jsonl"], "dataset.validation.fraction=0.1"),
-        (["dataset=counted"], "dataset.validation.rows=200"),
+        (
+            ["dataset=local", "dataset.validation.path=more.jsonl", "dataset.validation.rows=0"],
+            "dataset.validation.rows=200",
+        ),
     ],
 )
 def test_a_study_has_rows_to_select_by(words: list[str], added: str) -> None:

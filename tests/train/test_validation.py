@@ -15,7 +15,10 @@ from alignzoo.config.check import check
 from alignzoo.runs.folder import Run
 from alignzoo.system.errors import UserError
 
-WORDS = ("model=tiny", "dataset.rows=8", "evaluate.rows=3", "evaluate.max_new_tokens=4", "method.learning_rate=0.001")
+WORDS = (
+    *("model=tiny", "dataset.rows=8", "evaluate.rows=3", "evaluate.max_new_tokens=4", "method.learning_rate=0.001"),
+    "evaluate.objective=preference_accuracy",
+)
 VALIDATION = "dataset.validation.fraction=0.2"
 
 
