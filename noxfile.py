@@ -168,9 +168,15 @@ def strategies(session: nox.Session) -> None:
 
 @nox.session
 def zoo(session: nox.Session) -> None:
-    """Run the conformance kit on the methods that differ from another by their loss alone."""
+    """Run the conformance kit on the methods that differ by their loss alone, and compare each option of TRL's."""
     session.install("-e.", *group("test"), *TESTED)
-    args = session.posargs or ["-m", "zoo", "tests/testing/test_own_methods.py", *PARALLEL]
+    args = session.posargs or [
+        "-m",
+        "zoo",
+        "tests/testing/test_own_methods.py",
+        "tests/plugins/test_options.py",
+        *PARALLEL,
+    ]
     session.run("pytest", *args, env=TESTING)
 
 

@@ -89,7 +89,8 @@ def methods() -> None:
 
 
 def _class(spec: str) -> str:
-    return spec.replace(":", ".").removeprefix("trl.")
+    module, _, name = spec.partition(":")
+    return name if module.startswith("alignzoo_plugins.") else f"{module}.{name}".removeprefix("trl.")
 
 
 def options(group: str, typed: str = "") -> None:

@@ -56,6 +56,16 @@ CALLED = {
     "DPOTrainer._precompute_ref_logps": ("trl.trainer.dpo_trainer", "self._precompute_ref_logps("),
     "utils._use_triton": ("trl.trainer.utils", "_use_triton("),
     "ORPOTrainer.concatenated_forward": ("trl.experimental.orpo.orpo_trainer", "self.concatenated_forward("),
+    **{
+        f"DistillationTrainer.{name}": ("trl.trainer.distillation_trainer", text)
+        for name, text in {
+            "model_kwarg_keys": 'if "logits_to_keep" in self.model_kwarg_keys',
+            "_generate_and_score_completions": "self._generate_and_score_completions(",
+            "_tokenize_prompts": "self._tokenize_prompts(",
+            "_generate_single_turn": "self._generate_single_turn(",
+            "_compute_loss": "self._compute_loss,",
+        }.items()
+    },
     "DPOTrainer.compute_ref_log_probs": ("trl.trainer.dpo_trainer", "self.compute_ref_log_probs("),
 }
 

@@ -67,7 +67,7 @@ def _keep_fitting(asked: str, names: Sequence[str], words: Sequence[str]) -> lis
     left = [name for name in names if name not in refused]
     if left:
         methods = [registry().method(name) for name in left]
-        refused |= explain_misfits(read_data(compose([*single, f"method={left[0]}"])), methods)
+        refused |= explain_misfits(read_data(compose([*single, f"method={left[0]}"])), methods, single)
     fitting = [name for name in names if name not in refused]
     if not fitting:
         reasons = dict.fromkeys(refused.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.config.compose import compose
@@ -11,6 +11,7 @@ from alignzoo.plugin.method import Method
 from alignzoo.system.errors import UserError
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from omegaconf import DictConfig
 
     from alignzoo.data.prepare import Prepared
@@ -36,32 +37,43 @@ def read_data(cfg: DictConfig) -> Prepared:
     return prepare(whole, Tokeniser(tiny_tokenizer(), []))
 
 
-def explain_misfits(data: Prepared, methods: Iterable[type[Method]]) -> dict[str, str]:
-    """Return the methods that cannot be trained on ``data``, by name, with the reason in one line."""
+def explain_misfits(data: Prepared, methods: Iterable[type[Method]], words: Sequence[str] = ()) -> dict[str, str]:
+    """Return the methods that cannot be trained on ``data`` with ``words``, by name, with the reason in one line."""
     found: dict[str, str] = {}
-    tried: dict[str, str | None] = {}  # what rows are converted to -> why they cannot be
+    converted: dict[str, Dataset | str] = {}  # what rows are converted to -> the rows, or why there are none
     for method in methods:
-        further = _read_further(method)
+        further: Mapping[str, bool] = {}
+        if reads := [hook for hook in ("further_columns", "check_rows") if _overrides(method, hook)]:
+            cfg = compose([*words, f"method={method.name}"])
+            further = method.further_columns(cfg)
         key = json.dumps([method.data.value, {**further}])
-        if key not in tried:
-            tried[key] = _try_conversion(data, method, further)
-        if reason := tried[key]:
+        if key not in converted:
+            converted[key] = _convert(data, method, further)
+        rows = converted[key]
+        if isinstance(rows, str):
+            found[method.name] = rows
+        elif "check_rows" in reads and (reason := _refuse_rows(method, cfg, rows)):
             found[method.name] = reason
     return found
 
 
-def _read_further(method: type[Method]) -> Mapping[str, bool]:
-    own: Any = method.further_columns
-    if own.__func__ is Method.further_columns.__func__:  # type: ignore[attr-defined]
-        return {}
-    return method.further_columns(compose([f"method={method.name}"]))
+def _overrides(method: type[Method], hook: str) -> bool:
+    return getattr(method, hook).__func__ is not getattr(Method, hook).__func__
 
 
-def _try_conversion(data: Prepared, method: type[Method], further: Mapping[str, bool]) -> str | None:
+def _convert(data: Prepared, method: type[Method], further: Mapping[str, bool]) -> Dataset | str:
+    """Return the rows in the method's format, or why they cannot be brought into it."""
     from alignzoo.data.convert import convert
 
     try:
-        convert(data.train, data.kind, method.data, 1, 0, further)
+        return convert(data.train, data.kind, method.data, 1, 0, further)
+    except UserError as error:
+        return " ".join(str(error).split())
+
+
+def _refuse_rows(method: type[Method], cfg: DictConfig, rows: Dataset) -> str | None:
+    try:
+        method.check_rows(cfg, rows)
     except UserError as error:
         return " ".join(str(error).split())
     return None

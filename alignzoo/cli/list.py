@@ -157,7 +157,7 @@ def _print_fitting(console: Console, found: Registry, words: Sequence[str]) -> N
     from alignzoo.config.compose import compose
 
     data = read_data(compose(words))
-    misfits = explain_misfits(data, (method for method, _ in found.methods.values()))
+    misfits = explain_misfits(data, [method for method, _ in found.methods.values()], words)
     console.print(f"{data.layout}", soft_wrap=True)
     fitting = [method for method, _ in found.methods.values() if method.name not in misfits]
     for family, methods in group_by_family(fitting).items():

@@ -17,6 +17,7 @@ from alignzoo.config.keys import CHOICES, LEAST, TYPES
 from alignzoo.config.placement import may_have_gpus, place
 from alignzoo.config.plain import flatten, to_plain
 from alignzoo.config.secrets import EXAMPLE, MASK
+from alignzoo.config.teacher import check_teacher
 from alignzoo.config.trl_fields import fits, read_config_fields, trl_items
 from alignzoo.plugin.method import ModelKind
 from alignzoo.plugin.registry import registry
@@ -63,6 +64,7 @@ def check(cfg: DictConfig) -> Checked:
     method.check(cfg)
     _warn_learning_rate(cfg)
     _check_rewards(cfg, method)
+    check_teacher(cfg, method)
     _check_judge(cfg, method)
     time_limit = parse_duration(cfg.train.stop_before)
     patience = parse_duration(cfg.strategy.patience, "strategy.patience") or 0.0
@@ -107,7 +109,7 @@ def _own_keys() -> frozenset[str]:
         "strategy": "strategy/auto.yaml",
         "launcher": "launcher/local.yaml",
     }
-    keys: set[str] = {"model.weights_seed"}
+    keys: set[str] = {"model.weights_seed", "teacher.weights_seed"}
     for group, file in files.items():
         text = importlib.resources.files("alignzoo_conf").joinpath(file).read_text(encoding="utf-8")
         loaded = yaml.safe_load(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
 from dataclasses import dataclass
 
 
@@ -82,6 +81,14 @@ NUMBERS = {
         "{:.3f}",
         "mean over the tokens of sampled completions (temperature 1) of the exact KL divergence between the next-token "
         "distributions of the model and the start model (Rao-Blackwellised estimator, Amini et al., 2025)",
+    ),
+    "teacher_kl": Number(
+        "KL to the teacher (nats/token)",
+        "KL to teacher",
+        "{:.3f}",
+        "the same to the teacher, where there is one: mean over the tokens of completions that the model samples "
+        "(temperature 1) of the exact KL divergence of its next-token distribution from the teacher's",
+        "low",
     ),
     "reward": Number(
         "reward",
@@ -163,10 +170,13 @@ NUMBERS = {
 
 AUTO = "auto"  #: ``evaluate.objective`` that leaves the choice to :func:`choose_objective`
 
-#: What a run aims at by itself, the first that it measured: none of them is full once all pairs are told apart.
-AIMS = ("reward", "win_rate", "margin_token")
 
+def choose_objective(asked: str, has_reward: bool, has_judge: bool) -> str:
+    """Return the number that decides: the one ``asked`` for, unless that is ``auto``.
 
-def choose_objective(asked: str, measured: Container[str]) -> str:
-    """Return the number that a run hands to sweeps and leaderboards: the one ``asked`` for, unless that is ``auto``."""
-    return asked if asked != AUTO else next((key for key in AIMS if key in measured), AIMS[-1])
+    By itself a run aims at a number that is not full once all pairs are told apart: its reward where it has one, else
+    the wins by its judge, else the margin per token.
+    """
+    if asked != AUTO:
+        return asked
+    return "reward" if has_reward else "win_rate" if has_judge else "margin_token"

@@ -12,7 +12,7 @@ MIN_WORDS, MIN_DISTINCT = 3, 0.9
 
 _END = re.compile(r"(?<=[a-z0-9)])[.!?](?=\s|$)")
 _POINT = re.compile(r"(\d+)\. (\S.*)")
-_REQUEST = find_stems("Answer in exactly two four sentences with a numbered list of points.")
+_REQUEST = find_stems("Write two four sentences. Write numbered points.")
 
 
 def count_parts(prompt: str, text: str, ended: bool, form: str) -> int:

@@ -165,6 +165,7 @@ VALUES: dict[str, Value] = {
     ),
     "chosen_change": _sum_chosen_gain,
     "kl": _if_measured("kl", over="kl_tokens"),
+    "teacher_kl": _if_measured("teacher_kl", over="teacher_kl_tokens"),
     "reward": _if_measured("reward"),
     "win_rate": _if_measured("win"),
     "answer_tokens": _from_completion(lambda row: row["tokens"]),

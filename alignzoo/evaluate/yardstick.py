@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignzoo.config.metrics import choose_objective
 from alignzoo.evaluate.completions import Completion, generate_greedy, generate_greedy_and_sampled
 from alignzoo.evaluate.kl import estimate_kl
 from alignzoo.evaluate.likelihood import compute_logprobs
@@ -51,6 +52,12 @@ class RowMeasurement:
     reward: float | None = None
     """Of the greedy completion."""
 
+    teacher_kl: float | None = None
+    """KL to the teacher over a sampled completion's tokens, summed, in nats; None without a teacher."""
+
+    teacher_kl_tokens: int = 1
+    """Tokens of that sampled completion."""
+
     win: float | None = None
     """1 where the judge prefers the greedy completion to the start model's, 0 where not, 0.5 for a tie."""
 
@@ -66,14 +73,17 @@ class Yardstick:
         stops: Sequence[int],
         score: Callable[[Dataset, Sequence[RowMeasurement]], list[float]] | None = None,
         sharing: Callable[[Any], AbstractContextManager[Any]] = nullcontext,
+        judged: bool = False,
+        teacher: tuple[Any, str] | None = None,
     ) -> None:
         """``cfg`` is the group ``evaluate``; ``rows`` are canonical, tokenised, held-out rows.
 
         ``score`` returns the reward of each greedy completion; None where none is configured. Within
-        ``sharing(model)``, a model computes once what a batch's rows have in common.
+        ``sharing(model)``, a model computes once what a batch's rows have in common. ``judged``: whether a judge counts
+        wins. ``teacher``: a model to compare with too, in evaluation mode, and what names its weights.
         """
         self.cfg, self.tokenizer, self.stops, self.score = cfg, tokenizer, list(stops), score
-        self.sharing = sharing
+        self.sharing, self.judged, self.teacher = sharing, judged, teacher
         self.rows = rows.select(range(min(cfg.rows, len(rows)) if cfg.enabled else 0))
         # A text without a prompt begins where another ends; a model cannot go on from no token.
         self.prompts: list[list[int]] = [ids or [tokenizer.eos_token_id] for ids in self.rows["prompt_ids"]]
@@ -83,19 +93,20 @@ class Yardstick:
 
     @property
     def objective(self) -> str:
-        """The run's number for sweeps and leaderboards, or ``auto``."""
-        return str(self.cfg.objective)
+        """The run's number for sweeps and leaderboards."""
+        return choose_objective(str(self.cfg.objective), self.score is not None, self.judged)
 
     def measure_start(self, model: Any, identity: str) -> list[RowMeasurement]:
         """Measure the start model, or read its measurements from the cache: once per model, rows and settings."""
         key = json.dumps([identity, self.prompts, self._ids("chosen_ids"), self._ids("rejected_ids"), self.stops])
-        key += json.dumps([VERSION, self.cfg.max_new_tokens, str(model.dtype)])
+        taught = [self.teacher[1]] if self.teacher else []
+        key += json.dumps([VERSION, self.cfg.max_new_tokens, str(model.dtype), *taught])
         entry = cache.make_folder("measured") / hashlib.sha256(key.encode()).hexdigest()[:32]
         known = ranks.broadcast(_read_rows(entry) if ranks.rank() == 0 else None)
         if known is not None:
             return self._add_rewards([RowMeasurement(**row) for row in known])
         with evaluation_mode(model):
-            measured = self._measure(model, generate_greedy(model, *self._generation_arguments))
+            measured = self._measure_with_teacher(model)
         _write_rows(entry, measured)
         return self._add_rewards(measured)
 
@@ -113,6 +124,7 @@ class Yardstick:
             with self.sharing(model), self.sharing(other):
                 sampled = list(zip(self.prompts, samples, strict=True))
                 found = estimate_kl(model, other, sampled, *self._scoring_arguments)
+            measured = self._add_teacher(model, measured, samples)
         return [replace(row, kl=kl, kl_tokens=tokens) for row, (kl, tokens) in zip(measured, found, strict=True)]
 
     def make_lines(self, before: Sequence[RowMeasurement], after: Sequence[RowMeasurement]) -> list[dict[str, Any]]:
@@ -139,6 +151,21 @@ class Yardstick:
             scored = self._compute_logprobs(model)
         rows = zip(answers, *scored, strict=True)
         return [RowMeasurement(a.text, a.tokens, a.ended, chosen, rejected) for a, chosen, rejected in rows]
+
+    def _measure_with_teacher(self, model: Any) -> list[RowMeasurement]:
+        """Return a start model's measurements; for the KL to a teacher it samples, as the trained one does."""
+        if self.teacher is None or not self.prompts:
+            return self._measure(model, generate_greedy(model, *self._generation_arguments))
+        answers, samples = zip(*generate_greedy_and_sampled(model, *self._generation_arguments), strict=True)
+        return self._add_teacher(model, self._measure(model, answers), samples)
+
+    def _add_teacher(self, model: Any, measured: list[RowMeasurement], samples: Sequence[Any]) -> list[RowMeasurement]:
+        if self.teacher is None:
+            return measured
+        with self.sharing(model), self.sharing(self.teacher[0]):
+            sampled = list(zip(self.prompts, samples, strict=True))
+            found = estimate_kl(model, self.teacher[0], sampled, *self._scoring_arguments)
+        return [replace(r, teacher_kl=kl, teacher_kl_tokens=n) for r, (kl, n) in zip(measured, found, strict=True)]
 
     def _add_rewards(self, measured: list[RowMeasurement]) -> list[RowMeasurement]:
         rewards = self.score(self.rows, measured) if measured and self.score else None

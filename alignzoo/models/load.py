@@ -62,9 +62,25 @@ def load_policy(folder: Path, cfg: DictConfig, precision: str) -> PreTrainedMode
     """
     from transformers import AutoModelForCausalLM
 
+    _refuse_scorer(folder, cfg)
+    return load_weights(AutoModelForCausalLM, folder, cfg, precision)
+
+
+def load_frozen(folder: Path, cfg: DictConfig) -> PreTrainedModel:
+    """Return the causal model in ``folder`` that does not train, in ``model.dtype``; the jobs of a sweep share none.
+
+    Raises:
+        UserError: as :func:`load_policy`.
+    """
+    from transformers import AutoModelForCausalLM
+
+    _refuse_scorer(folder, cfg)
+    return _read_weights(AutoModelForCausalLM, folder, cfg, cfg.model.dtype, (), {})
+
+
+def _refuse_scorer(folder: Path, cfg: DictConfig) -> None:
     if is_scorer(folder):  # with tied embeddings transformers would make a language model of it without a word
         raise UserError(f"model={cfg.model.name} ({folder}) is a reward model: it gives scores, and no answers.")
-    return load_weights(AutoModelForCausalLM, folder, cfg, precision)
 
 
 def load_weights(

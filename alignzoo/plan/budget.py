@@ -71,7 +71,7 @@ def make_plan(checked: Checked, rows: Dataset, prompt_tokens: float) -> Plan:
     """
     cfg, data, each = checked.cfg, checked.method.data, count_sequences(checked.method, checked.cfg)
     epoch = _measure_epoch(checked, len(rows), each)
-    length = _measure_tokens(cfg, rows, data, prompt_tokens)
+    length = _measure_tokens(cfg, rows, checked.method, prompt_tokens)
     budget = _read_budget(cfg, data, each, epoch.batch, length)
     if budget is not None:
         updates = epoch.count_steps(budget)
@@ -80,7 +80,7 @@ def make_plan(checked: Checked, rows: Dataset, prompt_tokens: float) -> Plan:
     else:
         updates = math.ceil(epoch.updates * cfg.train.num_train_epochs)
     sequences = epoch.count_sequences(updates)
-    exact = data is not DataFormat.PROMPTS
+    exact = not _samples(checked.method)
     return Plan(len(rows), updates, sequences, round(sequences * length), exact, -1 if budget is None else updates)
 
 
@@ -108,9 +108,9 @@ def _measure_epoch(checked: Checked, rows: int, each: int) -> Epoch:
 
     What they sample at a time serves ``method.num_iterations`` times.
     """
-    cfg, data = checked.cfg, checked.method.data
+    cfg = checked.cfg
     batch = cfg.train.global_batch_size
-    if data is not DataFormat.PROMPTS:
+    if not _samples(checked.method):
         return Epoch(math.ceil(rows / batch), rows * each, batch * each)
     size, sampled = _read_sample_size(cfg, checked.placement)
     prompts = sampled // cfg.method.get("num_generations", 1)
@@ -151,10 +151,16 @@ def _read_budget(cfg: DictConfig, data: DataFormat, each: int, batch: int, lengt
     return float(amount / size + 1e-9)  # a whole number of tokens over their mean may fall just short
 
 
-def _measure_tokens(cfg: DictConfig, rows: Dataset, data: DataFormat, prompt_tokens: float) -> float:
-    """Return the mean tokens of a trained sequence, prompt included."""
-    if data is DataFormat.PROMPTS:
-        return prompt_tokens + float(cfg.method.get("max_completion_length", 0))
+def _samples(method: type[Method]) -> bool:
+    return method.samples or method.data is DataFormat.PROMPTS
+
+
+def _measure_tokens(cfg: DictConfig, rows: Dataset, method: type[Method], prompt_tokens: float) -> float:
+    """Return the mean tokens of a trained sequence, prompt included; the most where completions are sampled."""
+    data = method.data
+    if _samples(method):
+        given = measure_mean_length(rows, "input_ids") if method.samples else 0.0
+        return max(given, prompt_tokens + float(cfg.method.get("max_completion_length", 0)))
     if data is DataFormat.SUPERVISED:
         return measure_mean_length(rows, "input_ids")
     columns = ["chosen_ids", "rejected_ids"] if data is DataFormat.PREFERENCE else ["completion_ids"]

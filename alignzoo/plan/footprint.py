@@ -34,7 +34,7 @@ def make_passes(
     from alignzoo.plan.packed import apply_packing
     from alignzoo.plan.passes import Settings
     from alignzoo.plan.phases import Passes
-    from alignzoo.plan.skeleton import build_skeleton
+    from alignzoo.plan.skeleton import build_skeleton, build_teacher
 
     checkpointing = cfg.train.gradient_checkpointing
     settings = Settings(
@@ -44,9 +44,11 @@ def make_passes(
         whole_logits=method.whole_logits,
         accumulates=work.batches > 1,
         classifies=method.trains is ModelKind.REWARD_MODEL,
+        taught=method.uses_teacher,
     )
     model = build_skeleton(config, cfg, precision, peft, method.trains)
-    return Passes(model, apply_packing(cfg, work, model, device), settings, _find_holding(cfg, method, peft))
+    packed, holding = apply_packing(cfg, work, model, device), _find_holding(cfg, method, peft)
+    return Passes(model, packed, settings, holding, build_teacher(cfg, precision, model))
 
 
 def _find_holding(cfg: DictConfig, method: type[Method], peft: DictConfig) -> Holding:
@@ -75,7 +77,7 @@ def _find_peak(run: _Run) -> int:
 
 def _make_key(checked: Checked, config: Any, work: Workload) -> str:
     """Return all that a peak depends on: other groups count only by the workload, and by what the method holds."""
-    cfg = {group: to_plain(checked.cfg[group]) for group in ("model", "peft", "speed", "strategy", "train")}
+    cfg = {group: to_plain(checked.cfg[group]) for group in ("model", "teacher", "peft", "speed", "strategy", "train")}
     holding = _find_holding(checked.cfg, checked.method, checked.cfg.peft)
     facts = [config.to_dict(), cfg, checked.device, checked.precision, checked.placement.processes]
     return json.dumps([*facts, repr(checked.method), repr(work), repr(holding)], sort_keys=True, default=str)

@@ -28,6 +28,25 @@ def compute_chunked_loss(core: Any, flat: torch.Tensor, device: str) -> torch.Te
     return log_probs.sum()
 
 
+def compute_divergence_loss(
+    core: Any, flat: torch.Tensor, teacher: Any, taught: torch.Tensor, device: str
+) -> torch.Tensor:
+    """Return a divergence from a teacher as TRL computes it: a tile of both models' logits at a time.
+
+    ``core`` and ``teacher``: the models; ``flat`` and ``taught``: their hidden states, (positions, width) each.
+    """
+    from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
+
+    head, other = core.get_output_embeddings(), teacher.get_output_embeddings()
+    if device == "cuda":
+        beside = _make_tile(taught, other.weight, taught.dtype)
+        loss: torch.Tensor = InTiles.apply(flat, head.weight) + 0 * beside.sum()  # type: ignore[no-untyped-call]
+        return loss
+    found = ChunkedDivergenceFunction.apply(flat, head.weight, head.bias, taught, other.weight, other.bias, 1.0)
+    divergence: torch.Tensor = found[0]
+    return divergence.sum()
+
+
 class InTiles(torch.autograd.Function):
     """Makes the buffers that TRL's Triton kernel works in: a tile, and gradients in float32."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from alignzoo.plan.live_bytes import LiveBytes
-from alignzoo.plan.loss_memory import compute_chunked_loss, compute_full_loss
+from alignzoo.plan.loss_memory import compute_chunked_loss, compute_divergence_loss, compute_full_loss
 from alignzoo.plan.skeleton import Skeleton
 
 
@@ -63,6 +63,9 @@ class Settings:
     classifies: bool = False
     """The model gives each sequence a score: a reward model."""
 
+    taught: bool = False
+    """The loss compares with a teacher."""
+
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context in which products are computed in 16 bits, where the precision says so."""
         if self.precision == "fp32":
@@ -70,7 +73,7 @@ class Settings:
         return torch.autocast("cpu", torch.bfloat16)  # fp16 is as large
 
 
-def run_training_pass(skeleton: Skeleton, size: Size, settings: Settings) -> LiveBytes:
+def run_training_pass(skeleton: Skeleton, size: Size, settings: Settings, teacher: Skeleton | None = None) -> LiveBytes:
     """Take one batch forward and backward; where gradients accumulate a second one, onto those of the first."""
     model, loss = skeleton.model.train(), None
     if settings.checkpointing:
@@ -80,7 +83,7 @@ def run_training_pass(skeleton: Skeleton, size: Size, settings: Settings) -> Liv
         ids, mask = _make_batch(size)
         for _ in range(2 if settings.accumulates else 1):
             with settings.autocast():
-                loss = _compute_loss(skeleton, ids, mask, size, settings)
+                loss = _compute_loss(skeleton, ids, mask, size, settings, teacher)
             loss.backward()  # type: ignore[no-untyped-call]
             del loss
     hook.remove()
@@ -93,7 +96,12 @@ def run_training_pass(skeleton: Skeleton, size: Size, settings: Settings) -> Liv
 
 
 def _compute_loss(
-    skeleton: Skeleton, ids: torch.Tensor, mask: torch.Tensor, size: Size, settings: Settings
+    skeleton: Skeleton,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    size: Size,
+    settings: Settings,
+    teacher: Skeleton | None,
 ) -> torch.Tensor:
     """Return the loss of a batch, as the method's trainer makes it."""
     if settings.classifies:
@@ -102,6 +110,10 @@ def _compute_loss(
     if settings.whole_logits:
         return compute_full_loss(skeleton.model, ids, mask)
     hidden = _compute_hidden(skeleton.core, ids, mask, size)
+    if settings.taught and teacher is not None:
+        with torch.no_grad():
+            taught = _compute_hidden(teacher.core, ids, mask, size)
+        return compute_divergence_loss(skeleton.core, hidden, teacher.core, taught, settings.device)
     return compute_chunked_loss(skeleton.core, hidden, settings.device)
 
 

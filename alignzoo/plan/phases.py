@@ -73,13 +73,21 @@ class Phase:
 class Passes:
     """The passes of a run over a skeleton, each made once; strategies differ in arithmetic alone."""
 
-    def __init__(self, skeleton: Skeleton, work: Workload, settings: Settings, holding: Holding) -> None:
+    def __init__(
+        self,
+        skeleton: Skeleton,
+        work: Workload,
+        settings: Settings,
+        holding: Holding,
+        teacher: Skeleton | None = None,
+    ) -> None:
         self.skeleton, self.work, self.settings, self.holding = skeleton, work, settings, holding
+        self.teacher = teacher
 
     @cached_property
     def training(self) -> LiveBytes:
         """One batch forward and backward."""
-        return run_training_pass(self.skeleton, self.work.train, self.settings)
+        return run_training_pass(self.skeleton, self.work.train, self.settings, self.teacher)
 
     @cached_property
     def reference(self) -> LiveBytes:
@@ -128,6 +136,8 @@ def _count_base(passes: Passes, sharding: Sharding, devices: int, training: bool
     held = {"weights": int(weights * share)}
     if sharding.weights and devices > 1:
         held["gathered"] = _count_gathered(passes)
+    if passes.teacher:
+        held["teacher"] = passes.teacher.weight_bytes  # whole in every process
     if training and passes.holding.reference:
         held["reference"] = int(weights * share)
     if training:
@@ -151,6 +161,8 @@ def _list_before(passes: Passes, sharding: Sharding, devices: int) -> Iterator[P
     for live, name in ((passes.scoring, "logits"), (passes.generating, "sampling")):
         if live:
             yield Phase("measuring the start model", {**held, name: live.find_peak()[0]})
+    if passes.teacher and passes.comparing:
+        yield Phase("measuring the start model", {**held, "logits": _count_compared(passes, passes.comparing)})
     if passes.holding.precomputes:
         held["reference"] = held["weights"] if sharding.loads_reference and devices > 1 else 0
         yield Phase("reference log-probabilities", {**held, "activations": passes.reference.find_peak()[0]})
@@ -203,10 +215,16 @@ def _list_after(passes: Passes, sharding: Sharding, devices: int) -> Iterator[Ph
         yield Phase("measuring", {**held, "logits": passes.scoring.find_peak()[0]})
     if passes.comparing and passes.work.generate:
         start = 0 if passes.skeleton.is_adapted else held["weights"]
-        one = passes.work.generate.positions * passes.skeleton.head.shape[0] * passes.skeleton.head.element_size()
-        logits = one + passes.comparing.find_peak()[0]  # of the trained model, while the start model computes its own
+        logits = _count_compared(passes, passes.comparing)
         yield Phase("measuring the KL", {**held, "start model": start, "logits": logits})
         if passes.generating:  # the start model stays while the next completions are sampled
             yield Phase(
                 "measuring the KL", {**held, "start model": start, "sampling": passes.generating.find_peak()[0]}
             )
+
+
+def _count_compared(passes: Passes, live: LiveBytes) -> int:
+    """Return the bytes of one model's logits, while another computes its own."""
+    size, head = passes.work.generate, passes.skeleton.head
+    one = size.positions * head.shape[0] * head.element_size() if size else 0
+    return int(one + live.find_peak()[0])

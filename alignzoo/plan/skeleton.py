@@ -6,7 +6,7 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alignzoo.models import load, start_model
+from alignzoo.models import load, start_model, teacher
 from alignzoo.models.adapter import adapter_config
 from alignzoo.models.pretrained import RemoteCode, build_model, read_config
 from alignzoo.plugin.method import ModelKind
@@ -96,12 +96,35 @@ class Skeleton:
 NF4_BITS = 4.127
 
 
+def build_teacher(cfg: DictConfig, precision: str, student: Skeleton) -> Skeleton | None:
+    """Return the teacher beside the ``student``, with its logits and in its mode; None where there is no teacher.
+
+    Raises:
+        UserError: as :func:`load_model_config`.
+    """
+    if cfg.teacher.name == "none":
+        return None
+    settings = teacher.read_settings(cfg, precision)
+    with teacher.explain_as_teacher():
+        config = copy.copy(load_model_config(settings.model))
+    config.get_text_config().vocab_size = student.head.shape[0]
+    made = build_skeleton(config, settings, precision, settings.peft, mode=student.mode)
+    made.model.requires_grad_(False)
+    return made
+
+
 def build_skeleton(
-    config: Any, cfg: DictConfig, precision: str, peft: DictConfig, trains: ModelKind = ModelKind.POLICY
+    config: Any,
+    cfg: DictConfig,
+    precision: str,
+    peft: DictConfig,
+    trains: ModelKind = ModelKind.POLICY,
+    mode: Any = None,
 ) -> Skeleton:
     """Return the model that a run would train, of fake tensors on the CPU.
 
-    ``config`` is the model's; ``cfg`` the run's; ``precision`` fp32, bf16 or fp16; ``peft`` the group's choice.
+    ``config`` is the model's; ``cfg`` the run's; ``precision`` fp32, bf16 or fp16; ``peft`` the group's choice;
+    ``mode`` that of another skeleton that it computes with.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -127,7 +150,7 @@ def build_skeleton(
             from peft import get_peft_model
 
             model = get_peft_model(model, adapter)
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    mode = mode or FakeTensorMode(allow_non_fake_inputs=True)
     _make_fake(model, mode)
     return Skeleton(model, mode, config, linear)
 

@@ -49,10 +49,13 @@ class Lengths:
     labels: Spread | None = None
     """Positions of a row that are scored; None: all."""
 
+    answered: int = 0
+    """A prompt with the longer of its completions, of rows that hold some, where completions are sampled too."""
+
 
 def assume_lengths(cfg: DictConfig) -> Lengths:
     """Return the lengths where the data is not read: ``train.max_length``, half of it the prompt."""
-    most = cfg.train.max_length
+    most: int = cfg.train.max_length
     return Lengths(trained=most, scored=most, prompt=most // 2)
 
 
@@ -69,10 +72,11 @@ def read_lengths(checked: Checked, data: Prepared, rows: Dataset) -> Lengths:
         DataFormat.PREFERENCE: [name for name in PAIRED if name in rows.column_names],
         DataFormat.UNPAIRED: ["completion_ids"],
     }.get(method.data, [])
-    if method.data is DataFormat.SUPERVISED:
-        trained = measure_longest(rows, "input_ids", [])
-    elif method.data is DataFormat.PROMPTS:
+    answered = measure_longest(rows, "input_ids", []) if method.samples else 0
+    if method.data is DataFormat.PROMPTS or method.samples:
         trained = measure_longest(data.train, "prompt_ids", [])
+    elif method.data is DataFormat.SUPERVISED:
+        trained = measure_longest(rows, "input_ids", [])
     else:
         trained = measure_longest(rows, "prompt_ids", columns)
     distinct, labels = measure_spreads(method, rows)
@@ -84,6 +88,7 @@ def read_lengths(checked: Checked, data: Prepared, rows: Dataset) -> Lengths:
         heldout=len(heldout),
         distinct=distinct,
         labels=labels,
+        answered=answered,
     )
 
 
@@ -104,14 +109,14 @@ def measure_longest(rows: Dataset, prompt: str, answers: Sequence[str]) -> int:
 
 def make_workload(cfg: DictConfig, method: type[Method], lengths: Lengths, devices: int) -> Workload:
     """Return what one of ``devices`` puts through the model."""
-    sampled = method.data is DataFormat.PROMPTS
+    sampled = method.data is DataFormat.PROMPTS or method.samples
     each = count_rows_at_once(cfg, method, lengths, devices)
     rows = min(each, lengths.rows or each) if not sampled else each
     batches = max(1, cfg.train.global_batch_size // (each * devices))
     tokens, sample = lengths.trained, None
     if sampled:
         prompt = lengths.trained if lengths.rows else lengths.prompt
-        tokens = prompt + int(cfg.method.get("max_completion_length", 0))
+        tokens = max(prompt + int(cfg.method.get("max_completion_length", 0)), lengths.answered)
         whole = int(cfg.method.get("generation_batch_size") or 0) // (each * devices)
         sample = Size(each * int(cfg.method.get("steps_per_generation") or whole or batches), tokens)
     measured = min(cfg.evaluate.batch_size, cfg.evaluate.rows, lengths.heldout or cfg.evaluate.rows)
@@ -140,7 +145,7 @@ def count_rows_at_once(cfg: DictConfig, method: type[Method], lengths: Lengths, 
 def _make_batch(cfg: DictConfig, method: type[Method], lengths: Lengths, rows: int, tokens: int) -> Size:
     """Return one batch of ``rows``, whose longest sequence has ``tokens``, with what packing leaves of it."""
     sequences = rows * count_sequences(method, cfg)
-    if method.data is DataFormat.PROMPTS:
+    if method.data is DataFormat.PROMPTS or method.samples:
         answers = rows * int(cfg.method.get("max_completion_length", 0))
         prompts = -(-rows // int(cfg.method.get("num_generations", 1)))
         return Size(sequences, tokens, prompts * (tokens - answers // rows) + answers, answers)

@@ -34,6 +34,10 @@ class Answers:
             empty.
         log_ratio: policy's less reference's.
         lengths: tokens of each completion, EOS included, (rows,).
+        ids: the tokens themselves, 0 behind a completion's end.
+        student_vocabulary: of a method with a teacher, the policy's log-probability of every token that could stand
+            there, with gradient, (rows, longest completion, vocabulary). Else empty.
+        teacher_vocabulary: the teacher's, without gradient.
     """
 
     policy: Tensor
@@ -43,6 +47,9 @@ class Answers:
     log_sum_squares: Tensor = field(default_factory=_make_empty)
     draws: Tensor = field(default_factory=_make_empty)
     entropy: Tensor = field(default_factory=_make_empty)
+    ids: Tensor = field(default_factory=_make_empty)
+    student_vocabulary: Tensor = field(default_factory=_make_empty)
+    teacher_vocabulary: Tensor = field(default_factory=_make_empty)
 
     @property
     def log_ratio(self) -> Tensor:

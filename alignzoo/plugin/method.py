@@ -81,6 +81,8 @@ class TrainParts:
         heldout: held-out rows in the same format.
         peft_config: the adapter to train, or None where all weights train.
         rewards: rewards for on-policy methods, as TRL calls them; their weights stand in ``args``.
+        teacher: the model of the group ``teacher``, frozen, in evaluation mode, on the run's device, with as many
+            logits as ``model``; None where there is none.
         callbacks: ``transformers.TrainerCallback`` objects.
     """
 
@@ -94,6 +96,7 @@ class TrainParts:
     heldout: Dataset | None = None
     peft_config: PeftConfig | None = None
     rewards: list[Callable[..., list[float]]] = field(default_factory=list)
+    teacher: PreTrainedModel | None = None
     callbacks: list[Any] = field(default_factory=list)
 
 
@@ -129,6 +132,12 @@ class Method:
 
     uses_rewards: ClassVar[bool] = False
     """Whether it learns from the ``reward`` group, which its trainer then gets as ``reward_funcs``."""
+
+    uses_teacher: ClassVar[bool] = False
+    """Whether it learns from the group ``teacher``, which its trainer then gets as ``teacher_model``."""
+
+    samples: ClassVar[bool] = False
+    """Whether it samples completions although its rows hold some; one on prompts always does. For ``plan``."""
 
     whole_logits: ClassVar[bool] = True
     """Whether its loss holds the logits of a whole batch; False where TRL computes them in chunks. For ``plan``."""
@@ -206,8 +215,12 @@ class Method:
         return trainer
 
     def trainer_arguments(self, parts: TrainParts) -> dict[str, Any]:
-        """Return the keyword arguments for the trainer's constructor; ``reward_funcs`` where it learns from rewards."""
-        rewards = {"reward_funcs": list(parts.rewards)} if self.uses_rewards else {}
+        """Return the keyword arguments for the trainer's constructor.
+
+        With ``reward_funcs`` where it learns from rewards, and ``teacher_model`` where it learns from a teacher.
+        """
+        more: dict[str, Any] = {"reward_funcs": list(parts.rewards)} if self.uses_rewards else {}
+        more |= {"teacher_model": parts.teacher} if self.uses_teacher else {}
         return {
             "model": parts.model,
             "args": parts.args,
@@ -216,7 +229,7 @@ class Method:
             "processing_class": parts.tokenizer,
             "peft_config": parts.peft_config,
             "callbacks": parts.callbacks,
-            **rewards,
+            **more,
         }
 
 

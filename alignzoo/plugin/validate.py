@@ -28,7 +28,9 @@ KINDS: dict[str, type] = {
     "pinned": Mapping,
     "headline": Mapping,
     "options": Set,
-    **dict.fromkeys(("needs_reference", "uses_rewards", "whole_logits", "scores_again"), bool),
+    **dict.fromkeys(
+        ("needs_reference", "uses_rewards", "uses_teacher", "samples", "whole_logits", "scores_again"), bool
+    ),
 }
 
 #: A name of a method, reward or judge: a word of the command line, of YAML, of a folder's and, mostly, a module's name.

@@ -22,6 +22,7 @@ KINDS: dict[str, type] = {
 MEASURED: dict[str, tuple[str, ...]] = {
     "text": ("tokens", "ended"),
     "kl": ("kl", "kl_tokens"),
+    "teacher_kl": ("teacher_kl", "teacher_kl_tokens"),
     "reward": ("reward",),
     "win": ("win",),
     "chosen_score": ("chosen_score", "rejected_score"),

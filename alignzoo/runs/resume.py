@@ -118,19 +118,26 @@ def find(cfg: DictConfig, folder: Path) -> Checkpoint | None:
     return found
 
 
-def collect_facts(checked: Checked, start: Path, data: Mapping[str, str]) -> dict[str, Any]:
+def collect_facts(
+    checked: Checked, start: Path, data: Mapping[str, str], teacher: Path | None = None
+) -> dict[str, Any]:
     """Return what a checkpoint of this run must have been made of.
 
-    ``start``: the start model's folder; ``data``: the manifest's fingerprints.
+    ``start`` and ``teacher``: these models' folders; ``data``: the manifest's fingerprints.
     """
-    files = (path for path in start.iterdir() if path.is_file())
     return {
         "config": flatten_config(checked.cfg),
         "data": dict(data),
-        "start": {path.name: path.stat().st_size for path in sorted(files)},  # not their times: a cache is made anew
+        "start": _list_sizes(start),
+        "teacher": _list_sizes(teacher) if teacher else {},
         "device": {"device": checked.device, "precision": checked.precision, "processes": ranks.world_size()},
         "versions": _versions(),
     }
+
+
+def _list_sizes(folder: Path) -> dict[str, int]:
+    """Return the sizes of a model's files: not their times, since a cache is made anew."""
+    return {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
 
 
 def check(found: Checkpoint | None, now: Mapping[str, Any]) -> None:
@@ -142,10 +149,12 @@ def check(found: Checkpoint | None, now: Mapping[str, Any]) -> None:
     for kind, what in (
         ("data", "rows"),
         ("start", "start model"),
+        ("teacher", "teacher"),
         ("device", "device, precision or number of processes"),
     ):
-        if found is not None and found.facts[kind] != now[kind]:
-            keys = ", ".join(f"{kind}.{key}" for key, *_ in find_differences(found.facts[kind], now[kind]))
+        then = found.facts.get(kind, {}) if found is not None else now[kind]
+        if found is not None and then != now[kind]:
+            keys = ", ".join(f"{kind}.{key}" for key, *_ in find_differences(then, now[kind]))
             raise Refused(
                 f"resume=auto: {found.folder} was made with another {what} ({keys}).\n"
                 "Bring back what it was made with, or choose another hydra.run.dir."

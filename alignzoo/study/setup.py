@@ -14,7 +14,7 @@ from alignzoo.config.secrets import EXAMPLE, MASK, hide_in_word
 from alignzoo.study.protocol import Protocol, is_place
 from alignzoo.study.settings import read_settings
 from alignzoo.study.space import draw_trials, read_space
-from alignzoo.study.validation import DEFAULT, has_validation
+from alignzoo.study.validation import choose_validation
 from alignzoo.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ def make_protocol(words: Sequence[str]) -> Protocol:
     own, shared = _split_words(words)
     asked = compose([*_choose_group(own), *shared])
     settings = read_settings(asked)
-    if not has_validation(asked):
-        shared = [*shared, DEFAULT]
+    shared = [*shared, *choose_validation(asked)]
     kept = [word for word in shared if not is_place(word)]
     kept = [word for word in kept if key_of(word) != "evaluate.objective"]
     kept.append(f"evaluate.objective={settings.number}")

@@ -10,13 +10,16 @@ from alignzoo.runs.folder import Run
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-DEFAULT = "dataset.validation.fraction=0.1"  #: where the command names no rows to select by
+SHARE = "dataset.validation.fraction=0.1"  #: where neither command nor dataset names rows to select by
+ROWS = "dataset.validation.rows=200"  #: where the dataset has such rows, and takes none by default
 
 
-def has_validation(cfg: DictConfig) -> bool:
-    """Tell whether the configuration names rows to select by."""
+def choose_validation(cfg: DictConfig) -> list[str]:
+    """Return the words that give the configuration rows to select by, none where it has them."""
     named = cfg.dataset.validation
-    return bool(named.split or named.path or named.fraction)
+    if not (named.split or named.path or named.fraction):
+        return [SHARE]
+    return [ROWS] if named.rows == 0 else []
 
 
 def read_validation(run: Run) -> Mapping[str, Any] | None:

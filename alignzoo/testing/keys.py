@@ -12,6 +12,7 @@ from alignzoo.plugin.method import Method
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import did_you_mean
 from alignzoo.testing.finding import NotConforming, explain_failures
+from alignzoo.train.losses.compare import TEACHER
 
 
 def check_fields(method: type[Method]) -> None:
@@ -76,4 +77,5 @@ def check_defaults(method: type[Method], words: tuple[str, ...] = ()) -> None:
 
     fix = "correct the YAML, `pinned` or `check`, so that the defaults can be run."
     with explain_failures(method.name, f"method={method.name}", fix):
-        check.check(compose([f"method={method.name}", "model=tiny", *words]))
+        teacher = TEACHER if method.uses_teacher else ()
+        check.check(compose([f"method={method.name}", "model=tiny", *teacher, *words]))

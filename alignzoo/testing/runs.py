@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from alignzoo.plugin.method import Method
 from alignzoo.system.environment import restore_environment
 from alignzoo.testing.rows import find_further, write_rows
+from alignzoo.train.losses.compare import TEACHER
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,7 +104,8 @@ def make_words(method: type[Method], rows: Path, words: Sequence[str]) -> list[s
     quick = ["model=tiny", "strategy.device=cpu", "train.precision=fp32", "train.warmup_steps=0"]
     chosen = any(word.startswith("reward=") for word in words)
     reward = ["reward=length"] if method.uses_rewards and not chosen else []  # one of the kit's own takes its place
-    return [f"method={method.name}", *quick, *data, *reward, *size, *short, *words]
+    teacher = TEACHER if method.uses_teacher else ()
+    return [f"method={method.name}", *quick, *data, *reward, *size, *short, *teacher, *words]
 
 
 def _make_reward(given: list[float]) -> Callable[..., list[float]]:

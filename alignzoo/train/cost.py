@@ -22,15 +22,17 @@ class Stopwatch:
         self.seconds += time.perf_counter() - self.began
 
 
-def estimate_flops(model: Any, tokens: int, reference: bool) -> float:
+def estimate_flops(model: Any, tokens: int, reference: bool, teacher: Any = None) -> float:
     """Estimate a training's floating-point operations: 6 per weight and token (Kaplan et al., 2020), 2 for a reference.
 
-    ``tokens`` are those trained on, without padding. Sampling, attention's own products and recomputed activations are
-    not counted; a frozen weight under an adapter counts 4, since it gets no gradient of its own.
+    ``teacher``: a model to learn from, 2 for each of its weights. ``tokens`` are those trained on, without padding.
+    Sampling, attention's own products and recomputed activations are not counted; a frozen weight under an adapter
+    counts 4, since it gets no gradient of its own.
     """
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     frozen = sum(weight.numel() for weight in model.parameters()) - trained
-    return float(tokens * (6 * trained + 4 * frozen + (2 * (trained + frozen) if reference else 0)))
+    taught = sum(weight.numel() for weight in teacher.parameters()) if teacher else 0
+    return float(tokens * (2 * taught + 6 * trained + 4 * frozen + (2 * (trained + frozen) if reference else 0)))
 
 
 def read_peak_memory(device: str) -> int:

@@ -18,7 +18,7 @@ from alignzoo.data.tokenise import Tokeniser
 from alignzoo.evaluate.reward_yardstick import RewardYardstick
 from alignzoo.evaluate.rewards import Rewards, build_configured_rewards
 from alignzoo.evaluate.yardstick import Yardstick
-from alignzoo.models import load, reward_model, start_model
+from alignzoo.models import load, reward_model, start_model, teacher
 from alignzoo.models.baseline import find_baseline
 from alignzoo.models.embeddings import refuse_ids_beyond
 from alignzoo.models.pretrained import RemoteCode
@@ -50,7 +50,7 @@ class AnyYardstick(Protocol):
 
     @property
     def objective(self) -> str:
-        """The run's number for sweeps and leaderboards, or ``auto``."""
+        """The run's number for sweeps and leaderboards."""
 
     def measure_start(self, model: Any, identity: str) -> list[Any]:
         """Measure the model to compare with, whose weights ``identity`` names."""
@@ -83,9 +83,10 @@ class RunInputs:
     """The training rows in the method's format."""
 
     plan: Plan
-
     against: Path
     """The folder of the model that the result is measured against: the start model, or ``evaluate.against``."""
+
+    teacher_folder: Path | None = None
 
     @property
     def cfg(self) -> DictConfig:
@@ -110,6 +111,11 @@ class RunInputs:
             UserError: as :func:`alignzoo.evaluate.rewards.build_configured_rewards`.
         """
         return build_configured_rewards(self.cfg, self.method, self.rows, self.data.heldout, self.eos_ids)
+
+    @cached_property
+    def teacher(self) -> PreTrainedModel | None:
+        """The teacher, for training and measuring; None where there is none."""
+        return self.teacher_folder and teacher.load_teacher(self.teacher_folder, self.checked, self.start)
 
     def make_trl_config(self, folder: Path) -> Any:
         """Return the method's TRL config for a run in ``folder``."""
@@ -145,7 +151,8 @@ class RunInputs:
             heldout = _convert_rows(self.checked, selecting, self.data)
         rewards = self.rewards.functions if rewards is None else rewards
         with explain_full_cache("the trainer's rows"):
-            return build_trainer(self.checked, args, model, self.tokenizer, self.rows, heldout, rewards, callbacks)
+            given = args, model, self.tokenizer, self.rows, heldout, rewards, callbacks, self.teacher
+            return build_trainer(self.checked, *given)
 
     def make_yardsticks(self) -> dict[str, AnyYardstick]:
         """Return the yardstick for the held-out rows and, where there are any, for the validation rows."""
@@ -161,9 +168,10 @@ class RunInputs:
             return RewardYardstick(self.cfg.evaluate, rows, self.tokenizer)
         from alignzoo.models.shared_prefix.patch import prefixes_shared
 
-        score = self.rewards.score if self.rewards.functions else None
-        sharing = partial(prefixes_shared, self.cfg)
-        return Yardstick(self.cfg.evaluate, rows, self.tokenizer, self.eos_ids, score, sharing)
+        cfg, score = self.cfg, self.rewards.score if self.rewards.functions else None
+        sharing, judged, folder = partial(prefixes_shared, cfg), cfg.judge.name != "none", self.teacher_folder
+        taught = (self.teacher, start_model.identity(folder)) if folder else None
+        return Yardstick(cfg.evaluate, rows, self.tokenizer, self.eos_ids, score, sharing, judged, taught)
 
     def read_trained_model(self, trainer: Trainer, folder: Path) -> Any:
         """Return the whole trained model; read from ``folder`` where processes hold a share of each weight."""
@@ -209,13 +217,14 @@ def prepare_run(checked: Checked) -> RunInputs:
         eos_ids = load.read_eos_ids(start, tokenizer)
         data = _prepare_rows(cfg, Tokeniser(tokenizer, eos_ids, to_plain(cfg.method.get("chat_template_kwargs"))))
         rows = _convert_rows(checked, data.train, data)
+        taught = teacher.find_teacher(cfg, tokenizer)
     plan = make_plan(checked, rows, measure_mean_length(data.train, "prompt_ids"))
     against = find_baseline(cfg, start, tokenizer) if method.trains is ModelKind.POLICY else start
     # Where both are one folder, the model is named.
     for folder, what in {against: f"evaluate.against={cfg.evaluate.against}", start: f"model={cfg.model.name}"}.items():
         measured = [data.heldout, data.validation] if data.validation else [data.heldout]
         refuse_ids_beyond(what, folder, RemoteCode.of(cfg.model), tokenizer, [data.train, *measured])
-    return RunInputs(checked, start, tokenizer, eos_ids, data, rows, plan, against)
+    return RunInputs(checked, start, tokenizer, eos_ids, data, rows, plan, against, taught)
 
 
 def _check_hardware(checked: Checked) -> None:

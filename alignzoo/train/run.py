@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import transformers
 
-from alignzoo.config.metrics import choose_objective
 from alignzoo.config.plain import to_plain
 from alignzoo.data.findings import findings
 from alignzoo.data.manifest import fingerprints
@@ -62,7 +61,7 @@ def train(
     """
     inputs = prepare_run(checked)
     data = fingerprints(inputs.data.manifest)
-    facts = resume.collect_facts(checked, inputs.start, data)
+    facts = resume.collect_facts(checked, inputs.start, data, inputs.teacher_folder)
     resume_from = ranks.broadcast(resume_from)
     resume.check(resume_from, facts)
     record.write_manifest(inputs.data.manifest)
@@ -98,9 +97,8 @@ def train(
     cost = _summarise_cost(inputs, trainer, saving, training, measuring, started)
     cost["planned_memory_bytes"] = planned_memory
     numbers = summarise_sides(measured)
-    objective = choose_objective(yardsticks["heldout"].objective, numbers["after"])
     selection = find_selection(inputs, trainer, selects or checked.cfg.prune.rule != "none")
-    result = {**_describe_start(inputs, objective, data), **selection, **numbers, "cost": cost}
+    result = {**_describe_start(inputs, yardsticks["heldout"].objective, data), **selection, **numbers, "cost": cost}
     _write_results(result, measured, checked, record)
     tracker.summary({**result["after"], **cost})
     print_answers(measured["heldout"], checked.cfg.evaluate.shown)
@@ -134,7 +132,7 @@ def _train_model(
     with catch_signals() as received, sharing_ends():
         transformers.set_seed(cfg.seed)  # TRL makes an adapter's weights before it sets the seed
         trainer = inputs.build_trainer(args, model, [*make_callbacks(inputs.checked, record), *prune])
-        share_prefixes(cfg, _find_reference(trainer))
+        share_prefixes(cfg, *_list_frozen(trainer))
         bound_batches(cfg, trainer)
         saving = CheckpointSaver(trainer, record.folder / "checkpoints", facts, resume_from)
         check_strategy_in_effect(cfg, trainer)
@@ -152,22 +150,22 @@ def _make_pruning(
     if inputs.cfg.prune.rule == "none":
         return []
     side = "validation" if "validation" in yardsticks else "heldout"
-    yardstick = yardsticks[side]
-    check_pruning(inputs.cfg, yardstick.objective)
+    yardstick, objective = yardsticks[side], yardsticks[side].objective
+    check_pruning(inputs.cfg, objective)
 
     def measure(model: Any) -> float | None:
         after = yardstick.measure(model, inputs.make_baseline_loader())
         lines = yardstick.make_lines(before[side], after)
         numbers = summarise(judge_lines(lines, judge) if ranks.rank() == 0 else lines)["after"]
-        return ranks.broadcast(numbers.get(yardstick.objective))
+        return ranks.broadcast(numbers.get(objective))
 
-    return [PruneBehind(inputs.cfg.prune, record, yardstick.objective, measure)]
+    return [PruneBehind(inputs.cfg.prune, record, objective, measure)]
 
 
-def _find_reference(trainer: Any) -> Any:
-    """Return the reference model that the trainer holds, without a strategy's wrapper, or None."""
-    reference = getattr(trainer, "ref_model", None)
-    return None if reference is None else trainer.accelerator.unwrap_model(reference)
+def _list_frozen(trainer: Any) -> list[Any]:
+    """Return the reference model and the teacher that the trainer holds, without a strategy's wrapper."""
+    held = [getattr(trainer, name, None) for name in ("ref_model", "teacher_model")]
+    return [trainer.accelerator.unwrap_model(model) for model in held if model is not None]
 
 
 def _summarise_cost(
@@ -175,6 +173,7 @@ def _summarise_cost(
 ) -> dict[str, Any]:
     """Return the run's steps, seconds, operations and memory."""
     before = saving.before_resume.train_seconds
+    taught = inputs.teacher if inputs.method.uses_teacher else None
     return {
         "steps": trainer.state.global_step,
         "resumed": saving.before_resume.resumed,
@@ -182,7 +181,7 @@ def _summarise_cost(
         "measure_seconds": measuring.seconds,
         "total_seconds": before + time.time() - started,
         "trained_tokens": inputs.plan.tokens,
-        "flops": estimate_flops(trainer.model, inputs.plan.tokens, inputs.method.needs_reference),
+        "flops": estimate_flops(trainer.model, inputs.plan.tokens, inputs.method.needs_reference, taught),
         "peak_memory_bytes": read_peak_memory(inputs.checked.device),
     }
 
@@ -194,12 +193,21 @@ def _describe_start(inputs: RunInputs, objective: str, data: dict[str, str]) -> 
         "objective": objective,
         "start": {"folder": str(inputs.start), "identity": start_model.identity(inputs.start)},
         "against": {"folder": str(inputs.against), "identity": start_model.identity(inputs.against)},
+        **({"teacher": _describe_teacher(inputs)} if inputs.teacher_folder else {}),
         "data": data,
         "rows": inputs.data.manifest["decision"].value_counts().to_dict(),
         "unread": inputs.data.unread.describe(inputs.method.data),
         "plan": vars(inputs.plan),
         **({"study": to_plain(inputs.cfg.study)} if "study" in inputs.cfg else {}),
     }
+
+
+def _describe_teacher(inputs: RunInputs) -> dict[str, Any]:
+    """Return which teacher it was: the folder of a hub's model names its commit."""
+    folder, cfg = inputs.teacher_folder, inputs.cfg.teacher
+    assert folder is not None
+    named = {"name": cfg.name, "path": cfg.path or cfg.wheel, "revision": cfg.revision}
+    return {**named, "folder": str(folder), "identity": start_model.identity(folder)}
 
 
 def _write_results(

@@ -34,6 +34,7 @@ def collect_parts(
     heldout: Dataset | None = None,
     rewards: Sequence[Callable[..., list[float]]] = (),
     callbacks: Sequence[Any] = (),
+    teacher: PreTrainedModel | None = None,
 ) -> TrainParts:
     """Return what the method builds its trainer from.
 
@@ -46,6 +47,7 @@ def collect_parts(
         heldout: held-out rows in the same format.
         rewards: rewards as TRL calls them.
         callbacks: ``transformers.TrainerCallback`` objects.
+        teacher: the frozen model to learn from.
     """
     trainer = _make_trainer_class(checked.method, checked.cfg)
     return TrainParts(
@@ -61,6 +63,7 @@ def collect_parts(
         heldout=heldout,
         peft_config=adapter_config(checked.cfg.peft, checked.method.trains),
         rewards=_choose_calls(rewards, trainer),
+        teacher=teacher,
         callbacks=list(callbacks),
     )
 

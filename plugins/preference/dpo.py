@@ -82,8 +82,6 @@ class DPO(Method):
                 "labels use method=cdpo or method=rdpo."
             )
         check_options(cfg, list(cfg.method.loss_type))
-        if not smoothing and "exo_pair" in losses:
-            raise UserError("method.loss_type=exo_pair needs method.label_smoothing above 0 (paper: 1e-3).")
         if smoothing >= 0.5 and "robust" in losses:
             raise UserError(f"method.label_smoothing={smoothing} must be below 0.5: it is the share of wrong labels.")
 

@@ -26,6 +26,7 @@ class DPOShift(PairLoss):
     name = "dpo_shift"
     needs_reference = True
     options = frozenset({"shift"})
+    relatives = {"dpo": {"shift": 1}}
 
     @classmethod
     def check(cls, cfg: DictConfig) -> None:

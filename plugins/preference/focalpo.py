@@ -26,6 +26,7 @@ class FocalPO(PairLoss):
     name = "focalpo"
     needs_reference = True
     options = frozenset({"gamma"})
+    relatives = {"dpo": {"gamma": 0}}
 
     @classmethod
     def check(cls, cfg: DictConfig) -> None:

@@ -29,6 +29,7 @@ class MPO(PairLoss):
     name = "mpo"
     needs_reference = True
     options = frozenset(WEIGHTS)
+    relatives = {"dpo": {"preference_weight": 1, "quality_weight": 0, "generation_weight": 0}}
 
     @classmethod
     def check(cls, cfg: DictConfig) -> None:

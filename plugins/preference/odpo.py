@@ -27,6 +27,7 @@ class ODPO(PairLoss):
     name = "odpo"
     needs_reference = True
     options = frozenset({"alpha"})
+    relatives = {"dpo": {"alpha": 0}}
 
     @classmethod
     def check(cls, cfg: DictConfig) -> None:

@@ -67,7 +67,10 @@ def check_options(cfg: DictConfig, kinds: Sequence[str]) -> None:
             "method.sync_ref_model: TRL moves no reference beside an adapter. Use method=tr_dpo, which does."
         )
     if chosen.get("sync_ref_model") and chosen.get("precompute_ref_log_probs"):
-        raise UserError("method.sync_ref_model moves the reference: add method.precompute_ref_log_probs=false.")
+        raise UserError(
+            "method.sync_ref_model moves the reference, whose log-probabilities are computed once. Use method=tr_dpo, "
+            "or add method.precompute_ref_log_probs=false."
+        )
 
 
 def add_losses(cfg: DictConfig, batch: Batch, kinds: Sequence[str], equations: Mapping[str, Equation]) -> Tensor | None:

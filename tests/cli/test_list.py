@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,8 +74,8 @@ def test_a_plugins_method_has_a_family(
     fake_package: Callable[..., None], shown: Callable[..., list[str]], data: str, declared: str, family: str
 ) -> None:
     fake_package("fake_theirs", METHOD.format(data=data, declared=declared))
-    lines = shown()
-    (place,) = (number for number, line in enumerate(lines) if "theirs* Somebody 2030 [fake_theirs 1.0]" in line)
+    lines, shown_as = shown(), r"\btheirs\* +Somebody 2030 \[fake_theirs 1\.0\]"
+    (place,) = (number for number, line in enumerate(lines) if re.search(shown_as, line))
     assert [line for line in lines[: place + 1] if line[0] != " "][-1].startswith(f"{family}  ")
     assert any(line.startswith("* gives no equation") for line in lines)
     assert "plugins of others: fake_theirs 1.0" in lines
@@ -140,3 +141,11 @@ def test_what_a_file_can_train_is_listed_with_reasons(
             assert f"{method.name}" in cannot
     assert (reason or "") in cannot
     assert bool(cannot) is bool(reason) or "the method trains on a" in cannot
+
+
+def test_rows_that_a_method_refuses_are_named(shown: Callable[..., list[str]], tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = [{"prompt": f"number {n}", "chosen": "fine", "rejected": "no", "margin": n % 2} for n in range(12)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = " ".join(" ".join(shown("--data", str(file))).split())
+    assert "cannot train odpo: odpo takes the logarithm of a pair's margin:" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import re
@@ -219,7 +220,7 @@ def test_another_equation_is_named(verify: Verify, monkeypatch: pytest.MonkeyPat
         if change == "missing":
             column = next(name for name in ("rejected", "completion") if name in batch.columns)
             answers = batch[column]
-            batch = type(batch)({**batch.columns, column: cut(answers)}, batch.labels, batch.rewards, batch.groups)
+            batch = dataclasses.replace(batch, columns={**batch.columns, column: cut(answers)})
         if change == "scaled":
             return 1.001 * original(cls, cfg, batch)
         return original(cls, cfg, batch) * (-1 if change == "flipped" else 1)
@@ -233,7 +234,9 @@ def cut(answers: Any) -> Any:
     """Leave out each answer's first token."""
     kept = torch.ones_like(answers.mask)
     kept[:, 0] = 0
-    return type(answers)(*(kept * part for part in (answers.policy, answers.reference, answers.old, answers.mask)))
+    return dataclasses.replace(
+        answers, **{name: kept * getattr(answers, name) for name in ("policy", "reference", "old", "mask")}
+    )
 
 
 # --- what is printed -------------------------------------------------------------------------------------------------

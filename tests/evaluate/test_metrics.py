@@ -118,7 +118,9 @@ def test_numbers_that_are_measured_where_asked_for() -> None:
     lines = answers("a", "b", kl=[0.6, 1.0], kl_tokens=[2, 6], reward=[1.0, 0.5], win=[1.0, 0.5])
     assert value("kl", lines) == (0.6 + 1.0) / (2 + 6)
     assert value("reward", lines) == value("win_rate", lines) == 0.75
-    assert {"reward", "win_rate"}.isdisjoint(estimate_all(answers("a", "b")))
+    taught = answers("a", "b", teacher_kl=[0.6, 1.0], teacher_kl_tokens=[2, 6])
+    assert value("teacher_kl", taught) == (0.6 + 1.0) / (2 + 6)
+    assert {"reward", "win_rate", "teacher_kl"}.isdisjoint(estimate_all(answers("a", "b")))
 
 
 def test_the_same_3_gram_in_two_answers_is_no_repetition() -> None:
@@ -133,7 +135,7 @@ def test_answers_without_a_3_gram_repeat_nothing() -> None:
 
 def test_every_number_is_described_and_every_description_has_a_number() -> None:
     assert VALUES.keys() == NUMBERS.keys()
-    more = {"reward": [0.5] * 4, "win": [1.0] * 4}
+    more = {"reward": [0.5] * 4, "win": [1.0] * 4, "teacher_kl": [0.5] * 4, "teacher_kl_tokens": [2] * 4}
     lines = [
         {**line, **{side: line[side] | {k: v[0] for k, v in more.items()} for side in ("before", "after")}}
         for line in pairs()
@@ -185,7 +187,10 @@ def test_without_lines_there_are_no_numbers() -> None:
 
 @pytest.mark.parametrize("key", NUMBERS)
 def test_what_each_line_says_has_the_number_as_its_mean(key: str) -> None:
-    lines = [{**line, "after": {**line["after"], "reward": 0.5 * n, "win": n % 2}} for n, line in enumerate(pairs())]
+    more = [
+        {"reward": 0.5 * n, "win": n % 2, "teacher_kl": 0.1 * n, "teacher_kl_tokens": 2} for n in range(len(pairs()))
+    ]
+    lines = [{**line, "after": line["after"] | some} for line, some in zip(pairs(), more, strict=True)]
     scored = [{**line, "after": {"chosen_score": n, "rejected_score": 1.5}} for n, line in enumerate(pairs())]
     found = collect_values(key, scored if key.startswith("reward_") else lines)
     assert found is not None
@@ -221,15 +226,14 @@ def test_how_numbers_are_written(key: str, value: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "measured", "chosen"),
+    ("asked", "reward", "judge", "chosen"),
     [
-        ("auto", {"preference_accuracy", "margin_token", "reward", "win_rate"}, "reward"),
-        ("auto", {"preference_accuracy", "margin_token", "win_rate"}, "win_rate"),
-        ("auto", {"preference_accuracy", "margin_token"}, "margin_token"),
-        ("auto", set(), "margin_token"),
-        ("kl", {"reward"}, "kl"),
-        ("reward_accuracy", {"reward_accuracy"}, "reward_accuracy"),
+        ("auto", True, True, "reward"),
+        ("auto", True, False, "reward"),
+        ("auto", False, True, "win_rate"),
+        ("auto", False, False, "margin_token"),
+        ("kl", True, True, "kl"),
     ],
 )
-def test_a_run_aims_at_what_has_headroom(asked: str, measured: set[str], chosen: str) -> None:
-    assert choose_objective(asked, measured) == chosen
+def test_a_run_aims_at_what_has_headroom(asked: str, reward: bool, judge: bool, chosen: str) -> None:
+    assert choose_objective(asked, reward, judge) == chosen

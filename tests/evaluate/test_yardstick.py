@@ -84,6 +84,23 @@ def test_a_model_is_answered_and_scored(loaded: tuple[Any, Any]) -> None:
         )
 
 
+def test_start_and_trained_model_are_compared_with_a_teacher(loaded: tuple[Any, Any], own_cache: Path) -> None:
+    """A model is at no distance from itself; the measurements of a start model are kept for each teacher."""
+    model, tokenizer = loaded
+    teacher = copy.deepcopy(model)
+    teacher.lm_head.weight.data.mul_(1.2)
+    compared, plain = yardstick(tokenizer), yardstick(tokenizer)
+    compared.teacher = (teacher, "warmer")
+    before = compared.measure_start(model, "start")
+    assert all(row.teacher_kl > 0.001 and row.teacher_kl_tokens > 0 for row in before)
+    after = compared.measure(teacher, lambda: model)
+    assert [row.teacher_kl for row in after] == pytest.approx([0.0] * len(after), abs=1e-6)
+    assert [row.kl for row in after] != pytest.approx([0.0] * len(after), abs=1e-3)
+    assert all(row.teacher_kl is None for row in plain.measure_start(model, "start"))
+    compared.teacher = (model, "the start model itself")
+    assert [row.teacher_kl for row in compared.measure_start(model, "start")] == pytest.approx([0.0] * 4, abs=1e-6)
+
+
 def test_packed_rows_are_measured_alike(loaded: tuple[Any, Any]) -> None:
     """With a prompt that its two answers share, and one that two rows share."""
     from datasets import Dataset

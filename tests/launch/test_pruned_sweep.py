@@ -57,6 +57,21 @@ def test_measuring_on_the_way_changes_no_training(tmp_path: Path) -> None:
     assert Run(tmp_path / "none" / "run").lines == Run(tmp_path / "asha" / "run").lines
 
 
+@pytest.mark.slow
+def test_a_sweeper_gets_the_last_number_of_a_pruned_trial(tmp_path: Path) -> None:
+    """The better half goes on: of two trials, one after the other, the second is pruned where it is behind."""
+    rates = ("method.learning_rate=choice(1e-9,1e-3)", "hydra/sweeper/sampler=grid")
+    sweeper = ("hydra/sweeper=optuna", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_jobs=1", *rates)
+    done = run(tmp_path / "sweep", "-m", *sweeper, "hydra.sweeper.n_trials=2", *WORDS, "prune.rule=asha")
+    assert done.code == 0, done.err
+    runs = [Run(file.parent) for file in sorted((tmp_path / "sweep").glob("*/metrics.jsonl"))]
+    assert len(runs) == 2
+    assert all(found.objective is not None for found in runs)
+    assert [found.config["method.learning_rate"] for found in runs if found.pruned] in ([], [1e-9])
+    best = (tmp_path / "sweep" / "optimization_results.yaml").read_text()
+    assert "method.learning_rate: 0.001" in best
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,19 @@ def checked(cfg: DictConfig, data: DataFormat) -> Checked:
 
 def plan(data: DataFormat, count: int = 12, **settings: Any) -> Plan:
     return make_plan(checked(config(**settings), data), rows(data, count), prompt_tokens=3.0)
+
+
+def test_a_gold_completion_is_a_third_sequence_of_a_pair() -> None:
+    class Third(Method):
+        data = P
+
+        @classmethod
+        def further_columns(cls, cfg: DictConfig) -> Mapping[str, bool]:
+            return {"gold_ids": True}
+
+    gold = rows(P, 12).add_column("gold_ids", [[4] * 8] * 12)
+    found = make_plan(Checked(config(), Third, time_limit=None, patience=0.0), gold, prompt_tokens=3.0)
+    assert (found.updates, found.sequences, found.tokens) == (3, 36, 12 * (3 * 3 + 5 + 2 + 8))
 
 
 @pytest.mark.parametrize(

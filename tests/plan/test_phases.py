@@ -140,6 +140,7 @@ def paper(devices: int, strategy: str) -> float:
         ),
         settings=SimpleNamespace(precision="bf16", device="cpu", accumulates=False),
         holding=SimpleNamespace(reference=False, precomputes=False),
+        teacher=None,
         **dict.fromkeys(("sampling", "scoring", "generating", "comparing")),
         training=live,
     )

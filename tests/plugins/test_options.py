@@ -107,7 +107,7 @@ def test_an_option_is_covered_or_said_not_to_be(words: str, verdict: str) -> Non
     assert judge(words) == verdict
 
 
-@pytest.mark.slow
+@pytest.mark.zoo
 @pytest.mark.parametrize(("words", "verdict"), [*WALK, *FURTHER])
 def test_each_option_is_covered_said_not_to_be_or_refused(words: str, verdict: str | None) -> None:
     assert judge(words) == verdict

@@ -40,7 +40,8 @@ def make_pairs() -> Batch:
     """Return four pairs of completions of several lengths, with random log-probabilities."""
     dice = torch.Generator().manual_seed(0)
     sides = {"chosen": torch.tensor([3, 7, 12, 4]), "rejected": torch.tensor([9, 2, 6, 5])}
-    return Batch({name: make_side(dice, counts) for name, counts in sides.items()}, *(torch.empty(0) for _ in range(3)))
+    columns = {name: make_side(dice, counts) for name, counts in sides.items()}
+    return Batch(columns, *(torch.empty(0) for _ in range(3)), margins=torch.tensor([0.5, 1.0, 2.0, 3.0]))
 
 
 def find_gradients(method: type[Method], batch: Batch, settings: Mapping[str, Any]) -> Iterator[Tensor]:

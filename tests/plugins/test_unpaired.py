@@ -54,6 +54,11 @@ def compute(name: str, batch: Batch, **settings: Any) -> Tensor:
     return loss
 
 
+def measure(name: str, batch: Batch, **settings: Any) -> float:
+    """Return it as a number."""
+    return compute(name, batch, **settings).item()
+
+
 def mark(batch: Batch) -> Marked:
     """Return what the core would hand to the loss, in a training's first batch."""
     column = batch["completion"]
@@ -69,12 +74,12 @@ def mark(batch: Batch) -> Marked:
 def test_kto_at_log_ratios_that_equal_the_kl_is_a_half(kl: float) -> None:
     """1 - sigmoid(0) for good and bad; a negative estimate counts as 0."""
     batch = make_batch(torch.full((4,), max(kl, 0.0)), kl)
-    assert float(compute("kto", batch).detach()) == pytest.approx(0.5)
+    assert measure("kto", batch) == pytest.approx(0.5)
 
 
 def test_kto_without_a_kl_is_apo_zero() -> None:
     batch = make_batch(torch.tensor([2.0, -1.0, 0.5, 3.0]))
-    assert float(compute("kto", batch, beta=0.3)) == pytest.approx(float(compute("apo_zero_unpaired", batch, beta=0.3)))
+    assert measure("kto", batch, beta=0.3) == pytest.approx(measure("apo_zero_unpaired", batch, beta=0.3))
 
 
 def test_apo_zero_of_pairs_is_twice_that_of_their_completions() -> None:
@@ -82,12 +87,12 @@ def test_apo_zero_of_pairs_is_twice_that_of_their_completions() -> None:
     ratios = torch.tensor([2.0, -1.0, 0.5, 3.0])
     chosen, rejected = ratios[LABELS], ratios[~LABELS]
     pairs = (1 - torch.sigmoid(0.1 * chosen) + torch.sigmoid(0.1 * rejected)).mean()
-    assert 2 * float(compute("apo_zero_unpaired", make_batch(ratios))) == pytest.approx(float(pairs))
+    assert 2 * measure("apo_zero_unpaired", make_batch(ratios)) == pytest.approx(float(pairs))
 
 
 @pytest.mark.parametrize(("name", "first"), [("apo_zero_unpaired", 0.5), ("bco_unpaired", math.log(2)), ("kto", 0.5)])
 def test_the_first_loss_is_that_of_equal_models(name: str, first: float) -> None:
-    assert float(compute(name, make_batch(torch.zeros(4)))) == pytest.approx(first)
+    assert measure(name, make_batch(torch.zeros(4))) == pytest.approx(first)
     assert registry().method(name).first_loss(compose_method(name)) == pytest.approx(first)
 
 
@@ -96,13 +101,13 @@ def test_completions_that_are_right_beyond_doubt_cost_nothing(name: str, least: 
     batch = make_batch(torch.where(LABELS, 1e5, -1e5))
     loss = compute(name, batch)
     (slope,) = torch.autograd.grad(loss, [batch["completion"].policy])
-    assert float(loss) == pytest.approx(least, abs=1e-6)
+    assert loss.item() == pytest.approx(least, abs=1e-6)
     assert float(slope.norm()) == pytest.approx(0, abs=1e-6)
 
 
 def test_bco_does_not_see_a_number_added_to_all_rewards() -> None:
     ratios = torch.tensor([2.0, -1.0, 0.5, 3.0])
-    before, after = (float(compute("bco_unpaired", make_batch(ratios + more), beta=0.5)) for more in (0.0, 7.0))
+    before, after = (measure("bco_unpaired", make_batch(ratios + more), beta=0.5) for more in (0.0, 7.0))
     assert before == pytest.approx(after, rel=1e-5)
 
 
@@ -112,7 +117,7 @@ def test_dft_weighs_each_token_by_its_probability() -> None:
     policy = torch.full((2, 3), math.log(0.3)).requires_grad_()
     batch = Batch({"completion": Answers(policy, policy.detach(), policy.detach(), mask)}, *[torch.empty(0)] * 3)
     dft, sft = compute("dft", batch), compute("sft", batch)
-    assert float(dft) == pytest.approx(-0.3 * math.log(0.3))
+    assert dft.item() == pytest.approx(-0.3 * math.log(0.3))
     slopes = [torch.autograd.grad(loss, [policy])[0] for loss in (dft, sft)]
     assert torch.allclose(slopes[0], 0.3 * slopes[1])
 
@@ -133,7 +138,7 @@ def make_scores(chosen: list[float], rejected: list[float], margins: list[float]
 )
 def test_reward_modeling(chosen: list[float], rejected: list[float], settings: dict[str, Any], expected: float) -> None:
     """Bradley and Terry at equal scores: log 2. Centring: coefficient x (sum of scores)^2, 0 where they cancel."""
-    assert float(compute("reward", make_scores(chosen, rejected, [0.5, 2.0]), **settings)) == pytest.approx(expected)
+    assert measure("reward", make_scores(chosen, rejected, [0.5, 2.0]), **settings) == pytest.approx(expected)
 
 
 # --- alterations that are found --------------------------------------------------------------------------------------

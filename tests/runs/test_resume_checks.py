@@ -17,6 +17,7 @@ VERSIONS = {name: importlib.metadata.version(name) for name in resume.PACKAGES}
 FACTS = {
     "data": {"train": "a1", "heldout": "b2"},
     "start": {"config.json": 10, "model.safetensors": 20},
+    "teacher": {},
     "device": {"device": "cpu", "precision": "fp32", "processes": 1},
     "spent": {"resumed": [], "train_seconds": 0.0},
 }

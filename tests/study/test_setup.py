@@ -20,15 +20,36 @@ def test_the_words_become_a_protocol() -> None:
     assert list(found.settings.methods) == ["dpo", "simpo"]
     assert found.settings.baseline == "dpo"
     assert found.seed == 3
-    assert found.words == ["model=tiny", "dataset.validation.fraction=0.1", "evaluate.objective=margin_token"]
+    assert found.words == ["model=tiny", "dataset.validation.rows=200", "evaluate.objective=margin_token"]
     assert found.places == JOBLIB
     assert [knob.key for knob in found.spaces["simpo"]] == ["learning_rate", "beta", "gamma"]
     assert {name: len(trials) for name, trials in found.trials.items()} == {"dpo": 2, "simpo": 2}
 
 
+@pytest.mark.parametrize(
+    ("words", "added"),
+    [
+        (["dataset=local", "dataset.path=pairs.jsonl"], "dataset.validation.fraction=0.1"),
+        (["dataset=counted"], "dataset.validation.rows=200"),
+    ],
+)
+def test_a_study_has_rows_to_select_by(words: list[str], added: str) -> None:
+    assert added in make_protocol([*WORDS, *words]).words
+
+
 def test_rows_to_select_by_that_were_named_are_kept() -> None:
-    found = make_protocol([*WORDS, "dataset.validation.fraction=0.3"])
-    assert found.words[:2] == ["model=tiny", "dataset.validation.fraction=0.3"]
+    words = ["dataset=local", "dataset.path=pairs.jsonl", "dataset.validation.fraction=0.3"]
+    assert make_protocol([*WORDS, *words]).words[1:4] == words
+
+
+@pytest.mark.parametrize(("number", "difference"), [("preference_accuracy", 5.0), ("reward", 0.05)])
+def test_the_smallest_difference_that_matters_fits_the_number(number: str, difference: float) -> None:
+    assert make_protocol([*WORDS, f"study.number={number}"]).settings.difference == difference
+
+
+def test_the_number_that_decides_is_the_datasets_reward() -> None:
+    assert make_protocol([*WORDS]).settings.number == "reward"
+    assert make_protocol([*WORDS, "dataset=local", "dataset.path=pairs.jsonl"]).settings.number == "margin_token"
 
 
 @pytest.mark.parametrize(
@@ -64,20 +85,6 @@ def test_what_cannot_be_is_refused_in_one_line(words: list[str], said: str) -> N
     text = str(refused.value) if isinstance(refused.value, UserError) else str(explain(refused.value))
     assert re.search(said, text), text
     assert "\n" not in text.strip()
-
-
-@pytest.mark.parametrize(
-    ("words", "number", "difference"),
-    [
-        (["study.number=preference_accuracy"], "preference_accuracy", 5.0),
-        (["study.number=reward"], "reward", 0.05),
-        (["study.number=reward", "study.assume.prompts=2.0"], "reward", 0.2),
-        (["study.number=win_rate", "study.difference=3"], "win_rate", 3.0),
-    ],
-)
-def test_the_smallest_difference_has_the_numbers_unit(words: list[str], number: str, difference: float) -> None:
-    found = make_protocol([*WORDS, *words]).settings
-    assert (found.number, found.difference, found.equal_within) == (number, difference, difference)
 
 
 def test_a_plugin_can_add_a_study(fake_package: Callable[..., None]) -> None:

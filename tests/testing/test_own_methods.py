@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from inprocess import SEED
 
-from alignzoo.plugin.registry import Registry
+from alignzoo.plugin.registry import Registry, registry
 from alignzoo.testing import Conformance, conformance
 
 TestDPO = conformance("dpo", SEED)
@@ -20,6 +20,7 @@ TestSFT = conformance("sft", SEED)
 TestRLOO = conformance("rloo", SEED)
 TestReward = conformance("reward", SEED)
 TestSimPO = conformance("simpo", SEED)
+TestGKD = conformance("gkd", SEED, ranks=False)
 TestDFT = pytest.mark.zoo(conformance("dft", SEED, falls=False))
 
 #: Words without which a method cannot pass: `tiny` never ends a completion, and PPO resumes where a round begins.
@@ -31,11 +32,14 @@ WORDS = {
 OWN = {name for name, (_, plugin) in Registry().methods.items() if plugin.module.startswith("alignzoo_plugins.")}
 FULL = {cls.name for cls in list(globals().values()) if isinstance(cls, type) and hasattr(cls, "name")}
 
+#: Methods that imitate a teacher, and come to rank as it does.
+TAUGHT = {name for name in OWN if registry().method(name).uses_teacher}
+
 #: Words without which a short training would not show what is particular to a method.
 WORDS = {"tr_dpo": ("method.ref_model_sync_steps=2", "method.ref_model_mixup_alpha=0.05")}
 
 for name in sorted(OWN - FULL):
-    globals()[f"Test_{name}"] = pytest.mark.zoo(conformance(name, SEED, *WORDS.get(name, ())))
+    globals()[f"Test_{name}"] = pytest.mark.zoo(conformance(name, SEED, *WORDS.get(name, ()), ranks=name not in TAUGHT))
 
 
 def test_every_first_party_method_is_among_these() -> None:

@@ -109,3 +109,15 @@ def test_a_kl_needs_batches_with_another_completion(fake_package: Callable[..., 
     with pytest.raises(UserError, match="per_device_batch_size must be at least 2 for own_kto"):
         check(compose(["method=own_kto", "train.per_device_batch_size=1"]))
     check(compose(["method=own_free", "train.per_device_batch_size=1"]))
+
+
+def test_shared_prefixes_leave_the_losses_as_they_are(train: Callable[..., Run]) -> None:
+    on, off = (train("bco_unpaired", f"speed.shared_prefix={word}").losses for word in ("on", "off"))
+    assert on == pytest.approx(off, rel=1e-4)
+
+
+def test_held_out_completions_do_not_move_the_shift(train: Callable[..., Run]) -> None:
+    held = ("dataset.heldout.fraction=0.3", "+train.eval_strategy=steps", "+train.eval_steps=1")
+    run = train("bco_unpaired", *held)
+    assert run.trainer.means.sums["reward"][1] == 3 * 4
+    assert any("eval_loss" in line for line in run.trainer.state.log_history)

@@ -227,7 +227,11 @@ def test_result_has_start_numbers_before_and_after_and_cost(sweep: Sweep, method
     result = read(sweep.member(method) / "result.json")
     assert result["method"] == method
     assert result["unread"] == []
-    assert result["before"].keys() == result["after"].keys() == NUMBERS.keys() - {"win_rate", *OF_REWARD_MODELS}
+    assert (
+        result["before"].keys()
+        == result["after"].keys()
+        == NUMBERS.keys() - {"win_rate", "teacher_kl", *OF_REWARD_MODELS}
+    )
     assert all(low <= result["after"][key] <= high for key, (low, high) in result["intervals"].items())
     assert result["before"]["preference_accuracy"] == 0.5
     assert result["before"]["margin"] == result["before"]["chosen_change"] == 0

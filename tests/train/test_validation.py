@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from inprocess import Outcome, call, run
+from omegaconf import DictConfig, open_dict
 
+from alignzoo.config.check import check
 from alignzoo.runs.folder import Run
 from alignzoo.system.errors import UserError
 
@@ -44,7 +47,7 @@ def test_both_kinds_of_rows_are_measured_alike(done: Outcome) -> None:
 
 def test_who_selects_gets_the_number_of_the_validation_rows(done: Outcome) -> None:
     found = done.result()
-    assert Run(done.folder).objective == found["validation"]["after"]["preference_accuracy"]
+    assert Run(done.folder).objective == found["validation"]["after"][found["objective"]]
 
 
 def test_the_run_is_measured_again_on_both(done: Outcome, tmp_path: Path) -> None:
@@ -63,7 +66,33 @@ def test_a_run_without_validation_rows_says_nothing_of_them(tmp_path: Path) -> N
     assert "validation" not in result
     assert result["data"].keys() == {"train", "heldout"}
     assert not (tmp_path / "run" / "validation.jsonl").exists()
-    assert Run(tmp_path / "run").objective == result["after"]["preference_accuracy"]
+    assert Run(tmp_path / "run").objective == result["after"][result["objective"]]
+
+
+BEST = (
+    *("+train.load_best_model_at_end=true", "+train.eval_strategy=steps", "+train.eval_steps=1"),
+    *("train.save_strategy=steps", "train.save_steps=1", "train.max_steps=2"),
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "side", "told"),
+    [((), "heldout", "Selected on these rows: "), ((VALIDATION,), "validation", "Selected on validation rows: ")],
+)
+def test_a_run_that_chooses_among_its_checkpoints_says_by_which_rows(
+    tmp_path: Path, words: tuple[str, ...], side: str, told: str
+) -> None:
+    outcome = run(tmp_path / "run", *WORDS, *BEST, *words)
+    assert outcome.code == 0, outcome.err
+    assert outcome.result()["selected_on"] == side
+    assert told in outcome.out
+
+
+def test_the_configuration_of_an_older_run_gets_the_new_groups(compose_config: Callable[..., DictConfig]) -> None:
+    cfg, now = compose_config(*WORDS), compose_config(*WORDS)
+    with open_dict(cfg):
+        del cfg["prune"], cfg.dataset["validation"]
+    assert check(cfg).cfg == now
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DATA = {
     DataFormat.PREFERENCE: "pairs: a prompt, a chosen and a rejected completion (scored completions are paired)",
     DataFormat.UNPAIRED: "single completions, good or bad (pairs are taken apart)",
-    DataFormat.PROMPTS: "prompts; completions are sampled and rewarded",
+    DataFormat.PROMPTS: "prompts; completions are sampled",
     DataFormat.SUPERVISED: "prompts with one good completion (of pairs the chosen one)",
 }
 

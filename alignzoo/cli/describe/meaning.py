@@ -101,7 +101,7 @@ def _method(option: Option) -> Description:
     fields = read_own_fields(method.config)
     listed = list(_keys(option, fields))
     said = {key.path.removeprefix("method.") for key in listed} | method.pinned.keys()
-    typed = f"python -m alignzoo {_typed(option)}"
+    typed = f"python -m alignzoo {_typed(option)}{' teacher=smollm2-360m' * method.uses_teacher}"
     settable = [key for key in listed if key.default and "${" not in key.default and key.path.count(".") == 1]
     return Description(
         option,
@@ -114,7 +114,7 @@ def _method(option: Option) -> Description:
         [
             typed,
             *(f"{typed} {key.path}={key.default}" for key in settable[:1]),
-            f"{typed} dataset=local dataset.path=FILE{' reward=NAME' if method.uses_rewards else ''}",
+            f"{typed} dataset=local dataset.path=FILE{' reward=length' if method.uses_rewards else ''}",
         ],
     )
 

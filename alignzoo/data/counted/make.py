@@ -26,7 +26,7 @@ FILES = (("counted-heldout", "heldout.jsonl", 200), ("counted-validation", "vali
 REQUESTS = ((SENTENCES, 2), (POINTS, 3), (SENTENCES, 1), (POINTS, 2), (SENTENCES, 3), (POINTS, 4), (SENTENCES, 4))
 TURNS = 3
 KINDS = ("more", "fewer", "other form", "fewer", "more", "part twice")
-NUMBERS = {1: "one sentence", 2: "two", 3: "three", 4: "four"}
+NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four"}
 MIN_WORDS, MAX_WORDS, MOST_OF_A_WORD, ALIKE = 5, 18, 2, 0.5
 
 
@@ -75,10 +75,10 @@ def write_form(parts: list[str], form: str) -> str:
 
 
 def write_prompt(question: str, form: str, count: int) -> str:
-    """Return the question with its request."""
+    """Return the question with its request: short, or questions about different things would be near-equal texts."""
     if form == POINTS:
-        return f"{question} Answer with a numbered list of exactly {NUMBERS[count]} points."
-    return f"{question} Answer in exactly {NUMBERS[count]}{' sentences' if count > 1 else ''}."
+        return f"{question} Write {NUMBERS[count]} numbered points."
+    return f"{question} Write {NUMBERS[count]} {'sentences' if count > 1 else 'sentence'}."
 
 
 def write_rejected(parts: list[str], form: str, count: int, kind: str, turn: int) -> str | None:

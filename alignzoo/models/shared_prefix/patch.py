@@ -66,11 +66,15 @@ def share_prefixes(cfg: DictConfig, *models: Any) -> None:
 def prefixes_shared(cfg: DictConfig, model: Any) -> Iterator[None]:
     """Pack what goes through ``model`` within the block; None, and what is packed already, is passed over."""
     fresh = None if model is None or hasattr(backbone_of(model), "packing") else model
-    share_prefixes(cfg, fresh)
+    token = _models.set(None)
     try:
+        share_prefixes(cfg, fresh)
         yield
     finally:
+        _models.reset(token)
         stop_sharing(fresh)
+        if _models.get():  # the training around this block shares on
+            head.score_labels_only()
 
 
 @contextmanager

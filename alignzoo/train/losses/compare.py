@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.plugin.method import DataFormat, Method, ModelKind
-from alignzoo.train.losses.likelihood import compute_log_probs, decode_greedily, make_batch, make_scored_batch
+from alignzoo.train.losses.likelihood import (
+    add_vocabularies,
+    compute_log_probs,
+    decode_greedily,
+    make_batch,
+    make_scored_batch,
+)
 from alignzoo.train.losses.rows import GROUP, REWARD_WEIGHTS, REWARDS, SIZES, make_rows, read_rows, score
 from alignzoo.train.losses.settings import settle
 
@@ -21,6 +27,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from alignzoo.config.checked import Checked
+
+#: The teacher of a method that learns from one: as large as `tiny`, with other random weights.
+TEACHER = ("teacher=tiny", "teacher.weights_seed=1")
 
 LOSS_TOLERANCE = 1e-5  #: of losses below 1 in nats, of larger ones as a share: float32 keeps seven digits
 GRADIENT_TOLERANCE = 1e-3  #: norm of the difference over the norm of the equation's
@@ -61,13 +70,24 @@ def read_source(method: type[Method]) -> str:
 
 def make_words(method: type[Method]) -> list[str]:
     """Return the words that compose the method's own settings on a tiny model, with all rows in one batch."""
-    size = SIZES[method.data]
+    from alignzoo.config.trl_fields import read_config_fields
+
+    size, fields = SIZES[method.data], read_config_fields(method.config)
+    grouped = method.data is not DataFormat.PROMPTS or "num_generations" in fields
+    size = size if grouped else size // GROUP  # one completion of each prompt
     words = [f"method={method.name}", "model=tiny", "strategy.device=cpu", "train.precision=fp32"]
     words += [f"train.per_device_batch_size={size}", f"train.global_batch_size={size}"]
-    if method.data is DataFormat.PROMPTS:  # two steps per sample: at the second, the policy is not the one that sampled
-        words += ["++method.max_completion_length=24", "++method.num_iterations=2"]
-        words += [] if "num_generations" in method.pinned else [f"++method.num_generations={GROUP}"]
-    return words
+    # Two steps per sample: at the second, the policy is not the one that sampled.
+    sampled = {"num_generations": GROUP, "max_completion_length": 24, "num_iterations": 2}
+    if samples(method):
+        known = (fields.keys() | method.options if fields else sampled.keys()) - method.pinned.keys()
+        words += [f"++method.{key}={value}" for key, value in sampled.items() if key in known]
+    return [*words, *(TEACHER if method.uses_teacher else ())]
+
+
+def samples(method: type[Method]) -> bool:
+    """Tell whether the method samples completions."""
+    return method.samples or method.data is DataFormat.PROMPTS
 
 
 def compare(method: type[Method], words: Sequence[str] = (), cfg: DictConfig | None = None) -> Comparison | None:
@@ -104,21 +124,23 @@ def _compare_losses(checked: Checked, scratch: Path) -> Comparison | None:
     start = start_model.start_folder(cfg.model)
     tokenizer = load.load_tokenizer(start, cfg.model)
     fixed = make_rows(method.data, tokenizer, list(method.further_columns(cfg)))
-    trainer = _make_trainer(checked, start, scratch, fixed)
+    trainer = _make_trainer(checked, start, scratch, fixed, taught := _load_teacher(checked, start, tokenizer))
     _perturb(trainer.model, tokenizer.eos_token_id, fixed, seed=1)
     old = _copy_model(trainer, checked, start)
     inputs, count = _read_inputs(trainer)
-    if method.data is DataFormat.PROMPTS:
+    if samples(method):
         _perturb(trainer.model, None, fixed, seed=2)
     policy = _copy_model(trainer, checked, start)
-    rows = read_rows(method.data, fixed, inputs, tokenizer.eos_token_id)
-    if method.data is DataFormat.PROMPTS:
+    rows = read_rows(DataFormat.PROMPTS if samples(method) else method.data, fixed, inputs, tokenizer.eos_token_id)
+    if samples(method):
         _add_greedy_scores(rows, old, tokenizer.eos_token_id, cfg.method.max_completion_length)
     if method.trains is ModelKind.REWARD_MODEL:
         batch = make_scored_batch(rows, policy)
     else:
         temperature = getattr(trainer, "temperature", 1.0)  # at which it scores tokens; TRL's is that of the sampling
         batch = make_batch(rows, policy, load.load_policy(start, cfg, "fp32").eval(), old, cfg.seed, temperature)
+    if taught is not None:
+        batch = add_vocabularies(batch, rows, policy, taught)
     expected = method.equation(cfg, batch)
     if expected is None:
         return None
@@ -129,7 +151,15 @@ def _compare_losses(checked: Checked, scratch: Path) -> Comparison | None:
     return Comparison(float(loss.detach()), float(expected.detach()), float((theirs - ours).norm() / ours.norm()))
 
 
-def _make_trainer(checked: Checked, start: Path, scratch: Path, rows: Dataset) -> Any:
+def _load_teacher(checked: Checked, start: Path, tokenizer: Any) -> Any:
+    """Return the teacher of the method's words, or None."""
+    from alignzoo.models.teacher import find_teacher, load_teacher
+
+    folder = find_teacher(checked.cfg, tokenizer)
+    return folder and load_teacher(folder, checked, start)
+
+
+def _make_trainer(checked: Checked, start: Path, scratch: Path, rows: Dataset, teacher: Any) -> Any:
     """Return the trainer that a run would use, in training mode, on the fixed rows."""
     from alignzoo.models import load
     from alignzoo.train.trainer import build_trainer
@@ -139,7 +169,7 @@ def _make_trainer(checked: Checked, start: Path, scratch: Path, rows: Dataset) -
     more: dict[str, Any] = {"reward_weights": list(REWARD_WEIGHTS)} if checked.method.uses_rewards else {}
     rewards = REWARDS if checked.method.uses_rewards else ()
     args = make_trl_config(checked, scratch, **more)
-    trainer = build_trainer(checked, args, model, tokenizer, rows, rewards=rewards)
+    trainer = build_trainer(checked, args, model, tokenizer, rows, rewards=rewards, teacher=teacher)
     trainer.current_gradient_accumulation_steps = 1  # the training loop sets it
     trainer.model.train()
     return trainer

@@ -97,6 +97,24 @@ def _measure_answers(
     return dataclasses.replace(answers, entropy=entropy)
 
 
+def add_vocabularies(batch: Batch, rows: Sequence[dict[str, Any]], policy: Any, teacher: Any) -> Batch:
+    """Return the batch with its completions' tokens, and both models' log-probabilities of all there could be."""
+    import torch
+
+    pairs = [(row["prompt_ids"], row["completion_ids"]) for row in rows]
+
+    def score(model: Any) -> Tensor:
+        return _pad([_score_tokens(model, torch.tensor([p + c]), 1.0)[len(p) - 1 :] for p, c in pairs])
+
+    with torch.no_grad():
+        taught = score(teacher)
+    ids = _pad([torch.tensor(completion) for _, completion in pairs])
+    shown = {"ids": ids, "student_vocabulary": score(policy), "teacher_vocabulary": taught}
+    return dataclasses.replace(
+        batch, columns={**batch.columns, "completion": dataclasses.replace(batch["completion"], **shown)}
+    )
+
+
 def _pad(rows: list[Tensor]) -> Tensor:
     from torch.nn.utils.rnn import pad_sequence
 
