@@ -35,7 +35,7 @@ TYPES = {
     "assume": "dict",
 }
 LEAST = {"trials": 1, "seeds": 2, "widen": 1}
-SMALL = 0.1  #: of the spread between prompts: half of what Cohen (1988) calls a small effect
+POINTS = 5.0  #: the smallest difference that matters, where none is given: 5 points of a share, 0.05 of other numbers
 LIMITS = ("least", "most")  #: of a guardrail
 
 
@@ -84,8 +84,10 @@ def read_settings(cfg: DictConfig) -> Settings:
         if key in LEAST and keys[key] < LEAST[key]:
             raise UserError(f"study.{key}={keys[key]} must be at least {LEAST[key]}.")
     _check_methods(keys["methods"])
-    number = _choose_number(cfg, keys["number"])
+    number = keys["number"] or choose_objective(cfg.evaluate.objective, bool(cfg.reward), cfg.judge.name != "none")
     _check_number(number)
+    if keys["difference"] is None:
+        keys["difference"] = POINTS if NUMBERS[number].form.endswith("%}") else 0.01 * POINTS
     _check_guardrails(keys["guardrails"])
     baseline = keys["baseline"] or keys["methods"][0]
     if baseline != START and baseline not in keys["methods"]:
@@ -94,22 +96,9 @@ def read_settings(cfg: DictConfig) -> Settings:
     if keys["underpowered"] not in ("refuse", "run"):
         raise UserError(f"study.underpowered={keys['underpowered']} must be refuse or run.")
     _check_sizes(keys)
-    difference = _choose_difference(number, keys["difference"], keys["assume"]["prompts"])
-    within = difference if keys["equal_within"] is None else keys["equal_within"]
-    chosen = {"number": number, "baseline": baseline, "difference": difference, "equal_within": within}
-    return Settings(**{**keys, **chosen, "rates": (float(keys["rates"][0]), float(keys["rates"][1]))})
-
-
-def _choose_number(cfg: DictConfig, asked: str | None) -> str:
-    """Return the number that decides; by itself the first of those with headroom that the runs will measure."""
-    return asked or choose_objective(cfg.evaluate.objective, bool(cfg.reward), cfg.judge.name != "none")
-
-
-def _choose_difference(number: str, asked: float | None, spread: float) -> float:
-    """Return the smallest difference that matters, as tables show it; by itself a tenth of the prompts' spread."""
-    if asked is not None:
-        return asked
-    return float(f"{SMALL * spread * (100 if NUMBERS[number].form.endswith('%}') else 1):.3g}")
+    within = keys["difference"] if keys["equal_within"] is None else keys["equal_within"]
+    rates = float(keys["rates"][0]), float(keys["rates"][1])
+    return Settings(**{**keys, "number": number, "baseline": baseline, "equal_within": within, "rates": rates})
 
 
 def _check_methods(methods: Sequence[str]) -> None:
