@@ -87,6 +87,13 @@ def measured_source(cfg: DictConfig, side: str) -> Source | None:
     return None
 
 
+def find_beside(path: Any) -> str | None:
+    """Return the path of the file of validation rows that stands beside a file ``train``, as in ours, or None."""
+    beside = re.sub(r"(^|/)train(\.\w+)$", r"\1validation\2", path) if isinstance(path, str) else path
+    files = _find_files(beside, "train") if beside != path else None
+    return beside if files and all(file.is_file() for file in files) else None
+
+
 def open_source(
     path: Any, split: str, config: str | None, revision: str | None, key: str, first: int | None = None
 ) -> Source:

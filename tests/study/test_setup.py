@@ -12,6 +12,7 @@ from alignzoo.study.setup import make_protocol
 from alignzoo.system.errors import UserError
 
 WORDS = ("method=dpo,simpo", "model=tiny", "study.trials=2")
+VALIDATION = "dataset.validation.path=package://alignzoo.data/{}/validation.jsonl"
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 
 
@@ -20,7 +21,7 @@ def test_the_words_become_a_protocol() -> None:
     assert list(found.settings.methods) == ["dpo", "simpo"]
     assert found.settings.baseline == "dpo"
     assert found.seed == 3
-    assert found.words == ["model=tiny", "dataset.validation.rows=200", "evaluate.objective=margin_token"]
+    assert found.words == ["model=tiny", VALIDATION.format("concise"), "evaluate.objective=margin_token"]
     assert found.places == JOBLIB
     assert [knob.key for knob in found.spaces["simpo"]] == ["learning_rate", "beta", "gamma"]
     assert {name: len(trials) for name, trials in found.trials.items()} == {"dpo": 2, "simpo": 2}
@@ -30,7 +31,7 @@ def test_the_words_become_a_protocol() -> None:
     ("words", "added"),
     [
         (["dataset=local", "dataset.path=pairs.jsonl"], "dataset.validation.fraction=0.1"),
-        (["dataset=counted"], "dataset.validation.rows=200"),
+        (["dataset=counted"], VALIDATION.format("counted")),
     ],
 )
 def test_a_study_has_rows_to_select_by(words: list[str], added: str) -> None:
