@@ -4,7 +4,8 @@ Two texts are near-equal where their words are the same, whatever their case, bl
 character in Unicode (NFKC), or where their sets of word pairs have a Jaccard similarity of at least :data:`JACCARD`.
 Which texts are compared is chosen by MinHash (Broder, 1997) and bands of it (Leskovec, Rajaraman and Ullman, Mining of
 Massive Datasets, 3.4): of pairs with a similarity of 0.7 it chooses 89 %, with 0.8 98 %, with 0.9 more than 99.9 %. A
-band that more than :data:`COMMON` different texts share is a template's, and joins none.
+band that more than :data:`COMMON` different texts share is a template's, and joins none; so is a cluster of more than a
+tenth of all texts.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ JACCARD = 0.7  #: of word pairs, from which on two texts are near-equal: one oth
 BANDS = 8  #: each of :data:`HASHES` minima; texts that share one are compared
 HASHES = 4
 COMMON = 100  #: different texts that share a band, above which it is a template's
+SHARE = (
+    0.1  #: of different texts that are one cluster, above which it is a template's, if there are more than :data:`FEW`
+)
+FEW = 3
 
 Column = np.ndarray[Any, Any]
 
@@ -73,7 +78,10 @@ def cluster(keys: Column, bands: Column, read_text: Callable[[int], str]) -> Col
         first, second = _find(parents, one), _find(parents, other)
         if first != second and _is_similar(read_pairs(one), read_pairs(other)):
             parents[max(first, second)] = min(first, second)
-    return np.array([_find(parents, place) for place in range(len(parents))], int)[numbers.reshape(-1)]
+    found = np.array([_find(parents, place) for place in range(len(parents))], int)
+    sizes = np.bincount(found, minlength=len(found))[found] if len(found) else found
+    found = np.where(sizes > max(FEW, SHARE * len(found)), np.arange(len(found)), found)
+    return found[numbers.reshape(-1)]
 
 
 def cluster_texts(texts: Sequence[str]) -> list[int]:

@@ -185,7 +185,7 @@ def _explain_nothing_left(facts: pd.DataFrame, cfg: DictConfig) -> str:
     place = facts["source"].iloc[0]
     if (facts["side"] != "train").all():
         one = facts["heldout_key"].nunique() == 1 and len(facts) > 1
-        advice = f"They have {ONE_PROMPT}." if one else "Lower dataset.heldout.fraction."
+        advice = f"They have one prompt; {ONE_PROMPT}." if one else "Lower dataset.heldout.fraction."
         return f"{place}: all {len(facts)} rows are held out. {advice}"
     reason = facts.loc[facts["reason"] != "", "reason"].str.replace(r" \(\d+ tokens\)", "", regex=True).mode()
     hint = f" Its rows have {facts['length'].min()} to {facts['length'].max()} tokens; raise train.max_length." * bool(

@@ -72,14 +72,15 @@ def mark_clusters(tables: Sequence[Table]) -> None:
 def assign_shares(facts: pd.DataFrame, dataset: DictConfig, apart: Sequence[str]) -> None:
     """Give the training rows' facts a column ``side``: which prompts are held out, or for validation, as a share.
 
-    Both are chosen by the prompts' hash, whatever order, seed and method, and neither share moves the other.
+    Both are chosen by the prompts' hash, whatever order, seed and method, and neither share moves the other. Rows that
+    cannot be used, which have no hash, stay.
     ``apart``: the sides that have a source of their own.
     """
     places = facts["cluster"].to_numpy() % FRACTION_STEPS
     shares = {side: 0 if side in apart else dataset[side].fraction * FRACTION_STEPS for side in MEASURED}
-    facts["side"] = np.select(
-        [places < shares["heldout"], places >= FRACTION_STEPS - shares["validation"]], list(MEASURED), "train"
-    )
+    usable = facts["reason"].to_numpy() == ""
+    chosen = places < shares["heldout"], places >= FRACTION_STEPS - shares["validation"]
+    facts["side"] = np.select([one & usable for one in chosen], list(MEASURED), "train")
 
 
 def take_side(side: str, table: Table, train: pd.DataFrame, taken: pd.DataFrame, rows: int) -> pd.DataFrame:

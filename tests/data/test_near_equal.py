@@ -97,3 +97,17 @@ def test_few_texts_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_text_is_no_cluster() -> None:
     assert cluster_texts([]) == []
     assert 0 < JACCARD < 1
+
+
+def test_a_file_of_one_template_is_not_one_cluster() -> None:
+    """Few texts, too: most words of all of them are the same, and that says nothing of what is asked."""
+    shape = "You have a tool that tells the weather of a town. The user asks for the weather in {}. Call it once."
+    towns = ["Rome", "Oslo", "Lima", "Bonn", "Cork", "Nice", "Graz", "Bern", "Kiel", "York"]
+    assert len(set(cluster_texts([shape.format(town) for town in towns]))) == len(towns)
+
+
+def test_a_few_near_equal_texts_are_one_cluster_however_few_there_are() -> None:
+    text = "Why is the sea salt, and why are rivers and lakes not salt at all?"
+    found = cluster_texts([text, text.lower(), text.replace("at all", ""), "Name three towns."])
+    assert len(set(found[:3])) == 1
+    assert found[3] != found[0]

@@ -324,3 +324,13 @@ def test_columns_whose_names_hydra_cannot_read(read: Read, tmp_path: Path) -> No
     file = write_rows(tmp_path, [{"質問": "Is it?", "réponse": "Yes."}])
     prepared = read(file, columns='{"\\u8cea\\u554f": "prompt", "r\\u00e9ponse": "completion"}')
     assert json.loads(prepared.train[0]["completion"])[0]["content"] == "Yes."
+
+
+def test_rows_that_are_all_bad_are_not_called_held_out(base: DictConfig, tokeniser: Tokeniser, tmp_path: Path) -> None:
+    """Rows that could not be read have no prompt to hold out."""
+    cfg = copy.deepcopy(base)
+    rows = [{"prompt": f"Is it {n}?", "chosen": "Yes.", "rejected": "Yes."} for n in range(5)]
+    cfg.dataset.path, cfg.dataset.bad_rows = write_rows(tmp_path, rows), "drop"
+    cfg.dataset.heldout.fraction = 0.05
+    with pytest.raises(UserError, match=r"no row of 5 is left to train on \(chosen equals rejected\)"):
+        prepare(cfg, tokeniser)
