@@ -174,7 +174,7 @@ def zoo(session: nox.Session) -> None:
         "-m",
         "zoo",
         "tests/testing/test_own_methods.py",
-        "tests/plugins/test_options.py",
+        "tests/plugins/test_trl_options.py",
         *PARALLEL,
     ]
     session.run("pytest", *args, env=TESTING)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from alignzoo_plugins.online.ppo.trainer import PPOTrainer
-from ppo_rewards import PROMPTS, low_ids
+from ppo_rewards import PROMPTS, build_trainers, low_ids
 
 pytestmark = pytest.mark.zoo
 
@@ -19,6 +20,11 @@ FAST = {"learning_rate": 1e-2, "value_learning_rate": 1e-2, "reward_weights": [5
 NO_VALUES = {"value_learning_rate": 1e-12, "vf_coef": 0.0}
 
 Make = Callable[..., PPOTrainer]
+
+
+@pytest.fixture
+def make_trainer(start: Path, tmp_path: Path) -> Make:
+    return build_trainers(start, tmp_path)
 
 
 def numbers(trainer: PPOTrainer, name: str) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from alignzoo_plugins.online.ppo.objective import estimate_advantages
 from alignzoo_plugins.online.ppo.trainer import PPOTrainer
 from alignzoo_plugins.online.ppo.value import FILE
 from peft import LoraConfig
-from ppo_rewards import PROMPTS, low_ids
+from ppo_rewards import PROMPTS, build_trainers, low_ids
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -23,6 +23,11 @@ from alignzoo import UserError
 pytestmark = pytest.mark.slow
 
 Make = Callable[..., PPOTrainer]
+
+
+@pytest.fixture
+def make_trainer(start: Path, tmp_path: Path) -> Make:
+    return build_trainers(start, tmp_path)
 
 
 def rollouts(trainer: PPOTrainer) -> dict[str, torch.Tensor]:
