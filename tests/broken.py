@@ -125,9 +125,9 @@ BROKEN = {
     ),
     "ships the YAML of another method": Broken(
         METHOD + CONFIGS,
-        "its method/theirs.yaml says name: dppo, and no plugin adds that method. Did you mean dpo",
+        "its method/theirs.yaml says name: dpoo, and no plugin adds that method. Did you mean dpo",
         out=False,
-        configs={"method/theirs.yaml": "name: dppo\n"},
+        configs={"method/theirs.yaml": "name: dpoo\n"},
     ),
     "declares no trainer": Broken(METHOD.replace("trl:DPOTrainer", "DPO"), "whose trainer is not"),
     "declares pinned as a list": Broken(

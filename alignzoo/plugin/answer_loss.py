@@ -81,7 +81,8 @@ class AnswerLoss(Method, ABC):
     @classmethod
     def check(cls, cfg: DictConfig) -> None:
         """Refuse a beta that reverses the labels, and batches in which no completion has another's prompt."""
-        check_beta(cfg)
+        if "beta" in cfg.method:
+            check_beta(cfg)
         if cls.needs_kl and cfg.train.per_device_batch_size < 2:
             raise UserError(
                 f"train.per_device_batch_size must be at least 2 for {cfg.method.name}: "

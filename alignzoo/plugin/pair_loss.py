@@ -110,7 +110,8 @@ class PairLoss(Method, ABC):
     @classmethod
     def check(cls, cfg: DictConfig) -> None:
         """Refuse a beta that reverses preferences."""
-        check_beta(cfg)
+        if "beta" in cfg.method:
+            check_beta(cfg)
 
     @classmethod
     def mean_of_rows(cls, cfg: DictConfig) -> bool:
@@ -119,8 +120,8 @@ class PairLoss(Method, ABC):
 
 
 def check_beta(cfg: DictConfig) -> None:
-    """Refuse ``method.beta`` at 0 or below, where the method has that key; for :meth:`Method.check`."""
-    if cfg.method.get("beta", 1) <= 0:
+    """Refuse ``method.beta`` at 0 or below, and a missing one; for :meth:`Method.check`."""
+    if cfg.method.beta <= 0:
         raise UserError(
             f"method.beta={cfg.method.beta} must be above 0: at 0 or below {cfg.method.name} has nothing to learn."
         )

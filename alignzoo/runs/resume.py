@@ -152,9 +152,10 @@ def check(found: Checkpoint | None, now: Mapping[str, Any]) -> None:
         ("teacher", "teacher"),
         ("device", "device, precision or number of processes"),
     ):
-        then = found.facts.get(kind, {}) if found is not None else now[kind]
-        if found is not None and then != now[kind]:
-            keys = ", ".join(f"{kind}.{key}" for key, *_ in find_differences(then, now[kind]))
+        given = now.get(kind, {})
+        then = found.facts.get(kind, {}) if found is not None else given
+        if found is not None and then != given:
+            keys = ", ".join(f"{kind}.{key}" for key, *_ in find_differences(then, given))
             raise Refused(
                 f"resume=auto: {found.folder} was made with another {what} ({keys}).\n"
                 "Bring back what it was made with, or choose another hydra.run.dir."
