@@ -61,19 +61,19 @@ def measure(target: Target) -> tuple[dict[str, list[dict[str, Any]]], dict[str, 
     """Return the target's lines on the held-out and validation rows, and the hashes of its configuration's rows."""
     from alignzoo.config.check import check
     from alignzoo.data.manifest import fingerprints
-    from alignzoo.evaluate.judge import build_configured_judge, judge_lines
+    from alignzoo.evaluate.judge import build_configured_judges, judge_lines
     from alignzoo.models import start_model
     from alignzoo.train.inputs import prepare_run
 
     inputs = prepare_run(check(target.cfg))
     _warn_seen(target, inputs)
-    judge = build_configured_judge(target.cfg.judge)
+    judges = build_configured_judges(target.cfg.judge)
     yardsticks = inputs.make_yardsticks()
     start = inputs.load_model(inputs.against).to(inputs.checked.device)
     before = {s: y.measure_start(start, start_model.identity(inputs.against)) for s, y in yardsticks.items()}
     model, adapted = _model(target, inputs)
     load = None if adapted and inputs.against == inputs.start else lambda: start
-    found = {s: judge_lines(y.make_lines(before[s], y.measure(model, load)), judge) for s, y in yardsticks.items()}
+    found = {s: judge_lines(y.make_lines(before[s], y.measure(model, load)), judges) for s, y in yardsticks.items()}
     return found, fingerprints(inputs.data.manifest)
 
 

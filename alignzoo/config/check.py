@@ -220,8 +220,15 @@ def _check_rewards(cfg: DictConfig, method: type[Method]) -> None:
 
 
 def _check_judge(cfg: DictConfig, method: type[Method]) -> None:
+    second = to_plain(cfg.judge.get("second")) or {"name": "none"}  # the runs of an older alignzoo have none
+    if not isinstance(second, dict):
+        raise UserError(f"judge.second={second}: write judge@judge.second={second}; judge.second.* are its keys.")
     if cfg.judge.name == "none":
+        if second["name"] != "none":
+            raise UserError(f"judge@judge.second={second['name']} needs a first judge: add judge=NAME.")
         return
     registry().judge(cfg.judge.name)
+    if second["name"] != "none":
+        registry().judge(second["name"])
     if method.trains is ModelKind.REWARD_MODEL:
         raise UserError(f"judge={cfg.judge.name}: method={method.name} trains a reward model, which generates no text.")

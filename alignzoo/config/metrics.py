@@ -105,6 +105,23 @@ NUMBERS = {
         "high",
         "share",
     ),
+    "win_rate_lc": Number(
+        "wins at equal length",
+        "wins (LC)",
+        "{:.0%}",
+        "length-controlled win rate: the share that the judge would prefer if both completions were equally long, read "
+        "off a logistic regression of its verdicts on the difference in characters (Dubois et al., 2024)",
+        "high",
+        "share",
+    ),
+    "win_rate_second": Number(
+        "wins by the second judge",
+        "wins (2nd)",
+        "{:.0%}",
+        "the win rate against the start model by the second judge, where one is chosen (judge@judge.second)",
+        "high",
+        "share",
+    ),
     "answer_tokens": Number(
         "completion length (tokens)", "tokens", "{:.1f}", "mean length of the greedy completions, without EOS"
     ),

@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alignzoo.evaluate.intervals import LEVEL, Estimate, bootstrap, linearise, sign_test, wilson
+from alignzoo.evaluate.comparison_wins import LETTERS, START, compare_judges, judge_columns
+from alignzoo.evaluate.intervals import Estimate, bootstrap, linearise, wilson
+from alignzoo.evaluate.judge import name_judges
 from alignzoo.evaluate.simultaneous import estimate_change
 from alignzoo.evaluate.style import AXES, Axis, count_words
-from alignzoo.evaluate.verdicts import JudgeStopped, judge_pairs
 from alignzoo.runs.folder import Run
 from alignzoo.system.errors import UserError, explain_missing
 
 if TYPE_CHECKING:
     from alignzoo.plugin.judge import Judge
-
-START = "start"
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 Answer = Mapping[str, Any]
 
@@ -69,13 +67,14 @@ def _read_run(folder: Path) -> ComparedRun:
 
 
 def compare(
-    runs: Sequence[ComparedRun], judge: Judge | None = None, failed: Sequence[Mapping[str, str]] = ()
+    runs: Sequence[ComparedRun], judges: Sequence[Judge] = (), failed: Sequence[Mapping[str, str]] = ()
 ) -> dict[str, Any]:
-    """Return what changed, as JSON holds it; ``failed``: the runs that cannot be compared.
+    """Return what changed, as JSON holds it; ``failed``: the runs that cannot be compared; at most two ``judges``.
 
     Keys: ``columns`` (the start model, then the runs), ``failed``, ``notes``, ``axes`` (values, changes since the
-    start, and their intervals), ``wins`` (one entry per comparison by the judge), ``remarks`` (of the judge), and
-    ``prompts``, the biggest change first.
+    start, and their intervals), ``judges`` (their names and what decides their verdicts), ``wins`` (one entry per
+    judge and comparison), ``agreement`` (of two judges, per comparison), ``remarks`` (of the judges), and ``prompts``,
+    the biggest change first.
 
     Raises:
         UserError: the runs share no prompt.
@@ -87,7 +86,9 @@ def compare(
         )
     columns = [[runs[0].lines[key]["before"] for key in ids], *([r.lines[key]["after"] for key in ids] for r in runs)]
     prompts = [runs[0].lines[key]["prompt"] for key in ids]
-    judged = _judge_columns(judge, prompts, columns) if judge else []
+    named = list(zip(name_judges(judges), judges, strict=True))
+    judged = [entry for name, judge in named for entry in judge_columns(judge, name, prompts, columns)]
+    agreement = compare_judges(ids, judged) if len(judges) == 2 else []
     rows = [_compare_prompt(ids[i], prompts[i], [column[i] for column in columns]) for i in range(len(ids))]
     for row, *verdicts in zip(rows, *(entry.pop("verdicts") for entry in judged), strict=True):
         row["verdicts"] = verdicts
@@ -97,9 +98,10 @@ def compare(
         "count": len(ids),
         "notes": _find_caveats(runs, ids),
         "axes": [_compare_axis(key, axis, columns) for key, axis in AXES.items()],
-        "judge": judge.identity() if judge else None,
+        "judges": [{"name": name, **judge.identity()} for name, judge in named],
         "wins": judged,
-        "remarks": dict(judge.remarks) if judge else {},
+        "agreement": agreement,
+        "remarks": {name: dict(judge.remarks) for name, judge in named if judge.remarks},
         "prompts": sorted(rows, key=lambda row: -row["change"]),
     }
 
@@ -160,34 +162,6 @@ def _estimate_change(axis: Axis, after: tuple[Any, Any], before: tuple[Any, Any]
 
 def _to_json(found: Estimate) -> dict[str, Any] | None:
     return None if math.isnan(found.value) else {**asdict(found), "sure": not found.is_zero}
-
-
-def _judge_columns(judge: Judge, prompts: list[str], columns: Sequence[Sequence[Answer]]) -> list[dict[str, Any]]:
-    """Judge every run against the start model, and two runs against each other."""
-    pairs = [(place, 0) for place in range(1, len(columns))] + ([(1, 2)] if len(columns) == 3 else [])
-    names = [START, *LETTERS]
-    found = []
-    for one, other in pairs:
-        verdicts: Sequence[float | None]
-        stopped = None
-        try:
-            verdicts = judge_pairs(judge, prompts, *([a["text"] for a in columns[place]] for place in (one, other)))
-        except JudgeStopped as error:
-            verdicts, stopped = error.verdicts, str(error)
-        found.append({"of": names[one], "against": names[other], "verdicts": verdicts, **_tally(verdicts)})
-        if stopped:
-            found[-1]["stopped"] = stopped
-            break
-    return found
-
-
-def _tally(verdicts: Sequence[float | None]) -> dict[str, Any]:
-    known = [verdict for verdict in verdicts if verdict is not None]
-    low, high = wilson(sum(known), len(known))
-    counts = {name: known.count(value) for name, value in (("won", 1.0), ("tied", 0.5), ("lost", 0.0))}
-    value = sum(known) / len(known) if known else None
-    sure = sign_test(counts["won"], counts["lost"]) <= 1 - LEVEL
-    return {"value": value, "low": low, "high": high, "sure": sure, "judged": len(known), **counts}
 
 
 def _compare_prompt(key: str, prompt: str, answers: Sequence[Answer]) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def bootstrap(numerators: Sequence[float] | Column, denominators: Sequence[float
     """
     top = np.asarray(numerators, float)
     below = np.ones_like(top) if denominators is None else np.asarray(denominators, float)
-    return _estimate(np.stack([top, below], 1), _ratio)
+    return bootstrap_statistic(np.stack([top, below], 1), _ratio)
 
 
 def bootstrap_median(values: Sequence[float] | Column) -> Estimate:
@@ -109,8 +109,11 @@ def _ratio(sums: Column) -> Column:
     return ratio
 
 
-def _estimate(columns: Column, statistic: Callable[[Column], Column]) -> Estimate:
-    """Estimate ``statistic`` of the columns' sums, and its interval from resampled rows."""
+def bootstrap_statistic(columns: Column, statistic: Callable[[Column], Column]) -> Estimate:
+    """Return ``statistic`` of the sums of ``columns`` (prompts, n), and its interval from resampled prompts.
+
+    ``statistic`` takes the sums of several samples at once, (samples, n). NaN where that of all prompts is NaN.
+    """
     value = float(statistic(columns.sum(0)[None])[0])
     if math.isnan(value):
         return Estimate(value, value, value)

@@ -3,7 +3,8 @@
 A line is one held-out prompt. It has ``id``, ``prompt``, ``chosen_tokens``, ``rejected_tokens`` and, under ``before``
 (the start model) and ``after``, a :class:`alignzoo.evaluate.yardstick.RowMeasurement`. A reward model's has ``id``,
 ``prompt`` and on each side :class:`alignzoo.evaluate.reward_yardstick.PairScores`. Every number is a sum over prompts
-divided by another, so its interval comes from resampled prompts; a share has Wilson's interval, a median its own.
+divided by another, so its interval comes from resampled prompts; a share has Wilson's interval, a median its own, and
+so has a win rate at equal length, which a regression estimates.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from alignzoo.config.metrics import NUMBERS
 from alignzoo.data.text_features import refuses
+from alignzoo.evaluate.agreement import summarise_agreement
 from alignzoo.evaluate.intervals import (
     Column,
     Estimate,
@@ -24,6 +26,7 @@ from alignzoo.evaluate.intervals import (
     linearise_median,
     wilson,
 )
+from alignzoo.evaluate.length_control import estimate_controlled, linearise_controlled
 from alignzoo.evaluate.style import count_trigrams, count_words, has_markdown
 
 Line = Mapping[str, Any]
@@ -37,6 +40,8 @@ def estimate(key: str, lines: Sequence[Line], side: str = "after") -> Estimate |
         return None
     top, below = columns
     kind = NUMBERS[key].kind
+    if key in CONTROLLED:
+        return estimate_controlled(top, below)
     if kind == "median":
         return bootstrap_median(top)
     if kind == "share":
@@ -51,12 +56,17 @@ def estimate_all(lines: Sequence[Line], side: str = "after") -> dict[str, Estima
 
 
 def summarise(lines: Sequence[Line]) -> dict[str, dict[str, Any]]:
-    """Return the numbers before and after, and the intervals of the latter, as ``result.json`` holds them."""
+    """Return the numbers before and after, and the intervals of the latter, as ``result.json`` holds them.
+
+    Where two judges have judged, ``agreement`` says how far they agree.
+    """
+    agreement = summarise_agreement(lines)
     before, after = estimate_all(lines, "before"), estimate_all(lines)
     return {
         "before": {key: found.value for key, found in before.items()},
         "after": {key: found.value for key, found in after.items()},
         "intervals": {key: [found.low, found.high] for key, found in after.items()},
+        **({"agreement": agreement} if agreement else {}),
     }
 
 
@@ -74,6 +84,8 @@ def collect_values(key: str, lines: Sequence[Line], side: str = "after") -> Colu
     columns = _collect(key, lines, side)
     if columns is None:
         return None
+    if key in CONTROLLED:
+        return linearise_controlled(*columns)
     return linearise_median(columns[0]) if NUMBERS[key].kind == "median" else linearise(*columns)
 
 
@@ -83,7 +95,9 @@ def _collect(key: str, lines: Sequence[Line], side: str) -> tuple[Column, Column
     if not known or len(known) < len(pairs):
         return None
     top, below = (np.array(column, float) for column in zip(*known, strict=True))
-    return (top, below) if below.sum() else (np.ones_like(top), np.ones_like(top))  # no 3-gram at all: none repeated
+    if below.sum() or key in CONTROLLED:
+        return top, below
+    return np.ones_like(top), np.ones_like(top)  # no 3-gram at all: none repeated
 
 
 def _compute_gains(line: Line, side: str) -> tuple[float, float] | None:
@@ -141,6 +155,12 @@ def _if_measured(name: str, over: str | None = None) -> Value:
     return value
 
 
+def _pair_win_with_length(line: Line, side: str) -> tuple[float, float] | None:
+    """Return the judge's verdict, and the completion's length less that of the start model's, in characters."""
+    row = line[side]
+    return None if row.get("win") is None else (row["win"], len(row["text"]) - len(line["before"]["text"]))
+
+
 def _from_scores(count: Callable[[float, float], float]) -> Value:
     """Compare a reward model's scores of the pair."""
 
@@ -155,6 +175,9 @@ def _distinct_trigrams(line: Line, side: str) -> tuple[float, float] | None:
     return count_trigrams(line[side]["text"]) if "text" in line[side] else None
 
 
+#: Numbers that a regression of verdicts on lengths estimates.
+CONTROLLED = frozenset({"win_rate_lc"})
+
 VALUES: dict[str, Value] = {
     "preference_accuracy": _from_gains(lambda chosen, rejected, line: _compare(chosen, rejected)),
     "accuracy_sum": _compare_likelihoods(per_token=False),
@@ -168,6 +191,8 @@ VALUES: dict[str, Value] = {
     "teacher_kl": _if_measured("teacher_kl", over="teacher_kl_tokens"),
     "reward": _if_measured("reward"),
     "win_rate": _if_measured("win"),
+    "win_rate_lc": _pair_win_with_length,
+    "win_rate_second": _if_measured("win_second"),
     "answer_tokens": _from_completion(lambda row: row["tokens"]),
     "answer_words": _from_text(count_words),
     "answer_words_median": _from_text(count_words),

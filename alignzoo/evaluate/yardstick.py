@@ -61,6 +61,9 @@ class RowMeasurement:
     win: float | None = None
     """1 where the judge prefers the greedy completion to the start model's, 0 where not, 0.5 for a tie."""
 
+    win_second: float | None = None
+    """The same by the second judge."""
+
 
 class Yardstick:
     """The held-out rows and the settings by which every model is measured."""

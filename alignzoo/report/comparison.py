@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from alignzoo.evaluate.agreement import describe_agreement
 from alignzoo.report.html import write_html
 from alignzoo.system.console import make_console
 from alignzoo.system.tables import plain_table
@@ -17,7 +18,7 @@ Report = Mapping[str, Any]
 
 
 def print_comparison(report: Report, rows: int) -> None:
-    """Print what changed along each axis, what the judge says, and the first ``rows`` prompts with their answers."""
+    """Print what changed along each axis, what the judges say, and the first ``rows`` prompts with their answers."""
     console = make_console()
     for column in report["columns"][1:]:
         console.print(Text.assemble((name_column(column), "bold"), f"  {column['folder']}"))
@@ -83,19 +84,29 @@ def _make_cell(axis: Report, found: Report | None, changed: Report | None) -> Te
 
 
 def describe_wins(report: Report) -> Iterator[str]:
-    """Yield the judge's win rates, why it stopped, and its remarks, as sentences."""
+    """Yield the judges' win rates, why one stopped, how far two agree, and their remarks, as sentences."""
     for entry in report["wins"]:
         if entry["value"] is not None:
             sure = "" if entry["sure"] else ", which may be chance"
             yield (
-                f"judge {report['judge']['judge']}: {entry['of']} beats {entry['against']} on {entry['value']:.0%} "
+                f"judge {entry['judge']}: {entry['of']} beats {entry['against']} on {entry['value']:.0%} "
                 f"({entry['low']:.0%} to {entry['high']:.0%}) of {entry['judged']} prompts: {entry['won']} won, "
-                f"{entry['tied']} tied, {entry['lost']} lost{sure}"
+                f"{entry['tied']} tied, {entry['lost']} lost{sure}; at equal length {format_controlled(entry)}"
             )
         if "stopped" in entry:
             yield entry["stopped"]
-    for remark, count in report["remarks"].items():
-        yield f"judge {report['judge']['judge']}: {count} {remark}"
+    for found in report["agreement"]:
+        for sentence in describe_agreement(found):
+            yield f"{found['of']} against {found['against']}: {sentence}"
+    for judge, remarks in report["remarks"].items():
+        for remark, count in remarks.items():
+            yield f"judge {judge}: {count} {remark}"
+
+
+def format_controlled(entry: Report) -> str:
+    """Return the win rate at equal length, with its interval."""
+    found = entry["controlled"]
+    return f"{found['value']:.0%} ({found['low']:.0%} to {found['high']:.0%})"
 
 
 def _make_answers_table(report: Report, rows: list[Report]) -> Table:
@@ -119,11 +130,12 @@ def _format_answer(answer: Report) -> Text:
 
 
 def describe_verdicts(report: Report, row: Report) -> Iterator[str]:
-    """Yield the judge's verdicts on one prompt in words."""
+    """Yield the judges' verdicts on one prompt in words."""
     for entry, verdict in zip(report["wins"], row["verdicts"], strict=True):
         if verdict is not None:
             verb = {1.0: "beats", 0.0: "loses to", 0.5: "ties with"}[verdict]
-            yield f"{entry['of']} {verb} {entry['against']}"
+            by = f" ({entry['judge']})" if len(report["judges"]) > 1 else ""
+            yield f"{entry['of']} {verb} {entry['against']}{by}"
 
 
 def write_comparison(report: Report, file: Path) -> None:
@@ -139,6 +151,8 @@ def write_comparison(report: Report, file: Path) -> None:
         change=format_change,
         interval=format_interval,
         verdicts=describe_verdicts,
+        controlled=format_controlled,
+        agreement=describe_agreement,
     )
 
 

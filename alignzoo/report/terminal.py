@@ -12,6 +12,7 @@ from rich.text import Text
 from alignzoo.config.metrics import NUMBERS
 from alignzoo.data.convert import MEANING
 from alignzoo.data.manifest import reasons
+from alignzoo.evaluate.agreement import describe_agreement
 from alignzoo.report.selection import describe_selection
 from alignzoo.system.console import make_console
 from alignzoo.system.limits import format_bytes
@@ -94,3 +95,5 @@ def print_numbers(result: Mapping[str, Any]) -> None:
                     ends = " to ".join(number.form.format(end) for end in measured["intervals"][key])
                     table.add_row(number.label, number.form.format(before[key]), number.form.format(after[key]), ends)
             console.print(table)
+            for sentence in describe_agreement(measured["agreement"]) if measured.get("agreement") else ():
+                console.print(sentence, soft_wrap=True)

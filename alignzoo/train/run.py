@@ -10,7 +10,7 @@ import transformers
 from alignzoo.config.plain import to_plain
 from alignzoo.data.findings import findings
 from alignzoo.data.manifest import fingerprints
-from alignzoo.evaluate.judge import build_configured_judge, judge_lines
+from alignzoo.evaluate.judge import build_configured_judges, judge_lines
 from alignzoo.evaluate.metrics import summarise, summarise_sides
 from alignzoo.models import start_model
 from alignzoo.models.shared_prefix.patch import share_prefixes, sharing_ends
@@ -66,7 +66,7 @@ def train(
     resume.check(resume_from, facts)
     record.write_manifest(inputs.data.manifest)
     _print_inputs(inputs)
-    judge = build_configured_judge(checked.cfg.judge)
+    judges = build_configured_judges(checked.cfg.judge)
     args = inputs.make_trl_config(record.folder)  # before a weight is loaded: TRL may refuse it
 
     planned_memory = plan_peak(checked, inputs.start, inputs.data, inputs.rows)
@@ -79,7 +79,7 @@ def train(
         del start
 
     with Stopwatch() as training:
-        prune = _make_pruning(inputs, record, yardsticks, before, judge)
+        prune = _make_pruning(inputs, record, yardsticks, before, judges)
         trainer, saving = _train_model(inputs, args, model, record, started, facts, resume_from, prune)
     record.watch.check()
     record.save_model(trainer, whole=inputs.trains_reward_model)
@@ -91,7 +91,7 @@ def train(
         return
     with ranks.work_alone():
         measured = {
-            side: judge_lines(yardstick.make_lines(before[side], after[side]), judge)
+            side: judge_lines(yardstick.make_lines(before[side], after[side]), judges)
             for side, yardstick in yardsticks.items()
         }
     cost = _summarise_cost(inputs, trainer, saving, training, measuring, started)
@@ -144,7 +144,7 @@ def _train_model(
 
 
 def _make_pruning(
-    inputs: RunInputs, record: Record, yardsticks: dict[str, Any], before: dict[str, Any], judge: Any
+    inputs: RunInputs, record: Record, yardsticks: dict[str, Any], before: dict[str, Any], judges: Any
 ) -> list[Any]:
     """Return the callback that measures the run on its way and ends it where it falls behind, if that was asked for."""
     if inputs.cfg.prune.rule == "none":
@@ -156,7 +156,7 @@ def _make_pruning(
     def measure(model: Any) -> float | None:
         after = yardstick.measure(model, inputs.make_baseline_loader())
         lines = yardstick.make_lines(before[side], after)
-        numbers = summarise(judge_lines(lines, judge) if ranks.rank() == 0 else lines)["after"]
+        numbers = summarise(judge_lines(lines, judges) if ranks.rank() == 0 else lines)["after"]
         return ranks.broadcast(numbers.get(objective))
 
     return [PruneBehind(inputs.cfg.prune, record, objective, measure)]

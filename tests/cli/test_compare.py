@@ -122,6 +122,35 @@ def test_wins_against_the_start_and_between_two(tmp_path: Path, compared: Compar
     assert [w["won"] for w in other] == [0, 1, 0]
 
 
+def test_two_judges_and_how_far_they_agree(
+    tmp_path: Path, compared: Compared, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second rule takes answers of fewer than ten words, as all of A's are, for incomplete."""
+    run = make_run(tmp_path / "a", [SHORT] * 7 + [LONG])
+    words = (run, "--judge", "rule", "--judge", "rule", "--set", "judge.second.least=10")
+    report = compared(*words)
+    assert [judge["name"] for judge in report["judges"]] == ["rule 1", "rule 2"]
+    assert [judge["least"] for judge in report["judges"]] == [8, 10]
+    assert [(w["judge"], w["of"], w["won"], w["tied"], w["lost"]) for w in report["wins"]] == [
+        ("rule 1", "A", 7, 1, 0),
+        ("rule 2", "A", 0, 1, 7),
+    ]
+    assert report["wins"][0]["controlled"]["low"] <= report["wins"][0]["controlled"]["value"]
+    (agreement,) = report["agreement"]
+    assert (agreement["of"], agreement["against"], agreement["equal"], agreement["verdicts"]) == ("A", "start", 1, 8)
+    assert agreement["kappa"] == pytest.approx((1 / 8 - 1 / 64) / (1 - 1 / 64)), "by chance both tie on 1 of 64"
+    page = tmp_path / "page.html"
+    assert run_command(["compare", *map(str, words), "--html", str(page)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "judge rule 2: A beats start on 6%" in out
+    assert "A against start: The two judges agree on 1 of 8 verdicts: Cohen's kappa 0.11" in out
+    assert (
+        "A against start: The first judge prefers the run more than the second does on 7 prompts and less on 0" in out
+    )
+    assert "A beats start (rule 1)" in out
+    assert "The two judges agree on 1 of 8 verdicts" in page.read_text()
+
+
 def test_a_person_who_stops_keeps_what_was_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -213,6 +242,7 @@ def test_folders_that_cannot_be_compared(tmp_path: Path, kind: str) -> None:
         (["--rows=-1"], "Invalid value for '--rows': -1 is not in the range x>=0"),
         (["--set", "judge.least=1"], "--set needs --judge"),
         (["--judge", "rule", "--set", "least=1"], "--set takes judge.KEY=VALUE"),
+        (["--judge", "rule"] * 3, "--judge can be given twice at most"),
     ],
 )
 def test_words_that_cannot_work(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,6 +37,7 @@ PLANTED: list[tuple[str, Any, str]] = [
     ("model.trust_remote_code", True, "model.trust_remote_code=true"),
     ("model.trust_remote_code", "${evaluate.enabled}", "model.trust_remote_code=true"),
     ("judge", {"name": "pairwise_lm", "path": "x", "trust_remote_code": "yes"}, "judge.trust_remote_code=true"),
+    ("judge.second", {"name": "pairwise_lm", "trust_remote_code": True}, "judge.second.trust_remote_code=true"),
     ("reward.model", {"path": "x", "trust_remote_code": 1}, "reward.model.trust_remote_code=true"),
     ("reward.model", "${oc.create:{trust_remote_code: true}}", "reward.model.trust_remote_code=true"),
     ("model.attn_implementation", "evil/kernel", "model.attn_implementation=evil/kernel"),

@@ -10,7 +10,7 @@ import yaml
 from repository import ROOT
 
 from alignzoo import Judge, UserError
-from alignzoo.evaluate.judge import build_judge, load_judge
+from alignzoo.evaluate.judge import build_judge, load_judge, load_judges
 from alignzoo.plugin.registry import Registry, registry
 
 JUDGES = ("pairwise_lm", "person", "reward_model", "rule")
@@ -132,3 +132,15 @@ def test_two_plugins_with_one_judge(fake_package: Callable[..., None]) -> None:
     fake_package("fake_more", LETTERS)
     with pytest.raises(UserError, match=r"judge 'letters' is added by fake_letters .* and fake_more .*: neither"):
         registry().judge("letters")
+
+
+def test_a_second_judges_keys_are_told_as_its_own(fake_package: Callable[..., None]) -> None:
+    fake_package("fake_letters", LETTERS, YAML)
+    first, second = load_judges(["rule", "letters"], ["judge.least=3", "judge.second.letter=e"])
+    assert (first.identity()["least"], second.identity()["letter"]) == (3, "e")
+    with pytest.raises(UserError, match=r"^judge\.second\.letter is needed: add --set judge\.second\.letter=VALUE\.$"):
+        load_judges(["rule", "letters"], [])
+    with pytest.raises(UserError, match=r"^--set judge\.second\.letter=e: there is no second judge: add another"):
+        load_judges(["rule"], ["judge.second.letter=e"])
+    with pytest.raises(UserError, match=r"^The second judge is the first one again \(rule\)"):
+        load_judges(["rule", "rule"], [])

@@ -230,7 +230,7 @@ def test_result_has_start_numbers_before_and_after_and_cost(sweep: Sweep, method
     assert (
         result["before"].keys()
         == result["after"].keys()
-        == NUMBERS.keys() - {"win_rate", "teacher_kl", *OF_REWARD_MODELS}
+        == NUMBERS.keys() - {"win_rate", "win_rate_lc", "win_rate_second", "teacher_kl", *OF_REWARD_MODELS}
     )
     assert all(low <= result["after"][key] <= high for key, (low, high) in result["intervals"].items())
     assert result["before"]["preference_accuracy"] == 0.5

@@ -10,6 +10,7 @@ from pathlib import Path
 from alignzoo.config.metrics import NUMBERS
 from alignzoo.report.leaderboard.comparable import keep_out
 from alignzoo.report.leaderboard.comparisons import Question, compare_rows
+from alignzoo.report.leaderboard.judges import describe_judges
 from alignzoo.report.leaderboard.rows import Row, label_runs, make_rows
 from alignzoo.report.leaderboard.same_data import mark_other_data
 from alignzoo.report.leaderboard.verdict import write_verdict
@@ -90,13 +91,14 @@ def read_leaderboard(
     rows, limits = compare_rows(keep_out(rows, chosen), question)
     if selection := describe_selection([run.result for run in finished if run.result]):
         notes = [*notes, selection]
+    doubts, agreement = describe_judges(finished)
     return Leaderboard(
         question,
         rows,
         _list_without_result(runs, pruned=False),
         write_verdict(rows, question),
-        [*notes, *other],
-        limits,
+        [*notes, *other, *doubts],
+        [*limits, *agreement],
         runs,
         _list_without_result(runs, pruned=True),
     )

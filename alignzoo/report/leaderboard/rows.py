@@ -18,7 +18,7 @@ from alignzoo.runs.contents import is_number
 from alignzoo.runs.folder import Run
 
 #: Keys of the configuration that change neither training nor measurement.
-NO_SETTING = ("seed", "prune.", "telemetry", "evaluate.shown", "tracker.", "hydra.")
+NO_SETTING = ("seed", "prune.", "judge.second.", "telemetry", "evaluate.shown", "tracker.", "hydra.")
 
 
 @dataclass(frozen=True)

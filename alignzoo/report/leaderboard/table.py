@@ -16,10 +16,20 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 #: Numbers beside the one that the board is sorted by: they show what it may have cost.
-BESIDE = ("preference_accuracy", "kl", "answer_tokens", "ended", "distinct_3", "reward_accuracy")
+BESIDE = (
+    "win_rate",
+    "win_rate_lc",
+    "win_rate_second",
+    "preference_accuracy",
+    "kl",
+    "answer_tokens",
+    "ended",
+    "distinct_3",
+    "reward_accuracy",
+)
 
-#: Those of them that a narrow terminal leaves out: a warning under the table says where they fell.
-WARNED = ("ended", "distinct_3")
+#: Those of them that a narrow terminal leaves out: what stands under the table says where they fell, or judges differ.
+WARNED = ("ended", "distinct_3", "win_rate_second")
 WIDE = 100  #: columns of a terminal that has room for all
 
 
