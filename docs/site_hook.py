@@ -37,7 +37,9 @@ def _pages(pattern: str) -> list[str]:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Lead the page's links to files that are not in the site to the repository."""
-    shown = {file.src_uri for file in (*files.documentation_pages(), *files.media_files())}
+    from mkdocs.structure.files import InclusionLevel
+
+    shown = {file.src_uri for file in files if file.inclusion is not InclusionLevel.EXCLUDED}
     return point_to_repository(markdown, page.file.src_uri, shown, config.repo_url or "")
 
 
