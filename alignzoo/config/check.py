@@ -14,6 +14,7 @@ from alignzoo.config.checked import Checked
 from alignzoo.config.declared import find_fault
 from alignzoo.config.keys import CHOICES, LEAST, TYPES
 from alignzoo.config.learning_rate import check_low_precision, warn_learning_rate
+from alignzoo.config.mapping_words import read_mapping
 from alignzoo.config.placement import may_have_gpus, place
 from alignzoo.config.plain import flatten, to_plain
 from alignzoo.config.secrets import EXAMPLE, MASK
@@ -133,6 +134,8 @@ def _check_own(cfg: DictConfig) -> None:
             f"dataset.heldout.fraction={shares[0]} and dataset.validation.fraction={shares[1]} leave no prompt to "
             "train on: lower one of them."
         )
+    for key in ("dataset.columns", "dataset.roles"):
+        read_mapping(OmegaConf.select(cfg, key), key)
     for key, choices in CHOICES.items():
         value = OmegaConf.select(cfg, key)
         if value not in choices:

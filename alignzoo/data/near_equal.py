@@ -5,7 +5,7 @@ character in Unicode (NFKC), or where their sets of word pairs have a Jaccard si
 Which texts are compared is chosen by MinHash (Broder, 1997) and bands of it (Leskovec, Rajaraman and Ullman, Mining of
 Massive Datasets, 3.4): of pairs with a similarity of 0.7 it chooses 89 %, with 0.8 98 %, with 0.9 more than 99.9 %. A
 band that more than :data:`COMMON` different texts share is a template's, and joins none; so is a cluster of more than a
-tenth of all texts.
+third of all texts.
 """
 
 from __future__ import annotations
@@ -24,10 +24,8 @@ JACCARD = 0.7  #: of word pairs, from which on two texts are near-equal: one oth
 BANDS = 8  #: each of :data:`HASHES` minima; texts that share one are compared
 HASHES = 4
 COMMON = 100  #: different texts that share a band, above which it is a template's
-SHARE = (
-    0.1  #: of different texts that are one cluster, above which it is a template's, if there are more than :data:`FEW`
-)
-FEW = 3
+SHARE = 1 / 3  #: of different texts that are one cluster, above which it is a template's
+FEW = 3  #: texts that can be one cluster however few there are
 
 Column = np.ndarray[Any, Any]
 

@@ -111,14 +111,25 @@ def test_mistakes(words: list[str], told: str) -> None:
         run_command(["export", *KUBERNETES, *words])
 
 
+ZOO = '''
+"""Zoo (Somebody, 2030)."""
+from alignzoo import DataFormat, Method, hookimpl
+class Zoo(Method):
+    "Zoo (Somebody, 2030)."
+    name, data = "zoo", DataFormat.PREFERENCE
+    config, trainer = "trl:DPOConfig", "trl:DPOTrainer"
+@hookimpl
+def alignzoo_methods(): return [Zoo]
+@hookimpl
+def alignzoo_config_packages(): return ["fake_zoo.conf"]
+'''
+
+
 def test_a_task_installs_the_methods_package(
     fake_package: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    dpo = (ROOT / "plugins" / "dpo.py").read_text()
     yaml_text = (ROOT / "conf" / "method" / "dpo.yaml").read_text()
-    hook = "\n@hookimpl\ndef alignzoo_config_packages():\n    return ['fake_zoo.conf']\n"
-    code = dpo.replace('name = "dpo"', 'name = "zoo"') + hook
-    fake_package("fake_zoo", code, {"method/zoo.yaml": yaml_text.replace("name: dpo", "name: zoo")})
+    fake_package("fake_zoo", ZOO, {"method/zoo.yaml": yaml_text.replace("name: dpo", "name: zoo")})
     (task,) = exported(capsys, *SKYPILOT, "method=zoo", "strategy=zero2", "strategy.processes=2")
     version = importlib.metadata.version("alignzoo")
     assert task["setup"] == f"pip install 'alignzoo[deepspeed]=={version}' fake_zoo==1.0\n"

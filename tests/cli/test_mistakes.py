@@ -139,7 +139,7 @@ LIGHT = {
     "a misspelt command with words": ("evalute RUN", "Did you mean evaluate?"),
     "an option without its group": ("dpo", "dpo is neither a command nor key=value", "Did you mean method=dpo?"),
     "an option in capitals": ("DPO", "Did you mean method=dpo?"),
-    "an option without its group behind others": ("method=ipo tiny", "Did you mean model=tiny?"),
+    "an option without its group behind others": ("method=ipo tiny", "Did you mean model=tiny or teacher=tiny?"),
     "an option of several groups": ("local", "dataset=local", "model=local"),
     "a command for a training": ("train method=dpo", "a training has no command word: leave train out"),
     "a key that is not there deleted": ("~method.nothing", "method.nothing cannot be deleted"),

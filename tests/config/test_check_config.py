@@ -62,7 +62,7 @@ def test_every_published_recipe_passes(configured: Configured, path: Path) -> No
         ("dataset.rows", "all", "text", "int or None"),
         ("dataset.path", {"a": 1}, "a mapping", "str or list or None"),
         ("dataset.chat", "true", "text", "bool"),
-        ("dataset.columns", "prompt", "text", "dict or None"),
+        ("dataset.columns", 3, "a whole number", "dict or str or None"),
         ("dataset.heldout.fraction", "5%", "text", "float"),
         ("model.trust_remote_code", 1, "a whole number", "bool"),
         ("evaluate.enabled", "no", "text", "bool"),
@@ -75,6 +75,12 @@ def test_a_value_of_the_wrong_type_is_named_with_the_right_one(
     with pytest.raises(UserError) as refused:
         check.check(configured(values={key: value}))
     assert str(refused.value) == f"{key}={value} is {kind}; it takes {takes}."
+
+
+@pytest.mark.parametrize("key", ["dataset.columns", "dataset.roles"])
+def test_a_word_is_no_mapping(configured: Configured, key: str) -> None:
+    with pytest.raises(UserError, match=rf"^{key}=prompt must be a mapping, such as '{key}="):
+        check.check(configured(values={key: "prompt"}))
 
 
 def test_every_key_with_a_type_is_in_the_config(configured: Configured) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from alignzoo.config.trl_fields import fits, read_config_fields
 
-#: The first-party methods' configs, and another of TRL's experimental ones.
+#: The configs of alignzoo's methods, and another of TRL's experimental ones.
 CONFIGS = (
     "trl:DPOConfig",
     "trl:SFTConfig",
@@ -21,6 +21,9 @@ CONFIGS = (
     "trl:GRPOConfig",
     "trl:RLOOConfig",
     "trl:RewardConfig",
+    "trl:DistillationConfig",
+    "alignzoo_plugins.online.ppo.config:PPOConfig",
+    "alignzoo_plugins.online.trainers.config:UngroupedConfig",
     "trl.experimental.orpo:ORPOConfig",
     "trl.experimental.cpo:CPOConfig",
 )

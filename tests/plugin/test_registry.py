@@ -272,7 +272,7 @@ def test_plugins_come_in_the_order_of_their_names(fake_package: Install) -> None
     fake_package("fake_b", GOOD.format(name="b"))
     fake_package("fake_a", GOOD.format(name="a"))
     assert list(Registry().plugins) == sorted(Registry().plugins)
-    assert list(Registry().methods)[:2] == ["a", "b"]
+    assert [name for name in Registry().methods if name in ("a", "b")] == ["a", "b"]
 
 
 def test_a_hook_takes_the_arguments_that_it_names(fake_package: Install) -> None:

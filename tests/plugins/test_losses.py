@@ -282,7 +282,7 @@ class Letters(Reward):
 def sampled(build: Build, *overrides: str) -> tuple[Any, dict[str, Tensor], PreTrainedModel, Tensor]:
     """Return a GRPO trainer, a batch of one group from its moved policy, a plain policy, and the group's rewards."""
     reward = Letters()
-    group = ("method.beta=0.2", "method.num_generations=4", "method.max_completion_length=24")
+    group = ("reward=length", "method.beta=0.2", "method.num_generations=4", "method.max_completion_length=24")
     trainer = build("grpo", *group, *overrides, rewards=(wrap_reward(reward, []),))
     with torch.no_grad():  # answers of several lengths: one token in some dozens is EOS
         trainer.model.get_input_embeddings().weight[trainer.processing_class.eos_token_id] *= 3

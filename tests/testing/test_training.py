@@ -98,8 +98,8 @@ def test_a_layout_is_read_as_what_it_is(
 
     file = rows.write_rows(layout, tmp_path)
     words = ("dataset=local", f"dataset.path={file}", "dataset.heldout.fraction=0", "model=tiny")
-    method = "grpo" if layout == "prompts" else "sft"
-    data = prepare_run(check(compose_config(f"method={method}", *words))).data  # type: ignore[arg-type]
+    method = ("method=grpo", "reward=length") if layout == "prompts" else ("method=sft",)
+    data = prepare_run(check(compose_config(*method, *words))).data  # type: ignore[arg-type]
     assert data.kind is rows.LAYOUTS[layout][0]
     assert len(data.train) >= len(rows.PROMPTS)
 

@@ -58,7 +58,7 @@ def read_board(truth: Truth, rng: np.random.Generator, against: bool = False, wi
     here, elsewhere = np.split(values, 2, axis=2)
     question = Question("accuracy_sum" if truth.share else "reward", "0" if against else None, within)
     rows = [
-        Row(str(place), "", (), {question.by: Estimate(one.mean(), 0.0, 0.0)}, {}, {}, None)
+        Row(str(place), "", (), {question.by: Estimate(one.mean(), 0.0, 0.0)}, {}, {}, {}, None)
         for place, one in enumerate(here)
     ]
     prompts = [str(place // truth.repeated) for place in range(truth.prompts)]

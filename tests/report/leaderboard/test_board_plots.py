@@ -16,7 +16,7 @@ from alignzoo.report.leaderboard.plots import _find_unbeaten, find_swept, make_f
 
 
 def read(folder: Path, *runs: tuple[str, int, float]) -> Leaderboard:
-    """Read a board of runs: overrides, pairs of 48 told apart, and KL in nats a token."""
+    """Read a board of runs: overrides, pairs of 48 told apart, and KL in nats per token."""
     for number, (words, right, kl) in enumerate(runs):
         history = [{"step": n, "loss": 1.0 / n} for n in range(1, 6)]
         cost = {"cost": {"train_seconds": 10.0 + number}}
