@@ -103,7 +103,7 @@ def _model(name: str, folder: Path) -> list[str]:
     made = folder / name
     if not made.exists():
         random_models.make_random(made, random_models.SIZES[name])
-    return ["model=local", f"model.path={made}", "speed.shared_prefix=on"]  # auto keeps to CPUs
+    return ["model=local", f"model.path={made}", "speed.shared_prefix=on"]  # auto may fall back
 
 
 def _groups(side: Side, steps: int) -> list[dict[str, Any]]:

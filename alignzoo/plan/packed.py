@@ -92,14 +92,15 @@ def _count_tokens(batch: Any, name: str) -> Any:
 def apply_packing(cfg: DictConfig, work: Workload, skeleton: Skeleton, device: str) -> Workload:
     """Return the workload with its batch padded where the run will not pack it, and all positions scored.
 
-    On a GPU the head always takes positions with a label only, and `speed.shared_prefix=auto` packs nothing.
+    On a GPU the head always takes positions with a label only, and whether `speed.shared_prefix=auto` packs is
+    known after a trial in the run: the plan does not count on it.
     """
     from alignzoo.models.shared_prefix.supported import reason_against
 
     choice, train = cfg.speed.shared_prefix, work.train
     tried = choice == "on" or (choice == "auto" and device == "cpu")
     labels_only = tried or device == "cuda"
-    packs = tried and reason_against(skeleton.model, measured_only=False) is None and _is_worth_it(cfg, train)
+    packs = tried and reason_against(skeleton.model) is None and _is_worth_it(cfg, train)
     train = replace(train, packed=train.packed if packs else None, scored=train.scored if labels_only else None)
     return replace(work, train=train)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from alignzoo.models.shared_prefix.first_batch import is_packing
 from alignzoo.models.shared_prefix.supported import backbone_of
 from alignzoo.system.errors import UserError
 
@@ -91,7 +92,7 @@ class TokenBatches:
         """Return the batches, the same number on every process, because processes wait for each other in each."""
         import torch
 
-        shared = hasattr(backbone_of(self.accelerator.unwrap_model(self.model)), "packing")  # type: ignore[attr-defined]
+        shared = is_packing(backbone_of(self.accelerator.unwrap_model(self.model)))  # type: ignore[attr-defined]
         parts = divide([count_tokens(row, shared) for row in rows], self.batch_tokens or 0, padded=not shared)
         count = torch.tensor([len(parts)], device=self.accelerator.device)
         most = int(self.accelerator.gather(count).max())

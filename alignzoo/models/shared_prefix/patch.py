@@ -6,13 +6,10 @@ that (adapters, DDP, FSDP2, checkpointing of its layers) stays as it is, and so 
 
 from __future__ import annotations
 
-import functools
 import logging
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from alignzoo.models.shared_prefix import attention, head
-from alignzoo.models.shared_prefix.supported import backbone_of, mismatch, reason_against
+from alignzoo.models.shared_prefix import attention, first_batch, head
+from alignzoo.models.shared_prefix.first_batch import PackingSettings, is_sharded, takes_trees
+from alignzoo.models.shared_prefix.supported import backbone_of, find_mismatch, make_trial, reason_against
 from alignzoo.models.shared_prefix.tree import Bin, Packing, pack
 from alignzoo.system.errors import UserError
 
@@ -50,7 +48,7 @@ def share_prefixes(cfg: DictConfig, *models: Any) -> None:
     for model in models:
         if model is None or hasattr(backbone_of(model), "packing"):
             continue
-        reason = reason_against(model, measured_only=choice == "auto") or _try_packing(model, cfg)
+        reason = reason_against(model) or _try_packing(model, cfg)
         if reason and choice == "on":
             raise UserError(f"speed.shared_prefix=on: {reason}. Use speed.shared_prefix=auto.")
         head.score_labels_only()
@@ -98,41 +96,19 @@ def stop_sharing(*models: Any) -> None:
 
 
 def _try_packing(model: Any, cfg: DictConfig) -> str | None:
-    """Start packing; stop again and return why, where a few tokens come out differently."""
+    """Start packing; stop again and return why, where a few tokens come out differently. A GPU tries a batch later."""
     attention.register()
     backbone = backbone_of(model)
-    backbone.packing = _Settings(cfg.speed.bin_tokens, always=True)
+    backbone.packing = PackingSettings(cfg.speed.bin_tokens, required=cfg.speed.shared_prefix == "on")
     # patch: transformers PreTrainedModel.forward
     backbone.forward = MethodType(_forward, backbone)
-    weight = next(backbone.parameters())
-    kind = type(backbone), backbone.config.to_json_string(), weight.dtype, weight.device.type
-    reason = _mismatch_of(_Kind(kind, weakref.ref(backbone)))
+    if next(backbone.parameters()).device.type not in first_batch.TRIED_BEFORE:
+        return None
+    with backbone.packing.trying():
+        reason = find_mismatch(make_trial(backbone))
     if reason:
         del backbone.forward, backbone.packing
-    else:
-        backbone.packing.always = cfg.speed.shared_prefix == "on"
     return reason
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """A backbone's class, config, dtype and device, on which a trial's outcome depends, and such a backbone."""
-
-    facts: tuple[Any, ...]
-    backbone: Any = field(compare=False)
-
-
-@functools.cache
-def _mismatch_of(kind: _Kind) -> str | None:
-    return mismatch(kind.backbone())
-
-
-class _Settings:
-    """What a backbone keeps beside its weights."""
-
-    def __init__(self, budget: int, always: bool) -> None:
-        self.budget, self.always = budget, always
-        self.warned = False  # that rows are too long for a sliding window
 
 
 def _forward(self: Any, *args: Any, **inputs: Any) -> Any:
@@ -172,7 +148,9 @@ def _choose_packing(backbone: Any, inputs: dict[str, Any]) -> Packing | None:
         return None
     if ids is None or mask is None or mask.dim() != 2:
         return None
-    settings: _Settings = backbone.packing
+    settings: PackingSettings = backbone.packing
+    if not takes_trees(backbone, settings, ids.device):
+        return None
     real = mask.bool().cpu().numpy()
     if _exceeds_window(backbone, settings, int(real.sum(1).max())):
         return None
@@ -182,7 +160,7 @@ def _choose_packing(backbone: Any, inputs: dict[str, Any]) -> Packing | None:
     return packing
 
 
-def _exceeds_window(backbone: Any, settings: _Settings, longest: int) -> bool:
+def _exceeds_window(backbone: Any, settings: PackingSettings, longest: int) -> bool:
     """Tell whether a sliding window would hide tokens of a row: a tree's attention has no such window."""
     window: int = getattr(backbone.config, "sliding_window", None) or 0
     kinds = getattr(backbone.config, "layer_types", None)
@@ -193,10 +171,6 @@ def _exceeds_window(backbone: Any, settings: _Settings, longest: int) -> bool:
     return too_long
 
 
-def _choose_budget(backbone: Any, settings: _Settings) -> int:
+def _choose_budget(backbone: Any, settings: PackingSettings) -> int:
     """Sharded weights are gathered layer by layer by all processes at once: each must go through equally often."""
-    from torch.distributed.tensor import DTensor
-
-    # FSDP2 has gathered what belongs to the whole model by now, such as the embeddings: only layers are still sharded.
-    sharded = any(isinstance(weight, DTensor) or hasattr(weight, "ds_id") for weight in backbone.parameters())
-    return 2**62 if sharded or type(backbone).__name__.startswith("FSDP") else settings.budget
+    return 2**62 if is_sharded(backbone) else settings.budget
