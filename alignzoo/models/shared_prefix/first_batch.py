@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 #: Devices on which the trial before training says all.
 TRIED_BEFORE = {"cpu"}
 
+#: Devices on which nobody has run it yet: it is tried there where it is asked for, with ``speed.shared_prefix=on``.
+NEVER_RUN = {"cuda"}
+
 #: What flash attention takes on a GPU.
 PRECISIONS = (torch.bfloat16, torch.float16)
 
@@ -60,6 +63,8 @@ def takes_trees(backbone: Any, settings: PackingSettings, device: torch.device) 
     if (device, autocast) not in settings.decided:
         settings.decided[device, autocast] = True  # for the trial's own batch
         reason = _find_unusual(backbone, device, autocast)
+        if reason is None and device.type in NEVER_RUN and not settings.required:
+            reason = f"it was never run on {device.type}; speed.shared_prefix=on tries it"
         if reason is None and not (settings.required and is_sharded(backbone)):
             reason = _try(backbone, settings, autocast)
         settings.decided[device, autocast] = reason is None

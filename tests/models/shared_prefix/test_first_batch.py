@@ -16,6 +16,7 @@ from trl.trainer.utils import add_fused_lm_head
 from alignzoo import UserError
 from alignzoo.models.shared_prefix import attention, first_batch, head, supported
 from alignzoo.models.shared_prefix.patch import share_prefixes, stop_sharing
+from alignzoo.models.shared_prefix.supported import backbone_of
 
 ONCE = "prompts shared by a batch's rows are computed once on cpu."
 EACH = "prompts shared by a batch's rows are computed for each row: "
@@ -166,3 +167,9 @@ def test_a_device_without_kernels_runs_trls_way(
     monkeypatch.delitem(attention.KERNELS, "cpu")
     assert torch.equal(log_probs(model), dense)
     assert caplog.messages == [EACH + "there are no attention kernels for it on cpu."]
+
+
+def test_auto_does_not_try_a_card_on_which_it_was_never_run(caplog: pytest.LogCaptureFixture) -> None:
+    backbone = backbone_of(fused()).bfloat16()
+    assert not first_batch.takes_trees(backbone, first_batch.PackingSettings(64, required=False), torch.device("cuda"))
+    assert "it was never run on cuda; speed.shared_prefix=on tries it" in caplog.text
