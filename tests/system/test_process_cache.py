@@ -17,7 +17,7 @@ from inprocess import run
 
 from alignzoo.models import load
 from alignzoo.system.process_cache import process_cache
-from alignzoo.train import inputs
+from alignzoo.train import rows
 from alignzoo.train.reference import scoring
 
 pytestmark = pytest.mark.slow
@@ -79,7 +79,7 @@ def test_rows_weights_and_reference_are_read_once(tmp_path: Path, monkeypatch: p
         name: counted(monkeypatch, *of)
         for name, of in {
             "weights": (load, "_read_weights"),
-            "rows": (inputs, "prepare"),
+            "rows": (rows, "prepare"),
             "reference": (scoring.Scorer, "_score_batch"),
         }.items()
     }
@@ -92,7 +92,7 @@ def test_rows_weights_and_reference_are_read_once(tmp_path: Path, monkeypatch: p
 
 
 def test_other_data_and_another_model_are_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded, prepared = counted(monkeypatch, load, "_read_weights"), counted(monkeypatch, inputs, "prepare")
+    loaded, prepared = counted(monkeypatch, load, "_read_weights"), counted(monkeypatch, rows, "prepare")
     words = ("method=sft", "evaluate.enabled=false", *(word for word in QUICK if "rows" not in word))
     swept = run(tmp_path / "sweep", "-m", "model.weights_seed=0,1", "dataset.rows=8,16", *words)
     assert swept.code == 0, swept.err
