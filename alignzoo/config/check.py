@@ -230,5 +230,9 @@ def _check_judge(cfg: DictConfig, method: type[Method]) -> None:
     registry().judge(cfg.judge.name)
     if second["name"] != "none":
         registry().judge(second["name"])
+        if second == {key: value for key, value in to_plain(cfg.judge).items() if key != "second"}:
+            raise UserError(
+                f"the second judge is the first one again ({second['name']}): choose one of another family."
+            )
     if method.trains is ModelKind.REWARD_MODEL:
         raise UserError(f"judge={cfg.judge.name}: method={method.name} trains a reward model, which generates no text.")

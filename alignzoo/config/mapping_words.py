@@ -41,7 +41,7 @@ def read_mapping(value: Any, key: str) -> dict[str, str | None]:
     """Return the mapping that the configuration holds under ``key``: as it is, or as a text of JSON.
 
     Raises:
-        UserError: the text is no object of JSON.
+        UserError: the text is not a JSON object.
     """
     if not isinstance(value, str):
         return {str(name): ours for name, ours in (value or {}).items()}

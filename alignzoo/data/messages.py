@@ -155,7 +155,7 @@ def read_list(value: Any, name: str) -> list[Any]:
 
 
 def read_json(value: Any, name: str) -> Any:
-    """Return what a text holds as JSON, an empty list for nothing; what is no text is returned as it is.
+    """Return what a text holds as JSON, an empty list for an empty text; other values are returned as they are.
 
     Raises:
         BadRow: the text is not JSON.

@@ -110,7 +110,7 @@ def _naming_second(chosen_by: str) -> Iterator[None]:
 
 def _check_different(judges: list[Judge]) -> list[Judge]:
     if len(judges) == 2 and judges[0].identity() == judges[1].identity():
-        raise UserError(f"The second judge is the first one again ({judges[0].name}): choose one of another family.")
+        raise UserError(f"the second judge is the first one again ({judges[0].name}): choose one of another family.")
     return judges
 
 

@@ -73,7 +73,7 @@ def find_entry_points() -> list[importlib.metadata.EntryPoint]:
 def is_outdated(kind: str, name: str, plugins: Iterable[Plugin]) -> bool:
     """Tell whether alignzoo's own files have ``kind=name``, where none of its own plugins is missing for a reason.
 
-    A plugin whose module is gone, as after a move, is no reason: the list that names it is older than the files.
+    A plugin whose module has moved does not count: the list that names it is older than the files.
     """
     missing = [plugin.problem for plugin in plugins if plugin.distribution == OWN and plugin.problem]
     if any("No module named 'alignzoo_plugins" not in problem for problem in missing):

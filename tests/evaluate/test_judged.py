@@ -97,7 +97,7 @@ def test_a_judges_mistake_is_told_before_anything_is_trained(
     [
         (("judge@judge.second=rule",), "judge@judge.second=rule needs a first judge: add judge=NAME."),
         (("judge=rule", "judge.second=rule"), "judge.second=rule: write judge@judge.second=rule; judge.second.* are"),
-        (("judge=rule", "judge@judge.second=rule"), "The second judge is the first one again (rule): choose one of"),
+        (("judge=rule", "judge@judge.second=rule"), "the second judge is the first one again (rule): choose one of"),
         (
             ("judge=rule", "judge@judge.second=rule", "+judge.second.lest=3"),
             "judge@judge.second=rule: got an unexpected keyword argument 'lest'. Did you mean least?",

@@ -142,5 +142,5 @@ def test_a_second_judges_keys_are_told_as_its_own(fake_package: Callable[..., No
         load_judges(["rule", "letters"], [])
     with pytest.raises(UserError, match=r"^--set judge\.second\.letter=e: there is no second judge: add another"):
         load_judges(["rule"], ["judge.second.letter=e"])
-    with pytest.raises(UserError, match=r"^The second judge is the first one again \(rule\)"):
+    with pytest.raises(UserError, match=r"^the second judge is the first one again \(rule\)"):
         load_judges(["rule", "rule"], [])
