@@ -28,6 +28,7 @@ from alignzoo.plan.skeleton import load_model_config
 from alignzoo.plan.workload import make_workload, read_lengths
 from alignzoo.runs.record import Record
 from alignzoo.system import memory
+from alignzoo.system.limits import format_bytes
 from alignzoo.train.callbacks import make_callbacks
 from alignzoo.train.inputs import prepare_run
 
@@ -85,7 +86,7 @@ def test_the_plan_stands_beside_the_measured_peak(tmp_path: Path) -> None:
     done = run(tmp_path / "run", "method=dpo", *QUICK, "train.max_steps=1")
     cost = done.result()["cost"]
     assert 0 < cost["planned_memory_bytes"] < 4 * cost["peak_memory_bytes"]
-    assert f"planned {cost['planned_memory_bytes'] / 1e6:.1f} MB" in done.out
+    assert f"planned {format_bytes(cost['planned_memory_bytes'])}" in done.out
 
 
 def test_a_model_that_cannot_be_followed_stops_no_run(
