@@ -60,6 +60,7 @@ TYPES = {
     "launcher.address": "str | None",
     "launcher.cpus": "int",
     "speed.shared_prefix": "str",
+    "speed.sampling": "str",
     "speed.bin_tokens": "int",
     "evaluate.against": "str | None",
 }
@@ -74,6 +75,7 @@ CHOICES = {
     "teacher.dtype": ("auto", "float32", "bfloat16", "float16"),
     "dataset.bad_rows": ("stop", "drop"),
     "speed.shared_prefix": ("auto", "on", "off"),
+    "speed.sampling": ("auto", "off"),
     "strategy.device": ("auto", "cpu", "cuda", "mps"),
     "evaluate.objective": (AUTO, *NUMBERS),
 }

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -57,14 +56,18 @@ def generate_greedy_and_sampled(
 ) -> list[tuple[Completion, list[int]]]:
     """Return each prompt's greedy completion, and the token ids of one sampled at temperature 1, its EOS too.
 
-    Samples are the same whenever the same model is asked, and leave torch's generators as they were. Both kinds are
-    generated together: prompts are read once, and the longest completions, a pass for each token, cost once.
+    Samples are the same whenever the same model is asked, in whatever batches, and leave torch's generators as they
+    were. Both kinds are generated together: prompts are read once, and the longest completions, a pass for each token,
+    cost once.
     """
+    import torch
+
+    dice = torch.Generator().manual_seed(0)
+    numbers = torch.rand(len(prompts), max_new_tokens, dtype=torch.float64, generator=dice)
 
     def generate_batch(chosen: list[int]) -> list[tuple[Completion, list[int]]]:
         batch, half = [prompts[i] for i in chosen], len(chosen)
-        with _fixed_seed(chosen[0]):
-            new = generate(model, tokenizer, batch, eos_ids, max_new_tokens, sampled=(False, True))
+        new = generate(model, tokenizer, batch, eos_ids, max_new_tokens, (False, True), numbers[chosen])
         return [(_decode(ids, tokenizer, eos_ids), sample) for ids, sample in zip(new[:half], new[half:], strict=True)]
 
     return map_in_batches(generate_batch, _order_by_length(prompts), GENERATED_PER_SCORED * batch_size)
@@ -72,15 +75,6 @@ def generate_greedy_and_sampled(
 
 def _order_by_length(prompts: Sequence[list[int]]) -> list[int]:
     return sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-
-
-@contextmanager
-def _fixed_seed(seed: int) -> Iterator[None]:
-    import torch
-
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
 
 
 def map_in_batches(work: Callable[[list[int]], list[R]], order: Sequence[int], size: int) -> list[R]:

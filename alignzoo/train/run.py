@@ -13,6 +13,7 @@ from alignzoo.data.manifest import fingerprints
 from alignzoo.evaluate.judge import build_configured_judges, judge_lines
 from alignzoo.evaluate.metrics import summarise, summarise_sides
 from alignzoo.models import start_model
+from alignzoo.models.sampling.patch import sampling_together
 from alignzoo.models.shared_prefix.patch import share_prefixes, sharing_ends
 from alignzoo.plan.footprint import plan_peak
 from alignzoo.report.model_card import write_card
@@ -137,7 +138,7 @@ def _train_model(
         saving = CheckpointSaver(trainer, record.folder / "checkpoints", facts, resume_from)
         check_strategy_in_effect(cfg, trainer)
         unmoved = guards.sum_weights(trainer.model)
-        with restore_terminal(trainer):
+        with restore_terminal(trainer), sampling_together(cfg, trainer):
             train_until_stopped(trainer, saving, received, time_limit and started + time_limit)
         guards.check_trained(trainer, unmoved)
     return trainer, saving
