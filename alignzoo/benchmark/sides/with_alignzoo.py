@@ -12,23 +12,25 @@ from trl import DPOTrainer, GRPOTrainer, KTOTrainer  # noqa: F401
 
 from alignzoo.benchmark.sides.pace import Pace, score_groups, serve
 from alignzoo.benchmark.steps import Side
+from alignzoo.models.sampling.patch import sampling_together
 from alignzoo.models.shared_prefix.patch import share_prefixes
 from alignzoo.train.cost import Stopwatch
 from alignzoo.train.reference.precompute import CachedReference
 
 
 def train(settings: dict[str, Any], pace: Pace) -> None:
-    """Train, or for GRPO score its groups, step by step as ``pace`` is called."""
+    """Train, or score the groups that the settings give, step by step as ``pace`` is called."""
     reference = watch_reference()
     side = Side(settings["overrides"], Path(settings["folder"]))
     trainer = side.alignzoo()
     share_prefixes(side.cfg, getattr(trainer, "ref_model", None))
     pace.reference = reference.seconds
-    if settings["method"] == "grpo":
+    if settings["groups"]:
         score_groups(trainer, settings["groups"], pace)
     else:
         trainer.add_callback(pace)
-        trainer.train()
+        with sampling_together(side.cfg, trainer):
+            trainer.train()
 
 
 def watch_reference() -> Stopwatch:
