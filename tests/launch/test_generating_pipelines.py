@@ -23,6 +23,8 @@ FAST = (
     "reward.length.slack=50",
     "generate.allow_cut_off=true",
 )
+#: The same without keys of one reward, so that another can be named.
+BARE = tuple(word for word in FAST if not word.startswith("reward"))
 LEARNS = 'pipeline.stages.dpo.overrides=["method.learning_rate=1e-3"]'
 ITERATIVE = ("+pipeline=iterative_dpo", *FAST, LEARNS)
 NAMES = ("1-generate-1", "2-dpo-1", "3-generate-2", "4-dpo-2")
@@ -179,7 +181,7 @@ def test_a_reward_model_of_an_earlier_stage_scores(tmp_path: Path) -> None:
         "pipeline:\n  name: scored\n  stages:\n    scorer: {method: reward}\n"
         "    pairs: {generate: pairs, reward: scorer}\n"
     )
-    done = run(tmp_path / "run", "--config-dir", str(tmp_path), "+pipeline=scored", *FAST)
+    done = run(tmp_path / "run", "--config-dir", str(tmp_path), "+pipeline=scored", *BARE)
     assert done.code == 0, done.err
     found = read(tmp_path / "run" / "2-pairs" / "generated.json")
     assert found["reward"]["model"]["path"] == str(tmp_path / "run" / "1-scorer" / "model")
@@ -196,7 +198,7 @@ def test_a_reward_model_of_an_earlier_stage_scores(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_told_before_anything_is_sampled(tmp_path: Path, words: tuple[str, ...], told: str) -> None:
-    done = run(tmp_path / "pipe", "+pipeline=on_policy_dpo", *FAST, *words)
+    done = run(tmp_path / "pipe", "+pipeline=on_policy_dpo", *BARE, *words)
     assert done.code == 1
     assert done.err.startswith(f"alignzoo: {told}")
     assert done.err.count("\n") == 1
@@ -204,7 +206,7 @@ def test_a_mistake_is_told_before_anything_is_sampled(tmp_path: Path, words: tup
 
 
 def test_a_generation_that_fails_says_how_to_resume(tmp_path: Path) -> None:
-    done = run(tmp_path / "pipe", "+pipeline=on_policy_dpo", *FAST, "reward=format")
+    done = run(tmp_path / "pipe", "+pipeline=on_policy_dpo", *BARE, "reward=format")
     assert done.code == 1
     first, second = done.err.splitlines()[-2:]
     assert first.startswith("alignzoo: reward=format gives all 4 answers to a prompt the same score")
@@ -218,7 +220,7 @@ def test_a_sweep_of_generations_names_each(tmp_path: Path) -> None:
     assert done.out.rpartition("\nsweep ")[2].count("16 prompts x 4 answers") == 2
     again = call("report", str(tmp_path / "sweep"))
     assert again.code == 0, again.err
-    assert call("sweep", "status", str(tmp_path / "sweep")).out.count("done") == 2
+    assert call("sweep", "status", str(tmp_path / "sweep")).out.count("done   generated") == 2
 
 
 def test_two_processes_sample_what_one_does(tmp_path: Path) -> None:
