@@ -16,7 +16,7 @@ from alignzoo.models import start_model
 from alignzoo.models.shared_prefix.patch import share_prefixes, sharing_ends
 from alignzoo.plan.footprint import plan_peak
 from alignzoo.report.model_card import write_card
-from alignzoo.report.terminal import print_answers, print_plan, print_result
+from alignzoo.report.terminal import print_answers, print_generated, print_plan, print_result
 from alignzoo.report.training_curves import draw_curves
 from alignzoo.runs import resume
 from alignzoo.system import ranks
@@ -108,6 +108,7 @@ def train(
 def _print_inputs(inputs: RunInputs) -> None:
     """Print how the data was read, what was found in it, and how much will be trained on."""
     found = findings(inputs.cfg, inputs.data, stops=False, most=INSPECTED)
+    print_generated(inputs.cfg.dataset)
     print_plan(inputs.data, inputs.method.data, inputs.plan, found)
 
 
