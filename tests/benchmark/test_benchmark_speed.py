@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from dataclasses import replace
@@ -117,6 +118,42 @@ def test_own_pairs_take_the_place_of_made_up_ones(cache: Path) -> None:
         settings, _ = prepare_case(case, 2, folder / "case")
         assert len(pandas.read_json(settings["rows"], lines=True)) == 8
         assert not (folder / "case" / "rows.parquet").exists()
+
+
+def test_words_reach_both_programs(cache: Path, tmp_path: Path) -> None:
+    """A row whose completions are equal stops the benchmark, with a message that names a word for it."""
+    lines = [{"prompt": f"What is {name}?", "chosen": "Ask them.", "rejected": "No."} for name in "abcdef"]
+    pairs = tmp_path / "pairs.json"
+    pairs.write_text(json.dumps([*lines, {"prompt": "Who?", "chosen": "Me.", "rejected": "Me."}]))
+    words = ("dataset.bad_rows=drop", "train.weight_decay=0.3")
+    case, dropping = (choose_cases(True, None, str(pairs), given)[0] for given in ((), words))
+    assert dropping.name == "dpo tiny 4 of pairs.json dataset.bad_rows=drop train.weight_decay=0.3"
+    with scratch() as folder:
+        with pytest.raises(UserError, match=r"dataset\.bad_rows=drop"):
+            prepare_case(case, 1, folder / "stopped")
+        settings, _ = prepare_case(dropping, 1, folder / "dropped")
+        assert len(pandas.read_json(settings["rows"], lines=True)) == 4
+    assert settings["arguments"]["weight_decay"] == 0.3
+    assert settings["overrides"][-2:] == [*words]
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("train.max_steps=3", "the benchmark sets train.max_steps itself"),
+        ("+train.global_batch_size=3", "the benchmark sets train.global_batch_size itself"),
+        ("peft=lora", "the plain TRL script does not follow peft"),
+        ("model.dtype=bfloat16", r"does not follow model\.dtype"),
+    ],
+)
+def test_words_that_would_compare_other_things_are_refused(word: str, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        choose_cases(True, None, words=("seed=3", word))
+
+
+def test_words_for_another_part_are_refused() -> None:
+    with pytest.raises(UserError, match=r"for the part speed, not for --only start"):
+        run_command(["benchmark", "--only", "start", "train.max_length=64"])
 
 
 @pytest.mark.skipif("__import__('torch').cuda.is_available()")
