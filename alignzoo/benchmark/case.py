@@ -139,6 +139,7 @@ def _refuse_words(words: Sequence[str], chosen: Sequence[Case]) -> None:
 
     keys = [override.key_or_group for override in OverridesParser.create().parse_overrides([*words])]
     own = {word.partition("=")[0] for case in chosen for word in case.overrides(Path("rows"), [], 1)}
+    own.add("train.per_device_batch_tokens")  # a step is one batch
     for word, key in zip(words, keys, strict=True):
         if key in own:
             raise UserError(f"benchmark {word}: the benchmark sets {key} itself. Leave the word out.")
