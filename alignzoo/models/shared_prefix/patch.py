@@ -127,17 +127,20 @@ def _forward(self: Any, *args: Any, **inputs: Any) -> Any:
 
 def _run_bin(backbone: Any, ids: Tensor, packed: Bin) -> Tensor:
     """Return the hidden states of a bin, (tokens, size)."""
-    source = torch.from_numpy(packed.source).to(ids.device)
-    output = type(backbone).forward(
-        backbone,
-        input_ids=ids.reshape(-1)[source][None],
-        attention_mask=ids.new_ones((1, 1, 1, 1), dtype=torch.bool),  # of four dimensions: no mask is made of it
-        position_ids=(source % ids.shape[1])[None],  # TRL's own: columns of the padded rows
-        use_cache=False,
-        trees=attention.Trees(packed.nodes, ids.device),
-    )
-    hidden: Tensor = output.last_hidden_state[0]
+    hidden: Tensor = type(backbone).forward(backbone, **make_inputs(ids, packed)).last_hidden_state[0]
     return hidden
+
+
+def make_inputs(ids: Tensor, packed: Bin) -> dict[str, Any]:
+    """Return what a backbone's own forward pass takes for a bin of the padded rows ``ids``."""
+    source = torch.from_numpy(packed.source).to(ids.device)
+    return {
+        "input_ids": ids.reshape(-1)[source][None],
+        "attention_mask": ids.new_ones((1, 1, 1, 1), dtype=torch.bool),  # of four dimensions: no mask is made of it
+        "position_ids": (source % ids.shape[1])[None],  # TRL's own: columns of the padded rows
+        "use_cache": False,
+        "trees": attention.Trees(packed.nodes, ids.device),
+    }
 
 
 def _choose_packing(backbone: Any, inputs: dict[str, Any]) -> Packing | None:
