@@ -54,7 +54,8 @@ def train_here(checked: Checked, record: Record, attempt: Attempt) -> None:
                 attempt.has_written = True
                 record.truncate(resume_from.step if resume_from else 0)
                 record.describe(cfg, attempt.words)
-                train(checked, record, tracker, attempt.started, resume_from, attempt.selects)
+                sweep = str(record.folder.parent.resolve()) if attempt.sweep else None
+                train(checked, record, tracker, attempt.started, resume_from, attempt.selects, sweep)
             except Pruned as pruned:
                 record.write_pruned(str(pruned))
                 if ranks.rank() == 0:

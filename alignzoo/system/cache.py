@@ -31,6 +31,7 @@ CONTENTS = {
     "rows": "tokenised rows",
     "measured": "start models' measurements",
     "reference": "reference log-probabilities",
+    "speed": "whether sharing prompts is faster",
 }
 
 #: The folders that stay below the limit. A model in use is read again at the end of a run, so models stay.

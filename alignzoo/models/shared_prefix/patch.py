@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from alignzoo.models.shared_prefix import attention, first_batch, head
+from alignzoo.models.shared_prefix.choice import Chooser
 from alignzoo.models.shared_prefix.first_batch import PackingSettings, is_sharded, takes_trees
 from alignzoo.models.shared_prefix.supported import backbone_of, find_mismatch, make_trial, reason_against
 from alignzoo.models.shared_prefix.tree import Bin, Packing, pack
@@ -58,6 +59,13 @@ def share_prefixes(cfg: DictConfig, *models: Any) -> None:
             within_block = _models.get()
             if within_block is not None:
                 within_block.append(model)
+
+
+def choose_by_time(model: Any, chooser: Chooser) -> None:
+    """Let the batches of a training decide whether they share; for a model that shares with `auto`, else nothing."""
+    settings: PackingSettings | None = getattr(backbone_of(model), "packing", None)
+    if settings is not None and not settings.required:
+        settings.chooser = chooser
 
 
 @contextmanager
@@ -160,7 +168,10 @@ def _choose_packing(backbone: Any, inputs: dict[str, Any]) -> Packing | None:
     packing = pack(ids.cpu().numpy(), real, budget=_choose_budget(backbone, settings))
     if packing is None or not (settings.always or packing.tokens <= PAYS * ids.numel()):
         return None
-    return packing
+    if settings.always or settings.chooser is None:
+        return packing
+    proven = ids.device.type in first_batch.TRIED_BEFORE
+    return packing if settings.chooser.shares(backbone, inputs, packing.tokens, otherwise=proven) else None
 
 
 def _exceeds_window(backbone: Any, settings: PackingSettings, longest: int) -> bool:
