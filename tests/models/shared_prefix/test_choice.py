@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,24 @@ def test_what_fails_runs_trls_way_and_is_tried_again(
     assert caplog.messages == [EACH + found.reason + "."]
     monkeypatch.setattr(choice, "_time_ways", lambda *unused: 2.0)
     assert chosen() != found
+
+
+def test_short_passes_are_timed_more_often_and_the_best_time_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds: list[float] = []
+    monkeypatch.setattr(choice, "_time_pass", lambda *unused: seconds.pop(0))
+    model, _ = training()
+    long, short = [9, 9, 4, 3, 8, 2], [0.001, 0.001] * 11 + [0.003, 0.001] * 10
+    for expected, taken in ((2.0, long), (1.0, short)):
+        seconds[:] = taken
+        assert choice._time_ways(model.model, {}) == pytest.approx(expected)
+        assert not seconds
+
+
+def test_other_programs_do_not_decide() -> None:
+    """What another program takes meanwhile is not counted: on a CPU, sleeping costs nothing."""
+    began = choice._read_clock(torch.device("cpu"))
+    time.sleep(0.2)
+    assert choice._read_clock(torch.device("cpu")) - began < 0.1
 
 
 def test_batches_that_do_not_train_decide_nothing() -> None:
