@@ -61,7 +61,8 @@ def _train(checked: Checked, record: Record, attempt: Attempt) -> None:
     with start_tracker(checked.cfg, record.folder, attempt.sweep) as tracker:
         try:
             _begin(checked, record, attempt, resume_from.step if resume_from else 0)
-            train(checked, record, tracker, attempt.started, resume_from, attempt.selects)
+            sweep = str(record.folder.parent.resolve()) if attempt.sweep else None
+            train(checked, record, tracker, attempt.started, resume_from, attempt.selects, sweep)
         except Pruned as pruned:
             record.write_pruned(str(pruned))
             if ranks.rank() == 0:

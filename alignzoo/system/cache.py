@@ -32,6 +32,7 @@ CONTENTS = {
     "measured": "start models' measurements",
     "generated": "sampled answers",
     "reference": "reference log-probabilities",
+    "speed": "whether sharing prompts is faster",
 }
 
 #: The folders that stay below the limit. A model in use is read again at the end of a run, so models stay.
