@@ -17,6 +17,7 @@ def generate(
     eos_ids: Sequence[int],
     limit: int,
     sampled: Sequence[bool] = (False,),
+    temperature: float = 1.0,
     numbers: Tensor | None = None,
 ) -> list[list[int]]:
     """Return new token ids for each prompt (token ids): ``limit``, or up to the first EOS, which is the last of them.
@@ -24,10 +25,11 @@ def generate(
     A prompt is read once for all its completions, and those that have ended leave the batch.
 
     Args:
-        sampled: for each entry one completion per prompt, sampled at temperature 1 where true, else greedy; those of
-            the first entry come first.
-        numbers: by which the tokens of a prompt's completions are drawn, (prompts, limit), float64 of [0, 1); by
-            default of torch's generator.
+        sampled: for each entry one completion per prompt, sampled where true, else greedy; those of the first entry
+            come first.
+        temperature: by which logits are divided before a token is sampled.
+        numbers: by which the tokens are drawn, a row for each of the completions, (completions, limit), float64 of
+            [0, 1); by default of torch's generator.
     """
     import torch
 
@@ -37,8 +39,8 @@ def generate(
 
     batch = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
     if numbers is None:
-        numbers = torch.rand(len(prompts), limit if any(sampled) else 0, dtype=torch.float64)
-    draws = Draws(numbers.repeat(len(sampled), 1), torch.tensor(sampled).repeat_interleave(len(prompts)))
+        numbers = torch.rand(len(prompts) * len(sampled), limit if any(sampled) else 0, dtype=torch.float64)
+    draws = Draws(numbers, torch.tensor(sampled).repeat_interleave(len(prompts)), temperature)
     ids, mask = (batch[name].repeat(len(sampled), 1) for name in ("input_ids", "attention_mask"))
     settings = {**SETTINGS, "max_new_tokens": limit, "eos_token_id": list(eos_ids)}
     call = partial(model.generate, pad_token_id=tokenizer.pad_token_id, **settings)
@@ -72,7 +74,8 @@ def _generate_plainly(call: Any, ids: Tensor, mask: Tensor, draws: Any) -> Tenso
                 continue
             if sampled:
                 torch.manual_seed(int(draws.numbers[rows[0], 0] * 2**53))
-            output = call(input_ids=ids[rows], attention_mask=mask[rows], do_sample=sampled)
+            more = {"temperature": draws.temperature} if sampled else {}
+            output = call(input_ids=ids[rows], attention_mask=mask[rows], do_sample=sampled, **more)
             found |= dict(zip(rows.tolist(), output, strict=True))
     ordered = [found[row] for row in range(len(ids))]
     return torch.nn.utils.rnn.pad_sequence(ordered, batch_first=True, padding_value=int(call.keywords["pad_token_id"]))

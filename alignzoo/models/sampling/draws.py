@@ -21,6 +21,9 @@ class Draws:
     sampled: Tensor
     """Which rows are sampled, (rows,); the others take the likeliest token each time."""
 
+    temperature: float = 1.0
+    """By which scores are divided before a token is drawn, beside what ``generate`` divides them by."""
+
     @classmethod
     def draw(cls, rows: int, tokens: int, sampled: bool) -> Draws:
         """Return numbers of torch's generator, whose state a checkpoint holds; none are drawn where none are needed."""
@@ -29,7 +32,7 @@ class Draws:
 
     def select(self, rows: Tensor) -> Draws:
         """Return those of some rows, by their places."""
-        return Draws(self.numbers[rows], self.sampled[rows])
+        return Draws(self.numbers[rows], self.sampled[rows], self.temperature)
 
     def choose(self, scores: Tensor, rows: Tensor, place: int) -> Tensor:
         """Return the token at ``place`` of the completions, (rows,).
@@ -43,10 +46,11 @@ class Draws:
         if not bool(sampled.any()):
             return scores.argmax(-1)
         if bool(sampled.all()):
-            return draw_tokens(scores, self.numbers[rows, place])
+            return draw_tokens(scores / self.temperature, self.numbers[rows, place])
         tokens, some = scores.argmax(-1), sampled.nonzero()[:, 0]
         there = some.to(scores.device)
-        return tokens.index_put((there,), draw_tokens(scores[there], self.numbers[rows[some], place]))
+        drawn = draw_tokens(scores[there] / self.temperature, self.numbers[rows[some], place])
+        return tokens.index_put((there,), drawn)
 
 
 def draw_tokens(scores: Tensor, numbers: Tensor) -> Tensor:
