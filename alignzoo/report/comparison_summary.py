@@ -58,9 +58,13 @@ def find_judged(judge: str) -> str:
     return "conciseness" if judge.split()[0] == "rule" else "helpfulness"  # `rule 2` is the second of two
 
 
+def _has_judge_of_helpfulness(report: Report) -> bool:
+    return any(find_judged(judge["name"]) == "helpfulness" for judge in report["judges"])
+
+
 def _summarise_wins(report: Report) -> Iterator[AxisChange]:
     """Yield a row for each judge, and one that says so where none was asked about helpfulness."""
-    if not any(find_judged(judge["name"]) == "helpfulness" for judge in report["judges"]):
+    if not _has_judge_of_helpfulness(report):
         yield AxisChange("helpfulness", "helpfulness by a judge", "", "", "", "", NOT_JUDGED, "")
     later, earlier = (column["name"] for column in report["columns"][:-3:-1])
     for entry in report["wins"]:
@@ -106,23 +110,26 @@ def format_change(axis: Report, found: Report | None, end: str = "value") -> str
     """Return a signed change, or one end of its interval; of shares in points."""
     if found is None:
         return "-"
-    if axis["share"]:
-        return f"{100 * found[end]:+.0f} points"
-    return str(axis["form"].replace("{:", "{:+").format(found[end]))
+    points = axis["share"]
+    text = f"{100 * found[end]:+.0f}" if points else str(axis["form"].replace("{:", "{:+").format(found[end]))
+    text = text if float(text) else f"+{text[1:]}"  # what is rounded to zero has no sign
+    return f"{text} points" if points else text
 
 
 def describe_limits(report: Report) -> Iterator[str]:
     """Yield what so many prompts can and cannot show, as sentences."""
     count, axes = report["count"], len(report["axes"])
     needed = count_needed(1)
+    if not _has_judge_of_helpfulness(report):
+        yield "Helpfulness was not judged: judge=NAME in the run, or `alignzoo compare --judge NAME`, adds who wins."
     if count < needed:
-        yield f"{count} prompts cannot tell any change from chance: at least {needed} must change alike."
+        yield f"{count} prompts cannot tell any change from chance: at least {needed} must change."
         return
     won = next((entry["needed"] for entry in report["wins"] if entry["needed"] and entry["judged"] == count), None)
     judged = f" A judge's preference is more than chance from {won} of {count} prompts won." if won else ""
     yield (
-        f"{count} prompts show a change only where at least {needed} of them change alike: a "
-        f"change that is seen in {POWER:.0%} of such comparisons has the size that stands below `visible`.{judged}"
+        f"{count} prompts show a change only where at least {needed} of them change. The column 'visible' has the size "
+        f"of change that is seen in {POWER:.0%} of such comparisons.{judged}"
     )
     yield f"Smaller changes may be there: a share of 0% on {count} prompts may be up to {wilson(0, count)[1]:.0%}."
     yield (

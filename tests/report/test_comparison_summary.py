@@ -52,6 +52,12 @@ def test_the_change_is_that_from_the_first_run_to_the_second(tmp_path: Path) -> 
     assert [change and change["value"] for change in since] == [None, -10, -10]
 
 
+def test_what_is_rounded_to_zero_has_no_sign(tmp_path: Path) -> None:
+    longer = [LONG, *[SHORT] * 9]
+    words = find(compare_pair(tmp_path, longer, [LONG.removesuffix("plants."), *longer[1:]]), "words per completion")
+    assert (words.change, words.verdict) == ("+0", "may be chance")
+
+
 def test_a_change_on_ten_prompts_is_told_with_its_interval(tmp_path: Path) -> None:
     words = find(compare_pair(tmp_path, [LONG] * 10, [SHORT] * 10), "words per completion")
     assert (words.before, words.after, words.change, words.verdict) == ("19", "9", "-10", "changed")
@@ -83,7 +89,9 @@ def test_a_judge_who_prefers_the_first_run_counts_against_the_second(tmp_path: P
 
 def test_another_judge_judges_helpfulness(tmp_path: Path) -> None:
     report = compare_pair(tmp_path, [LONG] * 10, [SHORT] * 10, "rule")
+    assert next(describe_limits(report)).startswith("Helpfulness was not judged: ")
     report["judges"][0]["name"] = "pairwise_lm"
+    assert not next(describe_limits(report)).startswith("Helpfulness was not judged: ")
     for entry in report["wins"]:
         entry["judge"] = "pairwise_lm"
     assert [row.label for row in summarise_pair(report) if row.group == "helpfulness"] == ["judge pairwise_lm"]
@@ -110,8 +118,8 @@ def test_fewer_than_six_prompts_show_nothing(tmp_path: Path) -> None:
     report = compare_pair(tmp_path, [LONG] * 5, [SHORT] * 5, "rule")
     assert {row.visible for row in summarise_pair(report)} == {"none", ""}
     assert not any(row.verdict == "changed" for row in summarise_pair(report))
-    assert list(describe_limits(report)) == [
-        "5 prompts cannot tell any change from chance: at least 6 must change alike."
+    assert list(describe_limits(report))[1:] == [
+        "5 prompts cannot tell any change from chance: at least 6 must change."
     ]
 
 
