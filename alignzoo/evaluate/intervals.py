@@ -63,6 +63,11 @@ def sign_test(won: int, lost: int) -> float:
     return min(1.0, 2 * tail)
 
 
+def count_wins_needed(count: int) -> int | None:
+    """Return the fewest wins of ``count``, all others losses, that :func:`sign_test` tells from chance; None: none."""
+    return next((won for won in range(count // 2 + 1, count + 1) if sign_test(won, count - won) <= 1 - LEVEL), None)
+
+
 def bootstrap(numerators: Sequence[float] | Column, denominators: Sequence[float] | Column | None = None) -> Estimate:
     """Return sum(numerators) / sum(denominators), with a percentile interval over prompts (Efron, 1979).
 
