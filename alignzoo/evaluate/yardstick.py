@@ -76,17 +76,17 @@ class Yardstick:
         stops: Sequence[int],
         score: Callable[[Dataset, Sequence[RowMeasurement]], list[float]] | None = None,
         sharing: Callable[[Any], AbstractContextManager[Any]] = nullcontext,
-        judged: bool = False,
+        wins: str | None = None,
         teacher: tuple[Any, str] | None = None,
     ) -> None:
         """``cfg`` is the group ``evaluate``; ``rows`` are canonical, tokenised, held-out rows.
 
         ``score`` returns the reward of each greedy completion; None where none is configured. Within
-        ``sharing(model)``, a model computes once what a batch's rows have in common. ``judged``: whether a judge counts
-        wins. ``teacher``: a model to compare with too, in evaluation mode, and what names its weights.
+        ``sharing(model)``, a model computes once what a batch's rows have in common. ``wins``: the number by which a
+        judge decides. ``teacher``: a model to compare with too, in evaluation mode, and what names its weights.
         """
         self.cfg, self.tokenizer, self.stops, self.score = cfg, tokenizer, list(stops), score
-        self.sharing, self.judged, self.teacher = sharing, judged, teacher
+        self.sharing, self.wins, self.teacher = sharing, wins, teacher
         self.rows = rows.select(range(min(cfg.rows, len(rows)) if cfg.enabled else 0))
         # A text without a prompt begins where another ends; a model cannot go on from no token.
         self.prompts: list[list[int]] = [ids or [tokenizer.eos_token_id] for ids in self.rows["prompt_ids"]]
@@ -97,7 +97,7 @@ class Yardstick:
     @property
     def objective(self) -> str:
         """The run's number for sweeps and leaderboards."""
-        return choose_objective(str(self.cfg.objective), self.score is not None, self.judged)
+        return choose_objective(str(self.cfg.objective), self.score is not None, self.wins)
 
     def measure_start(self, model: Any, identity: str) -> list[RowMeasurement]:
         """Measure the start model, or read its measurements from the cache: once per model, rows and settings."""

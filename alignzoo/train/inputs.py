@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from alignzoo.config.judged import choose_win_rate
 from alignzoo.config.plain import to_plain
 from alignzoo.data.convert import with_pairs
 from alignzoo.data.prepare import Prepared
@@ -167,9 +168,9 @@ class RunInputs:
         from alignzoo.models.shared_prefix.patch import prefixes_shared
 
         cfg, score = self.cfg, self.rewards.score if self.rewards.functions else None
-        sharing, judged, folder = partial(prefixes_shared, cfg), cfg.judge.name != "none", self.teacher_folder
+        sharing, wins, folder = partial(prefixes_shared, cfg), choose_win_rate(cfg.judge.name), self.teacher_folder
         taught = (self.teacher, start_model.identity(folder)) if folder else None
-        return Yardstick(cfg.evaluate, rows, self.tokenizer, self.eos_ids, score, sharing, judged, taught)
+        return Yardstick(cfg.evaluate, rows, self.tokenizer, self.eos_ids, score, sharing, wins, taught)
 
     def read_trained_model(self, trainer: Trainer, folder: Path) -> Any:
         """Return the whole trained model; read from ``folder`` where processes hold a share of each weight."""

@@ -35,6 +35,7 @@ class Rule(Judge):
     """
 
     name = "rule"
+    judges_length = True
 
     def __init__(self, least: int = 8, distinct: float = 0.9) -> None:
         if not 0 <= distinct <= 1:
