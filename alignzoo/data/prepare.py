@@ -94,6 +94,22 @@ def prepare(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
     return Prepared(kind, rows.select(kept), heldout, manifest, parts[0].layout, unread, validation)
 
 
+def prepare_measured(cfg: DictConfig, source: Source, tokeniser: Tokeniser) -> Prepared:
+    """Return the rows of a source that is only measured on, none of them to train on.
+
+    Raises:
+        UserError: unusable rows while ``dataset.bad_rows=stop``, or all are left out.
+    """
+    part = _read(source, cfg.dataset, tokeniser)
+    rows, facts, kind = _join_parts([part], cfg, "heldout")
+    found = facts[facts["reason"] == ""]
+    if found.empty:
+        raise UserError(_explain_nothing_left(facts.assign(side="train"), cfg).replace("train on", "measure on", 1))
+    manifest = _record_decisions(facts, found.index.to_numpy()[:0], {"heldout": found})
+    nothing, heldout = rows.select(range(0)), rows.select(found.index.to_numpy())
+    return Prepared(kind, nothing, heldout, manifest, part.layout, part.layout.unread)
+
+
 @dataclass(frozen=True)
 class Part:
     """One source of a dataset, read; a mixture has several."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alignzoo.config.metrics import NUMBERS
+from alignzoo.report.leaderboard.alignment_tax import TaxColumn, compare_tasks
 from alignzoo.report.leaderboard.comparable import keep_out
 from alignzoo.report.leaderboard.comparisons import Question, compare_rows
 from alignzoo.report.leaderboard.judges import describe_judges
@@ -15,7 +16,8 @@ from alignzoo.report.leaderboard.rows import Row, label_runs, make_rows
 from alignzoo.report.leaderboard.same_data import mark_other_data
 from alignzoo.report.leaderboard.verdict import write_verdict
 from alignzoo.report.selection import describe_selection
-from alignzoo.runs.folder import Run, read_runs
+from alignzoo.runs.find_runs import read_runs
+from alignzoo.runs.folder import Run
 from alignzoo.system.errors import UserError, did_you_mean
 
 DEFAULT = "margin_token"  #: where no run says what its objective was
@@ -60,6 +62,9 @@ class Leaderboard:
     pruned: Sequence[Failed] = ()
     """The runs that were ended before their time, as they had fallen behind."""
 
+    tax: Sequence[TaxColumn] = ()
+    """The benchmarks that were measured, each beside the start model's."""
+
     @property
     def by(self) -> str:
         """The number that it is sorted by."""
@@ -101,6 +106,7 @@ def read_leaderboard(
         [*limits, *agreement],
         runs,
         _list_without_result(runs, pruned=True),
+        compare_tasks(rows),
     )
 
 
