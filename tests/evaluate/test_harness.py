@@ -15,11 +15,13 @@ from inprocess import Outcome, call, run
 
 pytest.importorskip("lm_eval", reason="lm-evaluation-harness is missing: pip install 'alignzoo[tasks]'")
 
+from alignzoo.config.check import check
 from alignzoo.config.compose import compose
 from alignzoo.evaluate.harness import load_tasks
 from alignzoo.evaluate.task_yardstick import TaskYardstick
 from alignzoo.models.load import load_policy, load_tokenizer
 from alignzoo.system.errors import UserError
+from alignzoo.train.inputs import prepare_run
 
 WORDS = (*QUICK, "method.learning_rate=0.003", "train.warmup_steps=0", "evaluate.shown=0")
 
@@ -119,6 +121,13 @@ def test_a_run_is_measured_again_as_its_training_did(
     again = call("evaluate", "--json", str(trained.folder), "--tasks", str(folder))
     assert again.code == 0, again.err
     assert json.loads(again.out)[str(trained.folder)]["tasks"] == trained.result()["tasks"]
+
+
+def test_a_study_measures_benchmarks_in_its_test_alone(folder: Path) -> None:
+    for phase, measured in (("tune", False), ("test", True)):
+        study = ("+study.protocol=p", f"+study.phase={phase}", "+study.trial=1")
+        cfg = compose([*WORDS, "dataset.validation.fraction=0.1", f"evaluate.tasks=[{folder}]", *study])
+        assert ("tasks" in prepare_run(check(cfg)).make_yardsticks()) is measured
 
 
 def test_any_model_is_measured_by_one_file_from_another_folder(

@@ -123,7 +123,7 @@ def describe_tax(columns: Sequence[TaxColumn]) -> list[str]:
             if not change.is_zero:
                 way = "below" if change.value < 0 else "above"
                 told.append(f"{name} is {way} the start model in {column.metric.label}: {column.format_change(name)}.")
-    none = "No setting is told from the start model on any benchmark."
+    none = "no setting is told from the start model on any of them."
     several = " (the intervals of a benchmark hold together at 95 %, those of several do not)" * (len(columns) > 1)
     notes = [f"Benchmarks: {told[0]}" if told else f"Benchmarks: {none}", *told[1:]]
     notes[-1] = f"{notes[-1].removesuffix('.')}{several}."
