@@ -152,7 +152,7 @@ def test_a_model_that_writes_is_asked_through_its_chat_template(start: Path, fol
         asked.append(turns[-1]["content"]) or render(turns, **more)
     )
     with_template = yardstick.measure(model, None)
-    assert set(asked) == {"What is 0?", "What is 1?"}
+    assert sorted(asked) == ["What is 0?", "What is 1?"], "the other task's items are the same"
     yardstick.tokenizer.chat_template = None
     asked.clear()
     without = yardstick.measure(model, None)

@@ -84,7 +84,8 @@ def test_seeds_are_folded_and_their_spread_counts(tmp_path: Path) -> None:
 def test_runs_of_different_start_models_are_each_compared_with_their_own(runs: Path) -> None:
     write_run(runs / "cpo", "method=cpo", [1.0] * 60, before=[1.0] * 50 + [0.0] * 10)
     board = read_leaderboard([runs])
-    assert board.tax[0].changes["cpo"].value == pytest.approx(10 / 60)
+    changes = {name: change.value for name, change in board.tax[0].changes.items()}
+    assert changes == pytest.approx({"cpo": 10 / 60, "dpo": -1 / 3, "ipo": 0.0})
     assert board.tax[0].other_starts
 
 
