@@ -26,8 +26,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
         if not below:
             what = "holds no runs" if folder.is_dir() else "is not a folder"
             raise UserError(f"{folder} {what}: name run folders, or a sweep's (outputs/sweeps/DATE/TIME).")
-        for path in below:
-            found.setdefault(path.resolve(), path)
+        found |= {path.resolve(): path for path in below if path.resolve() not in found}
     return [Run(path) for path in found.values()]
 
 

@@ -27,6 +27,7 @@ TASKS = "tasks"  #: the side of what benchmark tasks measure
 #: The files with prompts and their answers, of those held out and of those for validation, and with tasks' items.
 ANSWERS = {"heldout": "answers.jsonl", "validation": "validation.jsonl", TASKS: "tasks.jsonl"}
 
+GENERATED = "generated.json"  #: what a generation made, written last of all
 PRUNED = "pruned.txt"  #: why a job of a sweep was ended before its time
 
 #: In a line of ``metrics.jsonl``, of a measurement on the way: its number from 1, and the objective.
@@ -44,7 +45,7 @@ class Run:
     @property
     def is_finished(self) -> bool:
         """Whether it came to its end."""
-        return (self.folder / "result.json").is_file()
+        return any((self.folder / name).is_file() for name in ("result.json", GENERATED))
 
     def read_result(self) -> dict[str, Any]:
         """Return what ``result.json`` holds.
@@ -52,7 +53,7 @@ class Run:
         Raises:
             UserError: there is none, or it is not the result of a run.
         """
-        if not self.is_finished:
+        if not (self.folder / "result.json").is_file():
             raise UserError(f"{self.folder} is not a finished run: it has no result.json.")
         return parse_file(self.folder / "result.json", parse_result)
 
@@ -72,6 +73,8 @@ class Run:
         """The number by which sweeps select, where it has one: on the validation rows, where there are any."""
         if self.pruned is not None and not self.is_finished:
             return next((line[VALUE] for line in reversed(self.history) if VALUE in line), None)
+        if (self.folder / GENERATED).is_file():
+            return None
         result = self.read_result()
         value: float | None = result.get("validation", result)["after"].get(result.get("objective"))
         return value
