@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.config.metrics import NUMBERS
+from alignzoo.evaluate.intervals import Estimate
+from alignzoo.evaluate.task_items import format_change, format_score
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -53,4 +55,14 @@ def _make_table(result: Mapping[str, Any]) -> list[str]:
         return []
     shown = [(key, number) for key, number in NUMBERS.items() if key in after]
     rows = [f"| {n.label} | {n.form.format(before[key])} | {n.form.format(after[key])} |" for key, n in shown]
-    return ["| held-out rows | before | after |", "| --- | --- | --- |", *rows]
+    return ["| held-out rows | before | after |", "| --- | --- | --- |", *rows, *_make_tasks(result.get("tasks", {}))]
+
+
+def _make_tasks(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    if not tasks:
+        return []
+    rows = []
+    for label, one in tasks.items():
+        before, after = (format_score(one[side], one["share"]) for side in ("before", "after"))
+        rows.append(f"| {label} | {before} | {after} | {format_change(Estimate(*one['change']), one['share'])} |")
+    return ["", "| benchmark | before | after | change (95 %) |", "| --- | --- | --- | --- |", *rows]
