@@ -37,6 +37,7 @@ COMMANDS = {
     "study": "compare methods by a protocol: tune, pick on validation, fresh seeds, test once",
     "manifest": "show whether two runs used the same rows and tokens",
     "chat": "talk to a trained model, and to its start model",
+    "serve": "serve a trained model with OpenAI's protocol, by vLLM or transformers",
     "publish": "put a trained model on the hub, with its card",
     "verify-losses": "compare the trainers' losses with the papers' equations",
     "cache": "list or clear what alignzoo keeps on disk",
