@@ -37,6 +37,8 @@ COMMANDS = {
     "study": "compare methods by a protocol: tune, pick on validation, fresh seeds, test once",
     "manifest": "show whether two runs used the same rows and tokens",
     "chat": "talk to a trained model, and to its start model",
+    "merge": "write an adapter and its base model as one whole model",
+    "average": "write the mean of several runs or checkpoints as a model",
     "serve": "serve a trained model with OpenAI's protocol, by vLLM or transformers",
     "publish": "put a trained model on the hub, with its card",
     "verify-losses": "compare the trainers' losses with the papers' equations",

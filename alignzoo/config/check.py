@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from alignzoo.config.average import check_average
 from alignzoo.config.checked import Checked
 from alignzoo.config.declared import find_fault
 from alignzoo.config.keys import CHOICES, LEAST, TYPES
@@ -57,6 +58,7 @@ def check(cfg: DictConfig) -> Checked:
             told = f"{key}={value} stands for a secret that was not written"
             raise UserError(f"{told}: type it, as in {key}='{EXAMPLE}'.")
     _check_strategy(cfg)
+    check_average(cfg)
     _check_batches(cfg, method)
     _check_adapter(cfg, method)
     check_low_precision(cfg)
@@ -72,7 +74,7 @@ def check(cfg: DictConfig) -> Checked:
 
 def _add_new_keys(cfg: DictConfig) -> None:
     """Give the configuration of an older run the groups that came later, with their defaults."""
-    for group, later in ((cfg, "prune"), (cfg.dataset, "validation")):
+    for group, later in ((cfg, "prune"), (cfg, "average"), (cfg.dataset, "validation")):
         if group.get(later) is None:
             text = importlib.resources.files("alignzoo_conf").joinpath("config.yaml").read_text(encoding="utf-8")
             with open_dict(group):
