@@ -38,7 +38,7 @@ class WeightAverage(BEMACallback):
                 f"average.rule=bema averages at step {first} first, and this training ends at step {state.max_steps}: "
                 "lower average.update_freq or average.update_after."
             )
-        trained = [weight for weight in self._unwrap_model(model).parameters() if weight.requires_grad]
+        trained = [weight for weight in model.parameters() if weight.requires_grad]
         self.thetat_params = trained
         self.theta0_params, self.ema_params, average = ([self._copy(weight) for weight in trained] for _ in range(3))
         self.running_model = torch.nn.ParameterList(average).requires_grad_(False)
