@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignzoo.config.metrics import NUMBERS
@@ -96,6 +97,7 @@ def make_card(training: Training, name: str, adapter: bool) -> str:
         "",
         f"- start model: {_describe_start(training)}",
         *(f"- data: {text}" for text in _describe_sources(training.rows)),
+        *_say_generated(cfg),
         *(
             f"- hash of the rows {SIDES[side]}, with their token ids: `{found}`"
             for side, found in result.get("data", {}).items()
@@ -169,6 +171,12 @@ def _describe_sources(rows: pd.DataFrame) -> list[str]:
         taken = ", ".join(f"{counts[side]:,} {what}" for side, what in SIDES.items() if side in counts)
         found.append(f"`{source}`, rows: {taken or 'none taken'}")
     return found
+
+
+def _say_generated(cfg: DictConfig) -> list[str]:
+    """Return a line that the answers trained on are not the dataset's, where they were generated."""
+    made = cfg.dataset.get("generated")
+    return [f"- the prompts trained on were answered anew by a model (`{Path(made).name}`)"] if made else []
 
 
 def _describe_versions(run: Run) -> str:
