@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from alignzoo.config.average import check_average
 from alignzoo.config.checked import Checked
 from alignzoo.config.declared import find_fault
 from alignzoo.config.generation import check_generation
@@ -60,6 +61,7 @@ def check(cfg: DictConfig) -> Checked:
             told = f"{key}={value} stands for a secret that was not written"
             raise UserError(f"{told}: type it, as in {key}='{EXAMPLE}'.")
     _check_strategy(cfg)
+    check_average(cfg)
     _check_batches(cfg, method)
     _check_adapter(cfg, method)
     check_low_precision(cfg)

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 #: Keys that came later -> the file of their defaults, and where in it they stand.
 LATER = {
     "prune": ("config.yaml", "prune"),
+    "average": ("config.yaml", "average"),
     "dataset.validation": ("config.yaml", "dataset.validation"),
     "evaluate.tasks": ("evaluate/default.yaml", "tasks"),
     "evaluate.task_items": ("evaluate/default.yaml", "task_items"),

@@ -17,10 +17,11 @@ from alignzoo.models.sampling.patch import sampling_together
 from alignzoo.models.shared_prefix.choice import Chooser
 from alignzoo.models.shared_prefix.patch import choose_by_time, share_prefixes, sharing_ends
 from alignzoo.plan.footprint import plan_peak
-from alignzoo.report.model_card import write_card
+from alignzoo.report.model_card import Training, write_card
 from alignzoo.report.terminal import print_answers, print_generated, print_plan, print_result
 from alignzoo.report.training_curves import draw_curves
 from alignzoo.runs import resume
+from alignzoo.runs.folder import Run
 from alignzoo.system import ranks
 from alignzoo.system.disk import require_space
 from alignzoo.system.signals import catch_signals
@@ -38,6 +39,8 @@ from alignzoo.train.stop import train_until_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import pandas as pd
 
     from alignzoo.config.checked import Checked
     from alignzoo.runs.checkpoint import Checkpoint
@@ -102,7 +105,7 @@ def train(
     numbers = summarise_sides(measured)
     selection = find_selection(inputs, trainer, selects or checked.cfg.prune.rule != "none")
     result = {**_describe_start(inputs, yardsticks["heldout"].objective, facts), **selection, **numbers, "cost": cost}
-    _write_results(result, measured, checked, record)
+    _write_results(result, measured, checked, inputs.data.manifest, record)
     tracker.summary({**result["after"], **cost})
     print_answers(measured["heldout"], checked.cfg.evaluate.shown)
     print_result(result, record.folder)
@@ -229,12 +232,16 @@ def _describe_teacher(inputs: RunInputs) -> dict[str, Any]:
 
 
 def _write_results(
-    result: dict[str, Any], measured: dict[str, list[dict[str, Any]]], checked: Checked, record: Record
+    result: dict[str, Any],
+    measured: dict[str, list[dict[str, Any]]],
+    checked: Checked,
+    rows: pd.DataFrame,
+    record: Record,
 ) -> None:
-    """Write model card, curves, completions and, last of all, the result."""
+    """Write model card, curves, completions and, last of all, the result; ``rows``: the manifest."""
     cfg = checked.cfg
     record.watch.check()
-    write_card(record.folder / "model", cfg, checked.method, result)
+    write_card(Training(Run(record.folder), cfg, checked.method, result, rows, len(measured["heldout"])))
     draw_curves(
         record.read_history(), record.folder / "plots", f"{cfg.method.name}, {cfg.model.name}, {cfg.dataset.name}"
     )
