@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,14 +67,19 @@ def read_stages(pipeline: DictConfig, folder: Path) -> list[Stage]:
     named: Any = to_plain(pipeline).get("stages")
     if not isinstance(named, dict) or not named:
         raise UserError("pipeline.stages is empty: name at least one stage and its method.")
-    numbered = enumerate(named.items(), 1)
-    stages = [_read_stage(str(name), keys, folder / f"{number}-{name}") for number, (name, keys) in numbered]
+    folders = list_folders(named, folder)
+    stages = [_read_stage(str(name), keys, folders[str(name)]) for name, keys in named.items()]
     for place, stage in enumerate(stages):
         _check_method(stage)
         earlier = {other.name: other for other in stages[:place]}
         _check_source(stage, "start", ModelKind.POLICY, earlier)
         _check_source(stage, "reward", ModelKind.REWARD_MODEL, earlier)
     return stages
+
+
+def list_folders(names: Iterable[Any], folder: Path) -> dict[str, Path]:
+    """Return the folder of each stage of the pipeline in ``folder``, by the stages' names in their order."""
+    return {str(name): folder / f"{number}-{name}" for number, name in enumerate(names, 1)}
 
 
 def _read_stage(name: str, keys: Any, folder: Path) -> Stage:

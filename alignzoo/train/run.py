@@ -27,6 +27,7 @@ from alignzoo.train.batches import bound_batches
 from alignzoo.train.callbacks import make_callbacks
 from alignzoo.train.checkpointing import CheckpointSaver
 from alignzoo.train.cost import Stopwatch, estimate_flops, read_peak_memory
+from alignzoo.train.following import make_answers_on_the_way
 from alignzoo.train.inputs import RunInputs, prepare_run
 from alignzoo.train.processes import check_strategy_in_effect
 from alignzoo.train.progress import restore_terminal
@@ -79,8 +80,11 @@ def train(
         del start
 
     with Stopwatch() as training:
-        prune = _make_pruning(inputs, record, yardsticks, before, judges)
-        trainer, saving = _train_model(inputs, args, model, record, started, facts, resume_from, prune)
+        measuring_callbacks = [
+            *make_answers_on_the_way(inputs, record.folder, yardsticks["heldout"], before["heldout"]),
+            *_make_pruning(inputs, record, yardsticks, before, judges),
+        ]
+        trainer, saving = _train_model(inputs, args, model, record, started, facts, resume_from, measuring_callbacks)
     record.watch.check()
     record.save_model(trainer, whole=inputs.trains_reward_model)
 
@@ -119,7 +123,7 @@ def _train_model(
     started: float,
     facts: dict[str, Any],
     resume_from: Checkpoint | None,
-    prune: Sequence[Any],
+    measuring_callbacks: Sequence[Any],
 ) -> tuple[Any, CheckpointSaver]:
     """Train ``model``, with the reference's pass before it; return the trainer, and what saves its checkpoints.
 
@@ -131,7 +135,7 @@ def _train_model(
     cfg, time_limit = inputs.cfg, inputs.checked.time_limit
     with catch_signals() as received, sharing_ends():
         transformers.set_seed(cfg.seed)  # TRL makes an adapter's weights before it sets the seed
-        trainer = inputs.build_trainer(args, model, [*make_callbacks(inputs.checked, record), *prune])
+        trainer = inputs.build_trainer(args, model, [*make_callbacks(inputs.checked, record), *measuring_callbacks])
         share_prefixes(cfg, *_list_frozen(trainer))
         bound_batches(cfg, trainer)
         saving = CheckpointSaver(trainer, record.folder / "checkpoints", facts, resume_from)
