@@ -1,0 +1,241 @@
+"""What `watch` reads of each kind of folder, from folders made by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from watched import PROMPTS, answer, begin, fail, finish, hold_elsewhere, pick, plan_study, plan_sweep, train
+
+from alignzoo import UserError
+from alignzoo.cli import run_command
+from alignzoo.cli.watch.reading import Watch
+from alignzoo.runs import sweep_status
+from alignzoo.runs.progress import MEASURING
+from alignzoo.system.lock import hold_lock
+
+Counts = list[list[Any]]
+
+
+def counts(watch: Watch) -> Counts:
+    found: Counts = watch.read()["counts"]
+    return found
+
+
+def details(watch: Watch, place: int = 0) -> dict[str, Any]:
+    found = watch.read_run(watch.read()["runs"][place]["key"])
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """A sweep: one job done, one half way, one failed, one that has not begun."""
+    folder = plan_sweep(tmp_path / "sweep", "method=dpo,ipo", "method.beta=0.1,0.5", "model=tiny")
+    finish(train(begin(folder / "0-dpo"), 40, 40), seconds=60.0)
+    train(begin(folder / "1-dpo"), 40, 10)
+    fail(train(begin(folder / "2-ipo", "ipo"), 40, 3), "the moon is full\nand more")
+    return folder
+
+
+def test_a_sweep(sweep: Path) -> None:
+    with hold_lock(sweep / "1-dpo"):
+        found = Watch(sweep).read()
+    assert found["kind"] == "sweep"
+    assert found["counts"] == [["done", 1], ["running", 1], ["failed", 1], ["pending", 1]]
+    done, running, failed, pending = found["runs"]
+    assert pick(found["runs"], "name")[:2] == ["method=dpo method.beta=0.1", "method=dpo method.beta=0.5"]
+    assert (done["objective"], done["seconds"], done["memory"], done["step"]) == ("accuracy 80%", "60 s", "3.2 GB", 40)
+    assert (running["phase"], running["step"], running["steps"], running["left"]) == ("training", 10, 40, "30 s")
+    assert (running["memory"], running["free"]) == ("3.2 GB", "9.0 GB")
+    assert dict(running["numbers"])["margin"] == "0.5"
+    assert failed["detail"] == "the moon is full"
+    assert (pending["key"], pending["method"]) == ("", "ipo")
+    assert done["colour"] == running["colour"] != failed["colour"] == pending["colour"]
+
+
+def test_the_time_that_is_left(sweep: Path) -> None:
+    """30 s of training, 4 s of measuring as the finished job had, and 60 s of the one that waits, one at a time."""
+    with hold_lock(sweep / "1-dpo"):
+        assert Watch(sweep).read()["left"] == "2 min"  # 94 s
+        with hold_lock(train(sweep / "2-ipo", 40, 20)):
+            (sweep / "2-ipo" / "error.txt").unlink()
+            assert Watch(sweep).read()["left"] == "59 s"  # 34, 24 and 60 s, by two
+    assert Watch(sweep).read()["left"] == "", "nothing runs"
+
+
+def test_curves_are_those_of_the_progress_bar(sweep: Path) -> None:
+    watch = Watch(sweep)
+    keys = pick(watch.read()["runs"], "key")
+    curves = watch.read_curves()
+    assert list(curves) == ["loss", "accuracy", "margin"]
+    assert list(curves["loss"]) == keys[:3]
+    assert [step for step, _ in curves["margin"][keys[1]]] == list(range(1, 11))
+    assert curves["margin"][keys[1]][-1] == [10, 0.5], "ten points are not smoothed"
+
+
+def test_long_curves_are_thinned_and_keep_their_end(tmp_path: Path) -> None:
+    watch = Watch(train(begin(tmp_path / "run"), 5_000, 4_999))
+    watch.read()
+    (points,) = watch.read_curves()["loss"].values()
+    assert 100 < len(points) <= 200
+    assert points[-1][0] == 4_999
+
+
+def test_a_run_at_each_point(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    watch = Watch(tmp_path)
+    assert watch.read()["notes"] == ["Nothing has begun here yet."]
+    watch = Watch(begin(folder))
+    with hold_lock(folder):
+        assert (watch.read()["kind"], watch.read()["runs"][0]["phase"]) == ("run", "preparing")
+        assert watch.read()["left"] == ""
+        train(folder, 40, 1)
+        assert watch.read()["runs"][0]["phase"] == "training"
+        train(folder, 40, 40, phase=MEASURING)
+        assert (watch.read()["runs"][0]["phase"], watch.read()["left"]) == ("measuring", "")
+        assert not watch.read()["is_over"]
+    assert counts(watch) == [["stopped", 1]]
+    finish(folder)
+    assert watch.read()["is_over"]
+    assert counts(watch) == [["done", 1]]
+
+
+def test_answers_as_they_change(tmp_path: Path) -> None:
+    watch = Watch(begin(tmp_path / "run"))
+    assert details(watch)["answers"] == []
+    for step, said in ((0, "Start."), (10, "Start."), (20, "Better.")):
+        answer(tmp_path / "run", step, said)
+    found = details(watch)["answers"]
+    assert pick(found, "prompt") == PROMPTS[:5]
+    start, better = found[4]["versions"]
+    assert (start["when"], start["until"], start["text"]) == ("start model", "step 10", "Start.")
+    assert (better["when"], better["until"], better["text"], better["cut"]) == ("step 20", "", "Better.", False)
+    finish(tmp_path / "run")
+    found = details(watch)
+    assert pick(found["answers"][0]["versions"], "text") == ["Start.", "Better.", "Trained."]
+    assert found["numbers"] == [["preference accuracy", "50%", "80%"]]
+
+
+def test_a_run_without_answers_on_the_way_has_those_before_and_after(tmp_path: Path) -> None:
+    watch = Watch(finish(begin(tmp_path / "run")))
+    assert pick(details(watch)["answers"][0]["versions"], "when") == ["start model", "trained"]
+
+
+def test_a_pipeline(tmp_path: Path) -> None:
+    stages = {"sft": {"method": "sft"}, "dpo": {"method": "dpo"}}
+    account = yaml.safe_dump({"command": "c", "pipeline": {"stages": stages}}, sort_keys=False)
+    (tmp_path / "pipeline.yaml").write_text(account)
+    finish(begin(tmp_path / "1-sft", "sft"))
+    found = Watch(tmp_path).read()
+    assert (found["kind"], found["counts"]) == ("pipeline", [["done", 1], ["pending", 1]])
+    assert (pick(found["runs"], "name"), pick(found["runs"], "method")[1]) == (["sft", "dpo"], "dpo")
+
+
+def test_a_sweep_of_pipelines(tmp_path: Path) -> None:
+    folder = plan_sweep(tmp_path / "sweep", "+pipeline=one", "seed=1,2")
+    begin(folder / "0-one" / "1-sft")
+    (folder / "0-one" / "pipeline.yaml").write_text("pipeline: {stages: {sft: {method: sft}, dpo: {method: dpo}}}")
+    found = Watch(folder).read()["runs"]
+    assert pick(found, "name") == ["sft", "dpo", "seed=2"]
+    assert pick(found, "part") == ["seed=1", "seed=1", ""]
+    assert pick(found, "state") == ["stopped", "pending", "pending"]
+
+
+def test_a_study(tmp_path: Path) -> None:
+    watch = Watch(plan_study(tmp_path))
+    found = watch.read()
+    assert (found["kind"], found["counts"]) == ("study", [["pending", 4 + 4]])
+    assert found["answer"] == ["The study runs: the test rows were not looked at yet."]
+    plan_sweep(tmp_path / "tune", "seed=0", "+trial=dpo-1,simpo-1,dpo-2,simpo-2")
+    fail(begin(tmp_path / "tune" / "0-dpo"), "the moon is full")
+    found = watch.read()
+    assert found["counts"] == [["failed", 1], ["pending", 7]]
+    assert (found["runs"][0]["name"], found["runs"][0]["part"]) == ("dpo, trial 1: beta 0.1", "tune")
+    assert "dpo: 1 of 2 trials: failed." in found["answer"]
+    (tmp_path / "winners.yaml").write_text(yaml.safe_dump({"dpo": {"trial": 2}, "simpo": {"trial": 1}}))
+    found = watch.read()["runs"]
+    assert pick(found, "name")[4:6] == ["dpo, seed 1: beta 0.2", "simpo, seed 1: beta 0.1"]
+
+
+def test_several_runs(tmp_path: Path) -> None:
+    for name in ("a/one", "b/two"):
+        finish(begin(tmp_path / name))
+    found = Watch(tmp_path).read()
+    assert (found["kind"], pick(found["runs"], "name")) == ("runs", ["a/one", "b/two"])
+
+
+def test_a_run_of_another_machine_runs_as_long_as_it_writes(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lock does not reach this machine; what it has written does."""
+    watch = Watch(sweep)
+    assert counts(watch)[1] == ["failed", 1]
+    with hold_elsewhere(sweep / "1-dpo"):
+        assert watch.read()["runs"][1]["state"] == "running"
+        assert watch.read()["runs"][1]["detail"] == ""
+        long_ago = time.time() - 300
+        for file in (sweep / "1-dpo").iterdir():
+            os.utime(file, (long_ago, long_ago))
+        assert watch.read()["runs"][1]["detail"] == "last wrote 5 min ago"
+        monkeypatch.setattr(sweep_status, "QUIET", 200)
+        assert watch.read()["runs"][1]["state"] == "stopped"
+    assert sweep_status.read_jobs(sweep)[1].state == "stopped"
+
+
+@pytest.mark.parametrize("file", ["multirun.yaml", "pipeline.yaml", "protocol.yaml"])
+def test_what_is_damaged_is_named_and_the_rest_is_shown(sweep: Path, file: str) -> None:
+    (sweep / file).write_text("[")
+    found = Watch(sweep).read()
+    assert pick(found["runs"], "name") == ["0-dpo", "1-dpo", "2-ipo"]
+    (note,) = found["notes"]
+    assert file in note
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"step": "x"}', '{"phase": "training", "step": -1}', "\xff", ""])
+def test_damaged_files_of_a_run_leave_it_readable(sweep: Path, content: str) -> None:
+    for file in ("progress.json", "answers_so_far.jsonl", "metrics.jsonl", "run.yaml", "answers.jsonl", "result.json"):
+        (sweep / "1-dpo" / file).write_bytes(content.encode("latin-1"))
+    watch = Watch(sweep)
+    assert watch.read()["runs"][1]["state"] == "failed", "as `sweep status` has it"
+    assert details(watch, 1)["answers"] == []
+    assert len(watch.read_curves()["loss"]) == 2
+
+
+def test_a_file_that_did_not_change_is_not_read_again(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = Watch(sweep)
+    first = (watch.read(), watch.read_curves())
+    monkeypatch.setattr("alignzoo.cli.watch.reading.Run", None)
+    monkeypatch.setattr("alignzoo.cli.watch.reading.read_state", None)
+    assert (watch.read(), watch.read_curves()) == first
+    train(sweep / "1-dpo", 40, 11)
+    with pytest.raises(TypeError):
+        watch.read()
+
+
+def test_watching_writes_nothing(sweep: Path) -> None:
+    def content() -> dict[Path, tuple[int, int]]:
+        return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in sweep.rglob("*")}
+
+    before, watch = content(), Watch(sweep)
+    with hold_elsewhere(sweep / "2-ipo"):
+        watch.read()
+        details(watch)
+        watch.read_curves()
+    after = content()
+    assert {path: after[path] for path in before if path.is_file()} == {p: before[p] for p in before if p.is_file()}
+    assert after.keys() == before.keys()
+
+
+def test_json(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["watch", str(sweep), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(Watch(sweep).read()))
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "sweep").mkdir()
+    with pytest.raises(UserError, match=r"swep is not a folder: .* Did you mean sweep\?"):
+        run_command(["watch", str(tmp_path / "swep")])
