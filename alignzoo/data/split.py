@@ -56,11 +56,12 @@ def mark_clusters(tables: Sequence[Table]) -> None:
 
     facts = pd.concat([table.facts[["heldout_key", *NEAR]] for table in tables], ignore_index=True)
     ends = list(accumulate(len(table.rows) for table in tables))
+    texts = [table.rows.select_columns(["prompt", *ANSWERS]) for table in tables]  # token ids are slow to read
 
     def read_text(place: int) -> str:
         number = next(number for number, end in enumerate(ends) if place < end)
-        row = tables[number].rows[place - ends[number] + len(tables[number].rows)]
-        answers = [json.loads(row[name]) for name in ANSWERS if row.get(name) is not None]
+        row = texts[number][place - ends[number] + len(texts[number])]
+        answers = [json.loads(row[name]) for name in ANSWERS if row[name] is not None]
         return read_said(json.loads(row["prompt"]), answers)
 
     numbers = cluster(facts["near_key"].to_numpy(), facts[list(NEAR[1:])].to_numpy(), read_text)
