@@ -169,9 +169,10 @@ def is_running(folder: Path) -> bool:
 
 
 def read_last_write(folder: Path) -> float:
-    """Return when a file of the run was last written, in seconds since the epoch; 0 where there is none."""
+    """Return when the run last wrote into its folder, in seconds since the epoch; 0 where there is none."""
     written = [0.0]
     with contextlib.suppress(OSError):  # the folder, or a file of it, has gone meanwhile
+        written.append(folder.stat().st_mtime)
         written += [entry.stat().st_mtime for entry in os.scandir(folder)]
     return max(written)
 

@@ -6,7 +6,7 @@ const SIZE = { width: 430, height: 210, left: 52, right: 12, top: 10, bottom: 24
 const SVG = "http://www.w3.org/2000/svg";
 const byId = (id) => document.getElementById(id);
 
-let pinned = location.hash.slice(1); // the run that was clicked; else the page follows the one that runs
+let pinned = location.hash.slice(1); // the run whose link was clicked; else the page follows the one that runs
 let state = { runs: [] }, curves = {}, details = null;
 const last = {}; // what was answered last, by address: nothing is drawn anew that is the same
 
@@ -40,7 +40,8 @@ function showState() {
   byId("answer").textContent = `${one || counts || "nothing yet"}${left}`;
   document.title = `${counts || "waiting"}: alignzoo watch`;
   showBar();
-  byId("notes").replaceChildren(...[...state.answer, ...state.notes].map((note) => make("p", note, "note")));
+  const [said, ...notes] = state.answer;
+  byId("notes").replaceChildren(make("p", said), ...[...notes, ...state.notes].map((note) => make("p", note, "note")));
   byId("runs").tBodies[0].replaceChildren(...listRows());
 }
 
@@ -71,7 +72,7 @@ function listRows() {
 function makePart(name) {
   const row = make("tr", "", "part");
   row.append(make("td", name));
-  row.firstChild.colSpan = 9;
+  row.firstChild.colSpan = 7;
   return row;
 }
 
@@ -80,15 +81,15 @@ function makeRow(run) {
   const tag = make("td");
   tag.append(make("span", run.state, `tag ${run.state}`));
   const numbers = (run.numbers || []).map(([name, value]) => `${name} ${value}`).join(", ");
-  const texts = [run.objective, run.seconds, run.left, run.memory, run.free].map((text) => make("td", text || ""));
+  const time = [run.seconds, run.left && `${run.left} left`], memory = [run.memory, run.free && `${run.free} free`];
+  const texts = [[run.objective], time, memory].map((parts) => make("td", parts.filter(Boolean).join(", ")));
   row.append(tag, makeName(run), makeSteps(run), make("td", numbers, "text"), ...texts);
   return row;
 }
 
 function makeName(run) {
-  const cell = make("td", "", "text name"), name = make("button", run.name);
-  name.disabled = !run.key;
-  name.addEventListener("click", () => pin(run.key));
+  const cell = make("td", "", "text name"), name = make(run.key ? "a" : "span", run.name);
+  if (run.key) name.href = `#${run.key}`;
   cell.append(make("span", "", `dot c${run.colour}`), name);
   if (run.detail) cell.append(make("span", run.detail, "why"));
   return cell;
@@ -104,14 +105,6 @@ function makeSteps(run) {
   const steps = run.steps ? `${run.step}/${run.steps}` : run.step || "";
   cell.append(`${steps}${run.phase && run.phase !== "training" ? ` ${run.phase}` : ""}`);
   return cell;
-}
-
-function pin(key) {
-  pinned = pinned === key ? "" : key;
-  history.replaceState(null, "", pinned ? `#${pinned}` : " ");
-  showState();
-  showCurves();
-  turn();
 }
 
 // Curves: one plot for each headline number, a line for each run.
@@ -170,7 +163,7 @@ function showDetails() {
   byId("run").hidden = !run || !details;
   if (!run || !details) return;
   byId("run-name").textContent = details.answers.length ? `Answers of ${run.name}` : run.name;
-  byId("run-why").textContent = pinned === run.key ? "Click the run again to follow the one that runs." : "Click a run to see its own.";
+  byId("follow").hidden = pinned !== run.key;
   byId("error").hidden = !details.error;
   byId("error").textContent = details.error;
   byId("answers").replaceChildren(...details.answers.map(makeAnswer));
@@ -243,5 +236,11 @@ async function turn() {
   timer = setTimeout(turn, document.hidden || state.is_over ? SLOWLY : EVERY);
 }
 
+addEventListener("hashchange", () => {
+  pinned = location.hash.slice(1);
+  showState();
+  showCurves();
+  turn();
+});
 document.addEventListener("visibilitychange", () => document.hidden || turn());
 turn();

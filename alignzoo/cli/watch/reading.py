@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from alignzoo.cli.watch.places import Found, Place, find_places
 from alignzoo.cli.watch.run_page import describe_age, describe_run, read_curves, read_details
 from alignzoo.cli.watch.time_left import estimate_left
 from alignzoo.report.leaderboard.draw import LIGHT, Palette
-from alignzoo.runs.folder import Run
+from alignzoo.runs.folder import CONFIG, Run
 from alignzoo.runs.sweep_status import State, is_running, read_last_write, read_state
 from alignzoo.study.reading import Study
 from alignzoo.system.errors import UserError
@@ -29,6 +30,8 @@ FILES = frozenset(
     }
 )
 OVER = (State.DONE, State.PRUNED, State.FAILED)
+
+STARTING = 120.0  #: seconds in which a run comes to lock its folder
 
 Signature = tuple[Any, ...]
 
@@ -102,10 +105,12 @@ class Watch:
 
     def _update(self, folder: Path) -> _Known:
         """Return what is known of a run, without what was read of files that have changed since."""
-        signature = (_sign(folder), is_running(folder))
+        signature = (_sign(folder), is_running(folder), _is_starting(folder))
         known = self._runs.get(folder)
         if known is None or known.signature != signature:
             run, (state, detail) = Run(folder), read_state(folder)  # not kept: its history is large
+            if state is State.STOPPED and _is_starting(folder):
+                state, detail = State.RUNNING, ""
             known = self._runs[folder] = _Known(signature, state, describe_run(run, state, detail), read_curves(run))
         return known
 
@@ -127,6 +132,11 @@ class Watch:
             except UserError as error:
                 self._study = (ended, [str(error)])
         return self._study[1]
+
+
+def _is_starting(folder: Path) -> bool:
+    """Tell whether a run was given its folder just now, and may not have come to lock it: it imports, or is checked."""
+    return not (folder / CONFIG).is_file() and time.time() - read_last_write(folder) < STARTING
 
 
 def _sign(folder: Path) -> Signature:

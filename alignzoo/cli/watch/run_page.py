@@ -43,7 +43,7 @@ def describe_run(run: Run, state: State, detail: str) -> dict[str, Any]:
         "method": run.method,
         "state": state,
         "detail": detail if state is not State.DONE else "",  # its time, which has its own column
-        "phase": _name_phase(now) if state is State.RUNNING else "",
+        "phase": _name_phase(now, history) if state is State.RUNNING else "",
         "step": step,
         "steps": step if state is State.DONE else steps,
         "numbers": list(_list_latest(run)),
@@ -56,8 +56,13 @@ def describe_run(run: Run, state: State, detail: str) -> dict[str, Any]:
     }
 
 
-def _name_phase(now: progress.Progress | None) -> str:
-    return now.phase if now else PREPARING
+def _name_phase(now: progress.Progress | None, history: Sequence[Mapping[str, Any]]) -> str:
+    """Return what a running run does; one of an older version says it by what it has logged alone."""
+    if now:
+        return now.phase
+    if not history:
+        return PREPARING
+    return progress.MEASURING if "train_runtime" in history[-1] else progress.TRAINING
 
 
 def _read_result(run: Run) -> dict[str, Any]:

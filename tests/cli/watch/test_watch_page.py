@@ -73,9 +73,11 @@ def test_fifty_jobs_one_of_which_failed(tmp_path: Path) -> None:
         page.wait_for("document.querySelectorAll('#curves polyline').length === 3 * 49")
         assert page.evaluate("document.querySelectorAll('.line.chosen').length") == 3
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing is cut off at the side"
-        page.evaluate("document.querySelectorAll('#runs button')[7].click()")
+        page.evaluate("document.querySelectorAll('#runs a')[7].click()")
         page.wait_for("document.querySelector('#answers').innerText.includes('Answer 7.')")
         assert page.text("#run-name") == "Answers of method.beta=0.08"
+        page.evaluate("document.querySelector('#follow a').click()")
+        page.wait_for("document.querySelector('#run-name').innerText === 'method.beta=0.49'")
 
 
 def test_what_others_wrote_is_text_on_the_page(tmp_path: Path) -> None:
@@ -83,11 +85,11 @@ def test_what_others_wrote_is_text_on_the_page(tmp_path: Path) -> None:
     finish(train(folder, 40, 40), said=HOSTILE)
     other = fail(begin(tmp_path / "runs" / "other"), HOSTILE)
     with watch_in_browser(folder.parent, tmp_path) as page:
-        page.evaluate("document.querySelectorAll('#runs button')[0].click()")
+        page.evaluate("document.querySelectorAll('#runs a')[0].click()")
         page.wait_for("document.querySelector('#answers').innerText.includes('onerror')")
         assert HOSTILE in page.text("#answers")
         assert HOSTILE in page.text("#runs")
-        page.evaluate("document.querySelectorAll('#runs button')[1].click()")
+        page.evaluate("document.querySelectorAll('#runs a')[1].click()")
         page.wait_for("!document.querySelector('#error').hidden")
         assert page.text("#error").strip() == HOSTILE
         assert page.evaluate("document.querySelectorAll('img, script:not([src])').length") == 0
@@ -109,5 +111,5 @@ def test_a_server_that_has_gone_is_said_and_the_page_goes_on(tmp_path: Path) -> 
         with make_server(Watch(folder), port) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             page.wait_for("document.querySelector('#answer')?.textContent === 'done'")
-            assert page.evaluate("document.querySelector('#lost').hidden")
+            page.wait_for("document.querySelector('#lost').hidden")
             server.shutdown()

@@ -66,6 +66,9 @@ def test_the_time_that_is_left(sweep: Path) -> None:
         with hold_lock(train(sweep / "2-ipo", 40, 20)):
             (sweep / "2-ipo" / "error.txt").unlink()
             assert Watch(sweep).read()["left"] == "59 s"  # 34, 24 and 60 s, by two
+        fail(sweep / "2-ipo", "the moon is full")
+        train(sweep / "1-dpo", 40, 40, phase=MEASURING)
+        assert Watch(sweep).read()["left"] == "64 s", "4 s of measuring, and the one that waits"
     assert Watch(sweep).read()["left"] == "", "nothing runs"
 
 
@@ -95,6 +98,8 @@ def test_a_run_at_each_point(tmp_path: Path) -> None:
     with hold_lock(folder):
         assert (watch.read()["kind"], watch.read()["runs"][0]["phase"]) == ("run", "preparing")
         assert watch.read()["left"] == ""
+        (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n')
+        assert watch.read()["runs"][0]["phase"] == "training", "one of a version that wrote no progress"
         train(folder, 40, 1)
         assert watch.read()["runs"][0]["phase"] == "training"
         train(folder, 40, 40, phase=MEASURING)
@@ -104,6 +109,16 @@ def test_a_run_at_each_point(tmp_path: Path) -> None:
     finish(folder)
     assert watch.read()["is_over"]
     assert counts(watch) == [["done", 1]]
+
+
+def test_a_run_that_has_just_got_its_folder_runs(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It locks the folder only when it has imported and checked what it needs."""
+    (sweep / "3-ipo").mkdir()
+    watch = Watch(sweep)
+    last = watch.read()["runs"][3]
+    assert (last["state"], last["phase"]) == ("running", "preparing")
+    monkeypatch.setattr("alignzoo.cli.watch.reading.STARTING", 0.0)
+    assert watch.read()["runs"][3]["state"] == "stopped"
 
 
 def test_answers_as_they_change(tmp_path: Path) -> None:
@@ -178,7 +193,7 @@ def test_a_run_of_another_machine_runs_as_long_as_it_writes(sweep: Path, monkeyp
         assert watch.read()["runs"][1]["state"] == "running"
         assert watch.read()["runs"][1]["detail"] == ""
         long_ago = time.time() - 300
-        for file in (sweep / "1-dpo").iterdir():
+        for file in (*(sweep / "1-dpo").iterdir(), sweep / "1-dpo"):
             os.utime(file, (long_ago, long_ago))
         assert watch.read()["runs"][1]["detail"] == "last wrote 5 min ago"
         monkeypatch.setattr(sweep_status, "QUIET", 200)

@@ -37,7 +37,7 @@ def follow(folder: Path) -> Iterator[list[dict[str, Any]]]:
         while not ended.is_set():
             with contextlib.suppress(OSError, UserError):  # a file went while it was read
                 seen.append(watch.read())
-            time.sleep(0.02)
+            time.sleep(0.1)
 
     looking = threading.Thread(target=look)
     looking.start()
