@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from inprocess import Outcome, run
 from stopping import metrics, weights
 
 from alignzoo.runs import progress
-from alignzoo.runs.progress import MEASURING, TRAINING, Progress, append_answers, read_answers, read_progress
+from alignzoo.runs.progress import MEASURING, TRAINING, read_answers, read_progress
 from alignzoo.system.errors import UserError
 from alignzoo.train import following
 from alignzoo.train.following import WriteProgress
@@ -125,24 +124,6 @@ def test_writing_costs_next_to_nothing(tmp_path: Path) -> None:
         callback.written = 0.0
         callback.on_step_end(None, state, None)
     assert (time.process_time() - began) / 50 < 0.02
-
-
-def test_the_pace_is_that_since_this_start() -> None:
-    now = Progress(TRAINING, step=30, steps=50, first_step=20, seconds=100.0, peak_bytes=0, free_bytes=0)
-    assert now.seconds_left == 200.0
-    assert Progress(TRAINING, 20, 50, 20, 3.0, 0, 0).seconds_left is None
-
-
-def test_a_resume_takes_back_what_was_written_beyond_its_step(tmp_path: Path) -> None:
-    row = {"id": 0, "prompt": "p", "text": "t", "ended": True}
-    for step in (0, 2, 4):
-        append_answers(tmp_path, step, [row])
-    with (tmp_path / progress.ANSWERS).open("a") as stream:
-        stream.write('{"step": 6, "answers": [{"id"')
-    progress.truncate(tmp_path, 3)
-    assert [line["step"] for line in read_answers(tmp_path)] == [0, 2]
-    progress.truncate(tmp_path, 0)
-    assert os.listdir(tmp_path) == []
 
 
 def test_a_strategy_that_shards_the_weights_is_refused(compose_config: Callable[..., Any]) -> None:

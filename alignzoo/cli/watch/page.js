@@ -167,7 +167,8 @@ function showDetails() {
   byId("error").hidden = !details.error;
   byId("error").textContent = details.error;
   byId("answers").replaceChildren(...details.answers.map(makeAnswer));
-  const steps = details.answers.flatMap((answer) => answer.versions.map((version) => version.when));
+  const versions = details.answers.flatMap((answer) => answer.versions);
+  const steps = versions.flatMap((version) => [version.when, version.until]);
   byId("advice").hidden = !details.answers.length || steps.some((when) => when.startsWith("step"));
   byId("numbers-card").hidden = !details.numbers.length;
   byId("numbers").tBodies[0].replaceChildren(...details.numbers.map(makeNumbers));

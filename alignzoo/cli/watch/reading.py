@@ -16,17 +16,19 @@ from alignzoo.cli.watch.places import Found, Place, find_places
 from alignzoo.cli.watch.run_page import describe_age, describe_run, read_curves, read_details
 from alignzoo.cli.watch.time_left import estimate_left
 from alignzoo.report.leaderboard.draw import LIGHT, Palette
-from alignzoo.runs.folder import CONFIG, Run
+from alignzoo.runs import progress
+from alignzoo.runs.folder import ANSWERS, CONFIG, PRUNED, SIGNS, Run
 from alignzoo.runs.sweep_status import State, is_running, read_last_write, read_state
 from alignzoo.study.reading import Study
+from alignzoo.system import lock
 from alignzoo.system.errors import UserError
 from alignzoo.system.limits import format_seconds
 
 #: Files of a run that change what is shown of it; of a folder, only that something was added or removed.
 FILES = frozenset(
     {
-        *("result.json", "error.txt", "pruned.txt", "run.yaml", "command.txt", "metrics.jsonl", "progress.json"),
-        *("answers.jsonl", "answers_so_far.jsonl", "checkpoints", ".lock"),
+        *(*SIGNS, PRUNED, ANSWERS["heldout"], progress.FILE, progress.ANSWERS),
+        *("checkpoints", lock.FILE),
     }
 )
 OVER = (State.DONE, State.PRUNED, State.FAILED)

@@ -87,6 +87,15 @@ def fail(folder: Path, reason: str) -> Path:
     return folder
 
 
+def make_sweep(folder: Path) -> Path:
+    """Write a sweep: one job done, one half way, one failed, one that has not begun."""
+    plan_sweep(folder, "method=dpo,ipo", "method.beta=0.1,0.5", "model=tiny")
+    finish(train(begin(folder / "0-dpo"), 40, 40), seconds=60.0)
+    train(begin(folder / "1-dpo"), 40, 10)
+    fail(train(begin(folder / "2-ipo", "ipo"), 40, 3), "the moon is full\nand more")
+    return folder
+
+
 @contextmanager
 def hold_elsewhere(folder: Path) -> Iterator[None]:
     """Leave the name of a process of another machine in the folder, whose lock does not reach this one."""
