@@ -56,6 +56,7 @@ function showBar() {
     const piece = bar.querySelector(`.${name}`) || bar.appendChild(make("i", "", name));
     piece.style.flexGrow = counts.get(name) || 0;
     piece.title = `${counts.get(name) || 0} ${name}`;
+    piece.hidden = !counts.get(name);
   }
 }
 
@@ -136,15 +137,20 @@ function scale(values, from, to) {
   return { place: (value) => from + ((value - start) / wide) * (to - from), low: start, high: start + wide };
 }
 
+// A number beside which the others are a thousand times as large is none.
+function round(value, { low, high }) {
+  return Math.abs(value) < (high - low) / 1000 ? 0 : Number(value.toPrecision(3));
+}
+
 function drawAxes(picture, x, y) {
   for (const share of [0, 0.5, 1]) {
     const value = y.low + share * (y.high - y.low), at = y.place(value);
     draw("line", { class: "grid", x1: SIZE.left, x2: SIZE.width - SIZE.right, y1: at, y2: at }, picture);
-    draw("text", { x: SIZE.left - 6, y: at + 4, "text-anchor": "end" }, picture).textContent = Number(value.toPrecision(3));
+    draw("text", { x: SIZE.left - 6, y: at + 4, "text-anchor": "end" }, picture).textContent = round(value, y);
   }
   for (const [value, anchor] of [[x.low, "start"], [x.high, "end"]]) {
     const text = draw("text", { x: x.place(value), y: SIZE.height - 6, "text-anchor": anchor }, picture);
-    text.textContent = Number(value.toPrecision(3));
+    text.textContent = round(value, x);
   }
 }
 

@@ -70,7 +70,7 @@ class Watch:
         left = estimate_left(runs)
         return {
             "kind": found.kind,
-            "folder": str(self.folder.resolve()),
+            "folder": str(self.folder),
             "counts": [[state, counts[state]] for state in State if counts[state]],
             "left": "" if left is None else format_seconds(left),
             "is_over": bool(runs) and all(run["state"] in OVER for run in runs),
