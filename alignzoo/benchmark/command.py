@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from alignzoo.system.errors import UserError
 from alignzoo.system.tables import plain_table
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Options:
     data: str | None
     cases: str | None
     llamafactory: str | None
+    words: tuple[str, ...] = ()
 
 
 def _differ(rows: Sequence[dict[str, Any]]) -> int:
@@ -80,7 +82,7 @@ def _measure_speed(options: Options) -> list[dict[str, Any]]:
     from alignzoo.benchmark.peer import find_llamafactory
     from alignzoo.benchmark.speed import measure_speed
 
-    cases = choose_cases(options.quick, options.cases, options.data)
+    cases = choose_cases(options.quick, options.cases, options.data, options.words)
     return measure_speed(cases, options.rounds, find_llamafactory(options.llamafactory))
 
 
@@ -172,6 +174,7 @@ PARTS = {
 
 
 @click.command
+@click.argument("words", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--quick", is_flag=True, help="The tiny model and few rows: about a minute.")
 @click.option("--rounds", default=5, show_default=True, help="Interleaved rounds, whose medians are reported.")
 @click.option("--only", type=click.Choice(list(PARTS)), help="One part.")
@@ -187,10 +190,14 @@ PARTS = {
 def command(only: str | None, out: Path, add: bool, quick: bool, rounds: int, **more: Any) -> int:
     """Measure what alignzoo costs, print tables, and write benchmark.json and the plot of the speed.
 
+    KEY=VALUE for the part speed, as for a run: dataset.bad_rows=drop train.max_length=512
+
     The exit code is 1 if a loss differs from TRL's in the part speed.
     """
     options = Options(quick, min(3, rounds) if quick else rounds, **more)
     wanted = [only] if only else [name for name, part in PARTS.items() if part.quick or not quick]
+    if options.words and "speed" not in wanted:
+        raise UserError(f"benchmark {options.words[0]}: such words are for the part speed, not for --only {only}.")
     out.mkdir(parents=True, exist_ok=True)
     file = out / "benchmark.json"
     earlier = json.loads(file.read_text(encoding="utf-8")) if add and file.exists() else {}

@@ -55,11 +55,11 @@ class Peer:
         self._say("")
         return float(self._answer()["seconds"])
 
-    def end(self) -> tuple[list[float], int]:
-        """Return each step's loss, and the peak memory in bytes, when all is written; after the last step."""
+    def end(self) -> dict[str, Any]:
+        """Return ``losses`` by step, the ``peak`` memory in bytes, and alignzoo's ``batches``; after the last step."""
         answer = self._answer()
-        self._answer()
-        return answer["losses"], answer["peak"]
+        self._answer()  # all is written
+        return answer
 
     def close(self) -> None:
         """End the program, also in the midst of a training."""

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from alignzoo.config.checked import Checked
 from alignzoo.config.declared import find_fault
+from alignzoo.config.generation import check_generation
 from alignzoo.config.keys import CHOICES, LEAST, TYPES
 from alignzoo.config.learning_rate import check_low_precision, warn_learning_rate
 from alignzoo.config.mapping_words import read_mapping
@@ -65,6 +66,7 @@ def check(cfg: DictConfig) -> Checked:
     _check_rewards(cfg, method)
     check_teacher(cfg, method)
     _check_judge(cfg, method)
+    check_generation(cfg)
     time_limit = parse_duration(cfg.train.stop_before)
     patience = parse_duration(cfg.strategy.patience, "strategy.patience") or 0.0
     return Checked(cfg, method, time_limit, patience)
@@ -81,7 +83,7 @@ def _add_new_keys(cfg: DictConfig) -> None:
 
 def _check_known(cfg: DictConfig) -> None:
     """Refuse unknown keys that ``+key=value`` added; `method` and `train` are checked against the TRL config."""
-    known = {*_own_keys(), "method", "train", "peft", "tracker", "reward", "judge", "pipeline", "study"}
+    known = {*_own_keys(), "method", "train", "peft", "tracker", "reward", "judge", "pipeline", "study", "generate"}
     for key, value in ((str(key), value) for key, value in cfg.items()):
         own = {name.split(".", 1)[1] for name in known if name.startswith(f"{key}.")}
         if key not in known and not own:

@@ -18,6 +18,7 @@ TYPES = {
     "dataset.rows": "int | None",
     "dataset.split": "str",
     "dataset.path": "str | list | None",
+    "dataset.generated": "str | None",
     "dataset.mix": "list",
     "dataset.first": "int | None",
     "dataset.layout": "str | None",
@@ -106,8 +107,8 @@ LEAST = {
     "speed.bin_tokens": 1,
 }
 
-#: Keys by which a stage of a pipeline is given another stage's model: a place, and not a setting.
-STAGE_INPUTS = ("model.path", "reward.model.path", "evaluate.against")
+#: Keys by which a stage of a pipeline is given another stage's model or rows: a place, and not a setting.
+STAGE_INPUTS = ("model.path", "reward.model.path", "evaluate.against", "dataset.generated")
 
 #: Further keys of `model` that say where the start model comes from.
 MODEL_SOURCES = ("revision", "gguf_file", "wheel", "sha256")

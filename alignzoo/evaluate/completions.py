@@ -1,4 +1,4 @@
-"""Generates a model's greedy completions of held-out prompts, and sampled ones beside them."""
+"""Generates a model's greedy completions of prompts, sampled ones beside them, and several samples of each prompt."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def generate_greedy(
         new = generate(model, tokenizer, [prompts[i] for i in chosen], eos_ids, max_new_tokens)
         return [_decode(ids, tokenizer, eos_ids) for ids in new]
 
-    return map_in_batches(generate_batch, _order_by_length(prompts), GENERATED_PER_SCORED * batch_size)
+    return map_in_batches(generate_batch, order_by_length(prompts), GENERATED_PER_SCORED * batch_size)
 
 
 def generate_greedy_and_sampled(
@@ -67,10 +67,32 @@ def generate_greedy_and_sampled(
             new = generate(model, tokenizer, batch, eos_ids, max_new_tokens, sampled=(False, True))
         return [(_decode(ids, tokenizer, eos_ids), sample) for ids, sample in zip(new[:half], new[half:], strict=True)]
 
-    return map_in_batches(generate_batch, _order_by_length(prompts), GENERATED_PER_SCORED * batch_size)
+    return map_in_batches(generate_batch, order_by_length(prompts), GENERATED_PER_SCORED * batch_size)
 
 
-def _order_by_length(prompts: Sequence[list[int]]) -> list[int]:
+def sample_batch(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[list[int]],
+    eos_ids: Sequence[int],
+    max_new_tokens: int,
+    samples: int,
+    temperature: float,
+    seed: int,
+) -> list[list[Completion]]:
+    """Return ``samples`` sampled completions of each prompt (token ids), all in one batch.
+
+    They are the same for the same model, batch and ``seed``, and leave torch's generators as they were. Their texts
+    keep the blanks around them.
+    """
+    with _fixed_seed(seed):
+        new = generate(model, tokenizer, [*prompts], eos_ids, max_new_tokens, (True,) * samples, temperature)
+    found = [_decode(ids, tokenizer, eos_ids, strip=False) for ids in new]
+    return [found[place :: len(prompts)] for place in range(len(prompts))]
+
+
+def order_by_length(prompts: Sequence[list[int]]) -> list[int]:
+    """Return the places of the prompts (token ids), shortest first: those of like length go together."""
     return sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
 
 
@@ -90,7 +112,8 @@ def map_in_batches(work: Callable[[list[int]], list[R]], order: Sequence[int], s
     return [result for _, result in sorted(found, key=lambda pair: pair[0])]
 
 
-def _decode(ids: list[int], tokenizer: Any, eos_ids: Sequence[int]) -> Completion:
+def _decode(ids: list[int], tokenizer: Any, eos_ids: Sequence[int], strip: bool = True) -> Completion:
     ended = ids[-1] in eos_ids
     kept = ids[:-1] if ended else ids
-    return Completion(tokenizer.decode(kept, skip_special_tokens=True).strip(), len(kept), ended)
+    text = tokenizer.decode(kept, skip_special_tokens=True)
+    return Completion(text.strip() if strip else text, len(kept), ended)

@@ -19,14 +19,16 @@ def generate(
     eos_ids: Sequence[int],
     limit: int,
     sampled: Sequence[bool] = (False,),
+    temperature: float = 1.0,
 ) -> list[list[int]]:
     """Return new token ids for each prompt (token ids): ``limit``, or up to the first EOS, which is the last of them.
 
     Completions that have ended leave the batch: a long one does not hold the others up.
 
     Args:
-        sampled: for each entry one completion per prompt, sampled at temperature 1 where true, else greedy; those of
-            the first entry come first.
+        sampled: for each entry one completion per prompt, sampled where true, else greedy; those of the first entry
+            come first.
+        temperature: by which logits are divided before a token is sampled.
     """
     import torch
     from torch.nn import functional
@@ -41,7 +43,7 @@ def generate(
     completions: list[list[int]] = [[] for _ in rows]
     while rows and ids.shape[1] < width + limit:
         more = min(STRETCH, width + limit - ids.shape[1])
-        ids, cache = _extend(model, ids, mask, cache, more, ends, greedy[rows])
+        ids, cache = _extend(model, ids, mask, cache, more, ends, greedy[rows], temperature)
         for row, new in zip(rows, ids[:, width:].tolist(), strict=True):
             completions[row] = _cut_behind_eos(new, eos_ids)
         open_rows = [place for place, row in enumerate(rows) if completions[row][-1] not in eos_ids]
@@ -64,7 +66,14 @@ def _prefill(model: Any, batch: Any, copies: Tensor, ends: tuple[Sequence[int], 
 
 
 def _extend(
-    model: Any, ids: Tensor, mask: Tensor, cache: Any, more: int, ends: tuple[Sequence[int], int], greedy: Tensor
+    model: Any,
+    ids: Tensor,
+    mask: Tensor,
+    cache: Any,
+    more: int,
+    ends: tuple[Sequence[int], int],
+    greedy: Tensor,
+    temperature: float = 1.0,
 ) -> tuple[Tensor, Any]:
     """Return the rows with up to ``more`` new tokens, and the cache for the next call, if there is one."""
     import torch
@@ -73,7 +82,7 @@ def _extend(
 
     def draw(ids: Tensor, scores: Tensor) -> Tensor:
         """Make the token that is drawn for each sampled row the best one."""
-        bounds = scores[sampled_rows].softmax(-1).cumsum(-1)
+        bounds = (scores[sampled_rows] / temperature).softmax(-1).cumsum(-1)
         tokens = torch.searchsorted(bounds, torch.rand_like(bounds[:, :1]) * bounds[:, -1:], right=True)
         return scores.index_put((sampled_rows, tokens[:, 0]), scores.new_tensor(torch.inf))
 

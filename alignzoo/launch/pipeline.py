@@ -84,6 +84,8 @@ def _list_inputs(stage: Stage, stages: Sequence[Stage]) -> dict[str, Path]:
         found["model.path"] = _find_stage(stages, stage.start).folder / "model"
         if stage.trains is ModelKind.POLICY:
             found["evaluate.against"] = _find_first_stage(stage, stages).folder / "model"
+    if stage.data:
+        found["dataset.generated"] = _find_stage(stages, stage.data).folder
     if stage.reward:
         found["reward.model.path"] = _find_stage(stages, stage.reward).folder / "model"
     return found

@@ -30,7 +30,7 @@ def write_card(folder: Path, cfg: DictConfig, method: type[Method], result: Mapp
         (method.__doc__ or "").partition("\n")[0],
         "",
         f"- start model: `{start}`",
-        f"- data: `{cfg.dataset.path}`, {result['rows'].get('train', 0)} rows trained on",
+        f"- data: `{cfg.dataset.path}`{_say_generated(cfg)}, {result['rows'].get('train', 0)} rows trained on",
         f"- learning rate {cfg.method.get('learning_rate')}, beta {cfg.method.get('beta')}, "
         f"{result['cost']['steps']} steps of {cfg.train.global_batch_size} rows, adapter: {cfg.peft.name}, "
         f"seed {cfg.seed}",
@@ -39,6 +39,12 @@ def write_card(folder: Path, cfg: DictConfig, method: type[Method], result: Mapp
         *_make_table(result),
     ]
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _say_generated(cfg: DictConfig) -> str:
+    """Return that the answers trained on are not the dataset's, where they were generated."""
+    made = cfg.dataset.get("generated")
+    return f", its prompts answered anew by a model (`{Path(made).name}`)" if made else ""
 
 
 def _make_table(result: Mapping[str, Any]) -> list[str]:

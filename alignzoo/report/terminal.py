@@ -14,6 +14,7 @@ from alignzoo.data.convert import MEANING
 from alignzoo.data.manifest import reasons
 from alignzoo.evaluate.agreement import describe_agreement
 from alignzoo.report.selection import describe_selection
+from alignzoo.runs.generation import describe_generation, read_generation
 from alignzoo.system.console import make_console
 from alignzoo.system.limits import format_bytes
 from alignzoo.system.ranks import on_main
@@ -43,6 +44,15 @@ def print_plan(data: Prepared, wanted: DataFormat, plan: Plan, found: Sequence[F
         if finding.level != "note":
             console.print(Text.assemble((f"{finding.level}:", "yellow"), f" {finding}"))
     console.print(f"plan: {plan}")
+
+
+@on_main
+def print_generated(dataset: Mapping[str, Any]) -> None:
+    """Print how the rows were made, where the group ``dataset`` names generated ones."""
+    if dataset.get("generated"):
+        folder = Path(dataset["generated"]).expanduser()
+        made = describe_generation(read_generation(folder, str(folder)))
+        make_console(soft_wrap=True).print(Text(f"generated: {folder.name}: {made}"))
 
 
 def print_answers(answers: Sequence[Mapping[str, Any]], shown: int) -> None:

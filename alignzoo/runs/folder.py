@@ -25,6 +25,7 @@ CONFIG = "run.yaml"  #: the composed configuration
 #: The files with prompts and their answers, of those held out and of those for validation.
 ANSWERS = {"heldout": "answers.jsonl", "validation": "validation.jsonl"}
 
+GENERATED = "generated.json"  #: what a generation made, written last of all
 PRUNED = "pruned.txt"  #: why a job of a sweep was ended before its time
 
 #: In a line of ``metrics.jsonl``, of a measurement on the way: its number from 1, and the objective.
@@ -45,7 +46,7 @@ class Run:
     @property
     def is_finished(self) -> bool:
         """Whether it came to its end."""
-        return (self.folder / "result.json").is_file()
+        return any((self.folder / name).is_file() for name in ("result.json", GENERATED))
 
     def read_result(self) -> dict[str, Any]:
         """Return what ``result.json`` holds.
@@ -53,7 +54,7 @@ class Run:
         Raises:
             UserError: there is none, or it is not the result of a run.
         """
-        if not self.is_finished:
+        if not (self.folder / "result.json").is_file():
             raise UserError(f"{self.folder} is not a finished run: it has no result.json.")
         return parse_file(self.folder / "result.json", parse_result)
 
@@ -73,6 +74,8 @@ class Run:
         """The number by which sweeps select, where it has one: on the validation rows, where there are any."""
         if self.pruned is not None and not self.is_finished:
             return next((line[VALUE] for line in reversed(self.history) if VALUE in line), None)
+        if (self.folder / GENERATED).is_file():
+            return None
         result = self.read_result()
         value: float | None = result.get("validation", result)["after"].get(result.get("objective"))
         return value
@@ -212,8 +215,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
         if not below:
             what = "holds no runs" if folder.is_dir() else "is not a folder"
             raise UserError(f"{folder} {what}: name run folders, or a sweep's (outputs/sweeps/DATE/TIME).")
-        for path in below:
-            found.setdefault(path.resolve(), path)
+        found |= {path.resolve(): path for path in below if path.resolve() not in found}
     return [Run(path) for path in found.values()]
 
 

@@ -146,7 +146,7 @@ class RunInputs:
         share_prefixes(self.cfg, model)
         heldout, selecting = None, self.data.validation or self.data.heldout
         if args.eval_strategy != "no" and len(selecting):  # asked for by +train.eval_strategy
-            heldout = convert_rows(self.checked, selecting, self.data)
+            heldout = convert_rows(self.checked, selecting, self.data, measured=True)
         rewards = self.rewards.functions if rewards is None else rewards
         with explain_full_cache("the trainer's rows"):
             given = args, model, self.tokenizer, self.rows, heldout, rewards, callbacks, self.teacher
@@ -160,7 +160,7 @@ class RunInputs:
 
     def make_yardstick(self, side: str = "heldout", opens: bool = True) -> AnyYardstick:
         """Return the yardstick of a side, its rows as pairs where they can be paired; ``opens``: false takes none."""
-        rows = with_pairs(getattr(self.data, side), self.data.kind)
+        rows = with_pairs(getattr(self.data, side), self.data.measured_kind)
         rows = rows if opens else rows.select(range(0))
         if self.trains_reward_model:
             return RewardYardstick(self.cfg.evaluate, rows, self.tokenizer)
@@ -207,7 +207,7 @@ def prepare_run(checked: Checked) -> RunInputs:
     """
     cfg, method = checked.cfg, checked.method
     silence_libraries(cfg.telemetry)
-    _check_hardware(checked)
+    check_hardware(checked)
     join_processes(cfg, checked.device, checked.patience)
     with ranks.go_first(ranks.local_rank() == 0):
         start = start_model.start_folder(cfg.model)
@@ -225,7 +225,7 @@ def prepare_run(checked: Checked) -> RunInputs:
     return RunInputs(checked, start, tokenizer, eos_ids, data, rows, plan, against, taught)
 
 
-def _check_hardware(checked: Checked) -> None:
+def check_hardware(checked: Checked) -> None:
     """Refuse a device or a precision that is not here, and 4-bit weights where there is no CUDA device for them."""
     device, _, peft = checked.device, checked.precision, checked.cfg.peft
     if peft.get("quantization") and device != "cuda":

@@ -24,6 +24,7 @@ class Pace(TrainerCallback):
     def __init__(self, answers: TextIO) -> None:
         self.answers = answers
         self.reference = 0.0  #: seconds of a reference pass before the first step
+        self.count: Callable[[], dict[str, Any]] = dict  #: returns what else to tell at the end
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
         """Say that all is loaded."""
@@ -56,7 +57,7 @@ class Pace(TrainerCallback):
         scale = 1 if sys.platform == "darwin" else 1024
         resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
         on_gpu = torch.cuda.is_available() and torch.cuda.max_memory_allocated()
-        self.tell(losses=losses, peak=on_gpu or resident)
+        self.tell(losses=losses, peak=on_gpu or resident, **self.count())
 
     def tell(self, **facts: Any) -> None:
         """Write one line of JSON."""

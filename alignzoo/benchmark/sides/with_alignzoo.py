@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from trl import DPOTrainer, GRPOTrainer, KTOTrainer  # noqa: F401
 
 from alignzoo.benchmark.sides.pace import Pace, score_groups, serve
 from alignzoo.benchmark.steps import Side
+from alignzoo.benchmark.work import count_batch
 from alignzoo.models.shared_prefix.patch import share_prefixes
+from alignzoo.plugin.method import DataFormat
 from alignzoo.train.cost import Stopwatch
 from alignzoo.train.reference.precompute import CachedReference
 
@@ -24,11 +27,27 @@ def train(settings: dict[str, Any], pace: Pace) -> None:
     trainer = side.alignzoo()
     share_prefixes(side.cfg, getattr(trainer, "ref_model", None))
     pace.reference = reference.seconds
+    batches = [[group] for group in settings["groups"]] or remember_rows(trainer)
+    scores_prompts = side.method.data is DataFormat.PREFERENCE and not side.method.needs_reference
+    pace.count = lambda: {"batches": [count_batch(rows, scores_prompts) for rows in batches]}
     if settings["method"] == "grpo":
         score_groups(trainer, settings["groups"], pace)
     else:
         trainer.add_callback(pace)
         trainer.train()
+
+
+def remember_rows(trainer: Any) -> list[Sequence[dict[str, Any]]]:
+    """Return a list that grows by the rows of each batch that is made for the trainer."""
+    batches: list[Sequence[dict[str, Any]]] = []
+    collate = trainer.data_collator
+
+    def remember(rows: Sequence[dict[str, Any]]) -> Any:
+        batches.append(rows)
+        return collate(rows)
+
+    trainer.data_collator = remember
+    return batches
 
 
 def watch_reference() -> Stopwatch:

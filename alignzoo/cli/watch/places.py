@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from alignzoo.launch import pipeline
-from alignzoo.launch.stages import list_folders
+from alignzoo.launch.stages import list_stages
 from alignzoo.runs.folder import SIGNS, read_runs
 from alignzoo.runs.sweep_status import PLAN, PlannedJob, list_jobs
 from alignzoo.study.members import Phase, list_testing, list_tuning
@@ -84,15 +84,14 @@ def _list_sweep(folder: Path) -> Iterator[Place]:
 
 
 def _list_stages(folder: Path, part: str = "") -> Iterator[Place]:
-    stages = parse_file(folder / pipeline.FILE, _parse_stages)
-    for name, below in list_folders(stages, folder).items():
-        yield Place(name, below, part, stages[name])
+    for named, below in list_stages(parse_file(folder / pipeline.FILE, _parse_pipeline), folder):
+        method = named.keys.get("method") if isinstance(named.keys, dict) else None
+        yield Place(named.name, below, part, str(method or ""))
 
 
-def _parse_stages(text: str) -> dict[str, str]:
-    """Return the method of each stage."""
-    stages: dict[Any, Any] = yaml.safe_load(text)["pipeline"]["stages"]
-    return {str(name): str(keys.get("method", "")) for name, keys in stages.items()}
+def _parse_pipeline(text: str) -> dict[str, Any]:
+    """Return the group ``pipeline`` of a pipeline's account."""
+    return dict(yaml.safe_load(text)["pipeline"])
 
 
 def _list_study(folder: Path) -> Iterator[Place]:

@@ -17,7 +17,7 @@ from alignzoo.cli.watch.run_page import describe_age, describe_run, read_curves,
 from alignzoo.cli.watch.time_left import estimate_left
 from alignzoo.report.leaderboard.draw import LIGHT, Palette
 from alignzoo.runs import progress
-from alignzoo.runs.folder import ANSWERS, CONFIG, PRUNED, SIGNS, Run
+from alignzoo.runs.folder import ANSWERS, CONFIG, GENERATED, PRUNED, SIGNS, Run
 from alignzoo.runs.sweep_status import State, is_running, read_last_write, read_state
 from alignzoo.study.reading import Study
 from alignzoo.system import lock
@@ -27,7 +27,7 @@ from alignzoo.system.limits import format_seconds
 #: Files of a run that change what is shown of it; of a folder, only that something was added or removed.
 FILES = frozenset(
     {
-        *(*SIGNS, PRUNED, ANSWERS["heldout"], progress.FILE, progress.ANSWERS),
+        *(*SIGNS, PRUNED, GENERATED, ANSWERS["heldout"], progress.FILE, progress.ANSWERS),
         *("checkpoints", lock.FILE),
     }
 )

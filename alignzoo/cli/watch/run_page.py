@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from alignzoo.config.metrics import NUMBERS
@@ -14,14 +15,15 @@ from alignzoo.report.leaderboard.reading import Points, read_curve
 from alignzoo.report.training_curves import smooth
 from alignzoo.runs import progress
 from alignzoo.runs.contents import is_number
-from alignzoo.runs.folder import Run
+from alignzoo.runs.folder import GENERATED, Run
+from alignzoo.runs.generation import describe_generation, is_generation, read_generation
 from alignzoo.runs.sweep_status import State
 from alignzoo.system.errors import UserError
 from alignzoo.system.limits import format_bytes, format_seconds
 
 PROMPTS = 5  #: whose answers are shown
 POINTS = 200  #: of a curve; more are thinned
-PREPARING = "preparing"
+PREPARING, GENERATING = "preparing", "generating"
 
 
 def read_headline(method: str) -> dict[str, str]:
@@ -42,8 +44,8 @@ def describe_run(run: Run, state: State, detail: str) -> dict[str, Any]:
     return {
         "method": run.method,
         "state": state,
-        "detail": detail if state is not State.DONE else "",  # its time, which has its own column
-        "phase": _name_phase(now, history) if state is State.RUNNING else "",
+        "detail": detail if state is not State.DONE else _describe_generation(run.folder),
+        "phase": _name_phase(run, now) if state is State.RUNNING else "",
         "step": step,
         "steps": step if state is State.DONE else steps,
         "numbers": list(_list_latest(run)),
@@ -56,13 +58,21 @@ def describe_run(run: Run, state: State, detail: str) -> dict[str, Any]:
     }
 
 
-def _name_phase(now: progress.Progress | None, history: Sequence[Mapping[str, Any]]) -> str:
+def _name_phase(run: Run, now: progress.Progress | None) -> str:
     """Return what a running run does; one of an older version says it by what it has logged alone."""
     if now:
         return now.phase
-    if not history:
-        return PREPARING
-    return progress.MEASURING if "train_runtime" in history[-1] else progress.TRAINING
+    if not run.history:
+        return GENERATING if is_generation(run.folder) else PREPARING
+    return progress.MEASURING if "train_runtime" in run.history[-1] else progress.TRAINING
+
+
+def _describe_generation(folder: Path) -> str:
+    """Return what a finished generation made; empty for a training."""
+    try:
+        return describe_generation(read_generation(folder, folder.name)) if (folder / GENERATED).is_file() else ""
+    except UserError as error:
+        return str(error)
 
 
 def _read_result(run: Run) -> dict[str, Any]:

@@ -99,6 +99,8 @@ def print_leaderboard(board: Leaderboard) -> None:
         console.print(Text(f"failed: {failed.name}: {failed.reason}"), soft_wrap=True)
     for pruned in board.pruned:
         console.print(Text(f"{pruned.name}: {pruned.reason}", style="dim"), soft_wrap=True)
+    for line in board.generated:
+        console.print(Text(f"generated: {line}"), soft_wrap=True)
     if any(row.seeds > 1 for row in board.rows):
         console.print("x2, x3: mean over as many seeds")
     for limit in board.limits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -154,6 +155,22 @@ def test_a_pipeline(tmp_path: Path) -> None:
     found = Watch(tmp_path).read()
     assert (found["kind"], found["counts"]) == ("pipeline", [["done", 1], ["pending", 1]])
     assert (pick(found["runs"], "name"), pick(found["runs"], "method")[1]) == (["sft", "dpo"], "dpo")
+
+
+def test_a_pipeline_in_rounds_that_generates_its_rows(tmp_path: Path) -> None:
+    stages = {"answers": {"generate": "pairs"}, "dpo": {"method": "dpo", "data": "answers"}}
+    (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump({"pipeline": {"rounds": 2, "stages": stages}}))
+    for number in (1, 3):
+        (begin(tmp_path / f"{number}-answers-{number // 2 + 1}") / "run.yaml").write_text("generate: {name: pairs}\n")
+    made = {"counts": {"prompts": 8, "rows": 6}, "scores": {"mean": 0.5}, "sampling": {"samples": 4}, "start": {}}
+    (tmp_path / "1-answers-1" / "generated.json").write_text(json.dumps({**made, "kind": "pairs"}))
+    finish(begin(tmp_path / "2-dpo-1"))
+    with hold_lock(tmp_path / "3-answers-2"):
+        found = Watch(tmp_path).read()
+    assert pick(found["runs"], "name") == ["answers-1", "dpo-1", "answers-2", "dpo-2"]
+    assert pick(found["runs"], "state") == ["done", "done", "running", "pending"]
+    assert found["runs"][0]["detail"].startswith("8 prompts x 4 answers: 6 pairs; mean score 0.5")
+    assert found["runs"][2]["phase"] == "generating"
 
 
 def test_a_sweep_of_pipelines(tmp_path: Path) -> None:
