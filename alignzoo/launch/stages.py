@@ -104,7 +104,7 @@ def read_stages(pipeline: DictConfig, folder: Path) -> list[Stage]:
 
 
 def list_stages(pipeline: Mapping[str, Any], folder: Path) -> list[tuple[Named, Path]]:
-    """Return the stages of the group ``pipeline`` in their order, as the YAML has them, and their folders in ``folder``.
+    """Return the stages of the group ``pipeline`` in order, as the YAML has them, with their folders in ``folder``.
 
     Raises:
         UserError: as :func:`alignzoo.launch.rounds.expand_rounds`.
