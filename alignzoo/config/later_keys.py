@@ -11,6 +11,7 @@ LATER = {
     "prune": ("config.yaml", "prune"),
     "average": ("config.yaml", "average"),
     "dataset.validation": ("config.yaml", "dataset.validation"),
+    "evaluate.on_the_way": ("evaluate/default.yaml", "on_the_way"),
     "evaluate.tasks": ("evaluate/default.yaml", "tasks"),
     "evaluate.task_items": ("evaluate/default.yaml", "task_items"),
 }

@@ -12,6 +12,7 @@ from alignzoo.runs.folder import NUMBER, VALUE
 from alignzoo.runs.pruning import Pruned, Rule, list_steps, read_measured, require_optuna
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError
+from alignzoo.train.processes import refuse_sharded_weights
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -65,8 +66,4 @@ def check_pruning(cfg: DictConfig, objective: str) -> None:
         raise UserError(
             f"prune.rule={cfg.prune.rule}: which {objective} is better depends: add prune.direction=maximize."
         )
-    if any(name in cfg.strategy.args for name in ("fsdp", "deepspeed")):
-        raise UserError(
-            f"prune.rule={cfg.prune.rule}: strategy={cfg.strategy.name} holds a share of each weight on each process: "
-            "use strategy=single or ddp, or leave it out."
-        )
+    refuse_sharded_weights(cfg, f"prune.rule={cfg.prune.rule}")
