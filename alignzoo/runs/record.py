@@ -174,7 +174,7 @@ class Record:
     @ranks.on_main
     def discard(self) -> None:
         """Take back a run that failed before it trained: its own files, and the folders made for it."""
-        for name in ("run.yaml", "command.txt", "environment.json", "data.parquet", "alignzoo.log"):
+        for name in ("run.yaml", "command.txt", "environment.json", "data.parquet", "alignzoo.log", progress.FILE):
             (self.folder / name).unlink(missing_ok=True)
         shutil.rmtree(self.folder / "logs", ignore_errors=True)
         run_folders().remove_empty()
