@@ -85,7 +85,7 @@ def make_answers_on_the_way(
     """
     if inputs.trains_reward_model or not before:
         return []
-    times = int(inputs.cfg.evaluate.get("on_the_way") or 0)
+    times = int(inputs.cfg.evaluate.on_the_way)
     if times:
         refuse_sharded_weights(inputs.cfg, f"evaluate.on_the_way={times}")
     lines = yardstick.make_lines(before, before)[:PROMPTS]

@@ -12,7 +12,7 @@ import yaml
 
 from alignzoo.launch import pipeline
 from alignzoo.launch.stages import list_stages
-from alignzoo.runs.folder import SIGNS, read_runs
+from alignzoo.runs.find_runs import SIGNS, read_runs
 from alignzoo.runs.sweep_status import PLAN, PlannedJob, list_jobs
 from alignzoo.study.members import Phase, list_testing, list_tuning
 from alignzoo.study.protocol import FILE, Protocol, read_protocol

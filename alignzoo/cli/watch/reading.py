@@ -17,7 +17,8 @@ from alignzoo.cli.watch.run_page import describe_age, describe_run, read_curves,
 from alignzoo.cli.watch.time_left import estimate_left
 from alignzoo.report.leaderboard.draw import LIGHT, Palette
 from alignzoo.runs import progress
-from alignzoo.runs.folder import ANSWERS, CONFIG, GENERATED, PRUNED, SIGNS, Run
+from alignzoo.runs.find_runs import SIGNS
+from alignzoo.runs.folder import ANSWERS, CONFIG, GENERATED, PRUNED, Run
 from alignzoo.runs.sweep_status import State, is_running, read_last_write, read_state
 from alignzoo.study.reading import Study
 from alignzoo.system import lock
