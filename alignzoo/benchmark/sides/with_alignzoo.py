@@ -30,7 +30,8 @@ def train(settings: dict[str, Any], pace: Pace) -> None:
     pace.reference = reference.seconds
     batches = [[group] for group in settings["groups"]] or remember_rows(trainer)
     scores_prompts = side.method.data is DataFormat.PREFERENCE and not side.method.needs_reference
-    pace.count = lambda: {"batches": [count_batch(rows, scores_prompts) for rows in batches]}
+    if settings["groups"] or side.method.data is not DataFormat.PROMPTS:  # of prompts, the tokens are not known before
+        pace.count = lambda: {"batches": [count_batch(rows, scores_prompts) for rows in batches]}
     if settings["groups"]:
         score_groups(trainer, settings["groups"], pace)
     else:
