@@ -26,6 +26,10 @@ class Pace(TrainerCallback):
         self.reference = 0.0  #: seconds of a reference pass before the first step
         self.count: Callable[[], dict[str, Any]] = dict  #: returns what else to tell at the end
 
+    def tell_too(self, count: Callable[[], dict[str, Any]]) -> None:
+        """Tell at the end what ``count`` returns, too."""
+        self.count = count
+
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
         """Say that all is loaded."""
         self.tell(reference=self.reference)

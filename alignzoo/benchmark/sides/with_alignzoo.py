@@ -29,7 +29,7 @@ def train(settings: dict[str, Any], pace: Pace) -> None:
     pace.reference = reference.seconds
     batches = [[group] for group in settings["groups"]] or remember_rows(trainer)
     scores_prompts = side.method.data is DataFormat.PREFERENCE and not side.method.needs_reference
-    pace.count = lambda: {"batches": [count_batch(rows, scores_prompts) for rows in batches]}
+    pace.tell_too(lambda: {"batches": [count_batch(rows, scores_prompts) for rows in batches]})
     if settings["method"] == "grpo":
         score_groups(trainer, settings["groups"], pace)
     else:
