@@ -99,18 +99,22 @@ def take_side(side: str, table: Table, train: pd.DataFrame, taken: pd.DataFrame,
     if is_share:
         usable &= table.facts["side"] == side
     elif len(taken):
-        _leave_out(table.facts, usable, taken, "heldout")
+        leave_out(table.facts, usable, taken, "heldout")
         usable &= table.facts["reason"] == ""
     found = table.facts[usable]
     if is_share and len(found):  # the first by hash, whatever their order
         found = found.sort_values("heldout_key", kind="stable").head(rows).sort_index()
     else:
         found = found.head(rows)
-    _leave_out(train, (train["side"] != side) & (train["reason"] == ""), found, side)
+    leave_out(train, (train["side"] != side) & (train["reason"] == ""), found, side)
     return found
 
 
-def _leave_out(facts: pd.DataFrame, among: Any, taken: pd.DataFrame, side: str) -> None:
+def leave_out(facts: pd.DataFrame, among: Any, taken: pd.DataFrame, side: str) -> None:
+    """Write into ``facts`` why rows are left out: the side of the rows ``taken`` has their prompt, or a near-equal one.
+
+    ``among``: which rows of ``facts`` are looked at, as booleans.
+    """
     leaked = among & facts["cluster"].isin(taken["cluster"])
     if not leaked.any():
         return

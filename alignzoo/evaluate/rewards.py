@@ -17,6 +17,7 @@ from alignzoo.system.errors import UserError, explain_arguments
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from alignzoo.evaluate.completions import Completion
     from alignzoo.evaluate.yardstick import RowMeasurement
     from alignzoo.plugin.method import Method
     from alignzoo.plugin.reward import Reward
@@ -31,8 +32,8 @@ class Rewards(NamedTuple):
     weights: list[float]
     stops: list[int]
 
-    def score(self, rows: Dataset, measured: Sequence[RowMeasurement]) -> list[float]:
-        """Return the weighted sum of the rewards of each held-out row's greedy completion."""
+    def score(self, rows: Dataset, measured: Sequence[RowMeasurement | Completion]) -> list[float]:
+        """Return the weighted sum of the rewards of each row's completion."""
         prompts = [json.loads(prompt) for prompt in rows["prompt"]]
         ids = [[self.stops[0]] if answer.ended else [] for answer in measured]
         extras = [json.loads(extra) for extra in rows["extra"]]

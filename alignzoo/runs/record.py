@@ -19,11 +19,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.config.secrets import hide_in_code, hide_in_text, hide_in_word, hide_secrets
 from alignzoo.plugin.loading import read_name_and_version
-from alignzoo.runs.folder import ANSWERS, CONFIG, PRUNED, Run
+from alignzoo.runs import progress
+from alignzoo.runs.folder import ANSWERS, CONFIG, GENERATED, PRUNED, Run
 from alignzoo.runs.watch import FolderWatch
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError
-from alignzoo.system.files import put_in_place, remove_unfinished, write_atomically
+from alignzoo.system.files import hash_files, put_in_place, remove_unfinished, write_atomically
 from alignzoo.system.folders import run_folders
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ class Record:
 
     ``run.yaml`` the composed configuration; ``command.txt`` the command that made it; ``environment.json``
     versions, git, hardware, seed; ``data.parquet`` the manifest of rows; ``metrics.jsonl`` one line a logged step;
-    ``answers.jsonl`` held-out prompts answered before and after, ``validation.jsonl`` those for validation;
-    ``result.json`` the numbers; ``plots/``; ``model/``;
-    ``error.txt`` why it failed, instead of a result; ``logs/`` each process's log where there are several.
+    ``progress.json`` how far it is; ``answers_so_far.jsonl`` answers on the way; ``answers.jsonl`` held-out prompts
+    answered before and after, ``validation.jsonl`` those for validation; ``result.json`` the numbers; ``plots/``;
+    ``model/``; ``error.txt`` why it failed, instead of a result; ``logs/`` each process's log where there are several.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,7 +53,7 @@ class Record:
         Raises:
             UserError: it cannot be made or written, or holds another run's result.
         """
-        if (folder / "result.json").exists():
+        if Run(folder).is_finished:
             raise UserError(f"hydra.run.dir={folder} holds a finished run: choose another folder, or delete it.")
         self.folder = run_folders().make(folder)
         self.watch = FolderWatch(self.folder)
@@ -78,6 +79,7 @@ class Record:
         """
         for name in ("error.txt", PRUNED):
             (self.folder / name).unlink(missing_ok=True)
+        progress.truncate(self.folder, step)
         remove_unfinished(self.folder)  # of a start that was killed while it wrote
         lines = [line for line in self.read_history() if line["step"] <= step and "train_runtime" not in line]
         if lines:
@@ -121,6 +123,12 @@ class Record:
     def write_result(self, result: dict[str, Any]) -> None:
         """Write ``result.json``, last of all: where it is, the run is whole."""
         self._json("result.json", result)
+
+    def write_generation(self, files: Mapping[str, Sequence[dict[str, Any]]], found: dict[str, Any]) -> None:
+        """Write files of generated rows, and last of all what they are, with the SHA-256 of each."""
+        for name, rows in files.items():
+            self._lines(name, rows)
+        self._json(GENERATED, {**found, "sha256": {name: hash_files([self.folder / name]) for name in files}})
 
     def read_result(self) -> dict[str, Any]:
         """Return what ``result.json`` holds."""
