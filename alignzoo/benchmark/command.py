@@ -3,8 +3,8 @@
 Start: the time of ``--help``, ``list`` and a misspelt key beside ``python -c "import hydra"``. Steps: the time of one
 step beside TRL's own trainer, without what makes it faster, with the losses compared. Yardstick: the time of
 measuring the start and the trained model as a share of a default training. Data: time and memory of checking pairs, and
-how they grow with their number. Speed: steps, memory and losses beside a plain TRL script and LLaMA-Factory. Sweep:
-five betas beside five runs of that script.
+how they grow with their number. Speed: steps, memory and losses beside a plain TRL script and LLaMA-Factory. Sampling:
+GRPO end to end beside that script. Sweep: five betas beside five runs of that script.
 """
 
 from __future__ import annotations
@@ -93,6 +93,13 @@ def _measure_sweep(options: Options) -> dict[str, float]:
     return measure_sweep(Case("sweep", "tiny" if options.quick else "bundled"), steps=4)
 
 
+def _measure_sampling(options: Options) -> list[dict[str, Any]]:
+    from alignzoo.benchmark.sampling import measure_sampling
+
+    model, limit = ("tiny", 16) if options.quick else ("bundled", 96)
+    return measure_sampling(model, options.rounds, limit)
+
+
 def _print(result: dict[str, Any]) -> None:
 
     from alignzoo.system.console import make_console
@@ -145,6 +152,12 @@ def _speed(found: list[dict[str, Any]]) -> Table:
     return speed_table(found)
 
 
+def _sampling(found: list[dict[str, Any]]) -> Table:
+    from alignzoo.benchmark.chart import sampling_table
+
+    return sampling_table(found)
+
+
 def _sweep(found: dict[str, float]) -> Table:
     from alignzoo.benchmark.chart import sweep_table
 
@@ -169,6 +182,7 @@ PARTS = {
     "yardstick": Part(_measure_yardstick, _yardstick, quick=False),  # beside a tiny model's steps it says nothing
     "data": Part(_measure_data, _data),
     "speed": Part(_measure_speed, _speed),
+    "sampling": Part(_measure_sampling, _sampling, quick=False),
     "sweep": Part(_measure_sweep, _sweep, quick=False),  # seven programs that each import torch
 }
 

@@ -105,6 +105,22 @@ def prepare(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
     return Prepared(part.layout.kind, chosen, heldout, manifest, part.layout, unread, validation, kind)
 
 
+def prepare_measured(cfg: DictConfig, source: Source, tokeniser: Tokeniser) -> Prepared:
+    """Return the rows of a source that is only measured on, none of them to train on.
+
+    Raises:
+        UserError: unusable rows while ``dataset.bad_rows=stop``, or all are left out.
+    """
+    part = _read(source, cfg.dataset, tokeniser)
+    rows, facts, kind = _join_parts([part], cfg, "heldout")
+    found = facts[facts["reason"] == ""]
+    if found.empty:
+        raise UserError(_explain_nothing_left(facts.assign(side="train"), cfg).replace("train on", "measure on", 1))
+    manifest = make_manifest(facts, {}, {"heldout": found}, facts, found.index.to_numpy()[:0])
+    nothing, heldout = rows.select(range(0)), rows.select(found.index.to_numpy())
+    return Prepared(kind, nothing, heldout, manifest, part.layout, part.layout.unread)
+
+
 @dataclass(frozen=True)
 class Part:
     """One source of a dataset, read; a mixture has several."""

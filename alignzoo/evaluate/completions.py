@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,6 +11,7 @@ from alignzoo.evaluate.generation import generate
 from alignzoo.system import ranks
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
 
@@ -57,14 +57,16 @@ def generate_greedy_and_sampled(
 ) -> list[tuple[Completion, list[int]]]:
     """Return each prompt's greedy completion, and the token ids of one sampled at temperature 1, its EOS too.
 
-    Samples are the same whenever the same model is asked, and leave torch's generators as they were. Both kinds are
-    generated together: prompts are read once, and the longest completions, a pass for each token, cost once.
+    Samples are the same whenever the same model is asked, in whatever batches, and leave torch's generators as they
+    were. Both kinds are generated together: prompts are read once, and the longest completions, a pass for each token,
+    cost once.
     """
+    numbers = _draw_numbers(len(prompts), max_new_tokens, seed=0)
 
     def generate_batch(chosen: list[int]) -> list[tuple[Completion, list[int]]]:
         batch, half = [prompts[i] for i in chosen], len(chosen)
-        with _fixed_seed(chosen[0]):
-            new = generate(model, tokenizer, batch, eos_ids, max_new_tokens, sampled=(False, True))
+        own = numbers[chosen].repeat(2, 1)
+        new = generate(model, tokenizer, batch, eos_ids, max_new_tokens, (False, True), numbers=own)
         return [(_decode(ids, tokenizer, eos_ids), sample) for ids, sample in zip(new[:half], new[half:], strict=True)]
 
     return map_in_batches(generate_batch, order_by_length(prompts), GENERATED_PER_SCORED * batch_size)
@@ -85,24 +87,22 @@ def sample_batch(
     They are the same for the same model, batch and ``seed``, and leave torch's generators as they were. Their texts
     keep the blanks around them.
     """
-    with _fixed_seed(seed):
-        new = generate(model, tokenizer, [*prompts], eos_ids, max_new_tokens, (True,) * samples, temperature)
+    numbers = _draw_numbers(samples * len(prompts), max_new_tokens, seed)
+    new = generate(model, tokenizer, [*prompts], eos_ids, max_new_tokens, (True,) * samples, temperature, numbers)
     found = [_decode(ids, tokenizer, eos_ids, strip=False) for ids in new]
     return [found[place :: len(prompts)] for place in range(len(prompts))]
+
+
+def _draw_numbers(rows: int, tokens: int, seed: int) -> Tensor:
+    """Return the same numbers each time, (rows, tokens), without torch's own generators."""
+    import torch
+
+    return torch.rand(rows, tokens, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def order_by_length(prompts: Sequence[list[int]]) -> list[int]:
     """Return the places of the prompts (token ids), shortest first: those of like length go together."""
     return sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-
-
-@contextmanager
-def _fixed_seed(seed: int) -> Iterator[None]:
-    import torch
-
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
 
 
 def map_in_batches(work: Callable[[list[int]], list[R]], order: Sequence[int], size: int) -> list[R]:

@@ -32,7 +32,7 @@ class Estimate:
         return self.low <= 0 <= self.high
 
 
-def wilson(successes: float, count: int) -> tuple[float, float]:
+def wilson(successes: float, count: float) -> tuple[float, float]:
     """Return the score interval of a share (Wilson, 1927): right also near 0 and 1, where the usual one is empty."""
     if not count:
         return 0.0, 1.0

@@ -76,17 +76,17 @@ class Yardstick:
         stops: Sequence[int],
         score: Callable[[Dataset, Sequence[RowMeasurement]], list[float]] | None = None,
         sharing: Callable[[Any], AbstractContextManager[Any]] = nullcontext,
-        judged: bool = False,
+        wins: str | None = None,
         teacher: tuple[Any, str] | None = None,
     ) -> None:
         """``cfg`` is the group ``evaluate``; ``rows`` are canonical, tokenised, held-out rows.
 
         ``score`` returns the reward of each greedy completion; None where none is configured. Within
-        ``sharing(model)``, a model computes once what a batch's rows have in common. ``judged``: whether a judge counts
-        wins. ``teacher``: a model to compare with too, in evaluation mode, and what names its weights.
+        ``sharing(model)``, a model computes once what a batch's rows have in common. ``wins``: the number by which a
+        judge decides. ``teacher``: a model to compare with too, in evaluation mode, and what names its weights.
         """
         self.cfg, self.tokenizer, self.stops, self.score = cfg, tokenizer, list(stops), score
-        self.sharing, self.judged, self.teacher = sharing, judged, teacher
+        self.sharing, self.wins, self.teacher = sharing, wins, teacher
         self.rows = rows.select(range(min(cfg.rows, len(rows)) if cfg.enabled else 0))
         # A text without a prompt begins where another ends; a model cannot go on from no token.
         self.prompts: list[list[int]] = [ids or [tokenizer.eos_token_id] for ids in self.rows["prompt_ids"]]
@@ -97,7 +97,7 @@ class Yardstick:
     @property
     def objective(self) -> str:
         """The run's number for sweeps and leaderboards."""
-        return choose_objective(str(self.cfg.objective), self.score is not None, self.judged)
+        return choose_objective(str(self.cfg.objective), self.score is not None, self.wins)
 
     def measure_start(self, model: Any, identity: str) -> list[RowMeasurement]:
         """Measure the start model, or read its measurements from the cache: once per model, rows and settings."""
@@ -105,12 +105,12 @@ class Yardstick:
         taught = [self.teacher[1]] if self.teacher else []
         key += json.dumps([VERSION, self.cfg.max_new_tokens, str(model.dtype), *taught])
         entry = cache.make_folder("measured") / hashlib.sha256(key.encode()).hexdigest()[:32]
-        known = ranks.broadcast(_read_rows(entry) if ranks.rank() == 0 else None)
+        known = ranks.broadcast(read_rows(entry) if ranks.rank() == 0 else None)
         if known is not None:
             return self._add_rewards([RowMeasurement(**row) for row in known])
         with evaluation_mode(model):
             measured = self._measure_with_teacher(model)
-        _write_rows(entry, measured)
+        write_rows(entry, measured)
         return self._add_rewards(measured)
 
     def measure(self, model: Any, start: Callable[[], Any] | None) -> list[RowMeasurement]:
@@ -129,6 +129,18 @@ class Yardstick:
                 found = estimate_kl(model, other, sampled, *self._scoring_arguments)
             measured = self._add_teacher(model, measured, samples)
         return [replace(row, kl=kl, kl_tokens=tokens) for row, (kl, tokens) in zip(measured, found, strict=True)]
+
+    def measure_pairs(self, model: Any) -> list[RowMeasurement]:
+        """Score the pairs alone: nothing is generated, and the completion is empty."""
+        with evaluation_mode(model), self.sharing(model):
+            scored = self._compute_logprobs(model)
+        return [RowMeasurement("", 0, False, *pair, kl=None) for pair in zip(*scored, strict=True)]
+
+    def answer(self, model: Any, most: int) -> list[Completion]:
+        """Return the greedy completions of the first ``most`` prompts; the model is left in the mode it came in."""
+        tokenizer, prompts, *others = self._generation_arguments
+        with evaluation_mode(model):
+            return generate_greedy(model, tokenizer, prompts[:most], *others)
 
     def make_lines(self, before: Sequence[RowMeasurement], after: Sequence[RowMeasurement]) -> list[dict[str, Any]]:
         """Return one line per held-out prompt, as ``answers.jsonl`` holds them."""
@@ -188,7 +200,7 @@ class Yardstick:
         return found[: len(self.rows)], found[len(self.rows) :]
 
 
-def _read_rows(entry: Path) -> list[dict[str, Any]] | None:
+def read_rows(entry: Path) -> list[dict[str, Any]] | None:
     """Return the measurements in the cache's ``entry``; None where it is to be made."""
     if cache.open_entry(entry) is None:
         return None
@@ -198,7 +210,8 @@ def _read_rows(entry: Path) -> list[dict[str, Any]] | None:
 
 
 @ranks.on_main
-def _write_rows(entry: Path, measured: Sequence[RowMeasurement]) -> None:
+def write_rows(entry: Path, measured: Sequence[Any]) -> None:
+    """Write measurements, each a dataclass, as the cache's ``entry``."""
     with cache.write_entry(entry) as folder:
         (folder / FILE).write_text(json.dumps([asdict(row) for row in measured]), encoding="utf-8")
 
@@ -214,5 +227,5 @@ def evaluation_mode(model: Any) -> Iterator[None]:
         model.train(training)
 
 
-VERSION = 3  #: raised whenever the same model would get other measurements
+VERSION = 4  #: raised whenever the same model would get other measurements
 FILE = "rows.json"

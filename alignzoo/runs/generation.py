@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from alignzoo.runs.contents import parse_json
-from alignzoo.runs.folder import CONFIG, DEPTH, GENERATED
+from alignzoo.runs.find_runs import DEPTH
+from alignzoo.runs.folder import CONFIG, GENERATED
 from alignzoo.system.errors import UserError, explain_missing
 from alignzoo.system.parsing import parse_file
 

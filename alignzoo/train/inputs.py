@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from alignzoo.config.judged import choose_win_rate
 from alignzoo.config.plain import to_plain
 from alignzoo.data.convert import with_pairs
 from alignzoo.data.prepare import Prepared
 from alignzoo.data.prompts import read_template_kwargs
 from alignzoo.data.sources import MEASURED
 from alignzoo.data.tokenise import Tokeniser
+from alignzoo.evaluate.any_yardstick import AnyYardstick
+from alignzoo.evaluate.harness import load_tasks
 from alignzoo.evaluate.reward_yardstick import RewardYardstick
 from alignzoo.evaluate.rewards import Rewards, build_configured_rewards
+from alignzoo.evaluate.task_yardstick import TaskYardstick
 from alignzoo.evaluate.yardstick import Yardstick
 from alignzoo.models import load, reward_model, start_model, teacher
 from alignzoo.models.baseline import find_baseline
@@ -22,6 +26,7 @@ from alignzoo.models.embeddings import refuse_ids_beyond
 from alignzoo.models.pretrained import RemoteCode
 from alignzoo.plan.budget import Plan, make_plan, measure_mean_length
 from alignzoo.plugin.method import DataFormat, ModelKind
+from alignzoo.runs.folder import TASKS
 from alignzoo.system import ranks
 from alignzoo.system.cache import explain_full_cache
 from alignzoo.system.errors import UserError
@@ -41,23 +46,6 @@ if TYPE_CHECKING:
     from alignzoo.config.checked import Checked
     from alignzoo.evaluate.rewards import RewardFunction
     from alignzoo.plugin.method import Method
-
-
-class AnyYardstick(Protocol):
-    """The interface of both yardsticks, of policies and of reward models."""
-
-    @property
-    def objective(self) -> str:
-        """The run's number for sweeps and leaderboards."""
-
-    def measure_start(self, model: Any, identity: str) -> list[Any]:
-        """Measure the model to compare with, whose weights ``identity`` names."""
-
-    def measure(self, model: Any, start: Callable[[], Any] | None) -> list[Any]:
-        """Measure the trained model; ``start`` loads the one to compare with."""
-
-    def make_lines(self, before: Sequence[Any], after: Sequence[Any]) -> list[dict[str, Any]]:
-        """Return one line per held-out prompt, as ``answers.jsonl`` holds them."""
 
 
 #: The side that a study's phase does not measure: tuning opens no test row, and the test is about its rows alone.
@@ -153,10 +141,26 @@ class RunInputs:
             return build_trainer(self.checked, *given)
 
     def make_yardsticks(self) -> dict[str, AnyYardstick]:
-        """Return the yardstick for the held-out rows and, where there are any, for the validation rows."""
+        """Return the yardsticks: of the held-out rows and, where there are any, of the validation rows and of tasks."""
         closed = CLOSED.get(self.cfg.study.phase) if "study" in self.cfg else None
         sides = MEASURED if self.data.validation and closed != "validation" else MEASURED[:1]
-        return {side: self.make_yardstick(side, opens=side != closed) for side in sides}
+        found: dict[str, AnyYardstick] = {side: self.make_yardstick(side, opens=side != closed) for side in sides}
+        return found | ({TASKS: self.tasks} if self.tasks and closed != "heldout" else {})
+
+    @cached_property
+    def tasks(self) -> TaskYardstick | None:
+        """The benchmark tasks of ``evaluate.tasks`` with their data; None where there are none.
+
+        Raises:
+            UserError: as :func:`alignzoo.evaluate.harness.load_tasks`.
+        """
+        cfg = self.cfg.evaluate
+        if not (cfg.tasks and cfg.enabled):
+            return None
+        with ranks.go_first(ranks.local_rank() == 0):
+            tasks = load_tasks(to_plain(cfg.tasks))
+        template_arguments = to_plain(self.cfg.method.get("chat_template_kwargs"))
+        return TaskYardstick(cfg, tasks, self.tokenizer, template_arguments)
 
     def make_yardstick(self, side: str = "heldout", opens: bool = True) -> AnyYardstick:
         """Return the yardstick of a side, its rows as pairs where they can be paired; ``opens``: false takes none."""
@@ -167,9 +171,9 @@ class RunInputs:
         from alignzoo.models.shared_prefix.patch import prefixes_shared
 
         cfg, score = self.cfg, self.rewards.score if self.rewards.functions else None
-        sharing, judged, folder = partial(prefixes_shared, cfg), cfg.judge.name != "none", self.teacher_folder
+        sharing, wins, folder = partial(prefixes_shared, cfg), choose_win_rate(cfg.judge.name), self.teacher_folder
         taught = (self.teacher, start_model.identity(folder)) if folder else None
-        return Yardstick(cfg.evaluate, rows, self.tokenizer, self.eos_ids, score, sharing, judged, taught)
+        return Yardstick(cfg.evaluate, rows, self.tokenizer, self.eos_ids, score, sharing, wins, taught)
 
     def read_trained_model(self, trainer: Trainer, folder: Path) -> Any:
         """Return the whole trained model; read from ``folder`` where processes hold a share of each weight."""

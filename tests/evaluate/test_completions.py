@@ -90,19 +90,17 @@ def test_an_answer_ends_at_a_stop_token_which_is_not_counted(
 def test_an_answer_that_has_ended_leaves_the_batch(
     loaded: tuple[Any, Any], prompts: list[list[int]], greedy: list[list[int]]
 ) -> None:
-    from alignzoo.evaluate.generation import STRETCH, generate
+    from alignzoo.evaluate.generation import generate
 
     model, tokenizer = loaded
     rows: list[int] = []
     hook = model.get_input_embeddings().register_forward_hook(lambda module, inputs, _: rows.append(len(inputs[0])))
     try:
-        found = generate(model, tokenizer, prompts, [greedy[1][3]], 3 * STRETCH)
+        found = generate(model, tokenizer, prompts, [greedy[1][3]], LIMIT)
     finally:
         hook.remove()
-    going = sum(greedy[1][3] not in ids[:STRETCH] for ids in greedy)
-    assert 0 < going < len(prompts)
-    assert rows[:STRETCH] == [len(prompts)] * STRETCH
-    assert rows[STRETCH] == going
+    assert rows == [sum(greedy[1][3] not in ids[:place] for ids in greedy) for place in range(LIMIT)]
+    assert rows[0] == len(prompts) > rows[-1] > 0
     assert found[1] == greedy[1][:4]
 
 

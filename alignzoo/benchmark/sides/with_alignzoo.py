@@ -14,6 +14,7 @@ from trl import DPOTrainer, GRPOTrainer, KTOTrainer  # noqa: F401
 from alignzoo.benchmark.sides.pace import Pace, score_groups, serve
 from alignzoo.benchmark.steps import Side
 from alignzoo.benchmark.work import count_batch
+from alignzoo.models.sampling.patch import sampling_together
 from alignzoo.models.shared_prefix.patch import share_prefixes
 from alignzoo.plugin.method import DataFormat
 from alignzoo.train.cost import Stopwatch
@@ -21,7 +22,7 @@ from alignzoo.train.reference.precompute import CachedReference
 
 
 def train(settings: dict[str, Any], pace: Pace) -> None:
-    """Train, or for GRPO score its groups, step by step as ``pace`` is called."""
+    """Train, or score the groups that the settings give, step by step as ``pace`` is called."""
     reference = watch_reference()
     side = Side(settings["overrides"], Path(settings["folder"]))
     trainer = side.alignzoo()
@@ -30,11 +31,12 @@ def train(settings: dict[str, Any], pace: Pace) -> None:
     batches = [[group] for group in settings["groups"]] or remember_rows(trainer)
     scores_prompts = side.method.data is DataFormat.PREFERENCE and not side.method.needs_reference
     pace.count = lambda: {"batches": [count_batch(rows, scores_prompts) for rows in batches]}
-    if settings["method"] == "grpo":
+    if settings["groups"]:
         score_groups(trainer, settings["groups"], pace)
     else:
         trainer.add_callback(pace)
-        trainer.train()
+        with sampling_together(side.cfg, trainer):
+            trainer.train()
 
 
 def remember_rows(trainer: Any) -> list[Sequence[dict[str, Any]]]:

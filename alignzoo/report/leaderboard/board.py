@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alignzoo.config.metrics import NUMBERS
+from alignzoo.report.leaderboard.alignment_tax import TaxColumn, compare_tasks
 from alignzoo.report.leaderboard.comparable import keep_out
 from alignzoo.report.leaderboard.comparisons import Question, compare_rows
 from alignzoo.report.leaderboard.judges import describe_judges
@@ -15,7 +16,8 @@ from alignzoo.report.leaderboard.rows import Row, label_runs, make_rows
 from alignzoo.report.leaderboard.same_data import mark_other_data
 from alignzoo.report.leaderboard.verdict import write_verdict
 from alignzoo.report.selection import describe_selection
-from alignzoo.runs.folder import Run, read_runs
+from alignzoo.runs.find_runs import read_runs
+from alignzoo.runs.folder import Run
 from alignzoo.runs.generation import describe_generations, is_generation
 from alignzoo.system.errors import UserError, did_you_mean
 
@@ -64,6 +66,9 @@ class Leaderboard:
     generated: Sequence[str] = ()
     """What was generated in the runs' folders to train on, a line each."""
 
+    tax: Sequence[TaxColumn] = ()
+    """The benchmarks that were measured, each beside the start model's."""
+
     @property
     def by(self) -> str:
         """The number that it is sorted by."""
@@ -107,6 +112,7 @@ def read_leaderboard(
         runs,
         _list_without_result(runs, pruned=True),
         generated,
+        compare_tasks(rows),
     )
 
 
