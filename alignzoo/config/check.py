@@ -19,6 +19,7 @@ from alignzoo.config.placement import may_have_gpus, place
 from alignzoo.config.plain import flatten, to_plain
 from alignzoo.config.secrets import EXAMPLE, MASK
 from alignzoo.config.teacher import check_teacher
+from alignzoo.config.tools import check_tools
 from alignzoo.config.trl_fields import fits, read_config_fields, trl_items
 from alignzoo.plugin.method import ModelKind
 from alignzoo.plugin.registry import registry
@@ -62,6 +63,7 @@ def check(cfg: DictConfig) -> Checked:
     check_low_precision(cfg)
     method.check(cfg)
     warn_learning_rate(cfg)
+    check_tools(cfg, method)
     _check_rewards(cfg, method)
     check_teacher(cfg, method)
     _check_judge(cfg, method)
@@ -72,18 +74,22 @@ def check(cfg: DictConfig) -> Checked:
 
 def _add_new_keys(cfg: DictConfig) -> None:
     """Give the configuration of an older run the groups that came later, with their defaults."""
-    for group, later in ((cfg, "prune"), (cfg.dataset, "validation")):
-        if group.get(later) is None:
-            text = importlib.resources.files("alignzoo_conf").joinpath("config.yaml").read_text(encoding="utf-8")
-            with open_dict(group):
-                group[later] = OmegaConf.select(OmegaConf.create(text), later if group is cfg else f"dataset.{later}")
+    later = ("prune", "dataset.validation", "tools", "environment")
+    missing = [key for key in later if OmegaConf.select(cfg, key) is None]
+    if missing:
+        text = importlib.resources.files("alignzoo_conf").joinpath("config.yaml").read_text(encoding="utf-8")
+        defaults = OmegaConf.merge(OmegaConf.create(text), {"environment": {"name": "none"}})
+        with open_dict(cfg):
+            for key in missing:
+                OmegaConf.update(cfg, key, OmegaConf.select(defaults, key), force_add=True)
 
 
 def _check_known(cfg: DictConfig) -> None:
     """Refuse unknown keys that ``+key=value`` added; `method` and `train` are checked against the TRL config."""
-    known = {*_own_keys(), "method", "train", "peft", "tracker", "reward", "judge", "pipeline", "study"}
+    free = {"method", "train", "peft", "tracker", "reward", "tools", "environment", "judge", "pipeline", "study"}
+    known = {*_own_keys(), *free}
     for key, value in ((str(key), value) for key, value in cfg.items()):
-        own = {name.split(".", 1)[1] for name in known if name.startswith(f"{key}.")}
+        own = {name.split(".", 1)[1] for name in known if name.startswith(f"{key}.")} if key not in free else set()
         if key not in known and not own:
             raise UserError(f"{key}: unknown key.{did_you_mean(key, {name.split('.')[0] for name in known})}")
         if own and isinstance(value, DictConfig):
@@ -212,10 +218,10 @@ def _check_rewards(cfg: DictConfig, method: type[Method]) -> None:
         weight = options.get("weight", 1.0) if isinstance(options, DictConfig) else None
         if not fits(weight, "float"):
             raise UserError(f"reward.{name}.weight={weight} is {_type_name(weight)}; it takes a number.")
-    if method.uses_rewards and not cfg.reward:
+    if method.uses_rewards and not cfg.reward and cfg.environment.name == "none":
         raise UserError(
             f"method={method.name} learns from rewards: add reward=NAME (verifiable: rows have an `answer`; model: a "
-            f"trained one; all: {', '.join(registry().rewards)})."
+            f"trained one; all: {', '.join(registry().rewards)}), or environment=NAME, which has its own."
         )
 
 

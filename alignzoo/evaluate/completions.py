@@ -28,6 +28,22 @@ class Completion:
     text: str
     tokens: int
     ended: bool
+    answer: str | None = None
+    """Its last turn without calls, where it can have several."""
+
+    turns: int | None = None
+    """Turns with calls of tools; None where there are none to call."""
+
+    success: bool | None = None
+    """Whether the goal of the environment was reached; None without one."""
+
+    reward: float | None = None
+    """What the environment gave for it."""
+
+    @property
+    def last_turn(self) -> str:
+        """What rewards read."""
+        return self.text if self.answer is None else self.answer
 
 
 def generate_greedy(
@@ -63,7 +79,7 @@ def generate_greedy_and_sampled(
 
     def generate_batch(chosen: list[int]) -> list[tuple[Completion, list[int]]]:
         batch, half = [prompts[i] for i in chosen], len(chosen)
-        with _fixed_seed(chosen[0]):
+        with fixed_seed(chosen[0]):
             new = generate(model, tokenizer, batch, eos_ids, max_new_tokens, sampled=(False, True))
         return [(_decode(ids, tokenizer, eos_ids), sample) for ids, sample in zip(new[:half], new[half:], strict=True)]
 
@@ -75,7 +91,8 @@ def _order_by_length(prompts: Sequence[list[int]]) -> list[int]:
 
 
 @contextmanager
-def _fixed_seed(seed: int) -> Iterator[None]:
+def fixed_seed(seed: int) -> Iterator[None]:
+    """Sample the same inside, whatever was sampled before, and leave torch's generators as they were."""
     import torch
 
     with torch.random.fork_rng():
