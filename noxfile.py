@@ -99,21 +99,21 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the test suite, but for what `slow` runs."""
-    session.install("-e.", *group("test"), *TESTED)
+    session.install("-e.[tasks]", *group("test"), *TESTED)
     session.run("pytest", *(session.posargs or PARALLEL), env=TESTING)
 
 
 @nox.session
 def slow(session: nox.Session) -> None:
     """Run the tests that start whole programs: several processes, kills, sweeps, packages."""
-    session.install("-e.", *group("test"), *TESTED)
+    session.install("-e.[tasks]", *group("test"), *TESTED)
     session.run("pytest", *(session.posargs or ["-m", f"slow and {NO_SESSION}", *PARALLEL]), env=TESTING)
 
 
 @nox.session
 def full(session: nox.Session) -> None:
     """Run `tests` and `slow` in one go, as the continuous integration does: 93 % of all lines must be covered."""
-    session.install("-e.", *group("test"), *TESTED)
+    session.install("-e.[tasks]", *group("test"), *TESTED)
     args = ("-m", NO_SESSION, *PARALLEL, *session.posargs)
     found = str(session.cache_dir / "coverage.json")
     cover = ("python", "-m", "slipcover")

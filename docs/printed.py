@@ -110,7 +110,8 @@ def group_keys(group: str = "") -> None:
 
 def option_keys(*words: str) -> None:
     """Print one table of the keys of options such as ``peft=lora``."""
-    found = {key.path: key for word in words for key in describe(word).keys}
+    every = (key for word in words for key in describe(word).keys)
+    found = {key.path: key for key in every if key.path.partition(".")[0] != "hydra"}
     _keys((key.path, key.default, key.text) for key in found.values())
 
 

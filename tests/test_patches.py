@@ -45,6 +45,7 @@ CALLED = {
     "Trainer._finalize_training": ("transformers.trainer", "self._finalize_training("),
     "Trainer._initial_global_step": ("transformers.trainer", "self._initial_global_step"),
     "Trainer._get_train_sampler": ("transformers.trainer", "self._get_train_sampler"),
+    "GenerationMixin.generate": ("trl.trainer.grpo_trainer", "= unwrapped_model.generate("),
     "PreTrainedModel.should_save_on_this_rank": ("transformers.modeling_utils", "self.should_save_on_this_rank("),
     "deepspeed._hf_deepspeed_config_weak_ref": (
         "transformers.integrations.deepspeed",

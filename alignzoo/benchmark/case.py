@@ -16,6 +16,9 @@ GROUP = 8
 
 METHODS = ("dpo", "ipo", "orpo", "kto", "grpo")
 
+#: Groups whose keys reach the plain TRL script too, or change nothing that it computes.
+FOLLOWED = ("dataset", "method", "speed", "train")
+
 
 @dataclass(frozen=True)
 class Case:
@@ -41,16 +44,19 @@ class Case:
     data: str | None = None
     """A dataset of pairs, as ``dataset.path`` takes it, in place of made-up words."""
 
+    words: tuple[str, ...] = ()
+    """Further words of the command line, ``KEY=VALUE``, for both programs."""
+
     @property
     def name(self) -> str:
-        """Method, model and words of a batch: it tells the case from the others."""
-        words = {
+        """Method, model, batch and further words of the command line: it tells the case from the others."""
+        sizes = {
             "kto": f"{self.rows} x ({self.prompt} + {self.answer})",
             "grpo": f"{self.prompt} + {GROUP} x {self.answer}",
         }
         pairs = f"{self.pairs} x ({self.prompt} + 2 x {self.answer})"
-        batch = f"{self.sources} of {Path(self.data).name}" if self.data else words.get(self.method, pairs)
-        return f"{self.method} {self.model} {batch}"
+        batch = f"{self.sources} of {Path(self.data).name}" if self.data else sizes.get(self.method, pairs)
+        return " ".join([self.method, self.model, batch, *self.words])
 
     @property
     def rows(self) -> int:
@@ -71,6 +77,7 @@ class Case:
             *(f"method={self.method}", *model, "dataset=local", *(real if self.data else made_up)),
             *("dataset.heldout.fraction=0", f"train.max_steps={steps}", *short.get(self.method, [])),
             *(f"train.global_batch_size={self.rows}", f"train.per_device_batch_size={self.rows}"),
+            *self.words,
         ]
 
 
@@ -101,12 +108,20 @@ def own_cases(data: str, quick: bool) -> list[Case]:
     return [replace(base, method=method) for method in METHODS if method != "kto"]
 
 
-def choose_cases(quick: bool, varied: str | None, data: str | None = None) -> list[Case]:
+def choose_cases(quick: bool, varied: str | None, data: str | None = None, words: Sequence[str] = ()) -> list[Case]:
     """Return the quick cases, or those that differ in ``varied``, or on ``data``, or all that this machine can run.
 
+    ``words``: further words of the command line, for each case.
+
     Raises:
-        UserError: there is no GPU for those of a GPU.
+        UserError: there is no GPU for those of a GPU, or one of ``words`` would change the comparison.
     """
+    chosen = _choose(quick, varied, data)
+    _refuse_words(words, chosen)
+    return [replace(case, words=tuple(words)) for case in chosen]
+
+
+def _choose(quick: bool, varied: str | None, data: str | None) -> list[Case]:
     from alignzoo.system.device import choose_device
 
     gpu = choose_device("auto") == "cuda"
@@ -116,3 +131,21 @@ def choose_cases(quick: bool, varied: str | None, data: str | None = None) -> li
         return own_cases(data, quick)
     every = quick_cases() if quick else [*cases("bundled"), *(gpu_cases() if gpu else [])]
     return [case for case in every if varied in (None, case.varied)]
+
+
+def _refuse_words(words: Sequence[str], chosen: Sequence[Case]) -> None:
+    """Refuse words that set what the benchmark sets itself, or what the plain TRL script would not follow."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    keys = [override.key_or_group for override in OverridesParser.create().parse_overrides([*words])]
+    own = {word.partition("=")[0] for case in chosen for word in case.overrides(Path("rows"), [], 1)}
+    own.add("train.per_device_batch_tokens")  # a step is one batch
+    for word, key in zip(words, keys, strict=True):
+        if key in own:
+            raise UserError(f"benchmark {word}: the benchmark sets {key} itself. Leave the word out.")
+        group, _, name = key.partition(".")
+        if key != "seed" and (group not in FOLLOWED or not name):
+            known = ", ".join(f"{group}.*" for group in FOLLOWED)
+            raise UserError(
+                f"benchmark {word}: the plain TRL script does not follow {key}. Words can be {known}, seed."
+            )

@@ -49,6 +49,20 @@ def sweep_table(found: dict[str, float]) -> Table:
     return table
 
 
+def sampling_table(rows: Sequence[Row]) -> Table:
+    """Return a line for each batch of GRPO: alignzoo beside plain TRL."""
+    heads = ("faster (processor)", "faster (wall clock)", "per token", "seconds", "tokens a completion")
+    table = plain_table("GRPO, a step", *heads)
+    for row in rows:
+        table.add_row(
+            row["batch"],
+            *(f"{row[name]:.2f} x" for name in ("faster", "faster_wall", "faster_token")),
+            f"{row['processor_trl']:.1f} -> {row['processor_alignzoo']:.1f}",
+            f"{row['lengths_trl']:.0f} -> {row['lengths_alignzoo']:.0f}",
+        )
+    return table
+
+
 def write_speed(rows: Sequence[Row], folder: Path) -> None:
     """Write ``speed.csv``, ``speed.png`` and ``speed.svg`` into ``folder``."""
     import pandas

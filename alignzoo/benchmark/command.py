@@ -3,8 +3,8 @@
 Start: the time of ``--help``, ``list`` and a misspelt key beside ``python -c "import hydra"``. Steps: the time of one
 step beside TRL's own trainer, without what makes it faster, with the losses compared. Yardstick: the time of
 measuring the start and the trained model as a share of a default training. Data: time and memory of checking pairs, and
-how they grow with their number. Speed: steps, memory and losses beside a plain TRL script and LLaMA-Factory. Sweep:
-five betas beside five runs of that script.
+how they grow with their number. Speed: steps, memory and losses beside a plain TRL script and LLaMA-Factory. Sampling:
+GRPO end to end beside that script. Sweep: five betas beside five runs of that script.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from alignzoo.system.errors import UserError
 from alignzoo.system.tables import plain_table
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Options:
     data: str | None
     cases: str | None
     llamafactory: str | None
+    words: tuple[str, ...] = ()
 
 
 def _differ(rows: Sequence[dict[str, Any]]) -> int:
@@ -80,7 +82,7 @@ def _measure_speed(options: Options) -> list[dict[str, Any]]:
     from alignzoo.benchmark.peer import find_llamafactory
     from alignzoo.benchmark.speed import measure_speed
 
-    cases = choose_cases(options.quick, options.cases, options.data)
+    cases = choose_cases(options.quick, options.cases, options.data, options.words)
     return measure_speed(cases, options.rounds, find_llamafactory(options.llamafactory))
 
 
@@ -89,6 +91,13 @@ def _measure_sweep(options: Options) -> dict[str, float]:
     from alignzoo.benchmark.sweep import measure_sweep
 
     return measure_sweep(Case("sweep", "tiny" if options.quick else "bundled"), steps=4)
+
+
+def _measure_sampling(options: Options) -> list[dict[str, Any]]:
+    from alignzoo.benchmark.sampling import measure_sampling
+
+    model, limit = ("tiny", 16) if options.quick else ("bundled", 96)
+    return measure_sampling(model, options.rounds, limit)
 
 
 def _print(result: dict[str, Any]) -> None:
@@ -143,6 +152,12 @@ def _speed(found: list[dict[str, Any]]) -> Table:
     return speed_table(found)
 
 
+def _sampling(found: list[dict[str, Any]]) -> Table:
+    from alignzoo.benchmark.chart import sampling_table
+
+    return sampling_table(found)
+
+
 def _sweep(found: dict[str, float]) -> Table:
     from alignzoo.benchmark.chart import sweep_table
 
@@ -167,11 +182,13 @@ PARTS = {
     "yardstick": Part(_measure_yardstick, _yardstick, quick=False),  # beside a tiny model's steps it says nothing
     "data": Part(_measure_data, _data),
     "speed": Part(_measure_speed, _speed),
+    "sampling": Part(_measure_sampling, _sampling, quick=False),
     "sweep": Part(_measure_sweep, _sweep, quick=False),  # seven programs that each import torch
 }
 
 
 @click.command
+@click.argument("words", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--quick", is_flag=True, help="The tiny model and few rows: about a minute.")
 @click.option("--rounds", default=5, show_default=True, help="Interleaved rounds, whose medians are reported.")
 @click.option("--only", type=click.Choice(list(PARTS)), help="One part.")
@@ -187,10 +204,14 @@ PARTS = {
 def command(only: str | None, out: Path, add: bool, quick: bool, rounds: int, **more: Any) -> int:
     """Measure what alignzoo costs, print tables, and write benchmark.json and the plot of the speed.
 
+    KEY=VALUE for the part speed, as for a run: dataset.bad_rows=drop train.max_length=512
+
     The exit code is 1 if a loss differs from TRL's in the part speed.
     """
     options = Options(quick, min(3, rounds) if quick else rounds, **more)
     wanted = [only] if only else [name for name, part in PARTS.items() if part.quick or not quick]
+    if options.words and "speed" not in wanted:
+        raise UserError(f"benchmark {options.words[0]}: such words are for the part speed, not for --only {only}.")
     out.mkdir(parents=True, exist_ok=True)
     file = out / "benchmark.json"
     earlier = json.loads(file.read_text(encoding="utf-8")) if add and file.exists() else {}

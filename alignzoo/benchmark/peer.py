@@ -31,6 +31,8 @@ class Peer:
     def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
         """Start it; what it prints goes into ``log``."""
         self.name, self.log = name, log
+        self.processor = 0.0  #: seconds of all its threads in the latest step
+        self.lengths: list[float] = []  #: mean tokens of a completion by step, where it sampled any
         read, write = os.pipe()
         variables = {**os.environ, **QUIET, **FORKED, "BENCHMARK_ANSWERS": str(write)}
         with log.open("w", encoding="utf-8") as written, os.fdopen(write):
@@ -53,13 +55,16 @@ class Peer:
     def step(self) -> float:
         """Train one step, and return its seconds."""
         self._say("")
-        return float(self._answer()["seconds"])
-
-    def end(self) -> tuple[list[float], int]:
-        """Return each step's loss, and the peak memory in bytes, when all is written; after the last step."""
         answer = self._answer()
-        self._answer()
-        return answer["losses"], answer["peak"]
+        self.processor = float(answer["processor"])
+        return float(answer["seconds"])
+
+    def end(self) -> dict[str, Any]:
+        """Return ``losses`` by step, the ``peak`` memory in bytes, and alignzoo's ``batches``; after the last step."""
+        answer = self._answer()
+        self.lengths = answer["lengths"]
+        self._answer()  # all is written
+        return answer
 
     def close(self) -> None:
         """End the program, also in the midst of a training."""

@@ -20,7 +20,7 @@ from alignzoo.benchmark.case import GROUP, Case
 from alignzoo.benchmark.data import write_pairs
 from alignzoo.benchmark.peer import Peer, list_programs
 from alignzoo.benchmark.scratch import scratch
-from alignzoo.benchmark.work import Work, compute_work
+from alignzoo.benchmark.work import Batch, Limit, make_limit
 
 if TYPE_CHECKING:
     from alignzoo.benchmark.steps import Side
@@ -50,17 +50,17 @@ def measure_speed(
             running.callback(peers[-1].close)
         for number, case in enumerate(chosen):
             tell(f"{number + 1}/{len(chosen)}: {case.name}")
-            settings, work = prepare_case(case, steps + 1, folder / str(number))
+            settings, limit = prepare_case(case, steps + 1, folder / str(number))
             having = [peer for peer in peers if peer.name != "llamafactory" or case.method in WITH_LLAMAFACTORY]
-            found = compare(case, work, run_in_turn(having, settings, steps + 1))
+            found = compare(case, limit, run_in_turn(having, settings, steps + 1, limit))
             rows += found
             tell(", ".join(f"{row['program']} {row['seconds']:.3f} s" for row in found))
             shutil.rmtree(folder / str(number))
     return rows
 
 
-def prepare_case(case: Case, steps: int, folder: Path) -> tuple[dict[str, Any], Work]:
-    """Write the rows into ``folder``; return the settings that each program is told, and the work of a step."""
+def prepare_case(case: Case, steps: int, folder: Path) -> tuple[dict[str, Any], Limit]:
+    """Write the rows into ``folder``; return the settings that each program is told, and the limit of its steps."""
     from alignzoo.benchmark.steps import Side
     from alignzoo.train.trl_config import make_trl_arguments
 
@@ -81,7 +81,7 @@ def prepare_case(case: Case, steps: int, folder: Path) -> tuple[dict[str, Any], 
         "arguments": {name: value for name, value in arguments.items() if name not in TRLS_OWN},
         "overrides": overrides,
     }
-    return settings, compute_work(side, groups, steps)
+    return settings, make_limit(side)
 
 
 def write_rows(file: Path, case: Case, steps: int) -> None:
@@ -132,15 +132,16 @@ def _in_order(side: Side, case: Case) -> Any:
     return texts.select(BlockSampler(len(texts), case.rows, side.cfg.seed)) if case.method == "kto" else texts
 
 
-def run_in_turn(peers: Sequence[Peer], settings: dict[str, Any], steps: int) -> dict[str, Run]:
-    """Train all, a step each in turn; who begins changes from turn to turn."""
+def run_in_turn(peers: Sequence[Peer], settings: dict[str, Any], steps: int, limit: Limit) -> dict[str, Run]:
+    """Train all, a step each in turn; who begins changes from turn to turn. Before each step the limit is measured."""
     runs = {peer.name: Run(peer.begin(settings)) for peer in peers}
     for turn in range(steps):
         first = turn % len(peers)
         for peer in [*peers[first:], *peers[:first]]:
+            limit.measure()
             runs[peer.name].seconds.append(peer.step())
     for peer in peers:
-        runs[peer.name].losses, runs[peer.name].peak = peer.end()
+        runs[peer.name].end(peer.end())
     return runs
 
 
@@ -152,16 +153,22 @@ class Run:
         self.seconds: list[float] = []  #: of each step; the first warms up
         self.losses: list[float] = []
         self.peak = 0  #: bytes
+        self.batches: list[Batch] = []  #: of each step, and maybe of one that was read ahead; alignzoo alone tells
+
+    def end(self, answer: dict[str, Any]) -> None:
+        """Take what the program told after its last step."""
+        self.losses, self.peak, self.batches = answer["losses"], answer["peak"], answer.get("batches", [])
 
 
-def compare(case: Case, work: Work, runs: dict[str, Run]) -> list[Row]:
-    """Return one row a program.
+def compare(case: Case, limit: Limit, runs: dict[str, Run]) -> list[Row]:
+    """Return one row a program; all of it is of the steps after the first.
 
     ``faster``: its steps take so many times as long as alignzoo's. ``faster_with_reference``: the same, with each of
     alignzoo's steps bearing its share of the reference pass, as in the first run on these rows; ``memory``:
     alignzoo's peak over its own.
     """
     ours = runs["alignzoo"]
+    batches = ours.batches[1 : len(ours.seconds)]
     rows: list[Row] = []
     for name, run in runs.items():
         pass_each = (ours.reference if name != "alignzoo" else 0.0) / len(run.seconds)
@@ -170,13 +177,13 @@ def compare(case: Case, work: Work, runs: dict[str, Run]) -> list[Row]:
         rows.append(
             {
                 **{"case": case.name, "varied": case.varied, "method": case.method, "model": case.model},
-                "precision": work.precision,
+                "precision": limit.precision,
                 **{"pairs": case.pairs, "prompt_words": case.prompt, "answer_words": case.answer},
                 **{"program": name, "seconds": seconds, "reference_seconds": run.reference / len(run.seconds)},
                 "faster": statistics.median(theirs / mine for theirs, mine in pairs),
                 "faster_with_reference": statistics.median(theirs / (mine + pass_each) for theirs, mine in pairs),
-                "tokens_per_second": work.tokens / seconds,
-                "flop_share": work.flops / work.peak_flops / seconds,
+                "tokens_per_second": sum(batch["tokens"] for batch in batches) / sum(run.seconds[1:]),
+                "flop_share": limit.compute_share(batches, run.seconds[1:]),
                 "peak_bytes": run.peak,
                 "memory": ours.peak / run.peak,
                 "loss_difference": float(np.abs(np.subtract(run.losses, ours.losses)).max()),  # NaN where one is NaN

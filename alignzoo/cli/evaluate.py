@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from alignzoo.cli.options import json_option, print_json
+from alignzoo.cli.options import FILE, WORD, json_option, libraries_on_stderr, print_json
 from alignzoo.config.metrics import NUMBERS
+from alignzoo.config.tasks import KEY
 from alignzoo.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,10 +20,16 @@ if TYPE_CHECKING:
 
 @click.command
 @click.argument("words", nargs=-1, metavar="[TARGET | KEY=VALUE]...")
+@click.option("--tasks", type=WORD, metavar="NAMES", help="Benchmarks too: names, YAML files or folders, as a,b.yaml.")
+@click.option(
+    "--pairs", type=FILE, metavar="FILE", help="Only how often FILE's chosen completions are preferred, by its subset."
+)
 @click.option("--save", is_flag=True, help="Write the numbers into the run folders.")
 @json_option
 @click.option("--explain", is_flag=True, help="Say what each number means, and measure nothing.")
-def command(words: Sequence[str], save: bool, as_json: bool, explain: bool) -> int:
+def command(
+    words: Sequence[str], tasks: str | None, pairs: Path | None, save: bool, as_json: bool, explain: bool
+) -> int:
     """Measure each TARGET against its start model, and print the numbers with their intervals.
 
     A TARGET is a run folder, a checkpoint, the folder of a model or a hub id; KEY=VALUE changes the configuration.
@@ -30,13 +38,34 @@ def command(words: Sequence[str], save: bool, as_json: bool, explain: bool) -> i
         print("\n\n".join(f"{key} ({number.label}): {number.meaning}." for key, number in NUMBERS.items()))
         return 0
     overrides = [word for word in words if "=" in word]
+    overrides += [f"{KEY}=[{','.join(repr(name) for name in tasks.split(','))}]"] if tasks else []
     names = [word for word in words if "=" not in word]
     if not names:
         raise UserError("evaluate needs a run folder, a model folder or a hub id.")
-    found = {name: _measured(name, overrides, save, as_json) for name in names}
+    if pairs and (tasks or save):
+        raise UserError(
+            f"--pairs measures nothing else, and saves nothing: leave out {'--tasks' if tasks else '--save'}."
+        )
+    with libraries_on_stderr(as_json):
+        if pairs:
+            found = {name: _measure_pairs(name, pairs, overrides, as_json) for name in names}
+        else:
+            found = {name: _measured(name, overrides, save, as_json) for name in names}
     if as_json:
         print_json(found)
     return 0
+
+
+def _measure_pairs(word: str, file: Path, overrides: Sequence[str], silent: bool) -> dict[str, Any]:
+    from alignzoo.cli.pairs import measure_pairs, print_pairs
+    from alignzoo.evaluate.targets import resolve_target
+
+    target = resolve_target(word, [*overrides, f"{KEY}=[]"])
+    found = measure_pairs(target, file, overrides, _model)
+    if not silent:
+        print(f"\n{word}, on the pairs of {file}")
+        print_pairs(found)
+    return {"pairs": found}
 
 
 def _measured(word: str, overrides: Sequence[str], save: bool, silent: bool) -> dict[str, Any]:

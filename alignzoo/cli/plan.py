@@ -68,8 +68,12 @@ def command(
 
     KEY=VALUE as for a run: method=... model=... strategy=... peft=...
 
-    The exit code is 1 if the configured strategy does not fit.
+    The exit code is 1 if the configured strategy does not fit. Of a run with +generate= the answers and tokens are
+    counted, from the data; its memory is not planned.
     """
+    cfg = compose(overrides)
+    if "generate" in cfg and "pipeline" not in cfg:
+        return _plan_generation(cfg, as_json)
     with libraries_on_stderr(as_json):
         survey, time, rate, steps = plan(overrides, Machine(devices, memory, tflops), data)
     from alignzoo.plan.table import print_survey, to_json
@@ -84,6 +88,19 @@ def command(
         if not fits:
             print(advice(survey))
     return int(not fits)
+
+
+def _plan_generation(cfg: DictConfig, as_json: bool) -> int:
+    from alignzoo.config.check import check
+    from alignzoo.generate.inputs import prepare_generation
+    from alignzoo.generate.plan import plan_generation, print_plan
+    from alignzoo.generate.sample import Sampling
+
+    with libraries_on_stderr(as_json):
+        inputs = prepare_generation(check(cfg))
+        planned = plan_generation(inputs, Sampling.of(inputs))
+    print_json(planned) if as_json else print_plan(planned)
+    return 0
 
 
 def plan(overrides: Sequence[str], machine: Machine, read_data: bool) -> tuple[Survey, Any, Any, Any]:

@@ -113,6 +113,7 @@ def _run(protocol: Protocol, folder: Path, only_plan: bool) -> int:
 
 def _run_phases(protocol: Protocol, folder: Path) -> int:
     from alignzoo import cli
+    from alignzoo.report.leaderboard.alignment_tax import print_tax
     from alignzoo.study.page import PAGE
     from alignzoo.study.phases import run_study
     from alignzoo.study.reading import Study
@@ -121,6 +122,7 @@ def _run_phases(protocol: Protocol, folder: Path) -> int:
     study = Study.read(folder)
     print(f"\nstudy {folder}")
     _print_test(study)
+    print_tax(study.tax)
     for note in study.notes:
         print(note)
     print(study.answer)

@@ -8,16 +8,20 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
+from alignzoo.config.average import check_average
 from alignzoo.config.checked import Checked
 from alignzoo.config.declared import find_fault
+from alignzoo.config.generation import check_generation
 from alignzoo.config.keys import CHOICES, LEAST, TYPES
+from alignzoo.config.later_keys import add_later_keys
 from alignzoo.config.learning_rate import check_low_precision, warn_learning_rate
 from alignzoo.config.mapping_words import read_mapping
 from alignzoo.config.placement import may_have_gpus, place
 from alignzoo.config.plain import flatten, to_plain
 from alignzoo.config.secrets import EXAMPLE, MASK
+from alignzoo.config.tasks import check_tasks
 from alignzoo.config.teacher import check_teacher
 from alignzoo.config.tools import check_tools
 from alignzoo.config.trl_fields import fits, read_config_fields, trl_items
@@ -42,7 +46,7 @@ def check(cfg: DictConfig) -> Checked:
     fault = find_fault(method)
     if fault:
         raise UserError(f"method={method.name} ({registry().methods[method.name][1].origin}): {fault}")
-    _add_new_keys(cfg)
+    add_later_keys(cfg)
     _check_known(cfg)
     if "study" in cfg and not cfg.study.get("protocol"):
         raise UserError("study is a command of its own: python -m alignzoo study method=dpo,simpo.")
@@ -58,6 +62,7 @@ def check(cfg: DictConfig) -> Checked:
             told = f"{key}={value} stands for a secret that was not written"
             raise UserError(f"{told}: type it, as in {key}='{EXAMPLE}'.")
     _check_strategy(cfg)
+    check_average(cfg)
     _check_batches(cfg, method)
     _check_adapter(cfg, method)
     check_low_precision(cfg)
@@ -67,26 +72,17 @@ def check(cfg: DictConfig) -> Checked:
     _check_rewards(cfg, method)
     check_teacher(cfg, method)
     _check_judge(cfg, method)
+    check_tasks(cfg, method)
+    check_generation(cfg)
     time_limit = parse_duration(cfg.train.stop_before)
     patience = parse_duration(cfg.strategy.patience, "strategy.patience") or 0.0
     return Checked(cfg, method, time_limit, patience)
 
 
-def _add_new_keys(cfg: DictConfig) -> None:
-    """Give the configuration of an older run the groups that came later, with their defaults."""
-    later = ("prune", "dataset.validation", "tools", "environment")
-    missing = [key for key in later if OmegaConf.select(cfg, key) is None]
-    if missing:
-        text = importlib.resources.files("alignzoo_conf").joinpath("config.yaml").read_text(encoding="utf-8")
-        defaults = OmegaConf.merge(OmegaConf.create(text), {"environment": {"name": "none"}})
-        with open_dict(cfg):
-            for key in missing:
-                OmegaConf.update(cfg, key, OmegaConf.select(defaults, key), force_add=True)
-
-
 def _check_known(cfg: DictConfig) -> None:
     """Refuse unknown keys that ``+key=value`` added; `method` and `train` are checked against the TRL config."""
-    free = {"method", "train", "peft", "tracker", "reward", "tools", "environment", "judge", "pipeline", "study"}
+    free = {"method", "train", "peft", "tracker", "reward", "tools", "environment"}
+    free |= {"judge", "pipeline", "study", "generate"}
     known = {*_own_keys(), *free}
     for key, value in ((str(key), value) for key, value in cfg.items()):
         own = {name.split(".", 1)[1] for name in known if name.startswith(f"{key}.")} if key not in free else set()

@@ -18,6 +18,7 @@ TYPES = {
     "dataset.rows": "int | None",
     "dataset.split": "str",
     "dataset.path": "str | list | None",
+    "dataset.generated": "str | None",
     "dataset.mix": "list",
     "dataset.first": "int | None",
     "dataset.layout": "str | None",
@@ -40,6 +41,14 @@ TYPES = {
     "prune.direction": "str",
     "prune.measurements": "int",
     "prune.after": "int",
+    "average.rule": "str",
+    "average.update_freq": "int",
+    "average.update_after": "int",
+    "average.ema_power": "float",
+    "average.bias_power": "float",
+    "average.lag": "int",
+    "average.multiplier": "float",
+    "average.min_ema_multiplier": "float",
     "model.path": "str | None",
     "model.trust_remote_code": "bool",
     "model.weights_seed": "int | None",
@@ -52,6 +61,8 @@ TYPES = {
     "evaluate.max_new_tokens": "int",
     "evaluate.batch_size": "int",
     "evaluate.shown": "int",
+    "evaluate.tasks": "list",
+    "evaluate.task_items": "int | None",
     "strategy.processes": "int | str",
     "strategy.nodes": "int",
     "strategy.restarts": "int",
@@ -62,6 +73,7 @@ TYPES = {
     "launcher.address": "str | None",
     "launcher.cpus": "int",
     "speed.shared_prefix": "str",
+    "speed.sampling": "str",
     "speed.bin_tokens": "int",
     "evaluate.against": "str | None",
 }
@@ -70,12 +82,14 @@ TYPES = {
 CHOICES = {
     "prune.rule": ("none", "median", "asha"),
     "prune.direction": ("auto", "maximize", "minimize"),
+    "average.rule": ("none", "bema"),
     "resume": ("no", "auto"),
     "train.precision": ("auto", "fp32", "bf16", "fp16"),
     "model.dtype": ("auto", "float32", "bfloat16", "float16"),
     "teacher.dtype": ("auto", "float32", "bfloat16", "float16"),
     "dataset.bad_rows": ("stop", "drop"),
     "speed.shared_prefix": ("auto", "on", "off"),
+    "speed.sampling": ("auto", "off"),
     "strategy.device": ("auto", "cpu", "cuda", "mps"),
     "evaluate.objective": (AUTO, *NUMBERS),
 }
@@ -94,9 +108,17 @@ LEAST = {
     "prune.after": 1,
     "environment.turns": 1,
     "environment.turn_tokens": 1,
+    "average.update_freq": 1,
+    "average.update_after": 0,
+    "average.ema_power": 0,
+    "average.bias_power": 0,
+    "average.lag": 1,
+    "average.multiplier": 0,
+    "average.min_ema_multiplier": 0,
     "evaluate.max_new_tokens": 1,
     "evaluate.rows": 0,
     "evaluate.shown": 0,
+    "evaluate.task_items": 1,
     "strategy.processes": 1,
     "strategy.nodes": 1,
     "strategy.restarts": 0,
@@ -108,8 +130,8 @@ LEAST = {
     "speed.bin_tokens": 1,
 }
 
-#: Keys by which a stage of a pipeline is given another stage's model: a place, and not a setting.
-STAGE_INPUTS = ("model.path", "reward.model.path", "evaluate.against")
+#: Keys by which a stage of a pipeline is given another stage's model or rows: a place, and not a setting.
+STAGE_INPUTS = ("model.path", "reward.model.path", "evaluate.against", "dataset.generated")
 
 #: Further keys of `model` that say where the start model comes from.
 MODEL_SOURCES = ("revision", "gguf_file", "wheel", "sha256")

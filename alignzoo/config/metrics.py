@@ -202,12 +202,12 @@ NUMBERS = {
 AUTO = "auto"  #: ``evaluate.objective`` that leaves the choice to :func:`choose_objective`
 
 
-def choose_objective(asked: str, has_reward: bool, has_judge: bool) -> str:
+def choose_objective(asked: str, has_reward: bool, wins: str | None) -> str:
     """Return the number that decides: the one ``asked`` for, unless that is ``auto``.
 
     By itself a run aims at a number that is not full once all pairs are told apart: its reward where it has one, else
-    the wins by its judge, else the margin per token.
+    ``wins``, the win rate by its judge (:func:`alignzoo.config.judged.choose_win_rate`), else the margin per token.
     """
     if asked != AUTO:
         return asked
-    return "reward" if has_reward else "win_rate" if has_judge else "margin_token"
+    return "reward" if has_reward else wins or "margin_token"

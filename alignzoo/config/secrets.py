@@ -121,6 +121,12 @@ def hide_in_code(text: str) -> str:
     return ASSIGNED.sub(lambda found: f"{found['name']}{MASK}", hide_in_text(text))
 
 
+def hide_home(text: str) -> str:
+    """Return a text with the folder of the user, whose name it often is, as ``~``."""
+    home = os.path.expanduser("~").rstrip("/")
+    return re.sub(rf"(?<![\w.~-]){re.escape(home)}(?![\w.~-])", "~", text) if home else text
+
+
 def _list_leaves(tree: Any) -> Iterator[tuple[Any, Any, str]]:
     """Yield the parent, the key and the text as typed of each value."""
     typed: Any = OmegaConf.to_container(tree, resolve=False)

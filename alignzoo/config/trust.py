@@ -14,6 +14,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alignzoo.config.options import config_options
+from alignzoo.config.tasks import KEY as TASKS
+from alignzoo.config.tasks import is_task_file
 from alignzoo.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -119,14 +121,13 @@ def refuse_handed_over_trust(cfg: DictConfig, words: Sequence[str], folder: obje
     """
     for key, value in find_trusted(cfg).items() if not is_config_trusted() else ():
         if key not in _read_typed_keys(words):
-            raise UserError(
-                f"{folder} was trained with Python code that came with its model ({key}={value}).\n"
-                f"If you trust that code: add {key}={value}."
-            )
+            trained = "was trained with Python code that came with its model"
+            what = "names files of tasks, which can run Python code" if key == TASKS else trained
+            raise UserError(f"{folder} {what} ({key}={value}).\nIf you trust that code: add {key}={value}.")
 
 
 def find_trusted(cfg: DictConfig) -> dict[str, str]:
-    """Return the keys by which ``cfg`` lets code run that comes with a model, and what stands there, as typed.
+    """Return the keys by which ``cfg`` lets code run that comes with a model or a task, and what is there, as typed.
 
     Whatever is not plainly false counts: 1, "yes", and what an interpolation would give.
     """
@@ -136,12 +137,15 @@ def find_trusted(cfg: DictConfig) -> dict[str, str]:
             if group != "hydra" and OmegaConf.is_config(cfg[group]):
                 trees.append({str(group): OmegaConf.to_container(cfg[group], resolve=True)})
     leaves = [leaf for tree in trees for leaf in _list_leaves(tree) if _is_trust(*leaf)]
-    return {key: "true" if key.endswith(CODE) else str(value) for key, value in leaves}
+    found = {key: "true" if key.endswith(CODE) else str(value) for key, value in leaves}
+    tasks = [str(value) for key, value in leaves if key == TASKS]
+    return found | ({TASKS: f"[{','.join(dict.fromkeys(tasks))}]"} if tasks else {})
 
 
 def _is_trust(key: str, value: Any) -> bool:
     *_, last = key.split(".")
-    return (last == CODE and value not in (False, None, "false")) or (last == KERNEL and "/" in str(value))
+    trusted = (last == CODE and value not in (False, None, "false")) or (last == KERNEL and "/" in str(value))
+    return trusted or (key == TASKS and is_task_file(str(value)))
 
 
 def _is_command(key: str, value: Any) -> bool:
@@ -151,7 +155,7 @@ def _is_command(key: str, value: Any) -> bool:
 def _find_stage_words(cfg: DictConfig) -> Iterator[tuple[str, str]]:
     """Yield the words of a pipeline's stages that could name programs, or allow a model's code."""
     for key, value in _list_leaves({"pipeline": _plain(cfg).get("pipeline")}):
-        names = (CODE, f"{KERNEL}=", "_target_", "${oc.", "hydra")
+        names = (CODE, f"{KERNEL}=", f"{TASKS}=", "_target_", "${oc.", "hydra")
         if any(text in str(value) for text in names) and not str(value).endswith(f"{CODE}=false"):
             yield key, str(value)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from alignzoo.data.generated import REPLACED
 from alignzoo.data.prepare import ONE_PROMPT
 from alignzoo.data.split import LEFT_OUT
 from alignzoo.data.text_features import Column, Features, read_features
@@ -107,7 +108,7 @@ def _make_finding(level: Level, check: str, text: str, rows: Sequence[int] | Col
 
 def _check_dropped(data: Prepared) -> Iterator[Finding]:
     """Rows left out for what they hold (an error is raised earlier while dataset.bad_rows=stop)."""
-    ours = ("beyond", *LEFT_OUT)
+    ours = ("beyond", REPLACED, *LEFT_OUT)
     dropped = data.manifest[(data.manifest["decision"] == "dropped") & ~data.manifest["reason"].str.startswith(ours)]
     reasons = dropped["reason"].str.replace(r" \(\d+ tokens\)", "", regex=True)
     for reason, group in dropped.groupby(reasons):

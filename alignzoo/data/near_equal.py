@@ -3,9 +3,10 @@
 Two texts are near-equal where their words are the same, whatever their case, blanks, punctuation and ways to write a
 character in Unicode (NFKC), or where their sets of word pairs have a Jaccard similarity of at least :data:`JACCARD`.
 Which texts are compared is chosen by MinHash (Broder, 1997) and bands of it (Leskovec, Rajaraman and Ullman, Mining of
-Massive Datasets, 3.4): of pairs with a similarity of 0.7 it chooses 89 %, with 0.8 98 %, with 0.9 more than 99.9 %. A
-band that more than :data:`COMMON` different texts share is a template's, and joins none; so is a cluster of more than a
-third of all texts.
+Massive Datasets, 3.4): of pairs with a similarity of 0.7 it chooses 89 %, with 0.8 98 %, with 0.9 more than 99.9 %.
+Texts of few different words share bands by chance; so a pair is read only where :data:`LIKELY` of the minima are equal,
+of which 16 bits are kept (Li and König, 2010). A band that more than :data:`COMMON` different texts share is a
+template's, and joins none; so is a cluster of more than a third of all texts.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import hashlib
 import re
 import unicodedata
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ import numpy as np
 JACCARD = 0.7  #: of word pairs, from which on two texts are near-equal: one other word among eleven
 BANDS = 8  #: each of :data:`HASHES` minima; texts that share one are compared
 HASHES = 4
+LIKELY = 14  #: equal minima of all, from which on two texts are read: one in 1,000 with a similarity of 0.7 has fewer
+STEP = 100_000  #: pairs whose minima are compared at once
 COMMON = 100  #: different texts that share a band, above which it is a template's
 SHARE = 1 / 3  #: of different texts that are one cluster, above which it is a template's
 FEW = 3  #: texts that can be one cluster however few there are
@@ -40,8 +43,8 @@ def sign(texts: Sequence[str]) -> tuple[Column, Column]:
     """Return what equal and near-equal texts have in common, the same on every machine.
 
     Returns:
-        A hash of each text's words, (texts,), and hashes of what its word pairs share with others', (texts, BANDS);
-        both int64.
+        A hash of each text's words, (texts,), and the minima of its word pairs' hashes, (texts, BANDS), the last 16
+        bits of :data:`HASHES` in each; both int64.
     """
     if not len(texts):
         return np.zeros(0, np.int64), np.zeros((0, BANDS), np.int64)
@@ -51,10 +54,8 @@ def sign(texts: Sequence[str]) -> tuple[Column, Column]:
     starts = np.cumsum([0, *map(len, hashes[:-1])])
     flat = np.array([value for one in hashes for value in one], np.uint64)
     minima = np.stack([np.minimum.reduceat(flat * factor >> np.uint64(32), starts) for factor in _FACTORS], 1)
-    bands = np.zeros((len(texts), BANDS), np.uint64)
-    for column in minima.reshape(len(texts), BANDS, HASHES).transpose(2, 0, 1):
-        bands = (bands + column) * _FACTORS[0]
-    return np.array(keys, np.uint64).view(np.int64), bands.view(np.int64)
+    lanes = np.ascontiguousarray(minima & np.uint64(0xFFFF), "<u2")
+    return np.array(keys, np.uint64).view(np.int64), lanes.view("<i8").astype(np.int64, copy=False)
 
 
 def cluster(keys: Column, bands: Column, read_text: Callable[[int], str]) -> Column:
@@ -72,7 +73,7 @@ def cluster(keys: Column, bands: Column, read_text: Callable[[int], str]) -> Col
     def read_pairs(place: int) -> frozenset[str]:
         return frozenset(_join_pairs(_list_words(read_text(int(firsts[place])))))
 
-    for one, other in {pair for band in bands[firsts].T for pair in _list_neighbours(band)}:
+    for one, other in _choose_pairs(bands[firsts]):
         first, second = _find(parents, one), _find(parents, other)
         if first != second and _is_similar(read_pairs(one), read_pairs(other)):
             parents[max(first, second)] = min(first, second)
@@ -98,16 +99,29 @@ def _join_pairs(words: Sequence[str]) -> list[str]:
     return [f"{one} {other}" for one, other in zip(["", *words], [*words, ""], strict=True)]
 
 
-def _list_neighbours(band: Column) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of places that share a band's hash and are neighbours among those that do."""
+def _choose_pairs(bands: Column) -> list[list[int]]:
+    """Return the pairs of places that share a band and are likely to be near-equal, each once."""
+    lanes = np.ascontiguousarray(bands.astype("<i8", copy=False)).view("<u2")
+    found = [np.zeros((0, 2), np.int64)]
+    for band in bands.T:
+        pairs = _list_neighbours(band)
+        for some in np.split(pairs, range(STEP, len(pairs), STEP)):
+            equal = lanes[some[:, 0]] == lanes[some[:, 1]]
+            found.append(some[equal.sum(1) >= LIKELY])
+    chosen: list[list[int]] = np.unique(np.concatenate(found), axis=0).tolist()
+    return chosen
+
+
+def _list_neighbours(band: Column) -> Column:
+    """Return the pairs of places, (pairs, 2), that share a band and are neighbours among those that do."""
     import pandas as pd
 
     shared = np.flatnonzero(pd.Series(band).duplicated(keep=False))
     places = shared[np.argsort(band[shared], kind="stable")]
     _, numbers, counts = np.unique(band[places], return_inverse=True, return_counts=True)
     places, numbers = places[counts[numbers] <= COMMON], numbers[counts[numbers] <= COMMON]
-    for here in np.flatnonzero(numbers[1:] == numbers[:-1]):
-        yield int(places[here]), int(places[here + 1])
+    here = np.flatnonzero(numbers[1:] == numbers[:-1])
+    return np.stack([places[here], places[here + 1]], 1)
 
 
 def _is_similar(one: frozenset[str], other: frozenset[str]) -> bool:

@@ -11,9 +11,11 @@ import numpy as np
 
 from alignzoo.data.arrow_cache import NEAR, load_table
 from alignzoo.data.columns import Unread
+from alignzoo.data.decisions import make_manifest
+from alignzoo.data.generated import REPLACED, generated_source
 from alignzoo.data.row_facts import count_tokens, hash_tokens, read_keys
 from alignzoo.data.sources import MEASURED, Source, measured_source, training_sources
-from alignzoo.data.split import Table, assign_shares, mark_clusters, take_side
+from alignzoo.data.split import Table, assign_shares, leave_out, mark_clusters, take_side
 from alignzoo.data.tokenise import Tokeniser
 from alignzoo.system.errors import UserError
 
@@ -34,7 +36,7 @@ class Prepared:
     """The rows of a run, before they take a method's format."""
 
     kind: DataFormat
-    """What the dataset holds; decides what it can be converted to."""
+    """What the training rows hold; decides what they can be converted to."""
 
     train: Dataset
     """Canonical, tokenised rows to train on, in the source's order."""
@@ -57,6 +59,14 @@ class Prepared:
     validation: Dataset | None = None
     """Canonical, tokenised rows to select on; None or empty where there are none."""
 
+    kind_measured: DataFormat | None = None
+    """What the held-out and validation rows hold, where that is not :attr:`kind`: generated rows are trained on."""
+
+    @property
+    def measured_kind(self) -> DataFormat:
+        """What the held-out and validation rows hold."""
+        return self.kind_measured or self.kind
+
 
 def prepare(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
     """Read, check, split and filter the dataset that ``cfg`` names.
@@ -64,8 +74,6 @@ def prepare(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
     Raises:
         UserError: unusable rows while ``dataset.bad_rows=stop``, or none left to train on.
     """
-    import pandas as pd
-
     parts = [_read(source, part, tokeniser) for source, part in training_sources(cfg.dataset)]
     rows, facts, kind = _join_parts(parts, cfg)
     unread = functools.reduce(or_, (part.layout.unread for part in parts))
@@ -76,22 +84,41 @@ def prepare(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
             part = _read(source, cfg.dataset, tokeniser)
             unread |= part.layout.unread
             tables[side] = _read_side(part, cfg, side, kind)
-    mark_clusters([train, *tables.values()])
+    made = _read_generated(cfg, tokeniser)
+    mark_clusters([train, *tables.values(), *([made[1]] if made else [])])
     assign_shares(facts, cfg.dataset, [*tables])
     found: dict[str, pd.DataFrame] = {}
     for side in MEASURED:
         taken = found.get("heldout", facts[:0])
         found[side] = take_side(side, tables.get(side, train), facts, taken, cfg.dataset[side].rows)
-    facts = _apply_weights(facts, parts, cfg)
-    candidates = facts.index[(facts["reason"] == "") & (facts["side"] == "train")].to_numpy()
+    trained, part = Table(rows, _apply_weights(facts, parts, cfg)), parts[0]
+    if made:
+        part, trained = made
+        _replace_rows(facts, trained.facts, found)
+    candidates = trained.facts.index[(trained.facts["reason"] == "") & (trained.facts["side"] == "train")].to_numpy()
     kept = _draw_rows(candidates, cfg.dataset.rows, cfg.seed)
     if not len(kept):
-        raise UserError(_explain_nothing_left(facts, cfg))
-    decisions = [_record_decisions(facts, kept, {side: one for side, one in found.items() if side not in tables})]
-    decisions += [_record_decisions(table.facts, kept[:0], {side: found[side]}) for side, table in tables.items()]
-    manifest = pd.concat(decisions, ignore_index=True) if tables else decisions[0]
+        raise UserError(_explain_nothing_left(trained.facts, cfg))
+    manifest = make_manifest(facts, tables, found, trained.facts, kept)
     heldout, validation = (tables.get(side, train).rows.select(found[side].index.to_numpy()) for side in MEASURED)
-    return Prepared(kind, rows.select(kept), heldout, manifest, parts[0].layout, unread, validation)
+    chosen, unread = trained.rows.select(kept), part.layout.unread if made else unread
+    return Prepared(part.layout.kind, chosen, heldout, manifest, part.layout, unread, validation, kind)
+
+
+def prepare_measured(cfg: DictConfig, source: Source, tokeniser: Tokeniser) -> Prepared:
+    """Return the rows of a source that is only measured on, none of them to train on.
+
+    Raises:
+        UserError: unusable rows while ``dataset.bad_rows=stop``, or all are left out.
+    """
+    part = _read(source, cfg.dataset, tokeniser)
+    rows, facts, kind = _join_parts([part], cfg, "heldout")
+    found = facts[facts["reason"] == ""]
+    if found.empty:
+        raise UserError(_explain_nothing_left(facts.assign(side="train"), cfg).replace("train on", "measure on", 1))
+    manifest = make_manifest(facts, {}, {"heldout": found}, facts, found.index.to_numpy()[:0])
+    nothing, heldout = rows.select(range(0)), rows.select(found.index.to_numpy())
+    return Prepared(kind, nothing, heldout, manifest, part.layout, part.layout.unread)
 
 
 @dataclass(frozen=True)
@@ -130,6 +157,23 @@ def _read_side(part: Part, cfg: DictConfig, side: str, kind: DataFormat) -> Tabl
     if held_kind is not kind:
         raise UserError(f"the training rows are {kind} rows, those of {part.source.place} {held_kind} rows.")
     return Table(rows, facts)
+
+
+def _read_generated(cfg: DictConfig, tokeniser: Tokeniser) -> tuple[Part, Table] | None:
+    """Return the rows of ``dataset.generated``, or None where there are none."""
+    found = generated_source(cfg.dataset)
+    if found is None:
+        return None
+    part = _read(*found, tokeniser)
+    rows, facts, _ = _join_parts([part], cfg)
+    return part, Table(rows, facts.assign(side="train"))
+
+
+def _replace_rows(facts: pd.DataFrame, generated: pd.DataFrame, measured: dict[str, pd.DataFrame]) -> None:
+    """Leave out the dataset's training rows, and generated ones with a prompt that is measured."""
+    for side, found in measured.items():
+        leave_out(generated, generated["reason"] == "", found, side)
+    facts.loc[(facts["reason"] == "") & (facts["side"] == "train"), "reason"] = REPLACED
 
 
 def _apply_weights(facts: pd.DataFrame, parts: list[Part], cfg: DictConfig) -> pd.DataFrame:
@@ -198,18 +242,3 @@ def _draw_rows(candidates: np.ndarray[Any, Any], rows: int | None, seed: int) ->
     if rows is None or rows >= len(candidates):
         return candidates
     return np.sort(np.random.default_rng(seed).permutation(candidates)[:rows])
-
-
-def _record_decisions(
-    facts: pd.DataFrame, kept: np.ndarray[Any, Any], measured: dict[str, pd.DataFrame]
-) -> pd.DataFrame:
-    decision = np.full(len(facts), "dropped", dtype=object)
-    decision[kept] = "train"
-    for side, found in measured.items():
-        decision[found.index] = side
-    frame = facts[["source", "row", "id", "split", "reason", "length", "tokens"]].assign(decision=decision)
-    unused = (frame["decision"] == "dropped") & (frame["reason"] == "")
-    frame.loc[unused, "reason"] = "beyond dataset.rows or dataset.heldout.rows"
-    sides = facts["side"] if "side" in facts else facts["split"]
-    frame.loc[unused & (sides == "validation"), "reason"] = "beyond dataset.validation.rows"
-    return frame

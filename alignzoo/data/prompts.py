@@ -27,8 +27,7 @@ def make_prompts(rows: Dataset) -> Dataset:
     import datasets
     import pyarrow as pa
 
-    first = np.sort(np.unique(np.array(rows["prompt_key"]), return_index=True)[1])
-    unique = rows.select(first).select_columns(["id", "prompt", "extra", "template_inputs"])
+    unique = take_unique(rows).select_columns(["id", "prompt", "extra", "template_inputs"])
     _refuse_unwritable(unique)
     kinds: dict[str, set[type]] = {}
     for extra in (json.loads(text) for batch in unique.iter(BATCH) for text in batch["extra"]):
@@ -39,11 +38,10 @@ def make_prompts(rows: Dataset) -> Dataset:
 
     def read(identity: str, prompt: str, extra: str) -> dict[str, Any]:
         messages = json.loads(prompt)
-        if not messages[-1]["content"].strip():
-            raise UserError(f"the method needs prompts, and row {identity} of the dataset has none: try method=sft.")
+        refuse_empty(messages, identity, "the method needs prompts", "try method=sft")
         given = dict.fromkeys(kinds) | json.loads(extra)
         further = {n: str(v) if n in of_several_types and v is not None else v for n, v in given.items()}
-        return {**further, "id": identity, "prompt": _unwrap_text(messages)}
+        return {**further, "id": identity, "prompt": unwrap_text(messages)}
 
     tables = [
         pa.Table.from_pylist([read(*row) for row in zip(b["id"], b["prompt"], b["extra"], strict=True)])
@@ -51,6 +49,21 @@ def make_prompts(rows: Dataset) -> Dataset:
     ]
     made = datasets.Dataset(pa.concat_tables(tables, promote_options="permissive"))
     return _keep_fields(made, unique) if _have_fields(unique) else made
+
+
+def take_unique(rows: Dataset) -> Dataset:
+    """Return the first row of each prompt, in the rows' order."""
+    return rows.select(np.sort(np.unique(np.array(rows["prompt_key"]), return_index=True)[1]))
+
+
+def refuse_empty(prompt: Messages, identity: str, needs: str, advice: str) -> None:
+    """Refuse a row that is a text without a prompt.
+
+    Raises:
+        UserError: names the row, and says what ``needs`` prompts, with ``advice``.
+    """
+    if not prompt[-1]["content"].strip():
+        raise UserError(f"{needs}, and row {identity} of the dataset has none: {advice}.")
 
 
 def _have_fields(rows: Dataset) -> bool:
@@ -61,7 +74,7 @@ def _keep_fields(made: Dataset, rows: Dataset) -> Dataset:
     """Replace the prompts by ones that keep each message's own fields: Arrow gives all messages the fields of all."""
     import datasets
 
-    prompts = [_unwrap_text(json.loads(prompt)) for prompt in rows["prompt"]]
+    prompts = [unwrap_text(json.loads(prompt)) for prompt in rows["prompt"]]
     kind = datasets.Features({"prompt": datasets.List(datasets.Json())})
     column = datasets.Dataset.from_dict({"prompt": prompts}, features=kind)
     joined: Dataset = datasets.concatenate_datasets([made.remove_columns(["prompt"]), column], axis=1)
@@ -95,5 +108,6 @@ def read_template_kwargs(rows: Dataset) -> dict[str, Any]:
     return found[0] if found else {}
 
 
-def _unwrap_text(messages: Messages) -> Messages | str:
+def unwrap_text(messages: Messages) -> Messages | str:
+    """Return a plain text as one, and other messages as they are."""
     return str(messages[0]["content"]) if messages[0]["role"] == "text" else messages

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import importlib.resources
 import importlib.util
 import itertools
@@ -18,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from alignzoo.config.plain import to_plain
 from alignzoo.data.files import FORMATS, Row, drop_absent, format_of, read
 from alignzoo.system.errors import UserError, did_you_mean, explain_missing
+from alignzoo.system.files import hash_files
 from alignzoo.system.hub import explain_hub_error, hub, is_local_path
 
 #: Files that `Dataset.save_to_disk` writes beside the rows.
@@ -66,7 +66,8 @@ def _check_weights(parts: list[tuple[str, Any]]) -> None:
 
 def _read_parts(cfg: DictConfig) -> list[DictConfig]:
     """Return the parts of ``dataset.mix``, each with the dataset's keys where it has none of its own."""
-    ours = {str(key): value for key, value in to_plain(cfg).items() if key not in ("mix", "rows", *MEASURED)}
+    whole = ("mix", "rows", "generated", *MEASURED)
+    ours = {str(key): value for key, value in to_plain(cfg).items() if key not in whole}
     parts: list[Any] = to_plain(cfg.mix)
     for part in parts:
         if not isinstance(part, dict):
@@ -119,7 +120,7 @@ def open_source(
             raise UserError(f"{key}: {file.name} must be one of {known}.")
     place = files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"
     rows = lambda: itertools.islice((row for file in files for row in read(file)), first)  # noqa: E731
-    return Source(place, f"{_hash_files(files)}/{first}", rows)
+    return Source(place, f"{hash_files(files)}/{first}", rows)
 
 
 def _find_files(path: Any, split: str) -> list[Path] | None:
@@ -139,14 +140,6 @@ def _find_files(path: Any, split: str) -> list[Path] | None:
     if glob.has_magic(path):
         return [Path(name) for name in sorted(glob.glob(str(local)))]
     return [] if format_of(local) or is_local_path(path) else None
-
-
-def _hash_files(files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
 
 
 def _open_hub(path: str, split: str, config: str | None, revision: str | None, key: str, first: int | None) -> Source:

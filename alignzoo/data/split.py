@@ -56,11 +56,12 @@ def mark_clusters(tables: Sequence[Table]) -> None:
 
     facts = pd.concat([table.facts[["heldout_key", *NEAR]] for table in tables], ignore_index=True)
     ends = list(accumulate(len(table.rows) for table in tables))
+    texts = [table.rows.select_columns(["prompt", *ANSWERS]) for table in tables]  # token ids are slow to read
 
     def read_text(place: int) -> str:
         number = next(number for number, end in enumerate(ends) if place < end)
-        row = tables[number].rows[place - ends[number] + len(tables[number].rows)]
-        answers = [json.loads(row[name]) for name in ANSWERS if row.get(name) is not None]
+        row = texts[number][place - ends[number] + len(texts[number])]
+        answers = [json.loads(row[name]) for name in ANSWERS if row[name] is not None]
         return read_said(json.loads(row["prompt"]), answers)
 
     numbers = cluster(facts["near_key"].to_numpy(), facts[list(NEAR[1:])].to_numpy(), read_text)
@@ -98,18 +99,22 @@ def take_side(side: str, table: Table, train: pd.DataFrame, taken: pd.DataFrame,
     if is_share:
         usable &= table.facts["side"] == side
     elif len(taken):
-        _leave_out(table.facts, usable, taken, "heldout")
+        leave_out(table.facts, usable, taken, "heldout")
         usable &= table.facts["reason"] == ""
     found = table.facts[usable]
     if is_share and len(found):  # the first by hash, whatever their order
         found = found.sort_values("heldout_key", kind="stable").head(rows).sort_index()
     else:
         found = found.head(rows)
-    _leave_out(train, (train["side"] != side) & (train["reason"] == ""), found, side)
+    leave_out(train, (train["side"] != side) & (train["reason"] == ""), found, side)
     return found
 
 
-def _leave_out(facts: pd.DataFrame, among: Any, taken: pd.DataFrame, side: str) -> None:
+def leave_out(facts: pd.DataFrame, among: Any, taken: pd.DataFrame, side: str) -> None:
+    """Write into ``facts`` why rows are left out: the side of the rows ``taken`` has their prompt, or a near-equal one.
+
+    ``among``: which rows of ``facts`` are looked at, as booleans.
+    """
     leaked = among & facts["cluster"].isin(taken["cluster"])
     if not leaked.any():
         return

@@ -1,4 +1,4 @@
-"""The interface that the yardsticks of policies and of reward models share."""
+"""Declares what all yardsticks have in common."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 
 class AnyYardstick(Protocol):
-    """The interface of both yardsticks, of policies and of reward models."""
+    """The interface of all yardsticks: of policies, of reward models, and of benchmark tasks."""
 
     @property
     def objective(self) -> str:

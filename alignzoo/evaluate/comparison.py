@@ -15,7 +15,7 @@ import numpy as np
 from alignzoo.evaluate.comparison_wins import LETTERS, START, compare_judges, judge_columns
 from alignzoo.evaluate.intervals import Estimate, bootstrap, linearise, wilson
 from alignzoo.evaluate.judge import name_judges
-from alignzoo.evaluate.simultaneous import estimate_change
+from alignzoo.evaluate.simultaneous import compare_two
 from alignzoo.evaluate.style import AXES, Axis, count_words
 from alignzoo.runs.folder import Run
 from alignzoo.system.errors import UserError, explain_missing
@@ -33,6 +33,14 @@ class ComparedRun:
     folder: Path
     lines: dict[str, dict[str, Any]]
     result: dict[str, Any]
+
+    rewards: dict[str, Any]
+    """The settings of the rewards by which its completions were scored, flat."""
+
+    @property
+    def method(self) -> str:
+        """Its method's name, as the result has it."""
+        return str(self.result.get("method", ""))
 
 
 def read_runs(folders: Sequence[Path]) -> tuple[list[ComparedRun], list[dict[str, str]]]:
@@ -63,7 +71,8 @@ def _read_run(folder: Path) -> ComparedRun:
         raise UserError(f"{folder} has a reward model's scores and no completions: compare runs that trained a policy.")
     if any("text" not in row[side] for row in run.lines for side in ("before", "after")):
         raise UserError(f"{folder / 'answers.jsonl'} cannot be read: a line lacks a completion.")
-    return ComparedRun(folder, {str(row["id"]): row for row in run.lines}, result)
+    rewards = {key: value for key, value in run.config.items() if key.startswith("reward.")}
+    return ComparedRun(folder, {str(row["id"]): row for row in run.lines}, result, rewards)
 
 
 def compare(
@@ -72,9 +81,10 @@ def compare(
     """Return what changed, as JSON holds it; ``failed``: the runs that cannot be compared; at most two ``judges``.
 
     Keys: ``columns`` (the start model, then the runs), ``failed``, ``notes``, ``axes`` (values, changes since the
-    start, and their intervals), ``judges`` (their names and what decides their verdicts), ``wins`` (one entry per
-    judge and comparison), ``agreement`` (of two judges, per comparison), ``remarks`` (of the judges), and ``prompts``,
-    the biggest change first.
+    start and, of two runs, ``between`` them, each with its interval and the smallest change that so many prompts show),
+    ``judges`` (their names and what decides their verdicts), ``wins`` (one entry per judge and comparison),
+    ``agreement`` (of two judges, per comparison), ``remarks`` (of the judges), and ``prompts``, the biggest change
+    first.
 
     Raises:
         UserError: the runs share no prompt.
@@ -97,7 +107,7 @@ def compare(
         "failed": list(failed),
         "count": len(ids),
         "notes": _find_caveats(runs, ids),
-        "axes": [_compare_axis(key, axis, columns) for key, axis in AXES.items()],
+        "axes": [_compare_axis(key, axis, columns) for key, axis in {**AXES, **_find_rewards(runs, columns)}.items()],
         "judges": [{"name": name, **judge.identity()} for name, judge in named],
         "wins": judged,
         "agreement": agreement,
@@ -109,9 +119,25 @@ def compare(
 def _describe_columns(runs: Sequence[ComparedRun]) -> list[dict[str, Any]]:
     columns = [{"name": START, "method": "", "objective": None, "folder": None}]
     for letter, run in zip(LETTERS, runs, strict=False):
-        method, objective = str(run.result.get("method", "")), run.result.get("objective")
-        columns.append({"name": letter, "method": method, "objective": objective, "folder": str(run.folder)})
+        column = {"name": letter, "method": _name_method(run, runs), "objective": run.result.get("objective")}
+        columns.append({**column, "folder": str(run.folder)})
     return columns
+
+
+def _name_method(run: ComparedRun, runs: Sequence[ComparedRun]) -> str:
+    """Return the run's method; behind that of the compared run whose model it began with, where it did."""
+    start = (run.result.get("start") or {}).get("folder")
+    first = [other for other in runs if other is not run and start == str(other.folder.resolve() / "model")]
+    return f"{first[0].method} + {run.method}" if first else run.method
+
+
+def _find_rewards(runs: Sequence[ComparedRun], columns: Sequence[Sequence[Answer]]) -> dict[str, Axis]:
+    """Return an axis for the reward, where all completions were scored by the same one."""
+    known = all(answer.get("reward") is not None for column in columns for answer in column)
+    if not known or not runs[0].rewards or any(run.rewards != runs[0].rewards for run in runs):
+        return {}
+    names = dict.fromkeys(key.split(".")[1] for key in runs[0].rewards)
+    return {"reward": Axis("reward", " + ".join(names), "{:.2f}", float, of="reward")}
 
 
 def _find_caveats(runs: Sequence[ComparedRun], ids: Sequence[str]) -> list[str]:
@@ -136,10 +162,11 @@ def _find_caveats(runs: Sequence[ComparedRun], ids: Sequence[str]) -> list[str]:
 def _compare_axis(key: str, axis: Axis, columns: Sequence[Sequence[Answer]]) -> dict[str, Any]:
     counted = [_count(axis, column) for column in columns]
     values = [_estimate(axis, *pair) for pair in counted]
-    changes = [None, *(_to_json(_estimate_change(axis, pair, counted[0])) for pair in counted[1:])]
+    changes = [None, *(_measure_change(axis, pair, counted[0]) for pair in counted[1:])]
+    between = _measure_change(axis, counted[2], counted[1]) if len(counted) == 3 else None
     entry: dict[str, Any] = {"key": key, "group": axis.group, "label": axis.label, "form": axis.form}
     entry |= {"share": "%" in axis.form, "whole": axis.is_share}
-    return entry | {"values": [_to_json(value) for value in values], "changes": changes}
+    return entry | {"values": [_to_json(value) for value in values], "changes": changes, "between": between}
 
 
 def _count(axis: Axis, column: Sequence[Answer]) -> tuple[Any, Any]:
@@ -153,15 +180,18 @@ def _estimate(axis: Axis, top: Any, below: Any) -> Estimate:
     return bootstrap(top, below)
 
 
-def _estimate_change(axis: Axis, after: tuple[Any, Any], before: tuple[Any, Any]) -> Estimate:
+def _measure_change(axis: Axis, after: tuple[Any, Any], before: tuple[Any, Any]) -> dict[str, Any] | None:
+    """Return the change, whether it is more than chance, and the smallest one that so many prompts show."""
     first, second = linearise(*after), linearise(*before)
     if np.isnan(first).any() or np.isnan(second).any():  # nothing could be counted on one side
-        return Estimate(math.nan, math.nan, math.nan)
-    return estimate_change(first, second, 1.0 if axis.is_share else 0.0)
+        return None
+    compared = compare_two(first, second, 1.0 if axis.is_share else 0.0)
+    found = compared.subtract(0, 1)
+    return {**asdict(found), "sure": not found.is_zero, "smallest": compared.smallest}
 
 
 def _to_json(found: Estimate) -> dict[str, Any] | None:
-    return None if math.isnan(found.value) else {**asdict(found), "sure": not found.is_zero}
+    return None if math.isnan(found.value) else asdict(found)
 
 
 def _compare_prompt(key: str, prompt: str, answers: Sequence[Answer]) -> dict[str, Any]:

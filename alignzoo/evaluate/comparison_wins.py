@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alignzoo.evaluate.agreement import summarise_agreement
-from alignzoo.evaluate.intervals import LEVEL, sign_test, wilson
+from alignzoo.evaluate.intervals import LEVEL, count_wins_needed, sign_test, wilson
 from alignzoo.evaluate.length_control import estimate_controlled
 from alignzoo.evaluate.verdicts import JudgeStopped, judge_pairs
 
@@ -52,7 +52,8 @@ def _tally(verdicts: Verdicts) -> dict[str, Any]:
     counts = {name: known.count(value) for name, value in (("won", 1.0), ("tied", 0.5), ("lost", 0.0))}
     value = sum(known) / len(known) if known else None
     sure = sign_test(counts["won"], counts["lost"]) <= 1 - LEVEL
-    return {"value": value, "low": low, "high": high, "sure": sure, "judged": len(known), **counts}
+    needed = count_wins_needed(len(known))
+    return {"value": value, "low": low, "high": high, "sure": sure, "judged": len(known), "needed": needed, **counts}
 
 
 def _control(verdicts: Verdicts, one: Sequence[str], other: Sequence[str]) -> dict[str, float] | None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-#: Tokens after which completions that have ended leave the batch: leaving costs little, but not nothing.
-STRETCH = 8
 
 
 def generate(
@@ -19,83 +17,68 @@ def generate(
     eos_ids: Sequence[int],
     limit: int,
     sampled: Sequence[bool] = (False,),
+    temperature: float = 1.0,
+    numbers: Tensor | None = None,
 ) -> list[list[int]]:
     """Return new token ids for each prompt (token ids): ``limit``, or up to the first EOS, which is the last of them.
 
-    Completions that have ended leave the batch: a long one does not hold the others up.
+    A prompt is read once for all its completions, and those that have ended leave the batch.
 
     Args:
-        sampled: for each entry one completion per prompt, sampled at temperature 1 where true, else greedy; those of
-            the first entry come first.
+        sampled: for each entry one completion per prompt, sampled where true, else greedy; those of the first entry
+            come first.
+        temperature: by which logits are divided before a token is sampled.
+        numbers: by which the tokens are drawn, a row for each of the completions, (completions, limit), float64 of
+            [0, 1); by default of torch's generator.
     """
     import torch
-    from torch.nn import functional
+
+    from alignzoo.models.sampling.decode import decode
+    from alignzoo.models.sampling.draws import Draws
+    from alignzoo.models.sampling.obstacles import CannotDecodeError
 
     batch = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
-    copies = torch.arange(len(prompts), device=model.device).repeat(len(sampled))
-    greedy = ~torch.tensor(sampled, device=model.device).repeat_interleave(len(prompts))
-    ends = eos_ids, tokenizer.pad_token_id
-    cache = _prefill(model, batch, copies, ends) if len(sampled) > 1 else None
-    ids, mask = batch["input_ids"][copies], batch["attention_mask"][copies]
-    width, rows = ids.shape[1], list(range(len(copies)))
-    completions: list[list[int]] = [[] for _ in rows]
-    while rows and ids.shape[1] < width + limit:
-        more = min(STRETCH, width + limit - ids.shape[1])
-        ids, cache = _extend(model, ids, mask, cache, more, ends, greedy[rows])
-        for row, new in zip(rows, ids[:, width:].tolist(), strict=True):
-            completions[row] = _cut_behind_eos(new, eos_ids)
-        open_rows = [place for place, row in enumerate(rows) if completions[row][-1] not in eos_ids]
-        rows, ids = [rows[place] for place in open_rows], ids[open_rows]
-        mask = functional.pad(mask[open_rows], (0, ids.shape[1] - mask.shape[1]), value=1)
-        if cache is not None:  # made to reorder beams; here rows leave
-            cache.reorder_cache(torch.tensor(open_rows, dtype=torch.long, device=ids.device))
-    return completions
+    if numbers is None:
+        numbers = torch.rand(len(prompts) * len(sampled), limit if any(sampled) else 0, dtype=torch.float64)
+    draws = Draws(numbers, torch.tensor(sampled).repeat_interleave(len(prompts)), temperature)
+    ids, mask = (batch[name].repeat(len(sampled), 1) for name in ("input_ids", "attention_mask"))
+    settings = {**SETTINGS, "max_new_tokens": limit, "eos_token_id": list(eos_ids)}
+    call = partial(model.generate, pad_token_id=tokenizer.pad_token_id, **settings)
+    try:
+        output = call(input_ids=ids, attention_mask=mask, do_sample=False, custom_generate=partial(decode, draws=draws))
+    except CannotDecodeError:
+        output = _generate_plainly(call, ids, mask, draws)
+    return [_cut_behind_eos(new, eos_ids) for new in output[:, ids.shape[1] :].tolist()]
 
 
-def _prefill(model: Any, batch: Any, copies: Tensor, ends: tuple[Sequence[int], int]) -> Any:
-    """Return the cache of all of the prompts but their last token, read once and then copied; None if there is none."""
-    ids, mask = batch["input_ids"][:, :-1], batch["attention_mask"][:, :-1]
-    if not ids.shape[1] or not bool(mask.any(-1).all()):
-        return None
-    _, cache = _extend(model, ids, mask, None, 1, ends, greedy=ids.new_ones(len(ids)).bool())
-    if cache is not None:
-        cache.reorder_cache(copies)
-    return cache
+#: What a model's own settings would change, whatever they are.
+SETTINGS: dict[str, Any] = {
+    "temperature": None,
+    "top_p": None,
+    "top_k": None,
+    "repetition_penalty": 1.0,
+    "synced_gpus": False,  # each process has a whole model, and batches of its own
+    "use_cache": True,
+}
 
 
-def _extend(
-    model: Any, ids: Tensor, mask: Tensor, cache: Any, more: int, ends: tuple[Sequence[int], int], greedy: Tensor
-) -> tuple[Tensor, Any]:
-    """Return the rows with up to ``more`` new tokens, and the cache for the next call, if there is one."""
+def _generate_plainly(call: Any, ids: Tensor, mask: Tensor, draws: Any) -> Tensor:
+    """Return prompts and completions of a model that keeps something else than keys and values: by generate's loop."""
     import torch
 
-    sampled_rows = (~greedy).nonzero()[:, 0]
-
-    def draw(ids: Tensor, scores: Tensor) -> Tensor:
-        """Make the token that is drawn for each sampled row the best one."""
-        bounds = scores[sampled_rows].softmax(-1).cumsum(-1)
-        tokens = torch.searchsorted(bounds, torch.rand_like(bounds[:, :1]) * bounds[:, -1:], right=True)
-        return scores.index_put((sampled_rows, tokens[:, 0]), scores.new_tensor(torch.inf))
-
-    with torch.inference_mode():
-        output = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            past_key_values=cache,
-            do_sample=False,  # transformers draws each token from as many random numbers as the vocabulary has tokens
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            logits_processor=[draw] if len(sampled_rows) else [],
-            repetition_penalty=1.0,
-            synced_gpus=False,  # each process has a whole model, and batches of its own
-            use_cache=True,
-            max_new_tokens=more,
-            eos_token_id=list(ends[0]),
-            pad_token_id=ends[1],
-            return_dict_in_generate=True,
-        )
-    return output.sequences, getattr(output, "past_key_values", None)
+    found: dict[int, Tensor] = {}
+    with torch.random.fork_rng():
+        for sampled in (False, True):
+            rows = (draws.sampled == sampled).nonzero()[:, 0]
+            if not len(rows):
+                continue
+            if sampled:
+                torch.manual_seed(int(draws.numbers[rows[0], 0] * 2**53))
+            more = {"temperature": draws.temperature} if sampled else {}
+            output = call(input_ids=ids[rows], attention_mask=mask[rows], do_sample=sampled, **more)
+            found |= dict(zip(rows.tolist(), output, strict=True))
+    ordered = [found[row] for row in range(len(ids))]
+    return torch.nn.utils.rnn.pad_sequence(ordered, batch_first=True, padding_value=int(call.keywords["pad_token_id"]))
 
 
 def _cut_behind_eos(ids: list[int], eos_ids: Sequence[int]) -> list[int]:

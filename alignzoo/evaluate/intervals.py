@@ -32,7 +32,7 @@ class Estimate:
         return self.low <= 0 <= self.high
 
 
-def wilson(successes: float, count: int) -> tuple[float, float]:
+def wilson(successes: float, count: float) -> tuple[float, float]:
     """Return the score interval of a share (Wilson, 1927): right also near 0 and 1, where the usual one is empty."""
     if not count:
         return 0.0, 1.0
@@ -61,6 +61,11 @@ def sign_test(won: int, lost: int) -> float:
     count = won + lost
     tail: float = sum(math.comb(count, place) for place in range(min(won, lost) + 1)) / 2**count
     return min(1.0, 2 * tail)
+
+
+def count_wins_needed(count: int) -> int | None:
+    """Return the fewest wins of ``count``, all others losses, that :func:`sign_test` tells from chance; None: none."""
+    return next((won for won in range(count // 2 + 1, count + 1) if sign_test(won, count - won) <= 1 - LEVEL), None)
 
 
 def bootstrap(numerators: Sequence[float] | Column, denominators: Sequence[float] | Column | None = None) -> Estimate:

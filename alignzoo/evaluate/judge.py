@@ -129,7 +129,7 @@ def judge_lines(lines: list[dict[str, Any]], judges: Sequence[Judge]) -> list[di
 
     A judge that stops costs no run its result: a warning says so, and what it did not judge has no verdict.
     """
-    if not lines:
+    if not lines or "text" not in lines[0]["after"]:  # a task's items have none
         return lines
     for key, name, judge in zip(KEYS, name_judges(judges), judges, strict=False):
         lines = _judge_lines(lines, key, name, judge)

@@ -28,6 +28,8 @@ from alignzoo.evaluate.intervals import (
 )
 from alignzoo.evaluate.length_control import estimate_controlled, linearise_controlled
 from alignzoo.evaluate.style import count_trigrams, count_words, has_markdown
+from alignzoo.evaluate.task_items import summarise_tasks
+from alignzoo.runs.folder import TASKS
 
 Line = Mapping[str, Any]
 Value = Callable[[Line, str], tuple[float, float] | None]
@@ -71,8 +73,9 @@ def summarise(lines: Sequence[Line]) -> dict[str, dict[str, Any]]:
 
 
 def summarise_sides(measured: Mapping[str, Sequence[Line]]) -> dict[str, Any]:
-    """Return the numbers on the held-out rows and, under ``validation``, those on the validation rows, if any."""
-    found = {side: summarise(lines) for side, lines in measured.items()}
+    """Return the numbers on the held-out rows; under ``validation`` and ``tasks`` those of these, if any."""
+    summaries = {TASKS: summarise_tasks}
+    found = {side: summaries.get(side, summarise)(lines) for side, lines in measured.items()}
     return {**found.pop("heldout"), **found}
 
 

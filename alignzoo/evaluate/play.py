@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -13,6 +14,8 @@ from alignzoo.evaluate.generation import generate
 from alignzoo.evaluate.kl import Sample
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+    from omegaconf import DictConfig
     from transformers import PreTrainedTokenizerBase
 
     from alignzoo.evaluate.toolbox import Toolbox
@@ -86,6 +89,11 @@ class Player:
                 return self._play_batch(model, [rows[place] for place in chosen], sampled)
 
         return map_in_batches(play_batch, range(len(rows)), GENERATED_PER_SCORED * self.batch)
+
+    def play_rows(self, model: Any, rows: Dataset, sampled: bool = False) -> list[Play]:
+        """Play canonical rows, as trainers that sample get them: prompt and further columns."""
+        read = [{**json.loads(r["extra"]), "id": r["id"], "prompt": json.loads(r["prompt"])} for r in rows]
+        return self.play(model, read, sampled)
 
     def _play_batch(self, model: Any, rows: Sequence[Mapping[str, Any]], sampled: bool) -> list[Play]:
         games = [self._begin(row) for row in rows]
@@ -168,6 +176,13 @@ class Player:
         text = "\n".join(game.texts) if played else game.answer
         done = Completion(text, tokens, ended, game.answer, game.turns, *facts)
         return Play(done, Sample(game.prompt_ids, game.ids, game.written))
+
+
+def make_player(
+    toolbox: Toolbox | None, cfg: DictConfig, tokenizer: Any, eos_ids: Sequence[int], kwargs: Mapping[str, Any]
+) -> Player | None:
+    """Return what plays the held-out rows by the group ``evaluate``, ``cfg``; None without a toolbox."""
+    return toolbox and Player(toolbox, tokenizer, eos_ids, cfg.max_new_tokens, cfg.batch_size, kwargs)
 
 
 def _call(functions: Mapping[str, Callable[..., Any]], call: dict[str, Any]) -> dict[str, str]:

@@ -138,9 +138,9 @@ def compare_settings(
     return Comparisons(means, pairs, np.sqrt(own + more), differing, count, critical, critical_equal, freedom)
 
 
-def estimate_change(after: Column, before: Column, unit: float = 0.0) -> Estimate:
-    """Return the mean of ``after`` less that of ``before``, each (prompts,), by itself: corrected for nothing."""
-    return compare_settings([after[None], before[None]], unit=unit).subtract(0, 1)
+def compare_two(after: Column, before: Column, unit: float = 0.0) -> Comparisons:
+    """Compare ``after`` (place 0) with ``before`` (place 1), each (prompts,), by themselves: corrected for nothing."""
+    return compare_settings([after[None], before[None]], unit=unit)
 
 
 def _list_pairs(settings: int, against: int | None) -> Column:

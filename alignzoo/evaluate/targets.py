@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.config.compose import compose
+from alignzoo.config.later_keys import add_later_keys
 from alignzoo.config.trust import refuse_handed_over_trust
 from alignzoo.runs.folder import CONFIG, Run
 from alignzoo.system.errors import UserError, explain_missing
@@ -62,6 +63,7 @@ def resolve_target(word: str, overrides: Sequence[str]) -> Target:
 def load_run_config(run: Path, overrides: Sequence[str]) -> DictConfig:
     """Return the configuration of a run, with values of ``overrides`` in place of its own."""
     cfg = Run(run).load_config()
+    add_later_keys(cfg)
     OmegaConf.set_struct(cfg, True)
     for word in overrides:
         key, _, value = word.partition("=")

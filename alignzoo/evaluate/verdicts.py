@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from alignzoo.evaluate.returned import read_list, read_number
 from alignzoo.system import cache
+from alignzoo.system.checked_lines import CheckedLines, hash_json
 from alignzoo.system.errors import UserError
 
 if TYPE_CHECKING:
     from alignzoo.plugin.judge import Judge
-
-log = logging.getLogger(__name__)
 
 VERDICTS = (0.0, 0.5, 1.0)
 
@@ -42,14 +38,14 @@ def judge_pairs(judge: Judge, prompts: Sequence[str], a: Sequence[str], b: Seque
         JudgeStopped: the judge could not go on, or returned something that is not a verdict.
     """
     rows = list(zip(prompts, a, b, strict=True))
-    keys = [_hash(row) for row in rows]
-    file = verdict_file(judge)
-    known = _read(file) | {key: 0.5 for key, row in zip(keys, rows, strict=True) if row[1] == row[2]}
+    keys = [hash_json(row) for row in rows]
+    cached = CheckedLines(verdict_file(judge), "pair", "verdict", "that pair is judged again")
+    known = cached.read() | {key: 0.5 for key, row in zip(keys, rows, strict=True) if row[1] == row[2]}
     asked = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}
     judge.total = len(asked)
     try:
         for verdicts in _ask_judge(judge, asked):
-            _append(file, verdicts)
+            cached.append(verdicts)
             known |= verdicts
     except UserError as error:
         found = [known.get(key) for key in keys]
@@ -62,54 +58,7 @@ def judge_pairs(judge: Judge, prompts: Sequence[str], a: Sequence[str], b: Seque
 
 def verdict_file(judge: Judge) -> Path:
     """Return the file of this judge with these settings: one JSON object a line, in the order of judging."""
-    return cache.make_folder("verdicts") / f"{judge.name}-{_hash(judge.identity())[:16]}.jsonl"
-
-
-def _hash(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _read(file: Path) -> dict[str, float]:
-    """Return the verdicts by key; lines that a kill tore or somebody changed are named, and count for nothing."""
-    known: dict[str, float] = {}
-    damaged = []
-    lines = file.read_text(encoding="utf-8", errors="replace").split("\n") if file.exists() else []
-    for number, line in enumerate(lines, 1):
-        try:
-            known |= _parse_line(line) if line else {}
-        except (ValueError, RecursionError):
-            damaged.append(number)
-    if damaged:
-        more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
-        log.warning("%s line %d%s is not what was written: that pair is judged again", file, damaged[0], more)
-    return known
-
-
-def _parse_line(line: str) -> dict[str, float]:
-    """Return the verdict that stands in a line, by key.
-
-    Raises:
-        ValueError: the line is not as :func:`_make_line` has written it.
-    """
-    found = json.loads(line)
-    if not isinstance(found, dict) or line != _make_line(str(found.get("pair")), found.get("verdict")):
-        raise ValueError("changed")
-    return {found["pair"]: found["verdict"]}
-
-
-def _make_line(key: str, verdict: Any) -> str:
-    """Return the line of one verdict, with its own checksum."""
-    return json.dumps({"pair": key, "verdict": verdict, "sha256": _hash([key, verdict])})
-
-
-def _append(file: Path, verdicts: dict[str, float]) -> None:
-    """Add whole lines in one write, on a line of their own even behind a torn one."""
-    text = "".join(f"{_make_line(key, verdict)}\n" for key, verdict in verdicts.items())
-    with file.open("ab+") as stream:
-        if stream.tell():
-            stream.seek(-1, 2)
-            text = text if stream.read(1) == b"\n" else f"\n{text}"
-        stream.write(text.encode())
+    return cache.make_folder("verdicts") / f"{judge.name}-{hash_json(judge.identity())[:16]}.jsonl"
 
 
 def _ask_judge(judge: Judge, rows: dict[str, Row]) -> Iterator[dict[str, float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -84,19 +84,19 @@ class Yardstick:
         stops: Sequence[int],
         score: Callable[[Dataset, Sequence[Completion]], list[float]] | None = None,
         sharing: Callable[[Any], AbstractContextManager[Any]] = nullcontext,
-        judged: bool = False,
+        wins: str | None = None,
         teacher: tuple[Any, str] | None = None,
         player: Player | None = None,
     ) -> None:
         """``cfg`` is the group ``evaluate``; ``rows`` are canonical, tokenised, held-out rows.
 
         ``score`` returns the reward of each greedy completion; None where none is configured. Within
-        ``sharing(model)``, a model computes once what a batch's rows have in common. ``judged``: whether a judge counts
-        wins. ``teacher``: a model to compare with too, in evaluation mode, and what names its weights. ``player``: how
-        completions are written where there are tools or an environment.
+        ``sharing(model)``, a model computes once what a batch's rows have in common. ``wins``: the number by which a
+        judge decides. ``teacher``: a model to compare with too, in evaluation mode, and what names its weights.
+        ``player``: how completions are written where there are tools or an environment.
         """
         self.cfg, self.tokenizer, self.stops, self.score = cfg, tokenizer, list(stops), score
-        self.sharing, self.judged, self.teacher, self.player = sharing, judged, teacher, player
+        self.sharing, self.wins, self.teacher, self.player = sharing, wins, teacher, player
         self.rows = rows.select(range(min(cfg.rows, len(rows)) if cfg.enabled else 0))
         # A text without a prompt begins where another ends; a model cannot go on from no token.
         self.prompts: list[list[int]] = [ids or [tokenizer.eos_token_id] for ids in self.rows["prompt_ids"]]
@@ -107,7 +107,7 @@ class Yardstick:
     @property
     def objective(self) -> str:
         """The run's number for sweeps and leaderboards."""
-        return choose_objective(str(self.cfg.objective), self.score is not None, self.judged)
+        return choose_objective(str(self.cfg.objective), self.score is not None, self.wins)
 
     def measure_start(self, model: Any, identity: str) -> list[RowMeasurement]:
         """Measure the start model, or read its measurements from the cache: once per model, rows and settings."""
@@ -115,7 +115,7 @@ class Yardstick:
         taught = [self.teacher[1]] if self.teacher else []
         key += json.dumps([VERSION, self.cfg.max_new_tokens, str(model.dtype), *taught])
         entry = cache.make_folder("measured") / hashlib.sha256(key.encode()).hexdigest()[:32]
-        known = ranks.broadcast(_read_rows(entry) if ranks.rank() == 0 and not self.player else None)
+        known = ranks.broadcast(read_rows(entry) if ranks.rank() == 0 and not self.player else None)
         if known is not None:
             known_rows = [RowMeasurement(**row) for row in known]
             return self._add_rewards(known_rows, [Completion(row.text, row.tokens, row.ended) for row in known_rows])
@@ -123,7 +123,7 @@ class Yardstick:
             answers, samples = self._complete(model, samples=self.teacher is not None)
             measured = self._add_teacher(model, self._measure(model, answers), samples)
         if not self.player:  # whose tools may be other ones tomorrow under the same names
-            _write_rows(entry, measured)
+            write_rows(entry, measured)
         return self._add_rewards(measured, answers)
 
     def measure(self, model: Any, start: Callable[[], Any] | None) -> list[RowMeasurement]:
@@ -141,6 +141,12 @@ class Yardstick:
                 found = estimate_kl(model, other, samples, *self._scoring_arguments)
             measured = self._add_teacher(model, measured, samples)
         return [replace(row, kl=kl, kl_tokens=tokens) for row, (kl, tokens) in zip(measured, found, strict=True)]
+
+    def measure_pairs(self, model: Any) -> list[RowMeasurement]:
+        """Score the pairs alone: nothing is generated, and the completion is empty."""
+        with evaluation_mode(model), self.sharing(model):
+            scored = self._compute_logprobs(model)
+        return [RowMeasurement("", 0, False, *pair, kl=None) for pair in zip(*scored, strict=True)]
 
     def make_lines(self, before: Sequence[RowMeasurement], after: Sequence[RowMeasurement]) -> list[dict[str, Any]]:
         """Return one line per held-out prompt, as ``answers.jsonl`` holds them."""
@@ -166,9 +172,9 @@ class Yardstick:
         if not self.prompts:
             return [], []
         if self.player:
-            rows = [_read_row(row) for row in self.rows]
-            played = self.player.play(model, rows, sampled=True) if samples else []
-            return [play.completion for play in self.player.play(model, rows)], [play.sample for play in played]
+            played = self.player.play_rows(model, self.rows, sampled=True) if samples else []
+            greedy = self.player.play_rows(model, self.rows)
+            return [play.completion for play in greedy], [play.sample for play in played]
         if not samples:
             return generate_greedy(model, *self._generation_arguments), []
         answers, sampled = zip(*generate_greedy_and_sampled(model, *self._generation_arguments), strict=True)
@@ -211,12 +217,7 @@ class Yardstick:
         return found[: len(self.rows)], found[len(self.rows) :]
 
 
-def _read_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row as trainers that sample get it: prompt and further columns."""
-    return {**json.loads(row["extra"]), "id": row["id"], "prompt": json.loads(row["prompt"])}
-
-
-def _read_rows(entry: Path) -> list[dict[str, Any]] | None:
+def read_rows(entry: Path) -> list[dict[str, Any]] | None:
     """Return the measurements in the cache's ``entry``; None where it is to be made."""
     if cache.open_entry(entry) is None:
         return None
@@ -226,7 +227,8 @@ def _read_rows(entry: Path) -> list[dict[str, Any]] | None:
 
 
 @ranks.on_main
-def _write_rows(entry: Path, measured: Sequence[RowMeasurement]) -> None:
+def write_rows(entry: Path, measured: Sequence[Any]) -> None:
+    """Write measurements, each a dataclass, as the cache's ``entry``."""
     with cache.write_entry(entry) as folder:
         (folder / FILE).write_text(json.dumps([asdict(row) for row in measured]), encoding="utf-8")
 
@@ -242,5 +244,5 @@ def evaluation_mode(model: Any) -> Iterator[None]:
         model.train(training)
 
 
-VERSION = 3  #: raised whenever the same model would get other measurements
+VERSION = 4  #: raised whenever the same model would get other measurements
 FILE = "rows.json"

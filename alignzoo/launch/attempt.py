@@ -1,4 +1,4 @@
-"""Trains one run in this process and frees what it held."""
+"""Trains or generates one run in this process and frees what it held."""
 
 from __future__ import annotations
 
@@ -41,28 +41,46 @@ class Attempt:
 
 
 def train_here(checked: Checked, record: Record, attempt: Attempt) -> None:
-    """Train in this process; afterwards free its memory and restore the environment variables."""
-    from alignzoo.runs.trackers import start_tracker
-    from alignzoo.train.run import train
-
+    """Train, or generate, in this process; afterwards free its memory and restore the environment variables."""
     cfg, lock = checked.cfg, hold_lock(record.folder) if ranks.rank() == 0 else contextlib.nullcontext()
     full_disk = explain_full_disk(record.folder, "this run was not saved, checkpoints before it are whole")
     with restore_environment(), explain_limits(), full_disk, lock, record.watch.explain():
-        resume_from = resume.find(cfg, record.folder) if ranks.rank() == 0 else None
-        with start_tracker(cfg, record.folder, attempt.sweep) as tracker:
-            try:
-                attempt.has_written = True
-                record.truncate(resume_from.step if resume_from else 0)
-                record.describe(cfg, attempt.words)
-                train(checked, record, tracker, attempt.started, resume_from, attempt.selects)
-            except Pruned as pruned:
-                record.write_pruned(str(pruned))
-                if ranks.rank() == 0:
-                    print(f"alignzoo: {pruned}", flush=True)
-            finally:
-                with contextlib.suppress(OSError):  # one that holds a checkpoint stays
-                    (record.folder / "checkpoints").rmdir()
-                _free_memory()
+        try:
+            (_generate if "generate" in cfg else _train)(checked, record, attempt)
+        finally:
+            with contextlib.suppress(OSError):  # one that holds a checkpoint stays
+                (record.folder / "checkpoints").rmdir()
+            _free_memory()
+
+
+def _train(checked: Checked, record: Record, attempt: Attempt) -> None:
+    from alignzoo.runs.trackers import start_tracker
+    from alignzoo.train.run import train
+
+    resume_from = resume.find(checked.cfg, record.folder) if ranks.rank() == 0 else None
+    with start_tracker(checked.cfg, record.folder, attempt.sweep) as tracker:
+        try:
+            _begin(checked, record, attempt, resume_from.step if resume_from else 0)
+            sweep = str(record.folder.parent.resolve()) if attempt.sweep else None
+            train(checked, record, tracker, attempt.started, resume_from, attempt.selects, sweep)
+        except Pruned as pruned:
+            record.write_pruned(str(pruned))
+            if ranks.rank() == 0:
+                print(f"alignzoo: {pruned}", flush=True)
+
+
+def _generate(checked: Checked, record: Record, attempt: Attempt) -> None:
+    from alignzoo.generate.run import generate
+
+    _begin(checked, record, attempt, 0)
+    generate(checked, record, attempt.started)
+
+
+def _begin(checked: Checked, record: Record, attempt: Attempt, step: int) -> None:
+    """Write what the run is, and take back what an earlier start logged beyond ``step``."""
+    attempt.has_written = True
+    record.truncate(step)
+    record.describe(checked.cfg, attempt.words)
 
 
 def _free_memory() -> None:

@@ -6,10 +6,13 @@ from pathlib import Path
 
 from alignzoo.runs import checkpoint
 from alignzoo.runs.folder import Run
+from alignzoo.runs.generation import is_generation
 
 
 def describe_remains(folder: Path, resume_command: str) -> str:
     """Return in one line what ``folder`` keeps of a run that has no result, and what to type next."""
+    if is_generation(folder):
+        return f"the answers sampled so far are kept in the cache. To resume: {resume_command}"
     if (folder / "model").is_dir():
         return f"the trained model is kept: python -m alignzoo evaluate {folder}"
     steps = [int(path.name.removeprefix(checkpoint.PREFIX)) for path in _list_checkpoints(folder)]

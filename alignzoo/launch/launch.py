@@ -117,7 +117,7 @@ class _Job:
         checked = check(cfg)  # before it waits for a GPU
         if cfg.prune.rule != "none" and (self.stage or not self.sweeping):
             raise UserError(f"prune.rule={cfg.prune.rule} compares the jobs of a sweep: add -m, or leave it out.")
-        if checked.cfg.train.verify:
+        if checked.cfg.train.verify and "generate" not in cfg:
             require_agreement(checked)
         with reserve_gpus(checked.cfg, self.hydra.launcher) as apart:
             check_strategy(checked)

@@ -30,6 +30,7 @@ from alignzoo.system.errors import UserError, print_error
 from alignzoo.system.signals import Preempted
 
 FILE = "pipeline.yaml"  #: in the pipeline's folder: command and stages
+COMPARISON = "comparison.html"  #: there too: the last stage's completions beside those of the policy it began with
 
 Launch = Callable[..., float | None]  #: :func:`alignzoo.launch.launch.launch`
 
@@ -63,6 +64,8 @@ def run_pipeline(cfg: DictConfig, folder: Path, words: Sequence[str], launch: La
             _end_command()
             return None
     _print_leaderboard(folder)
+    words = make_stage_words(stages[-1], shared, cfg.model, _list_inputs(stages[-1], stages))
+    _write_comparison(stages[-1], stages, compose([*words, *_make_searchpath()]))
     return Run(stages[-1].folder).objective
 
 
@@ -84,6 +87,8 @@ def _list_inputs(stage: Stage, stages: Sequence[Stage]) -> dict[str, Path]:
         found["model.path"] = _find_stage(stages, stage.start).folder / "model"
         if stage.trains is ModelKind.POLICY:
             found["evaluate.against"] = _find_first_stage(stage, stages).folder / "model"
+    if stage.data:
+        found["dataset.generated"] = _find_stage(stages, stage.data).folder
     if stage.reward:
         found["reward.model.path"] = _find_stage(stages, stage.reward).folder / "model"
     return found
@@ -168,3 +173,23 @@ def _print_leaderboard(folder: Path) -> None:
     print_leaderboard(board)
     print(f"page: {folder / 'leaderboard.html'}")
     sys.stdout.flush()
+
+
+def _write_comparison(stage: Stage, stages: Sequence[Stage], cfg: DictConfig) -> None:
+    """Put the last stage's completions beside those of the policy that it began with, judged by the stage's judges."""
+    from alignzoo.evaluate.comparison import compare, read_runs
+    from alignzoo.evaluate.judge import build_configured_judges
+    from alignzoo.report.comparison import print_comparison, write_comparison
+
+    if stage.start is None or stage.trains is not ModelKind.POLICY or not cfg.evaluate.enabled:
+        return
+    page = stage.folder.parent / COMPARISON
+    try:
+        runs, failed = read_runs([_find_stage(stages, stage.start).folder, stage.folder])
+        report = compare(runs, build_configured_judges(cfg.judge), failed)
+    except UserError as error:  # the stages are finished all the same
+        print(f"their completions are not compared: {error}", flush=True)
+        return
+    write_comparison(report, page)
+    print_comparison(report, cfg.evaluate.shown)
+    print(f"page: {page}", flush=True)

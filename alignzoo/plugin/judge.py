@@ -25,6 +25,10 @@ class Judge(ABC):
     silent: ClassVar[frozenset[str]] = frozenset()
     """Settings that change no verdict, such as a batch size: judged under one value, known under the other."""
 
+    judges_length: ClassVar[bool] = False
+    """Whether its verdicts are about length by intention: runs then aim at its win rate as it is, and not at the one
+    at equal length."""
+
     batch_size: int = 1
     """Pairs handed to one call; the verdicts are saved after each call."""
 

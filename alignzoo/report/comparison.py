@@ -10,6 +10,16 @@ from rich.table import Table
 from rich.text import Text
 
 from alignzoo.evaluate.agreement import describe_agreement
+from alignzoo.report.comparison_summary import (
+    CHANGED,
+    describe_limits,
+    find_judged,
+    find_pair,
+    format_change,
+    format_value,
+    name_column,
+    summarise_pair,
+)
 from alignzoo.report.html import write_html
 from alignzoo.system.console import make_console
 from alignzoo.system.tables import plain_table
@@ -29,30 +39,15 @@ def print_comparison(report: Report, rows: int) -> None:
     console.print("", _make_axes_table(report), "")
     for line in describe_wins(report):
         console.print(Text(line))
+    if len(report["columns"]) == 3:
+        console.print("", _make_summary_table(report))
+        for line in describe_limits(report):
+            console.print(Text(line, "dim"))
     shown = report["prompts"][:rows]
     if shown:
         console.print(_make_answers_table(report, shown))
     if len(shown) < report["count"]:
         console.print(Text(f"{len(shown)} of {report['count']} prompts, the biggest change first", "dim"))
-
-
-def name_column(column: Report) -> str:
-    """Return a column's heading: its letter, and its method where it has one."""
-    return f"{column['name']} {column['method']}".strip()
-
-
-def format_value(axis: Report, found: Report | None) -> str:
-    """Return a value as its axis is written; a dash where nothing could be counted."""
-    return "-" if found is None else str(axis["form"].format(found["value"]))
-
-
-def format_change(axis: Report, found: Report | None) -> str:
-    """Return a signed change; of shares in points."""
-    if found is None:
-        return "-"
-    if axis["share"]:
-        return f"{100 * found['value']:+.0f} points"
-    return str(axis["form"].replace("{:", "{:+").format(found["value"]))
 
 
 def format_interval(axis: Report, found: Report | None) -> str:
@@ -81,6 +76,16 @@ def _make_cell(axis: Report, found: Report | None, changed: Report | None) -> Te
     if changed and changed["value"]:
         cell.append(f"  {format_change(axis, changed)}", "bold" if changed["sure"] else "dim")
     return cell
+
+
+def _make_summary_table(report: Report) -> Table:
+    """Return what changed from the first run to the second; both values stand in the table of the axes."""
+    names = [column["name"] for column in report["columns"][-2:]]
+    table = plain_table(f"{names[0]} to {names[1]}", "change", "95 %", "", "visible")
+    for row in summarise_pair(report):
+        verdict = Text(row.verdict, "bold" if row.verdict == CHANGED else "dim")
+        table.add_row(*map(Text, (row.label, row.change, row.interval)), verdict, row.visible)
+    return table
 
 
 def describe_wins(report: Report) -> Iterator[str]:
@@ -153,6 +158,11 @@ def write_comparison(report: Report, file: Path) -> None:
         verdicts=describe_verdicts,
         controlled=format_controlled,
         agreement=describe_agreement,
+        pair=find_pair(report),
+        summary=summarise_pair(report),
+        limits=list(describe_limits(report)) if find_pair(report) else [],
+        changed=CHANGED,
+        judged=find_judged,
     )
 
 

@@ -10,12 +10,17 @@ from typing import Any
 
 def write_html(template: str, file: Path, **values: Any) -> None:
     """Fill a template of this room (``comparison.html.jinja``) with ``values`` and write it."""
-    from jinja2 import Environment
+    from jinja2 import Environment, FunctionLoader
 
-    source = importlib.resources.files("alignzoo.report").joinpath(template).read_text(encoding="utf-8")
-    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+    page = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(_read_template)
+    ).get_template(template)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(page.render(values), encoding="utf-8", errors="backslashreplace")  # a folder's name may be anything
+
+
+def _read_template(name: str) -> str:
+    return importlib.resources.files("alignzoo.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def svg_element(figure: Any, **options: Any) -> str:

@@ -13,7 +13,10 @@ from alignzoo.config.metrics import NUMBERS
 from alignzoo.data.convert import MEANING
 from alignzoo.data.manifest import reasons
 from alignzoo.evaluate.agreement import describe_agreement
+from alignzoo.evaluate.intervals import Estimate
+from alignzoo.evaluate.task_items import format_change, format_score
 from alignzoo.report.selection import describe_selection
+from alignzoo.runs.generation import describe_generation, read_generation
 from alignzoo.system.console import make_console
 from alignzoo.system.limits import format_bytes
 from alignzoo.system.ranks import on_main
@@ -43,6 +46,15 @@ def print_plan(data: Prepared, wanted: DataFormat, plan: Plan, found: Sequence[F
         if finding.level != "note":
             console.print(Text.assemble((f"{finding.level}:", "yellow"), f" {finding}"))
     console.print(f"plan: {plan}")
+
+
+@on_main
+def print_generated(dataset: Mapping[str, Any]) -> None:
+    """Print how the rows were made, where the group ``dataset`` names generated ones."""
+    if dataset.get("generated"):
+        folder = Path(dataset["generated"]).expanduser()
+        made = describe_generation(read_generation(folder, str(folder)))
+        make_console(soft_wrap=True).print(Text(f"generated: {folder.name}: {made}"))
 
 
 def print_answers(answers: Sequence[Mapping[str, Any]], shown: int) -> None:
@@ -84,7 +96,7 @@ def print_result(result: Mapping[str, Any], folder: Path) -> None:
 
 
 def print_numbers(result: Mapping[str, Any]) -> None:
-    """Print the yardstick's numbers, before and after, with their intervals; those on validation rows too."""
+    """Print the yardstick's numbers, before and after, with their intervals; those on validation rows and tasks too."""
     console = make_console()
     for rows, measured in (("held-out rows", result), ("validation rows", result.get("validation", {}))):
         before, after = measured.get("before", {}), measured.get("after", {})
@@ -97,3 +109,17 @@ def print_numbers(result: Mapping[str, Any]) -> None:
             console.print(table)
             for sentence in describe_agreement(measured["agreement"]) if measured.get("agreement") else ():
                 console.print(sentence, soft_wrap=True)
+    print_tasks(result.get("tasks", {}))
+
+
+def print_tasks(tasks: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print the ``tasks`` of a ``result.json``: each number before and after, and its paired change."""
+    if not tasks:
+        return
+    table = plain_table("benchmark", "items", "before", "after", "change (95 %)")
+    for label, one in tasks.items():
+        scores = (format_score(one[side], one["share"]) for side in ("before", "after"))
+        table.add_row(
+            *map(Text, (label, f"{one['items']:,}", *scores, format_change(Estimate(*one["change"]), one["share"])))
+        )
+    make_console().print(table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import yaml
@@ -15,7 +15,7 @@ from alignzoo.config.plain import flatten
 #: What a result may hold beside its numbers -> the type that its readers rely on.
 KINDS: dict[str, type] = {
     **{"method": str, "objective": str, "selected_on": str},
-    **{"cost": dict, "data": dict, "start": dict, "validation": dict},
+    **{"cost": dict, "data": dict, "start": dict, "validation": dict, "tasks": dict},
 }
 
 #: What one side of an answer's line may hold -> what must be a number then.
@@ -67,15 +67,16 @@ def parse_answers(text: str) -> list[dict[str, Any]]:
     Raises:
         ValueError: a line is not JSON, or not a prompt with its two answers.
     """
-    found = []  # not by `splitlines`: U+2028 stands in texts, and ends no line of JSON
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            found.append(_check_line(parse_json(line)))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"line {number}: {error}") from None
-    return found
+    return _parse_lines(text, _check_line)
+
+
+def parse_items(text: str) -> list[dict[str, Any]]:
+    """Return the lines of ``tasks.jsonl``.
+
+    Raises:
+        ValueError: a line is not JSON, or not an item of a task with its scores on both sides.
+    """
+    return _parse_lines(text, _check_item)
 
 
 def parse_config(text: str) -> dict[str, Any]:
@@ -114,6 +115,29 @@ def is_number(value: Any) -> TypeGuard[float]:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # of a whole number of hundreds of digits
         return False
+
+
+def _parse_lines(text: str, check: Callable[[Any], dict[str, Any]]) -> list[dict[str, Any]]:
+    found = []  # not by `splitlines`: U+2028 stands in texts, and ends no line of JSON
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            found.append(check(parse_json(line)))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"line {number}: {error}") from None
+    return found
+
+
+def _check_item(line: Any) -> dict[str, Any]:
+    kinds = {"task": str, "part": str, "item": int, "hash": str, "before": dict, "after": dict}
+    if not isinstance(line, dict) or not all(isinstance(line.get(key), kind) for key, kind in kinds.items()):
+        raise ValueError("it is not an item of a task")
+    for side in ("before", "after"):
+        scores = line[side].get("scores")
+        if not isinstance(scores, dict) or not all(map(is_number, scores.values())):
+            raise ValueError(f"it has no scores {side}")
+    return line
 
 
 def _number_of(value: Any) -> Any:

@@ -6,12 +6,12 @@ import contextlib
 import functools
 import io
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from alignzoo.runs.contents import parse_answers, parse_config, parse_history, parse_result
+from alignzoo.runs.contents import parse_answers, parse_config, parse_history, parse_items, parse_result
 from alignzoo.system.errors import UserError
 from alignzoo.system.parsing import parse_file
 
@@ -22,18 +22,18 @@ T = TypeVar("T")
 
 CONFIG = "run.yaml"  #: the composed configuration
 
-#: The files with prompts and their answers, of those held out and of those for validation.
-ANSWERS = {"heldout": "answers.jsonl", "validation": "validation.jsonl"}
+TASKS = "tasks"  #: the side of what benchmark tasks measure
 
+#: The files with prompts and their answers, of those held out and of those for validation, and with tasks' items.
+ANSWERS = {"heldout": "answers.jsonl", "validation": "validation.jsonl", TASKS: "tasks.jsonl"}
+
+GENERATED = "generated.json"  #: what a generation made, written last of all
 PRUNED = "pruned.txt"  #: why a job of a sweep was ended before its time
 
 #: In a line of ``metrics.jsonl``, of a measurement on the way: its number from 1, and the objective.
 NUMBER, VALUE = "pruning/measurement", "pruning/value"
 
-#: A folder with one of these is a run's.
-SIGNS = ("result.json", "error.txt", "command.txt", CONFIG, "metrics.jsonl")
 PLOTS = "leaderboard"  #: the folder with the plots of a leaderboard, which holds no runs
-DEPTH = 4  #: folders below the given one in which runs are looked for: outputs/sweeps/DATE/TIME/RUN
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Run:
     @property
     def is_finished(self) -> bool:
         """Whether it came to its end."""
-        return (self.folder / "result.json").is_file()
+        return any((self.folder / name).is_file() for name in ("result.json", GENERATED))
 
     def read_result(self) -> dict[str, Any]:
         """Return what ``result.json`` holds.
@@ -53,7 +53,7 @@ class Run:
         Raises:
             UserError: there is none, or it is not the result of a run.
         """
-        if not self.is_finished:
+        if not (self.folder / "result.json").is_file():
             raise UserError(f"{self.folder} is not a finished run: it has no result.json.")
         return parse_file(self.folder / "result.json", parse_result)
 
@@ -73,6 +73,8 @@ class Run:
         """The number by which sweeps select, where it has one: on the validation rows, where there are any."""
         if self.pruned is not None and not self.is_finished:
             return next((line[VALUE] for line in reversed(self.history) if VALUE in line), None)
+        if (self.folder / GENERATED).is_file():
+            return None
         result = self.read_result()
         value: float | None = result.get("validation", result)["after"].get(result.get("objective"))
         return value
@@ -106,7 +108,7 @@ class Run:
                 return None, self.error or "failed, and did not say why"
             if not self.is_finished:
                 return None, self.pruned or "did not finish"
-            found, _ = self.read_result(), (self._command, self._settings, self.lines)  # all of it is compared
+            found, _ = self.read_result(), (self._command, self._settings, self.lines, self.items)  # all compared
         except UserError as error:
             return None, str(error).removeprefix(f"{self.folder}/")
         except OSError as error:
@@ -169,6 +171,15 @@ class Run:
         return self._parse(ANSWERS["heldout"], parse_answers, [])
 
     @functools.cached_property
+    def items(self) -> list[dict[str, Any]]:
+        """The lines of ``tasks.jsonl``; none where no benchmark was measured.
+
+        Raises:
+            UserError: one of them cannot be read.
+        """
+        return self._parse(ANSWERS[TASKS], parse_items, [])
+
+    @functools.cached_property
     def by_prompt(self) -> dict[tuple[Any, str], dict[str, Any]]:
         """:attr:`lines` by id and prompt: datasets number their rows alike."""
         return {(line["id"], line["prompt"]): line for line in self.lines}
@@ -198,50 +209,3 @@ class Run:
         """Return what ``parse`` makes of the file called ``name``, or ``otherwise`` where there is none."""
         file = self.folder / name
         return parse_file(file, parse) if file.is_file() else otherwise
-
-
-def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """Return the runs in ``folders``, each a run's or one with runs below it; a folder named twice counts once.
-
-    Raises:
-        UserError: a folder does not exist, or holds no runs.
-    """
-    found: dict[Path, Path] = {}
-    for folder in folders:
-        below = list(_runs_below(folder, DEPTH)) if folder.is_dir() else []
-        if not below:
-            what = "holds no runs" if folder.is_dir() else "is not a folder"
-            raise UserError(f"{folder} {what}: name run folders, or a sweep's (outputs/sweeps/DATE/TIME).")
-        for path in below:
-            found.setdefault(path.resolve(), path)
-    return [Run(path) for path in found.values()]
-
-
-def _runs_below(folder: Path, depth: int) -> Iterator[Path]:
-    try:
-        if any((folder / sign).is_file() for sign in SIGNS):
-            yield folder
-            return
-        swept = (folder / "multirun.yaml").is_file()
-        children = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    except OSError:  # nobody may look into it: named like a run that cannot be read
-        yield folder
-        return
-    for child in sorted(children, key=_number):
-        if child.name == PLOTS:
-            continue
-        if swept and _is_empty(child):
-            yield child  # a sweep job that was stopped before it wrote a file
-        elif depth:
-            yield from _runs_below(child, depth - 1)
-
-
-def _is_empty(folder: Path) -> bool:
-    with contextlib.suppress(OSError):
-        return not any(folder.iterdir())
-    return False
-
-
-def _number(path: Path) -> tuple[int, str]:
-    head = path.name.split("-")[0]
-    return (int(head) if head.isdigit() else -1, path.name)

@@ -19,11 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.config.secrets import hide_in_code, hide_in_text, hide_in_word, hide_secrets
 from alignzoo.plugin.loading import read_name_and_version
-from alignzoo.runs.folder import ANSWERS, CONFIG, PRUNED, Run
+from alignzoo.runs.folder import ANSWERS, CONFIG, GENERATED, PRUNED, Run
 from alignzoo.runs.watch import FolderWatch
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError
-from alignzoo.system.files import put_in_place, remove_unfinished, write_atomically
+from alignzoo.system.files import hash_files, put_in_place, remove_unfinished, write_atomically
 from alignzoo.system.folders import run_folders
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Record:
         Raises:
             UserError: it cannot be made or written, or holds another run's result.
         """
-        if (folder / "result.json").exists():
+        if Run(folder).is_finished:
             raise UserError(f"hydra.run.dir={folder} holds a finished run: choose another folder, or delete it.")
         self.folder = run_folders().make(folder)
         self.watch = FolderWatch(self.folder)
@@ -121,6 +121,12 @@ class Record:
     def write_result(self, result: dict[str, Any]) -> None:
         """Write ``result.json``, last of all: where it is, the run is whole."""
         self._json("result.json", result)
+
+    def write_generation(self, files: Mapping[str, Sequence[dict[str, Any]]], found: dict[str, Any]) -> None:
+        """Write files of generated rows, and last of all what they are, with the SHA-256 of each."""
+        for name, rows in files.items():
+            self._lines(name, rows)
+        self._json(GENERATED, {**found, "sha256": {name: hash_files([self.folder / name]) for name in files}})
 
     def read_result(self) -> dict[str, Any]:
         """Return what ``result.json`` holds."""

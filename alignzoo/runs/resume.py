@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from alignzoo.config.plain import flatten, to_plain
 from alignzoo.config.secrets import hide_secrets
 from alignzoo.runs import checkpoint
-from alignzoo.runs.folder import CONFIG, Run
+from alignzoo.runs.folder import CONFIG, GENERATED, Run
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError
 from alignzoo.system.lock import remove_left_lock
@@ -78,15 +78,22 @@ def is_finished(cfg: DictConfig, folder: Path) -> bool:
         return False
     try:
         then = flatten_config(run.load_config()) if (folder / CONFIG).exists() else None
-        steps = run.read_result().get("cost", {}).get("steps", "?") if run.is_finished else None
+        ended = _describe_end(run)
     except (UserError, OmegaConfBaseException) as error:
         raise Refused(f"resume=auto: {error}\nChoose another hydra.run.dir, or delete it.") from None
     if then is not None:
         _refuse_difference(folder, then, flatten_config(cfg))
     remove_left_lock(folder)  # of a process that was killed behind its last write
-    ended = f"the run that was {run.pruned}" if steps is None else f"the finished run ({steps} steps)"
     print(f"resume: {folder} holds {ended}: nothing to do.", flush=True)
     return True
+
+
+def _describe_end(run: Run) -> str:
+    if not run.is_finished:
+        return f"the run that was {run.pruned}"
+    if (run.folder / GENERATED).is_file():
+        return "the finished generation"
+    return f"the finished run ({run.read_result().get('cost', {}).get('steps', '?')} steps)"
 
 
 def find(cfg: DictConfig, folder: Path) -> Checkpoint | None:

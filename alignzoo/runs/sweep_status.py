@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from alignzoo.config.secrets import mask
 from alignzoo.runs import checkpoint
 from alignzoo.runs.contents import is_number
-from alignzoo.runs.folder import Run
+from alignzoo.runs.folder import GENERATED, Run
 from alignzoo.system.errors import UserError
 from alignzoo.system.files import write_atomically
 from alignzoo.system.lock import is_locked
@@ -133,6 +133,8 @@ def _state(folder: Path) -> tuple[State, str]:
 
 
 def _read_end(run: Run) -> tuple[State, str]:
+    if (run.folder / GENERATED).is_file():
+        return State.DONE, "generated"
     try:
         seconds = run.read_result().get("cost", {}).get("total_seconds")
     except UserError as error:

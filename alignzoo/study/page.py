@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from alignzoo.config.metrics import NUMBERS
 from alignzoo.report.html import write_html
 from alignzoo.report.leaderboard import draw
+from alignzoo.report.leaderboard.alignment_tax import describe_tax, list_names, make_tax_cells
 from alignzoo.report.leaderboard.comparisons import format_size
 from alignzoo.study.answer import describe_gain, name_method
 from alignzoo.study.plots import draw_plots
@@ -51,6 +52,9 @@ def write_study(folder: Path) -> Study:
             equal=format_size(settings.question.distance or 0.0, settings.number),
             matters=format_size(settings.smallest, settings.number),
             name_method=name_method,
+            tax=study.tax,
+            tax_names=list_names(study.tax),
+            tax_notes=describe_tax(study.tax),
         )
     return study
 
@@ -108,6 +112,7 @@ def make_table(study: Study) -> pd.DataFrame:
                 "verdict": one.verdict or "baseline",
                 "may_be_best": one.may_be_best,
                 "loss": study.losses.get(one.method, {}).get("verdict", ""),
+                **(make_tax_cells(study.tax, one.row.name) if one.row else {}),
             }
         )
     return pd.DataFrame(rows)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from alignzoo.config.metrics import NUMBERS
+from alignzoo.report.leaderboard.alignment_tax import TaxColumn, compare_tasks
 from alignzoo.runs.folder import Run
 from alignzoo.runs.sweep_status import State
 from alignzoo.study.answer import write_answer
@@ -72,6 +73,12 @@ class Study:
             if member.run and member.state is State.DONE and member.run.result is not None:
                 runs.setdefault(member.method, []).append(member.run)
         return read_findings(runs, self.protocol.settings) if runs else None
+
+    @cached_property
+    def tax(self) -> list[TaxColumn]:
+        """The benchmarks that the test's runs measured, each beside the start model's."""
+        found = self.findings.methods if self.findings else ()
+        return compare_tasks([one.row for one in found if one.row is not None])
 
     @property
     def answer(self) -> str:

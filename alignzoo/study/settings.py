@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from alignzoo.config.judged import choose_win_rate
 from alignzoo.config.metrics import NUMBERS, choose_objective
 from alignzoo.config.plain import to_plain
 from alignzoo.config.trl_fields import fits
@@ -85,7 +86,7 @@ def read_settings(cfg: DictConfig) -> Settings:
             raise UserError(f"study.{key}={keys[key]} must be at least {LEAST[key]}.")
     _check_methods(keys["methods"])
     rewarded = bool(cfg.reward) or cfg.environment.name != "none"
-    number = keys["number"] or choose_objective(cfg.evaluate.objective, rewarded, cfg.judge.name != "none")
+    number = keys["number"] or choose_objective(cfg.evaluate.objective, rewarded, choose_win_rate(cfg.judge.name))
     _check_number(number)
     if keys["difference"] is None:
         keys["difference"] = POINTS if NUMBERS[number].form.endswith("%}") else 0.01 * POINTS

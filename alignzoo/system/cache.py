@@ -30,11 +30,13 @@ CONTENTS = {
     "models": "start models",
     "rows": "tokenised rows",
     "measured": "start models' measurements",
+    "generated": "sampled answers",
     "reference": "reference log-probabilities",
+    "speed": "whether sharing prompts is faster",
 }
 
 #: The folders that stay below the limit. A model in use is read again at the end of a run, so models stay.
-LIMITED = ("rows", "measured", "reference")
+LIMITED = ("rows", "measured", "generated", "reference")
 
 ELSEWHERE = "or set ALIGNZOO_CACHE to a folder on another disk"  #: what to do where the cache's is full
 

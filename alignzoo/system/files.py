@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
@@ -59,6 +60,15 @@ def put_in_place(whole: Path, target: Path) -> None:
         os.fsync(descriptor)  # the folder's names
     finally:
         os.close(descriptor)
+
+
+def hash_files(files: Iterable[Path]) -> str:
+    """Return the SHA-256 of the contents of ``files``, in their order."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _name_aside(path: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +12,19 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
+#: A folder in the cache of the hub's client: that of a repository's commit.
+SNAPSHOT = re.compile(r"/models--([^/]+?)--([^/]+)/snapshots/([0-9a-f]{40})/?$")
+
 
 def is_local_path(text: str) -> bool:
     """Tell whether ``text`` names a file or folder: it exists, or it is written as no hub id (``owner/name``) is."""
     return Path(text).expanduser().exists() or text.startswith(("/", ".", "~")) or text.count("/") > 1
+
+
+def find_snapshot(folder: str) -> tuple[str, str] | None:
+    """Return the id and the commit of the hub's model that was downloaded into ``folder``; None for another folder."""
+    found = SNAPSHOT.search(folder)
+    return (f"{found[1]}/{found[2]}", found[3]) if found else None
 
 
 def explain_hub_error(error: Exception) -> str:
@@ -28,6 +38,27 @@ def explain_hub_error(error: Exception) -> str:
     if "404" in text or "doesn't exist" in text or kind in {"DatasetNotFoundError", "RepositoryNotFoundError"}:
         return "neither a local file or folder nor on the hub (or private: `hf auth login`)."
     return f"{kind}: {text.strip().splitlines()[0] if text.strip() else 'no further word'}"
+
+
+def explain_refusal(error: Exception) -> str:
+    """Say in one line why the hub took nothing, and what to do."""
+    from huggingface_hub import constants
+
+    kind, status = type(error).__name__, getattr(getattr(error, "response", None), "status_code", None)
+    if kind == "LocalTokenNotFoundError":
+        return "nobody is logged in: `hf auth login`, or set HF_TOKEN."
+    if status == 401:
+        return "the hub does not know your token: `hf auth login`."
+    if status == 403:
+        return "your token may not write there: make one that may, or name a repository of your own."
+    if status == 412:
+        return "somebody has changed it meanwhile: look at it, and publish again."
+    if constants.is_offline_mode():
+        return "HF_HUB_OFFLINE is set: unset it."
+    if "Connect" in kind or "Timeout" in kind:
+        return f"the hub ({constants.ENDPOINT}) cannot be reached."
+    text = str(error).strip()
+    return f"{kind}: {text.splitlines()[0] if text else 'no further word'}"
 
 
 class Hub:

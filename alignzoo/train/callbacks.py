@@ -8,6 +8,7 @@ from transformers import TrainerCallback
 
 from alignzoo.plugin.registry import registry
 from alignzoo.train import guards
+from alignzoo.train.averaging import make_weight_average
 from alignzoo.train.progress import ProgressBar
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def make_callbacks(checked: Checked, record: Record) -> list[Any]:
         guards.FirstLoss(method.first_loss(checked.cfg), method.needs_reference, checked.precision),
         guards.Finite(),
         guards.RewardsDiffer(),
+        *make_weight_average(checked.cfg.average),
         ProgressBar(checked.cfg.method.name, method.headline),
         *find_plugin_callbacks(checked.cfg),
     ]

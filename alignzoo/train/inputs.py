@@ -7,15 +7,18 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignzoo.config.judged import choose_win_rate
 from alignzoo.config.plain import to_plain
 from alignzoo.data.convert import with_pairs
 from alignzoo.data.prepare import Prepared
 from alignzoo.data.prompts import read_template_kwargs
 from alignzoo.data.sources import MEASURED
 from alignzoo.data.tokenise import Tokeniser
-from alignzoo.evaluate.play import Player
+from alignzoo.evaluate.harness import load_tasks
+from alignzoo.evaluate.play import make_player
 from alignzoo.evaluate.reward_yardstick import RewardYardstick
 from alignzoo.evaluate.rewards import Rewards, build_configured_rewards
+from alignzoo.evaluate.task_yardstick import TaskYardstick
 from alignzoo.evaluate.toolbox import Toolbox, build_toolbox, uses_tools
 from alignzoo.evaluate.yardstick import Yardstick
 from alignzoo.models import load, reward_model, start_model, teacher
@@ -25,10 +28,11 @@ from alignzoo.models.embeddings import refuse_ids_beyond
 from alignzoo.models.pretrained import RemoteCode
 from alignzoo.plan.budget import Plan, make_plan, measure_mean_length
 from alignzoo.plugin.method import DataFormat, ModelKind, find_tools_trainer
+from alignzoo.runs.folder import TASKS
 from alignzoo.system import ranks
 from alignzoo.system.cache import explain_full_cache
-from alignzoo.system.errors import UserError
 from alignzoo.system.libraries import silence_libraries
+from alignzoo.train.hardware import check_hardware
 from alignzoo.train.processes import join_processes
 from alignzoo.train.rows import convert_rows, prepare_rows
 from alignzoo.train.trainer import build_trainer
@@ -99,11 +103,7 @@ class RunInputs:
 
     @cached_property
     def toolbox(self) -> Toolbox | None:
-        """The groups ``tools`` and ``environment``, for training and measuring; None where both are empty.
-
-        Raises:
-            UserError: as :func:`alignzoo.evaluate.toolbox.build_toolbox`.
-        """
+        """The groups ``tools`` and ``environment``, for training and measuring; None where both are empty."""
         return build_toolbox(self.cfg, self.data.train)
 
     @property
@@ -149,37 +149,47 @@ class RunInputs:
         share_prefixes(self.cfg, model)
         heldout, selecting = None, self.data.validation or self.data.heldout
         if args.eval_strategy != "no" and len(selecting):  # asked for by +train.eval_strategy
-            heldout = convert_rows(self.checked, selecting, self.data)
+            heldout = convert_rows(self.checked, selecting, self.data, measured=True)
         rewards = self.rewards.functions if rewards is None else rewards
         with explain_full_cache("the trainer's rows"):
             given = args, model, self.tokenizer, self.rows, heldout, rewards, callbacks, self.teacher, self.toolbox
             return build_trainer(self.checked, *given)
 
     def make_yardsticks(self) -> dict[str, AnyYardstick]:
-        """Return the yardstick for the held-out rows and, where there are any, for the validation rows."""
+        """Return the yardsticks: of the held-out rows and, where there are any, of the validation rows and of tasks."""
         closed = CLOSED.get(self.cfg.study.phase) if "study" in self.cfg else None
         sides = MEASURED if self.data.validation and closed != "validation" else MEASURED[:1]
-        return {side: self.make_yardstick(side, opens=side != closed) for side in sides}
+        found: dict[str, AnyYardstick] = {side: self.make_yardstick(side, opens=side != closed) for side in sides}
+        return found | ({TASKS: self.tasks} if self.tasks and closed != "heldout" else {})
+
+    @cached_property
+    def tasks(self) -> TaskYardstick | None:
+        """The benchmark tasks of ``evaluate.tasks`` with their data; None where there are none.
+
+        Raises:
+            UserError: as :func:`alignzoo.evaluate.harness.load_tasks`.
+        """
+        cfg = self.cfg.evaluate
+        if not (cfg.tasks and cfg.enabled):
+            return None
+        with ranks.go_first(ranks.local_rank() == 0):
+            tasks = load_tasks(to_plain(cfg.tasks))
+        template_arguments = to_plain(self.cfg.method.get("chat_template_kwargs"))
+        return TaskYardstick(cfg, tasks, self.tokenizer, template_arguments)
 
     def make_yardstick(self, side: str = "heldout", opens: bool = True) -> AnyYardstick:
         """Return the yardstick of a side, its rows as pairs where they can be paired; ``opens``: false takes none."""
-        rows = with_pairs(getattr(self.data, side), self.data.kind)
+        rows = with_pairs(getattr(self.data, side), self.data.measured_kind)
         rows = rows if opens else rows.select(range(0))
         if self.trains_reward_model:
             return RewardYardstick(self.cfg.evaluate, rows, self.tokenizer)
         from alignzoo.models.shared_prefix.patch import prefixes_shared
 
         cfg, score = self.cfg, self.rewards.score if self.rewards.functions else None
-        sharing, judged, folder = partial(prefixes_shared, cfg), cfg.judge.name != "none", self.teacher_folder
+        sharing, wins, folder = partial(prefixes_shared, cfg), choose_win_rate(cfg.judge.name), self.teacher_folder
         taught = (self.teacher, start_model.identity(folder)) if folder else None
-        player = self._make_player()
-        return Yardstick(cfg.evaluate, rows, self.tokenizer, self.eos_ids, score, sharing, judged, taught, player)
-
-    def _make_player(self) -> Player | None:
-        if self.toolbox is None:
-            return None
-        limits = self.cfg.evaluate.max_new_tokens, self.cfg.evaluate.batch_size
-        return Player(self.toolbox, self.tokenizer, self.eos_ids, *limits, self.template_kwargs)
+        player = make_player(self.toolbox, cfg.evaluate, self.tokenizer, self.eos_ids, self.template_kwargs)
+        return Yardstick(cfg.evaluate, rows, self.tokenizer, self.eos_ids, score, sharing, wins, taught, player)
 
     def read_trained_model(self, trainer: Trainer, folder: Path) -> Any:
         """Return the whole trained model; read from ``folder`` where processes hold a share of each weight."""
@@ -217,7 +227,7 @@ def prepare_run(checked: Checked) -> RunInputs:
     """
     cfg, method = checked.cfg, checked.method
     silence_libraries(cfg.telemetry)
-    _check_hardware(checked)
+    check_hardware(checked)
     join_processes(cfg, checked.device, checked.patience)
     with ranks.go_first(ranks.local_rank() == 0):
         start = start_model.start_folder(cfg.model)
@@ -235,10 +245,3 @@ def prepare_run(checked: Checked) -> RunInputs:
         measured = [data.heldout, data.validation] if data.validation else [data.heldout]
         refuse_ids_beyond(what, folder, RemoteCode.of(cfg.model), tokenizer, [data.train, *measured])
     return RunInputs(checked, start, tokenizer, eos_ids, data, rows, plan, against, taught)
-
-
-def _check_hardware(checked: Checked) -> None:
-    """Refuse a device or a precision that is not here, and 4-bit weights where there is no CUDA device for them."""
-    device, _, peft = checked.device, checked.precision, checked.cfg.peft
-    if peft.get("quantization") and device != "cuda":
-        raise UserError(f"peft={peft.name} needs a CUDA device; this run uses the {device}. Use peft=lora.")

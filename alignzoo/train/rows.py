@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from alignzoo.config.plain import to_plain
 from alignzoo.config.trl_fields import read_config_fields
 from alignzoo.data.convert import convert
+from alignzoo.data.generated import generated_source
 from alignzoo.data.prepare import Prepared, prepare
 from alignzoo.data.prompts import read_template_kwargs
 from alignzoo.data.sources import MEASURED, measured_source, training_sources
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from alignzoo.data.tokenise import Tokeniser
 
 
-def convert_rows(checked: Checked, rows: Dataset, data: Prepared) -> Dataset:
-    """Return ``rows``, which are ``data``'s or a side's of it, in the method's format.
+def convert_rows(checked: Checked, rows: Dataset, data: Prepared, measured: bool = False) -> Dataset:
+    """Return ``rows`` of ``data``, its training rows or ``measured`` ones, in the method's format.
 
     Raises:
         UserError: the method cannot train on them.
@@ -37,7 +38,8 @@ def convert_rows(checked: Checked, rows: Dataset, data: Prepared) -> Dataset:
         if fields and "chat_template_kwargs" not in fields:
             raise UserError(f"method={method.name} reads no chat_template_kwargs, and the prompts have some.")
     with explain_full_cache("the method's rows"):
-        found = convert(rows, data.kind, method.data, checked.placement.micro_batch, checked.cfg.seed, further)
+        kind = data.measured_kind if measured else data.kind
+        found = convert(rows, kind, method.data, checked.placement.micro_batch, checked.cfg.seed, further)
     method.check_rows(checked.cfg, found)
     return found
 
@@ -48,6 +50,7 @@ def prepare_rows(cfg: DictConfig, tokeniser: Tokeniser) -> Prepared:
         return prepare(cfg, tokeniser)
     sources = [source for source, _ in training_sources(cfg.dataset)]
     sources += [source for side in MEASURED if (source := measured_source(cfg.dataset, side))]
+    sources += [found[0]] if (found := generated_source(cfg.dataset)) else []
     contents = [source.identity for source in sources]
     drawn = cfg.seed if cfg.dataset.rows is not None else None  # what else depends on the seed is done later
     key = json.dumps([tokeniser.identity, contents, to_plain(cfg.dataset), cfg.train.max_length, drawn])

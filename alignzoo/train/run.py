@@ -13,12 +13,15 @@ from alignzoo.data.manifest import fingerprints
 from alignzoo.evaluate.judge import build_configured_judges, judge_lines
 from alignzoo.evaluate.metrics import summarise, summarise_sides
 from alignzoo.models import start_model
-from alignzoo.models.shared_prefix.patch import share_prefixes, sharing_ends
+from alignzoo.models.sampling.patch import sampling_together
+from alignzoo.models.shared_prefix.choice import Chooser
+from alignzoo.models.shared_prefix.patch import choose_by_time, share_prefixes, sharing_ends
 from alignzoo.plan.footprint import plan_peak
-from alignzoo.report.model_card import write_card
-from alignzoo.report.terminal import print_answers, print_plan, print_result
+from alignzoo.report.model_card import Training, write_card
+from alignzoo.report.terminal import print_answers, print_generated, print_plan, print_result
 from alignzoo.report.training_curves import draw_curves
 from alignzoo.runs import resume
+from alignzoo.runs.folder import Run
 from alignzoo.system import ranks
 from alignzoo.system.disk import require_space
 from alignzoo.system.signals import catch_signals
@@ -37,6 +40,8 @@ from alignzoo.train.stop import train_until_stopped
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
+
     from alignzoo.config.checked import Checked
     from alignzoo.runs.checkpoint import Checkpoint
     from alignzoo.runs.record import Record
@@ -53,11 +58,12 @@ def train(
     started: float,
     resume_from: Checkpoint | None,
     selects: bool = False,
+    sweep: str | None = None,
 ) -> None:
     """Align and measure the configured model, and write the result into ``record``; each process of a run calls this.
 
     ``started``: when this start of the run began, as ``time.time()`` gives it; ``selects``: whether a sweep chooses its
-    next jobs by the run's number.
+    next jobs by the run's number; ``sweep``: the sweep's folder, where the run is one of its jobs.
     """
     inputs = prepare_run(checked)
     data = fingerprints(inputs.data.manifest)
@@ -80,7 +86,7 @@ def train(
 
     with Stopwatch() as training:
         prune = _make_pruning(inputs, record, yardsticks, before, judges)
-        trainer, saving = _train_model(inputs, args, model, record, started, facts, resume_from, prune)
+        trainer, saving = _train_model(inputs, args, model, record, started, facts, resume_from, prune, sweep)
     record.watch.check()
     record.save_model(trainer, whole=inputs.trains_reward_model)
 
@@ -98,8 +104,8 @@ def train(
     cost["planned_memory_bytes"] = planned_memory
     numbers = summarise_sides(measured)
     selection = find_selection(inputs, trainer, selects or checked.cfg.prune.rule != "none")
-    result = {**_describe_start(inputs, yardsticks["heldout"].objective, data), **selection, **numbers, "cost": cost}
-    _write_results(result, measured, checked, record)
+    result = {**_describe_start(inputs, yardsticks["heldout"].objective, facts), **selection, **numbers, "cost": cost}
+    _write_results(result, measured, checked, inputs.data.manifest, record)
     tracker.summary({**result["after"], **cost})
     print_answers(measured["heldout"], checked.cfg.evaluate.shown)
     print_result(result, record.folder)
@@ -108,6 +114,7 @@ def train(
 def _print_inputs(inputs: RunInputs) -> None:
     """Print how the data was read, what was found in it, and how much will be trained on."""
     found = findings(inputs.cfg, inputs.data, stops=False, most=INSPECTED)
+    print_generated(inputs.cfg.dataset)
     print_plan(inputs.data, inputs.method.data, inputs.plan, found)
 
 
@@ -120,6 +127,7 @@ def _train_model(
     facts: dict[str, Any],
     resume_from: Checkpoint | None,
     prune: Sequence[Any],
+    sweep: str | None,
 ) -> tuple[Any, CheckpointSaver]:
     """Train ``model``, with the reference's pass before it; return the trainer, and what saves its checkpoints.
 
@@ -133,14 +141,26 @@ def _train_model(
         transformers.set_seed(cfg.seed)  # TRL makes an adapter's weights before it sets the seed
         trainer = inputs.build_trainer(args, model, [*make_callbacks(inputs.checked, record), *prune])
         share_prefixes(cfg, *_list_frozen(trainer))
+        _choose_by_time(trainer, facts, resume_from, sweep)
         bound_batches(cfg, trainer)
         saving = CheckpointSaver(trainer, record.folder / "checkpoints", facts, resume_from)
         check_strategy_in_effect(cfg, trainer)
         unmoved = guards.sum_weights(trainer.model)
-        with restore_terminal(trainer):
+        with restore_terminal(trainer), sampling_together(cfg, trainer):
             train_until_stopped(trainer, saving, received, time_limit and started + time_limit)
         guards.check_trained(trainer, unmoved)
     return trainer, saving
+
+
+def _choose_by_time(trainer: Any, facts: dict[str, Any], resume_from: Checkpoint | None, sweep: str | None) -> None:
+    """Let the first batch decide whether prompts are shared, and enter what it decides into ``facts``.
+
+    A run that is resumed keeps its choice. Several processes have no part in it: their batches and their times differ.
+    """
+    if ranks.world_size() == 1:
+        before = resume_from.facts.get("sharing") if resume_from else None
+        chooser = Chooser(before, sweep, tell=lambda choice: facts.update(sharing=vars(choice)))
+        choose_by_time(trainer.accelerator.unwrap_model(trainer.model), chooser)
 
 
 def _make_pruning(
@@ -186,18 +206,19 @@ def _summarise_cost(
     }
 
 
-def _describe_start(inputs: RunInputs, objective: str, data: dict[str, str]) -> dict[str, Any]:
-    """Return what ``result.json`` says of the run's inputs; ``data``: the manifest's fingerprints."""
+def _describe_start(inputs: RunInputs, objective: str, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return what ``result.json`` says of the run's inputs; ``facts``: what its checkpoints are made of."""
     return {
         "method": inputs.cfg.method.name,
         "objective": objective,
         "start": {"folder": str(inputs.start), "identity": start_model.identity(inputs.start)},
         "against": {"folder": str(inputs.against), "identity": start_model.identity(inputs.against)},
         **({"teacher": _describe_teacher(inputs)} if inputs.teacher_folder else {}),
-        "data": data,
+        "data": facts["data"],
         "rows": inputs.data.manifest["decision"].value_counts().to_dict(),
         "unread": inputs.data.unread.describe(inputs.method.data),
         "plan": vars(inputs.plan),
+        **({"sharing": facts["sharing"]} if "sharing" in facts else {}),
         **({"study": to_plain(inputs.cfg.study)} if "study" in inputs.cfg else {}),
     }
 
@@ -211,12 +232,16 @@ def _describe_teacher(inputs: RunInputs) -> dict[str, Any]:
 
 
 def _write_results(
-    result: dict[str, Any], measured: dict[str, list[dict[str, Any]]], checked: Checked, record: Record
+    result: dict[str, Any],
+    measured: dict[str, list[dict[str, Any]]],
+    checked: Checked,
+    rows: pd.DataFrame,
+    record: Record,
 ) -> None:
-    """Write model card, curves, completions and, last of all, the result."""
+    """Write model card, curves, completions and, last of all, the result; ``rows``: the manifest."""
     cfg = checked.cfg
     record.watch.check()
-    write_card(record.folder / "model", cfg, checked.method, result)
+    write_card(Training(Run(record.folder), cfg, checked.method, result, rows, len(measured["heldout"])))
     draw_curves(
         record.read_history(), record.folder / "plots", f"{cfg.method.name}, {cfg.model.name}, {cfg.dataset.name}"
     )

@@ -25,11 +25,14 @@ class MiniLLMTrainer(DistillationTrainer):
         """Sample from the mixture; TRL's own call of ``generate`` takes no further processors of logits."""
         student = self.accelerator.unwrap_model(self.model)
         mixed = TeacherMixed(self.accelerator.unwrap_model(self.teacher_model), prompt_ids, self.teacher_mix)
+        replaced = vars(student).get("generate")
         student.generate = partial(student.generate, logits_processor=[mixed])
         try:
             sampled: list[list[int]] = super()._generate_single_turn(prompt_ids, *more, **rest)
         finally:
             del student.generate
+            if replaced is not None:
+                student.generate = replaced
         return sampled
 
     # patch: trl DistillationTrainer._compute_loss
@@ -70,6 +73,12 @@ class TeacherMixed:
         self.mask = (torch.arange(width, device=teacher.device) >= (width - lengths)[:, None]).long()
         self.teacher, self.share = teacher, share
         self.cache: Any = None
+
+    def keep_rows(self, rows: Tensor) -> None:
+        """Forget all other rows: their completions have ended."""
+        self.mask = self.mask[rows]
+        if self.cache is not None:
+            self.cache.reorder_cache(rows)
 
     def __call__(self, ids: Tensor, logits: Tensor) -> Tensor:
         """Return log((1 - share) q + share p) of the next tokens, (rows, vocabulary); ``ids`` has all tokens so far."""

@@ -30,11 +30,11 @@ class Rule(Judge):
 
     An answer is complete if it has at least ``least`` words between blanks, ends in a sentence's punctuation (quotes,
     brackets and asterisks may follow), and at least the share ``distinct`` of its word 3-grams, in lower case, are
-    distinct. Two incomplete answers tie, and so do two complete ones with equally many words. It knows nothing of what
-    they say: it judges conciseness.
+    distinct. Two incomplete answers tie, and so do two complete ones with equally many words. It judges conciseness.
     """
 
     name = "rule"
+    judges_length = True
 
     def __init__(self, least: int = 8, distinct: float = 0.9) -> None:
         if not 0 <= distinct <= 1:

@@ -108,3 +108,14 @@ def test_a_gpu_that_is_not_here_needs_its_memory(tmp_path: Path) -> None:
         pytest.skip("there is one here")
     with pytest.raises(UserError, match="--memory GIB"):
         run_command(["plan", *TINY, "--devices", "2"])
+
+
+def test_a_generation_is_planned_in_answers_and_tokens(capsys: pytest.CaptureFixture[str]) -> None:
+    words = (*("+generate=pairs", "dataset.rows=16", "generate.samples=6", "reward=length"),)
+    code, found = planned(*words)
+    assert code == 0
+    assert (found["prompts"], found["answers"], found["tokens_at_most"]) == (16, 96, 96 * 8)
+    capsys.readouterr()
+    assert run_command(["plan", *TINY, *words]) == 0
+    told = "plan: 96 answers, 6 to each prompt, of at most 8 tokens (768 in all), scored by reward=length\n"
+    assert capsys.readouterr().out.endswith(told)

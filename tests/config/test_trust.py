@@ -50,6 +50,13 @@ PLANTED: list[tuple[str, Any, str]] = [
     ("hydra.job_logging.handlers.evil", "${tracker.x}", "hydra.job_logging.handlers.evil=${tracker.x}"),
     ("hydra.job_logging.handlers.file.filename", "/evil", "hydra.job_logging.handlers.file.filename=/evil"),
     ("hydra.searchpath", ["pkg://evil"], "hydra.searchpath=pkg://evil"),
+    ("evaluate.tasks", ["ifeval", "./evil.yaml"], "evaluate.tasks=[./evil.yaml]"),
+    ("evaluate.tasks", "${oc.create:[/evil]}", "evaluate.tasks=[/evil]"),
+    (
+        "pipeline",
+        {"name": "x", "stages": {"a": {"method": "sft", "overrides": ["evaluate.tasks=[./evil.yaml]"]}}},
+        "pipeline.stages.a.overrides=evaluate.tasks=[./evil.yaml]",
+    ),
     (
         "pipeline",
         {"name": "x", "stages": {"a": {"method": "sft", "overrides": ["model.trust_remote_code=true"]}}},

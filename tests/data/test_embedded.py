@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import re
@@ -78,6 +79,15 @@ def test_no_row_is_left_out_as_nearly_one_of_another_file(name: str) -> None:
     for number, (file, _) in zip(numbers, prompts, strict=True):
         sides.setdefault(number, set()).add(file)
     assert all(len(files) == 1 for files in sides.values())
+
+
+def test_concise_has_the_held_out_rows_that_a_study_needs_and_keeps_its_first_ones() -> None:
+    """Numbers that were measured on the first rows can be measured again: rows are added behind them."""
+    lines = (EMBEDDED / "concise" / "heldout.jsonl").read_bytes().splitlines(keepends=True)
+    assert len(lines) >= 600
+    assert hashlib.sha256(b"".join(lines[:238])).hexdigest() == (
+        "23735ce4e96ffc97147e178ebf890d9c77af55d1b2611a9e5382b4b4c13023eb"
+    )
 
 
 @pytest.mark.parametrize("file", FILES["concise"])

@@ -90,19 +90,17 @@ def test_an_answer_ends_at_a_stop_token_which_is_not_counted(
 def test_an_answer_that_has_ended_leaves_the_batch(
     loaded: tuple[Any, Any], prompts: list[list[int]], greedy: list[list[int]]
 ) -> None:
-    from alignzoo.evaluate.generation import STRETCH, generate
+    from alignzoo.evaluate.generation import generate
 
     model, tokenizer = loaded
     rows: list[int] = []
     hook = model.get_input_embeddings().register_forward_hook(lambda module, inputs, _: rows.append(len(inputs[0])))
     try:
-        found = generate(model, tokenizer, prompts, [greedy[1][3]], 3 * STRETCH)
+        found = generate(model, tokenizer, prompts, [greedy[1][3]], LIMIT)
     finally:
         hook.remove()
-    going = sum(greedy[1][3] not in ids[:STRETCH] for ids in greedy)
-    assert 0 < going < len(prompts)
-    assert rows[:STRETCH] == [len(prompts)] * STRETCH
-    assert rows[STRETCH] == going
+    assert rows == [sum(greedy[1][3] not in ids[:place] for ids in greedy) for place in range(LIMIT)]
+    assert rows[0] == len(prompts) > rows[-1] > 0
     assert found[1] == greedy[1][:4]
 
 
@@ -128,23 +126,48 @@ def test_samples_beside_greedy_answers_change_nothing_of_these(
     assert all(ids[: len(new)] != new[: len(ids)] for ids, new in zip(samples, greedy, strict=True))
 
 
-def test_samples_follow_the_models_distribution(loaded: tuple[Any, Any], prompts: list[list[int]]) -> None:
-    """At temperature 1, of the whole vocabulary: the surest token comes about as often as it is probable."""
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_samples_follow_the_models_distribution(
+    loaded: tuple[Any, Any], prompts: list[list[int]], temperature: float
+) -> None:
+    """Of the whole vocabulary: the surest token comes about as often as it is probable."""
     import torch
 
     from alignzoo.evaluate.generation import generate
 
     model, tokenizer = loaded
     with torch.no_grad():
-        wanted = model(torch.tensor([prompts[0]])).logits[0, -1].softmax(-1)
+        wanted = (model(torch.tensor([prompts[0]])).logits[0, -1] / temperature).softmax(-1)
     torch.manual_seed(0)
-    first = [ids[0] for ids in generate(model, tokenizer, prompts[:1] * 4000, [-1], 1, (True,))]
+    first = [ids[0] for ids in generate(model, tokenizer, prompts[:1] * 4000, [-1], 1, (True,), temperature)]
     counts = torch.bincount(torch.tensor(first), minlength=len(wanted))
     surest = int(wanted.argmax())
-    assert len(set(first)) > 0.6 * len(wanted)
+    assert temperature < 1 or len(set(first)) > 0.6 * len(wanted)
     assert float(counts[surest] / 4000) == pytest.approx(
         float(wanted[surest]), abs=4 * float(wanted[surest]) ** 0.5 / 63
     )
+
+
+def test_several_samples_of_each_prompt_are_drawn_apart_and_again_the_same(
+    loaded: tuple[Any, Any], prompts: list[list[int]]
+) -> None:
+    """Each stands with its prompt: near temperature 0 all are its greedy answer."""
+    import torch
+
+    from alignzoo.evaluate.completions import generate_greedy, sample_batch
+
+    model, tokenizer = loaded
+    asked = (model, tokenizer, prompts, [-1], LIMIT, 3)
+    torch.manual_seed(11)
+    expected = torch.rand(3)
+    torch.manual_seed(11)
+    found = sample_batch(*asked, 1.0, 5)
+    assert torch.equal(torch.rand(3), expected)
+    assert found == sample_batch(*asked, 1.0, 5) != sample_batch(*asked, 1.0, 6)
+    assert [len({answer.text for answer in answers}) for answers in found] == [3] * len(prompts)
+    greedy = generate_greedy(model, tokenizer, prompts, [-1], LIMIT, 8)
+    cold = sample_batch(*asked, 1e-4, 5)
+    assert [[answer.text.strip() for answer in answers] for answers in cold] == [[one.text] * 3 for one in greedy]
 
 
 def test_a_stop_token_at_once_is_an_empty_answer(

@@ -70,6 +70,17 @@ def test_verdicts_become_the_win_rate(tmp_path: Path, cache: Path, fake_package:
     assert f"The two judges agree on {agreement['equal']} of {len(lines)} verdicts" in " ".join(done.out.split())
 
 
+def test_a_run_without_a_reward_aims_at_its_judges_wins_at_equal_length(
+    tmp_path: Path, cache: Path, fake_package: Callable[..., None]
+) -> None:
+    fake_package("fake_judges", JUDGES, YAML)
+    for judge, objective in (("tired", "win_rate_lc"), ("rule", "win_rate")):
+        done = run(tmp_path / judge, *WORDS[:-1], "reward=none", f"judge={judge}")
+        assert done.code == 0, done.err
+        assert done.result()["objective"] == objective
+        assert objective in done.result()["after"]
+
+
 def test_a_judge_that_fails_costs_no_run_its_result(
     tmp_path: Path, cache: Path, fake_package: Callable[..., None]
 ) -> None:

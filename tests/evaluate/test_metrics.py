@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from alignzoo.config.judged import choose_win_rate
 from alignzoo.config.metrics import NUMBERS, choose_objective
 from alignzoo.evaluate.intervals import wilson
 from alignzoo.evaluate.metrics import VALUES, collect_values, estimate, estimate_all, summarise
@@ -230,12 +231,14 @@ def test_how_numbers_are_written(key: str, value: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("asked", "reward", "judge", "chosen"),
     [
-        ("auto", True, True, "reward"),
-        ("auto", True, False, "reward"),
-        ("auto", False, True, "win_rate"),
-        ("auto", False, False, "margin_token"),
-        ("kl", True, True, "kl"),
+        ("auto", True, "pairwise_lm", "reward"),
+        ("auto", True, "none", "reward"),
+        ("auto", False, "pairwise_lm", "win_rate_lc"),
+        ("auto", False, "reward_model", "win_rate_lc"),
+        ("auto", False, "rule", "win_rate"),  # it judges length: nothing of it is left at equal length
+        ("auto", False, "none", "margin_token"),
+        ("kl", True, "pairwise_lm", "kl"),
     ],
 )
-def test_a_run_aims_at_what_has_headroom(asked: str, reward: bool, judge: bool, chosen: str) -> None:
-    assert choose_objective(asked, reward, judge) == chosen
+def test_a_run_aims_at_what_has_headroom(asked: str, reward: bool, judge: str, chosen: str) -> None:
+    assert choose_objective(asked, reward, choose_win_rate(judge)) == chosen

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from alignzoo.evaluate.seed_spread import SeedSpread
-from alignzoo.evaluate.simultaneous import compare_settings, count_needed, estimate_change
+from alignzoo.evaluate.simultaneous import compare_settings, compare_two, count_needed
 
 
 def draw(settings: int, prompts: int, seeds: int = 1, seed: int = 5) -> list[np.ndarray]:
@@ -52,7 +52,7 @@ def test_the_other_way_round_is_the_same() -> None:
 @pytest.mark.parametrize(("prompts", "told"), [(1, False), (2, False), (5, False), (6, True), (40, True)])
 def test_few_equal_differences_are_not_a_difference(prompts: int, told: bool) -> None:
     """All prompts differ by 0.2: their bootstrap has no width; the sign-flip test has p = 2 ** (1 - prompts)."""
-    found = estimate_change(np.full(prompts, 0.7), np.full(prompts, 0.5))
+    found = compare_two(np.full(prompts, 0.7), np.full(prompts, 0.5)).subtract(0, 1)
     assert found.value == pytest.approx(0.2)
     assert found.is_zero is not told
     assert found.high - found.low > 0
@@ -60,7 +60,7 @@ def test_few_equal_differences_are_not_a_difference(prompts: int, told: bool) ->
 
 @pytest.mark.filterwarnings("error")
 def test_numbers_beyond_what_squares_hold_are_not_a_difference() -> None:
-    found = estimate_change(np.full(40, 1e200) * np.arange(40), np.zeros(40))
+    found = compare_two(np.full(40, 1e200) * np.arange(40), np.zeros(40)).subtract(0, 1)
     assert found.is_zero
 
 
@@ -77,8 +77,7 @@ def test_equal_settings_of_a_share_may_differ_by_what_three_prompts_would_show()
     found = compare_settings([same[None], same[None]], unit=1.0)
     assert found.is_equal(0, 1)
     assert found.subtract(0, 1).high == pytest.approx(3 / 40, abs=0.02)
-    assert estimate_change(same, same) == estimate_change(same, same)
-    assert estimate_change(same, same).high == 0.0, "without a bound there is nothing to smooth with"
+    assert compare_two(same, same).subtract(0, 1).high == 0.0, "without a bound there is nothing to smooth with"
 
 
 def test_a_prompt_that_occurs_again_tells_nothing_new() -> None:

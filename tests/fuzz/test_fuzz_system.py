@@ -58,4 +58,4 @@ def check_entry(entry: Path, whole: Files) -> None:
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logging.getLogger("alignzoo.evaluate.verdicts"), "disabled", True)
+    monkeypatch.setattr(logging.getLogger("alignzoo.system.checked_lines"), "disabled", True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 from collections.abc import Callable
@@ -94,6 +95,36 @@ def test_the_stages_stand_on_one_leaderboard(rlhf: Outcome) -> None:
     (scorer,) = table[table["method"] == "reward"].to_dict("records")
     assert float(scorer["reward_accuracy"]) == result(rlhf.folder / "2-reward")["after"]["reward_accuracy"]
     assert "RM accuracy" in rlhf.out.rpartition("\npipeline ")[2]
+
+
+def test_the_last_stage_stands_beside_the_policy_that_it_began_with(rlhf: Outcome) -> None:
+    page = (rlhf.folder / "comparison.html").read_text()
+    assert re.findall(r"<h2>From (.*?)</h2>", page) == ["A sft to B sft + rloo"]
+    assert page.count("<article") == len(answers(rlhf.folder / "3-ppo", "after"))
+    assert f"page: {rlhf.folder / 'comparison.html'}" in rlhf.out
+
+
+def test_ten_prompts_by_sft_and_by_dpo_with_what_changed(tmp_path: Path) -> None:
+    """One command: the page has both answers to each prompt, the three axes, and what ten prompts can show."""
+    words = ("+pipeline=sft_dpo", "experiment=ten-prompts", "model=tiny", "judge=rule", "evaluate.max_new_tokens=8")
+    done = run(tmp_path / "pipe", *words, "evaluate.shown=0", "train.max_steps=2", "train.warmup_steps=0")
+    assert done.code == 0, done.err
+    assert "rows: 200 to train on" in done.out
+    page = (tmp_path / "pipe" / "comparison.html").read_text()
+    assert page.count("<article") == 10
+    table = page.partition('<table id="summary">')[2].partition("</table>")[0]
+    for label in ("helpfulness by a judge", "judge rule", "words per completion", "begin as a refusal"):
+        assert f">{label}</td>" in table
+    assert "9 of 10 prompts won" in page
+
+
+def test_stages_that_share_no_prompt_are_not_compared_and_stay_finished(tmp_path: Path) -> None:
+    other = 'pipeline.stages.dpo.overrides=["dataset.heldout.path=package://alignzoo.data/concise/validation.jsonl"]'
+    done = run(tmp_path / "pipe", "+pipeline=sft_dpo", *FAST, other)
+    assert done.code == 0, done.err
+    assert "their completions are not compared: " in done.out
+    assert "share no held-out prompt" in done.out
+    assert not (tmp_path / "pipe" / "comparison.html").exists()
 
 
 def test_a_stages_command_runs_it_by_itself(rlhf: Outcome, tmp_path: Path) -> None:

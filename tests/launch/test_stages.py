@@ -73,6 +73,30 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"one": {"method": "sft", "overrides": ["method=dpo"]}},
         "pipeline stage one: its override method=dpo is decided by pipeline.stages.one.method.",
     ),
+    "a method beside a generation": (
+        {"one": {"method": "dpo", "generate": "pairs"}},
+        "pipeline stage one: method=dpo beside generate=pairs: a stage trains or generates; leave one out.",
+    ),
+    "rows for a generation": (
+        {"one": {"generate": "pairs"}, "two": {"generate": "pairs", "data": "one"}},
+        "pipeline stage two: data=one beside generate=pairs: a stage trains or generates; leave one out.",
+    ),
+    "rows of a stage that trains": (
+        {"one": SFT, "two": {"method": "dpo", "data": "one"}},
+        "pipeline stage two: data=one needs a stage that generates, and one trains.",
+    ),
+    "rows of a later stage": (
+        {"one": {"method": "dpo", "data": "two"}, "two": {"generate": "pairs"}},
+        "pipeline stage one: data=two is not an earlier stage (there: none); null takes the group `dataset`.",
+    ),
+    "a generation as start": (
+        {"one": {"generate": "pairs"}, "two": {"method": "dpo", "start": "one"}},
+        "pipeline stage two: start=one needs a policy, and one makes rows.",
+    ),
+    "an override of the rows handed on": (
+        {"one": {"generate": "pairs"}, "two": {"method": "dpo", "data": "one", "overrides": ["dataset.generated=x"]}},
+        "pipeline stage two: its override dataset.generated=x is decided by pipeline.stages.two.data.",
+    ),
     "an override of the model handed on": (
         {"one": SFT, "two": {"method": "dpo", "start": "one", "overrides": ["model=tiny"]}},
         "pipeline stage two: its override model=tiny is decided by pipeline.stages.two.start.",
@@ -137,6 +161,73 @@ def test_a_model_that_is_handed_on_comes_from_nowhere_else() -> None:
         *("model=bundled", "method=grpo", "model.gguf_file=null", "model.wheel=null", "reward=model"),
         *("model.path='it\\'s/model'", "reward.model.path='r/model'"),
     ]
+
+
+def test_a_stage_that_generates_has_its_own_words() -> None:
+    shared = ["seed=1", "generate.samples=8", "+generate.sample=2"]
+    made = make_stage_words(Stage("a", FOLDER, generate="pairs", overrides=("generate.margin=1",)), shared, MODEL, {})
+    assert made == [*shared, "+generate=pairs", "generate.margin=1"]
+    trained = make_stage_words(Stage("b", FOLDER, "dpo"), shared, MODEL, {"dataset.generated": Path("1-a")})
+    assert trained == ["seed=1", "method=dpo", "dataset.generated='1-a'"]
+
+
+@pytest.mark.parametrize("word", ["generate=good", "+generate=good"])
+def test_a_generation_belongs_to_a_stage(word: str) -> None:
+    with pytest.raises(UserError, match=r"a stage has its own: pipeline\.stages\.STAGE\.generate=good"):
+        select_shared_words([word])
+
+
+ROUNDS: dict[str, dict[str, Any]] = {
+    "generate": {"generate": "pairs", "next": "dpo"},
+    "dpo": {"method": "dpo", "start": None, "next": "dpo", "data": "generate", "overrides": ["seed=2"]},
+}
+
+
+def test_rounds_start_where_the_round_before_ended() -> None:
+    stages = read_stages(OmegaConf.create({"name": "mine", "rounds": 3, "stages": ROUNDS}), FOLDER)
+    assert [stage.folder.name for stage in stages][:4] == ["1-generate-1", "2-dpo-1", "3-generate-2", "4-dpo-2"]
+    starts = [None, None, "dpo-1", "dpo-1", "dpo-2", "dpo-2"]
+    assert [(stage.start, stage.data) for stage in stages] == [
+        (start, None if place % 2 == 0 else f"generate-{place // 2 + 1}") for place, start in enumerate(starts)
+    ]
+    assert stages[3].overrides == ("seed=2",)
+
+
+def test_what_rounds_share_is_named_by_the_yaml() -> None:
+    wrong = {**ROUNDS, "dpo": {**ROUNDS["dpo"], "overrides": ["method=ipo"]}}
+    with pytest.raises(
+        UserError, match=r"stage dpo-1: its override method=ipo is decided by pipeline\.stages\.dpo\.method"
+    ):
+        read_stages(OmegaConf.create({"name": "mine", "rounds": 2, "stages": wrong}), FOLDER)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "following", "told"),
+    [
+        (0, "dpo", "pipeline.rounds=0 must be a whole number of at least 1."),
+        ("two", "dpo", "pipeline.rounds=two must be a whole number of at least 1."),
+        (2, "zzz", "pipeline stage generate: next=zzz is not a stage of the pipeline (there: generate, dpo)."),
+        (None, "dpo", "pipeline stage generate: unknown key next."),
+    ],
+)
+def test_rounds_that_cannot_be_are_refused(rounds: Any, following: str, told: str) -> None:
+    stages = {**ROUNDS, "generate": {"generate": "pairs", "next": following}}
+    with pytest.raises(UserError) as found:
+        read_stages(OmegaConf.create({"name": "mine", "rounds": rounds, "stages": stages}), FOLDER)
+    assert str(found.value).startswith(told)
+
+
+def test_a_stage_in_rounds_is_measured_against_where_the_first_began(tmp_path: Path) -> None:
+    stages = read_stages(OmegaConf.create({"name": "mine", "rounds": 3, "stages": ROUNDS}), tmp_path)
+    found = [pipeline._list_inputs(stage, stages) for stage in stages]
+    assert found[0] == {}
+    assert found[1] == {"dataset.generated": tmp_path / "1-generate-1"}
+    assert found[4] == {"model.path": tmp_path / "4-dpo-2" / "model"}
+    assert found[5] == {
+        "model.path": tmp_path / "4-dpo-2" / "model",
+        "evaluate.against": tmp_path / "2-dpo-1" / "model",
+        "dataset.generated": tmp_path / "5-generate-3",
+    }
 
 
 def test_settings_do_not_depend_on_where_models_lie() -> None:

@@ -166,6 +166,18 @@ def test_nor_does_a_command(foreign: Foreign, command: tuple[str, ...]) -> None:
     assert foreign.ran == []
 
 
+@pytest.mark.parametrize("command", ["merge", "average"])
+def test_nor_does_what_merges_an_adapter(foreign: Foreign, tmp_path: Path, command: str) -> None:
+    give_tokenizer_code(foreign.folder)
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    settings = {"base_model_name_or_path": str(foreign.folder), "peft_type": "LORA"}
+    (adapter / "adapter_config.json").write_text(json.dumps(settings))
+    other = [str(foreign.folder)] if command == "average" else []
+    refused(call(command, str(adapter), *other, "--to", str(tmp_path / "new")), "--trust-remote-code")
+    assert foreign.ran == []
+
+
 def test_a_plugin_that_forgets_to_say_so_runs_no_code_either(foreign: Foreign) -> None:
     give_tokenizer_code(foreign.folder)
     silence_libraries(telemetry=False)

@@ -478,7 +478,7 @@ def test_a_hub_that_cannot_be_reached_is_not_needed_for_what_is_in_the_cache(rep
 
 MAKE = """
 import os, pathlib, sys, time
-from alignzoo.models.start_model import _make_once
+from alignzoo.models.start_model import make_once
 
 ready, go, name = (pathlib.Path(word) for word in sys.argv[1:])
 
@@ -489,7 +489,7 @@ def make(folder):
         time.sleep(0.01)
     (folder / "last").write_text(sys.argv[1])
 
-print(_make_once(str(name), make, 1))
+print(make_once(str(name), make, 1))
 """
 
 
@@ -551,7 +551,7 @@ def test_an_error_in_the_middle_leaves_nothing(own_cache: Path, error: BaseExcep
         raise error
 
     with pytest.raises(type(error)):
-        start_model._make_once("model", make, 1)
+        start_model.make_once("model", make, 1)
     assert list(own_cache.iterdir()) == []
 
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from alignzoo.config.check import check
 from alignzoo.plan.footprint import make_passes
 from alignzoo.plan.packed import Spread, measure_spreads
-from alignzoo.plan.passes import Size
+from alignzoo.plan.passes import Size, lay_out
 from alignzoo.plan.skeleton import load_model_config
 from alignzoo.plan.workload import make_workload, read_lengths
 from alignzoo.plugin import registry
@@ -73,3 +73,18 @@ def test_a_batch_is_left_where_packing_would_not_pay(compose_config: Compose) ->
     work = make_workload(cfg, of, read_lengths(inputs.checked, inputs.data, inputs.rows), devices=1)
     work = replace(work, train=Size(4, 40, packed=159, scored=50))
     assert make_passes(cfg, of, load_model_config(cfg.model), work, "cpu", "fp32", cfg.peft).work.train.packed is None
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (Size(4, 40, packed=100, scored=60), [(0, 20, 50), (20, 35, 35), (35, 50, 50), (50, 70, 100)]),
+        (Size(2, 40, packed=50, scored=50), [(0, 25, 25), (25, 50, 50)]),  # no prompt that is not scored
+        (Size(1, 40, packed=1, scored=1), [(0, 1, 1)]),
+    ],
+)
+def test_a_packed_row_is_laid_out_as_pairs(size: Size, expected: list[tuple[int, int, int]]) -> None:
+    packed = lay_out(size)
+    assert len(packed.source) == size.packed
+    assert [(node.start, node.stop, node.end) for node in packed.nodes][: len(expected)] == expected
+    assert sum(node.stop - node.start for node in packed.nodes) == size.packed

@@ -17,6 +17,7 @@ import pytest
 from conftest import QUICK
 from inprocess import run
 from omegaconf import DictConfig
+from repository import REAL_DATA
 
 from alignzoo.config.check import check
 from alignzoo.plan import footprint
@@ -80,6 +81,16 @@ def words_of(method: str, *more: str) -> list[str]:
 def test_the_plan_is_within_fifteen_percent(words: list[str], compose_config: Compose, tmp_path: Path) -> None:
     measured, planned = held(compose_config(*WORDS, *words), tmp_path)
     assert planned == pytest.approx(measured, rel=0.15)
+
+
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason="the real data is not there: it is no part of the repository")
+@pytest.mark.parametrize("peft", ["none", "lora"])
+def test_the_plan_of_long_dialogues_is_within_five_percent(peft: str, compose_config: Compose, tmp_path: Path) -> None:
+    """Most bytes are then activations: no key is repeated for its queries. All rows are one batch."""
+    pairs = ("dataset=local", f"dataset.path={REAL_DATA / 'dpo_sharegpt_150.json'}", "dataset.bad_rows=drop")
+    words = ("dataset.rows=4", "train.max_steps=1", f"peft={peft}")
+    measured, planned = held(compose_config(*WORDS, *pairs, *words), tmp_path)
+    assert planned == pytest.approx(measured, rel=0.05)
 
 
 def test_the_plan_stands_beside_the_measured_peak(tmp_path: Path) -> None:

@@ -128,6 +128,16 @@ def test_minillm_samples_from_the_mixture(share: float, teacher: Any) -> None:
         torch.testing.assert_close(found[row], (1 - share) * torch.softmax(logits[row], -1) + share * taught)
 
 
+def test_minillms_mixture_forgets_the_rows_that_have_ended(teacher: Any) -> None:
+    prompts, logits = [[5, 6, 7, 8], [9, 10], [11, 12, 13]], torch.randn(3, teacher.config.vocab_size)
+    ids = torch.tensor([[0] * (4 - len(prompt)) + prompt for prompt in prompts])
+    whole, less = (TeacherMixed(teacher, prompts, 0.5) for _ in range(2))
+    assert torch.equal(whole(ids, logits), less(ids, logits))
+    longer, kept = torch.nn.functional.pad(ids, (0, 1), value=14), torch.tensor([2, 1])
+    less.keep_rows(kept)
+    torch.testing.assert_close(less(longer[kept], logits[kept]), whole(longer, logits)[kept])
+
+
 @pytest.mark.parametrize("name", [method.name for method in METHODS])
 def test_packing_changes_no_loss(name: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second step samples from weights that the first has moved: a difference would grow."""

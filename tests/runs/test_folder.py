@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from alignzoo import UserError
-from alignzoo.runs.folder import Run, read_runs
+from alignzoo.runs.find_runs import read_runs
+from alignzoo.runs.folder import Run
 
 RESULT = {"method": "dpo", "before": {"margin": 0.0}, "after": {"margin": 1.0}, "intervals": {"margin": [0.5, 1.5]}}
 

@@ -283,14 +283,17 @@ def test_saved_model_answers_as_the_run_says(sweep: Sweep, method: str) -> None:
 def test_model_card_says_what_was_done(sweep: Sweep, method: str) -> None:
     text = (sweep.member(method) / "model" / "README.md").read_text()
     _, head, body = text.split("---\n", 2)
-    assert yaml.safe_load(head) == {"library_name": "transformers", "tags": ["alignzoo", "trl", method]}
+    data = yaml.safe_load(head)
+    assert (data["library_name"], data["tags"]) == ("transformers", ["alignzoo", "trl", method])
     assert f"# tiny, aligned with {method} on concise" in body
-    assert "8 rows trained on" in body
+    assert "`train.jsonl`, rows: 8 trained on" in body
     assert "learning rate 0.001" in body
     assert f"{STEPS[method]} steps of 4 rows" in body
     assert f"trl {importlib.metadata.version('trl')}" in body
     after = read(sweep.member(method) / "result.json")["after"]
     assert f"| margin (nats) | +0.00 | {after['margin']:+.2f} |" in body
+    (numbers,) = data["model-index"][0]["results"]
+    assert {number["type"]: number["value"] for number in numbers["metrics"]} == after
 
 
 def test_weights_differ_between_methods(sweep: Sweep) -> None:

@@ -94,7 +94,7 @@ def test_a_run_that_chooses_among_its_checkpoints_says_by_which_rows(
 def test_the_configuration_of_an_older_run_gets_the_new_groups(compose_config: Callable[..., DictConfig]) -> None:
     cfg, now = compose_config(*WORDS), compose_config(*WORDS)
     with open_dict(cfg):
-        del cfg["prune"], cfg.dataset["validation"]
+        del cfg["prune"], cfg["average"], cfg.dataset["validation"]
     assert check(cfg).cfg == now
 
 

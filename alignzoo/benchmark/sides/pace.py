@@ -14,6 +14,9 @@ from typing import Any, TextIO
 import torch
 from transformers import TrainerCallback
 
+#: What TRL logs of the completions that it sampled.
+LENGTH = "completions/mean_length"
+
 
 class Pace(TrainerCallback):
     """Waits for a line on stdin before each step, and answers with its seconds when it is done.
@@ -24,6 +27,8 @@ class Pace(TrainerCallback):
     def __init__(self, answers: TextIO) -> None:
         self.answers = answers
         self.reference = 0.0  #: seconds of a reference pass before the first step
+        self.lengths: list[float] = []  #: mean tokens of a sampled completion, by step
+        self.count: Callable[[], dict[str, Any]] = dict  #: returns what else to tell at the end
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
         """Say that all is loaded."""
@@ -36,18 +41,19 @@ class Pace(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Tell the losses and the memory."""
+        self.lengths = [float(line[LENGTH]) for line in state.log_history if LENGTH in line]
         self.end([float(line["loss"]) for line in state.log_history if "loss" in line])
 
     def wait(self) -> None:
         """Wait to be called."""
         sys.stdin.readline()
-        self.began = time.perf_counter()
+        self.began, self.spent = time.perf_counter(), time.process_time()
 
     def done(self, last: bool = False) -> None:
         """End a step, and wait for the next one unless it is the last."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self.tell(seconds=time.perf_counter() - self.began)
+        self.tell(seconds=time.perf_counter() - self.began, processor=time.process_time() - self.spent)
         if not last:
             self.wait()
 
@@ -56,7 +62,7 @@ class Pace(TrainerCallback):
         scale = 1 if sys.platform == "darwin" else 1024
         resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
         on_gpu = torch.cuda.is_available() and torch.cuda.max_memory_allocated()
-        self.tell(losses=losses, peak=on_gpu or resident)
+        self.tell(losses=losses, peak=on_gpu or resident, lengths=self.lengths, **self.count())
 
     def tell(self, **facts: Any) -> None:
         """Write one line of JSON."""

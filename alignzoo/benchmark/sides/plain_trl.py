@@ -40,15 +40,16 @@ def build(settings: dict[str, Any]) -> Any:
     )
 
 
-def length(completions: list[str], **columns: Any) -> list[float]:
-    """Reward short answers; the benchmark samples none."""
-    return [-float(len(completion)) for completion in completions]
+def length(completions: list[Any], **columns: Any) -> list[float]:
+    """Reward short answers, of chat messages or of text."""
+    texts = [one if isinstance(one, str) else one[-1]["content"] for one in completions]
+    return [-float(len(text)) for text in texts]
 
 
 def train(settings: dict[str, Any], pace: Pace) -> None:
-    """Train, or for GRPO score its groups, step by step as ``pace`` is called."""
+    """Train, or score the groups that the settings give, step by step as ``pace`` is called."""
     trainer = build(settings)
-    if settings["method"] == "grpo":
+    if settings["groups"]:
         score_groups(trainer, settings["groups"], pace)
     else:
         trainer.add_callback(pace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +13,43 @@ from trl import DPOTrainer, GRPOTrainer, KTOTrainer  # noqa: F401
 
 from alignzoo.benchmark.sides.pace import Pace, score_groups, serve
 from alignzoo.benchmark.steps import Side
+from alignzoo.benchmark.work import count_batch
+from alignzoo.models.sampling.patch import sampling_together
 from alignzoo.models.shared_prefix.patch import share_prefixes
+from alignzoo.plugin.method import DataFormat
 from alignzoo.train.cost import Stopwatch
 from alignzoo.train.reference.precompute import CachedReference
 
 
 def train(settings: dict[str, Any], pace: Pace) -> None:
-    """Train, or for GRPO score its groups, step by step as ``pace`` is called."""
+    """Train, or score the groups that the settings give, step by step as ``pace`` is called."""
     reference = watch_reference()
     side = Side(settings["overrides"], Path(settings["folder"]))
     trainer = side.alignzoo()
     share_prefixes(side.cfg, getattr(trainer, "ref_model", None))
     pace.reference = reference.seconds
-    if settings["method"] == "grpo":
+    batches = [[group] for group in settings["groups"]] or remember_rows(trainer)
+    scores_prompts = side.method.data is DataFormat.PREFERENCE and not side.method.needs_reference
+    pace.count = lambda: {"batches": [count_batch(rows, scores_prompts) for rows in batches]}
+    if settings["groups"]:
         score_groups(trainer, settings["groups"], pace)
     else:
         trainer.add_callback(pace)
-        trainer.train()
+        with sampling_together(side.cfg, trainer):
+            trainer.train()
+
+
+def remember_rows(trainer: Any) -> list[Sequence[dict[str, Any]]]:
+    """Return a list that grows by the rows of each batch that is made for the trainer."""
+    batches: list[Sequence[dict[str, Any]]] = []
+    collate = trainer.data_collator
+
+    def remember(rows: Sequence[dict[str, Any]]) -> Any:
+        batches.append(rows)
+        return collate(rows)
+
+    trainer.data_collator = remember
+    return batches
 
 
 def watch_reference() -> Stopwatch:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from alignzoo.models.shared_prefix.attention import KERNELS
+from alignzoo.models.shared_prefix.choice import Chooser
 from alignzoo.models.shared_prefix.supported import find_mismatch, make_trial
 from alignzoo.system.errors import UserError
 
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 #: Devices on which the trial before training says all.
 TRIED_BEFORE = {"cpu"}
 
-#: Devices on which nobody has run it yet: it is tried there where it is asked for, with ``speed.shared_prefix=on``.
+#: Devices on which nobody has run it yet: a training tries it there, and what is only measured where it is asked for.
 NEVER_RUN = {"cuda"}
 
 #: What flash attention takes on a GPU.
@@ -39,6 +40,7 @@ class PackingSettings:
     def __init__(self, budget: int, required: bool) -> None:
         self.budget, self.always, self.required = budget, required, required
         self.warned = False  # that rows are too long for a sliding window
+        self.chooser: Chooser | None = None  # of a model that trains, with `auto`
         self.decided: dict[tuple[torch.device, torch.dtype | None], bool] = {}  # by device and autocast
 
     @contextmanager
@@ -63,14 +65,14 @@ def takes_trees(backbone: Any, settings: PackingSettings, device: torch.device) 
     if (device, autocast) not in settings.decided:
         settings.decided[device, autocast] = True  # for the trial's own batch
         reason = _find_unusual(backbone, device, autocast)
-        if reason is None and device.type in NEVER_RUN and not settings.required:
+        if reason is None and device.type in NEVER_RUN and not settings.required and settings.chooser is None:
             reason = f"it was never run on {device.type}; speed.shared_prefix=on tries it"
         if reason is None and not (settings.required and is_sharded(backbone)):
             reason = _try(backbone, settings, autocast)
         settings.decided[device, autocast] = reason is None
         if reason:
             log.info("prompts shared by a batch's rows are computed for each row: %s.", reason)
-        else:
+        elif settings.chooser is None:  # which tells more
             log.info("prompts shared by a batch's rows are computed once on %s.", device.type)
     return settings.decided[device, autocast]
 
@@ -103,7 +105,10 @@ def is_packing(backbone: Any) -> bool:
     settings: PackingSettings | None = getattr(backbone, "packing", None)
     if settings is None:
         return False
-    return next(backbone.parameters()).device.type in TRIED_BEFORE or any(settings.decided.values())
+    if settings.chooser is not None and settings.chooser.choice is not None:
+        return settings.chooser.choice.shares
+    proven = settings.chooser is None and any(settings.decided.values())
+    return next(backbone.parameters()).device.type in TRIED_BEFORE or proven
 
 
 def is_sharded(backbone: Any) -> bool:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from alignzoo.models.shared_prefix import attention, first_batch, head
+from alignzoo.models.shared_prefix.choice import Chooser
 from alignzoo.models.shared_prefix.first_batch import PackingSettings, is_sharded, takes_trees
 from alignzoo.models.shared_prefix.supported import backbone_of, find_mismatch, make_trial, reason_against
 from alignzoo.models.shared_prefix.tree import Bin, Packing, pack
@@ -58,6 +59,13 @@ def share_prefixes(cfg: DictConfig, *models: Any) -> None:
             within_block = _models.get()
             if within_block is not None:
                 within_block.append(model)
+
+
+def choose_by_time(model: Any, chooser: Chooser) -> None:
+    """Let the batches of a training decide whether they share; for a model that shares with `auto`, else nothing."""
+    settings: PackingSettings | None = getattr(backbone_of(model), "packing", None)
+    if settings is not None and not settings.required:
+        settings.chooser = chooser
 
 
 @contextmanager
@@ -127,17 +135,20 @@ def _forward(self: Any, *args: Any, **inputs: Any) -> Any:
 
 def _run_bin(backbone: Any, ids: Tensor, packed: Bin) -> Tensor:
     """Return the hidden states of a bin, (tokens, size)."""
-    source = torch.from_numpy(packed.source).to(ids.device)
-    output = type(backbone).forward(
-        backbone,
-        input_ids=ids.reshape(-1)[source][None],
-        attention_mask=ids.new_ones((1, 1, 1, 1), dtype=torch.bool),  # of four dimensions: no mask is made of it
-        position_ids=(source % ids.shape[1])[None],  # TRL's own: columns of the padded rows
-        use_cache=False,
-        trees=attention.Trees(packed.nodes, ids.device),
-    )
-    hidden: Tensor = output.last_hidden_state[0]
+    hidden: Tensor = type(backbone).forward(backbone, **make_inputs(ids, packed)).last_hidden_state[0]
     return hidden
+
+
+def make_inputs(ids: Tensor, packed: Bin) -> dict[str, Any]:
+    """Return what a backbone's own forward pass takes for a bin of the padded rows ``ids``."""
+    source = torch.from_numpy(packed.source).to(ids.device)
+    return {
+        "input_ids": ids.reshape(-1)[source][None],
+        "attention_mask": ids.new_ones((1, 1, 1, 1), dtype=torch.bool),  # of four dimensions: no mask is made of it
+        "position_ids": (source % ids.shape[1])[None],  # TRL's own: columns of the padded rows
+        "use_cache": False,
+        "trees": attention.Trees(packed.nodes, ids.device),
+    }
 
 
 def _choose_packing(backbone: Any, inputs: dict[str, Any]) -> Packing | None:
@@ -157,7 +168,10 @@ def _choose_packing(backbone: Any, inputs: dict[str, Any]) -> Packing | None:
     packing = pack(ids.cpu().numpy(), real, budget=_choose_budget(backbone, settings))
     if packing is None or not (settings.always or packing.tokens <= PAYS * ids.numel()):
         return None
-    return packing
+    if settings.always or settings.chooser is None:
+        return packing
+    proven = ids.device.type in first_batch.TRIED_BEFORE
+    return packing if settings.chooser.shares(backbone, inputs, packing.tokens, otherwise=proven) else None
 
 
 def _exceeds_window(backbone: Any, settings: PackingSettings, longest: int) -> bool:

@@ -77,9 +77,25 @@ def make_trial(backbone: Any, autocast: torch.dtype | None = None, gradients: bo
     return Trial(facts, weakref.ref(backbone), autocast, gradients)
 
 
-@functools.cache
+@dataclass(frozen=True)
+class Finding:
+    """What a trial has shown."""
+
+    reason: str | None
+    """What is wrong, or None."""
+
+    difference: float = 0.0
+    """The largest difference of a hidden state or gradient, over the largest one."""
+
+
 def find_mismatch(trial: Trial) -> str | None:
-    """Return what is wrong with a packing backbone: it must compute what its class's own forward pass does."""
+    """Return what is wrong with a packing backbone, or None."""
+    return examine(trial).reason
+
+
+@functools.cache
+def examine(trial: Trial) -> Finding:
+    """Try whether a packing backbone computes what its class's own forward pass does."""
     backbone: Any = trial.backbone()
     weight = next(backbone.parameters())
     kind = weight.device.type
@@ -91,16 +107,18 @@ def find_mismatch(trial: Trial) -> str | None:
             packed = _compute(backbone, backbone, trial.gradients)
             dense = _compute(functools.partial(type(backbone).forward, backbone), backbone, trial.gradients)
     except Exception as error:  # a family that takes no such arguments, in whichever way it says so
-        return f"the model does not run on packed rows ({type(error).__name__})"
+        return Finding(f"the model does not run on packed rows ({type(error).__name__})")
     finally:
         backbone.train(training)
     dtype = trial.autocast or dense["hidden states"].dtype
     low = {"hidden states": LOW_PRECISION, "gradients": GRADIENTS}
+    largest = 0.0
     for name, exact in dense.items():
         difference = float((packed[name] - exact).abs().max() / exact.abs().max())
         if not difference <= TOLERANCE.get(dtype, low[name]):  # a NaN too
-            return f"the model's {name} differ by {difference:.1e} on packed rows"
-    return None
+            return Finding(f"the model's {name} differ by {difference:.1e} on packed rows")
+        largest = max(largest, difference)
+    return Finding(None, largest)
 
 
 def _compute(forward: Callable[..., Any], backbone: Any, gradients: bool) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alignzoo.config.metrics import NUMBERS
+from alignzoo.report.leaderboard.alignment_tax import TaxColumn, compare_tasks
 from alignzoo.report.leaderboard.comparable import keep_out
 from alignzoo.report.leaderboard.comparisons import Question, compare_rows
 from alignzoo.report.leaderboard.judges import describe_judges
@@ -15,7 +16,9 @@ from alignzoo.report.leaderboard.rows import Row, label_runs, make_rows
 from alignzoo.report.leaderboard.same_data import mark_other_data
 from alignzoo.report.leaderboard.verdict import write_verdict
 from alignzoo.report.selection import describe_selection
-from alignzoo.runs.folder import Run, read_runs
+from alignzoo.runs.find_runs import read_runs
+from alignzoo.runs.folder import Run
+from alignzoo.runs.generation import describe_generations, is_generation
 from alignzoo.system.errors import UserError, did_you_mean
 
 DEFAULT = "margin_token"  #: where no run says what its objective was
@@ -60,6 +63,12 @@ class Leaderboard:
     pruned: Sequence[Failed] = ()
     """The runs that were ended before their time, as they had fallen behind."""
 
+    generated: Sequence[str] = ()
+    """What was generated in the runs' folders to train on, a line each."""
+
+    tax: Sequence[TaxColumn] = ()
+    """The benchmarks that were measured, each beside the start model's."""
+
     @property
     def by(self) -> str:
         """The number that it is sorted by."""
@@ -82,7 +91,7 @@ def read_leaderboard(
     """
     if by is not None and by not in NUMBERS:
         raise UserError(f"--by {by}: no such number.{did_you_mean(by, NUMBERS)} `alignzoo evaluate --explain` has all.")
-    runs = read_runs(folders)
+    runs = [run for run in read_runs(folders) if not is_generation(run.folder)]
     finished = [run for run in runs if run.result is not None]
     rows = make_rows(finished, label_runs(runs, seeds=False))
     chosen, notes = _choose_number(by, rows, finished)
@@ -92,15 +101,18 @@ def read_leaderboard(
     if selection := describe_selection([run.result for run in finished if run.result]):
         notes = [*notes, selection]
     doubts, agreement = describe_judges(finished)
+    generated = describe_generations(folders)
     return Leaderboard(
         question,
         rows,
         _list_without_result(runs, pruned=False),
-        write_verdict(rows, question),
+        write_verdict(rows, question) if runs or not generated else "Nothing was trained.",
         [*notes, *other, *doubts],
         [*limits, *agreement],
         runs,
         _list_without_result(runs, pruned=True),
+        generated,
+        compare_tasks(rows),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from alignzoo.config.metrics import NUMBERS
 from alignzoo.report.html import write_html
 from alignzoo.report.leaderboard import draw
+from alignzoo.report.leaderboard.alignment_tax import describe_tax, list_names
 from alignzoo.report.leaderboard.board import Leaderboard
 from alignzoo.report.leaderboard.curves import draw_reading
 from alignzoo.report.leaderboard.plots import Plot
@@ -64,6 +65,9 @@ def write_page(board: Leaderboard, plots: Sequence[Plot], file: Path) -> None:
         format_seconds=format_seconds,
         short=NUMBERS,
         within=describe_within(board.question),
+        tax=board.tax,
+        tax_names=list_names(board.tax),
+        tax_notes=describe_tax(board.tax),
     )
 
 

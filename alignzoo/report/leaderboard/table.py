@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignzoo.config.metrics import NUMBERS
 from alignzoo.evaluate.intervals import Estimate
+from alignzoo.report.leaderboard.alignment_tax import make_tax_cells, print_tax
 from alignzoo.report.leaderboard.board import Failed, Leaderboard
 from alignzoo.report.leaderboard.rows import Row
 from alignzoo.system.tables import plain_table, to_unicode
@@ -99,10 +100,13 @@ def print_leaderboard(board: Leaderboard) -> None:
         console.print(Text(f"failed: {failed.name}: {failed.reason}"), soft_wrap=True)
     for pruned in board.pruned:
         console.print(Text(f"{pruned.name}: {pruned.reason}", style="dim"), soft_wrap=True)
+    for line in board.generated:
+        console.print(Text(f"generated: {line}"), soft_wrap=True)
     if any(row.seeds > 1 for row in board.rows):
         console.print("x2, x3: mean over as many seeds")
     for limit in board.limits:
         console.print(Text(limit, style="dim"), soft_wrap=True)
+    print_tax(board.tax)
     console.print(Text(board.verdict, style="bold"), soft_wrap=True)
 
 
@@ -192,6 +196,7 @@ def _record(place: int, row: Row, board: Leaderboard) -> dict[str, Any]:
         "warning": "; ".join(list_warnings(row)),
         **{f"{key}{end}": value for key, one in row.numbers.items() for end, value in _ends(one).items()},
     }
+    record |= make_tax_cells(board.tax, row.name)
     more = {key: value for key, value in row.cost.items() if key not in record}
     return {**record, **more, "folders": " ".join(str(run.folder) for run in row.runs)}
 

@@ -8,6 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+from conftest import QUICK
+
+#: A study of two methods, and far too few prompts.
+STUDY = ("study", "method=dpo,simpo", *QUICK, "evaluate.shown=0", "train.max_steps=2")
+STUDY = (*STUDY, "study.trials=2", "study.seeds=2", "study.underpowered=run", "study.number=preference_accuracy")
 
 #: A plugin that does what $ALIGNZOO_DO says for a job's beta, at the second step of its first rank. Ray hands on
 #: variables of such names.
@@ -49,6 +54,19 @@ def install(folder: Path, name: str, code: str) -> dict[str, str]:
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(f"[alignzoo]\n{name} = {name}\n")
     return {"PYTHONPATH": str(info.parent)}
+
+
+def compare_studies(
+    alignzoo: Callable[..., subprocess.CompletedProcess[str]], folder: Path, *where: str, **variables: str
+) -> None:
+    """Run the study here, and again ``where`` these words say: both end with the same table and completions."""
+    for name, words in (("here", ()), ("there", where)):
+        done = alignzoo(*STUDY, *words, f"hydra.sweep.dir={name}", timeout=900, **variables)
+        assert done.returncode == 0, done.stderr
+    assert (folder / "here" / "study.csv").read_text() == (folder / "there" / "study.csv").read_text()
+    runs = [file.relative_to(folder / "here") for file in (folder / "here").glob("*/*/answers.jsonl")]
+    assert len(runs) == 8
+    assert all((folder / "here" / run).read_text() == (folder / "there" / run).read_text() for run in runs)
 
 
 def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], out: Path) -> None:

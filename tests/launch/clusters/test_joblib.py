@@ -70,3 +70,7 @@ def test_nothing_is_left_of_a_sweep_that_is_ended(
         assert process.returncode == (130 if number == signal.SIGINT else -number)
     finally:
         process.kill()
+
+
+def test_a_study_ends_with_the_same_table(alignzoo: Alignzoo, tmp_path: Path) -> None:
+    sweeping.compare_studies(alignzoo, tmp_path, *LAUNCHER[1:])

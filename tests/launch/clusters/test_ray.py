@@ -170,3 +170,7 @@ def test_where_there_is_no_cluster_it_says_so(alignzoo: Alignzoo) -> None:
     done = alignzoo(*SETTING, *ON_RAY, "launcher.address=127.0.0.1:1")
     assert done.returncode == 1
     assert "alignzoo: there is no Ray cluster at 127.0.0.1:1" in done.stderr
+
+
+def test_a_study_ends_with_the_same_table(alignzoo: Alignzoo, cluster: dict[str, str], tmp_path: Path) -> None:
+    sweeping.compare_studies(alignzoo, tmp_path, "hydra/launcher=ray", **cluster)

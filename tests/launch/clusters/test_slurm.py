@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 import slurm
+import sweeping
 import yaml
 from conftest import QUICK
 
@@ -150,3 +151,7 @@ def test_two_nodes_train_one_run(alignzoo: Alignzoo, disturbing: dict[str, str],
     assert alignzoo(*words, "hydra.run.dir=single").returncode == 0
     assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "single"), abs=1e-5)
     assert left() == []
+
+
+def test_a_study_ends_with_the_same_table(alignzoo: Alignzoo, tmp_path: Path) -> None:
+    sweeping.compare_studies(alignzoo, tmp_path, *LAUNCHER[1:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +15,11 @@ from torch import Tensor
 from trl.trainer.utils import add_fused_lm_head
 
 from alignzoo import UserError
-from alignzoo.models.shared_prefix import attention, first_batch, head, supported
-from alignzoo.models.shared_prefix.patch import share_prefixes, stop_sharing
+from alignzoo.models.shared_prefix import attention, choice, first_batch, head, supported
+from alignzoo.models.shared_prefix.choice import Chooser
+from alignzoo.models.shared_prefix.patch import choose_by_time, share_prefixes, stop_sharing
 from alignzoo.models.shared_prefix.supported import backbone_of
+from alignzoo.system import cache
 
 ONCE = "prompts shared by a batch's rows are computed once on cpu."
 EACH = "prompts shared by a batch's rows are computed for each row: "
@@ -27,10 +30,10 @@ def gpu(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> It
     caplog.set_level(logging.INFO)
     monkeypatch.setitem(attention.KERNELS, "cpu", attention.KERNELS["cuda"])
     monkeypatch.setattr(first_batch, "TRIED_BEFORE", set())
-    supported.find_mismatch.cache_clear()
+    supported.examine.cache_clear()
     with flash_on_cpu() as operators:
         yield operators
-    supported.find_mismatch.cache_clear()
+    supported.examine.cache_clear()
     head.score_all()
 
 
@@ -173,3 +176,28 @@ def test_auto_does_not_try_a_card_on_which_it_was_never_run(caplog: pytest.LogCa
     backbone = backbone_of(fused()).bfloat16()
     assert not first_batch.takes_trees(backbone, first_batch.PackingSettings(64, required=False), torch.device("cuda"))
     assert "it was never run on cuda; speed.shared_prefix=on tries it" in caplog.text
+
+
+def test_a_training_tries_it_on_such_a_card_and_the_clock_decides(
+    gpu: FlashOperators, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """What is only measured before the first batch that trains runs TRL's way."""
+    monkeypatch.setenv("ALIGNZOO_CACHE", str(tmp_path))
+    monkeypatch.setattr(first_batch, "NEVER_RUN", {"cpu"})
+    for ratio, shares in ((0.5, False), (2.0, True)):
+        ratios = [ratio]
+        monkeypatch.setattr(choice, "_time_ways", lambda *unused, ratios=ratios: ratios.pop())
+        cache.clear(["speed"])
+        model, chooser = fused(), Chooser()
+        share_prefixes(settings("auto"), model)
+        choose_by_time(model, chooser)
+        with torch.no_grad():
+            log_probs(model)
+        assert not first_batch.is_packing(model.model)
+        caplog.clear()
+        log_probs(model)
+        assert first_batch.is_packing(model.model) == shares
+        assert caplog.messages == [f"{chooser.choice}."]
+        gpu.forward_calls.clear()
+        log_probs(model)
+        assert bool(gpu.forward_calls) == shares
