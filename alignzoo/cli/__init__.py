@@ -34,6 +34,7 @@ COMMANDS = {
     "compare": "show the held-out completions of several runs side by side",
     "report": "compare the runs of a sweep, or several runs, in a leaderboard",
     "sweep": "show how far a sweep is, or finish it",
+    "watch": "serve a page that follows a run, a sweep, a pipeline or a study while it runs",
     "study": "compare methods by a protocol: tune, pick on validation, fresh seeds, test once",
     "manifest": "show whether two runs used the same rows and tokens",
     "chat": "talk to a trained model, and to its start model",

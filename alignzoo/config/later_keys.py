@@ -14,6 +14,7 @@ LATER = {
     "environment": ("config.yaml", "environment"),
     "environment.name": ("environment/none.yaml", "name"),
     "dataset.validation": ("config.yaml", "dataset.validation"),
+    "evaluate.on_the_way": ("evaluate/default.yaml", "on_the_way"),
     "evaluate.tasks": ("evaluate/default.yaml", "tasks"),
     "evaluate.task_items": ("evaluate/default.yaml", "task_items"),
 }

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alignzoo.evaluate.intervals import Column, Estimate, bootstrap, wilson
-from alignzoo.evaluate.simultaneous import estimate_change
+from alignzoo.evaluate.simultaneous import compare_two
 
 Line = Mapping[str, Any]
 
@@ -77,7 +77,8 @@ def summarise_tasks(lines: Sequence[Line]) -> dict[str, dict[str, Any]]:
 def _summarise(lines: Sequence[Line], chosen: TaskMetric) -> dict[str, Any]:
     before, after = (collect_scores(lines, chosen.metric, side) for side in ("before", "after"))
     share = is_share(before, after)
-    found, change = estimate_mean(after, share), estimate_change(after, before, 1.0 if share else 0.0)
+    found = estimate_mean(after, share)
+    change = compare_two(after, before, 1.0 if share else 0.0).subtract(0, 1)
     return {
         "items": len(lines),
         "share": share,

@@ -148,6 +148,12 @@ class Yardstick:
             scored = self._compute_logprobs(model)
         return [RowMeasurement("", 0, False, *pair, kl=None) for pair in zip(*scored, strict=True)]
 
+    def answer(self, model: Any, most: int) -> list[Completion]:
+        """Return the greedy completions of the first ``most`` prompts; the model is left in the mode it came in."""
+        tokenizer, prompts, *others = self._generation_arguments
+        with evaluation_mode(model):
+            return generate_greedy(model, tokenizer, prompts[:most], *others)
+
     def make_lines(self, before: Sequence[RowMeasurement], after: Sequence[RowMeasurement]) -> list[dict[str, Any]]:
         """Return one line per held-out prompt, as ``answers.jsonl`` holds them."""
         lengths: list[list[Any]] = [

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alignzoo.config.keys import MODEL_SOURCES, STAGE_INPUTS, key_of
 from alignzoo.config.plain import to_plain
@@ -92,8 +92,7 @@ def read_stages(pipeline: DictConfig, folder: Path) -> list[Stage]:
         UserError: a stage lacks a method, has an unknown key, or takes a model from a stage that comes later
             or trains another kind.
     """
-    numbered = enumerate(expand_rounds(to_plain(pipeline)), 1)
-    stages = [_read_stage(one, folder / f"{number}-{one.name}") for number, one in numbered]
+    stages = [_read_stage(one, place) for one, place in list_stages(to_plain(pipeline), folder)]
     for place, stage in enumerate(stages):
         if not stage.generate:
             _check_method(stage)
@@ -102,6 +101,15 @@ def read_stages(pipeline: DictConfig, folder: Path) -> list[Stage]:
         _check_source(stage, "reward", ModelKind.REWARD_MODEL, earlier)
         _check_source(stage, "data", None, earlier)
     return stages
+
+
+def list_stages(pipeline: Mapping[str, Any], folder: Path) -> list[tuple[Named, Path]]:
+    """Return the stages of the group ``pipeline`` in order, as the YAML has them, with their folders in ``folder``.
+
+    Raises:
+        UserError: as :func:`alignzoo.launch.rounds.expand_rounds`.
+    """
+    return [(one, folder / f"{number}-{one.name}") for number, one in enumerate(expand_rounds(pipeline), 1)]
 
 
 def _read_stage(named: Named, folder: Path) -> Stage:

@@ -10,13 +10,18 @@ from typing import Any
 
 def write_html(template: str, file: Path, **values: Any) -> None:
     """Fill a template of this room (``comparison.html.jinja``) with ``values`` and write it."""
+    page = render(template, **values)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(page, encoding="utf-8", errors="backslashreplace")  # a folder's name may be anything
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a template of this room filled with ``values``; ``style.css.jinja`` is the look that pages share."""
     from jinja2 import Environment, FunctionLoader
 
-    page = Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(_read_template)
-    ).get_template(template)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(page.render(values), encoding="utf-8", errors="backslashreplace")  # a folder's name may be anything
+    loader = FunctionLoader(_read_template)
+    pages = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return pages.get_template(template).render(values)
 
 
 def _read_template(name: str) -> str:

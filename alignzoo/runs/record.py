@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from alignzoo.config.secrets import hide_in_code, hide_in_text, hide_in_word, hide_secrets
 from alignzoo.plugin.loading import read_name_and_version
+from alignzoo.runs import progress
 from alignzoo.runs.folder import ANSWERS, CONFIG, GENERATED, PRUNED, Run
 from alignzoo.runs.watch import FolderWatch
 from alignzoo.system import ranks
@@ -41,9 +42,9 @@ class Record:
 
     ``run.yaml`` the composed configuration; ``command.txt`` the command that made it; ``environment.json``
     versions, git, hardware, seed; ``data.parquet`` the manifest of rows; ``metrics.jsonl`` one line a logged step;
-    ``answers.jsonl`` held-out prompts answered before and after, ``validation.jsonl`` those for validation;
-    ``result.json`` the numbers; ``plots/``; ``model/``;
-    ``error.txt`` why it failed, instead of a result; ``logs/`` each process's log where there are several.
+    ``progress.json`` how far it is; ``answers_so_far.jsonl`` answers on the way; ``answers.jsonl`` held-out prompts
+    answered before and after, ``validation.jsonl`` those for validation; ``result.json`` the numbers; ``plots/``;
+    ``model/``; ``error.txt`` why it failed, instead of a result; ``logs/`` each process's log where there are several.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -78,6 +79,7 @@ class Record:
         """
         for name in ("error.txt", PRUNED):
             (self.folder / name).unlink(missing_ok=True)
+        progress.truncate(self.folder, step)
         remove_unfinished(self.folder)  # of a start that was killed while it wrote
         lines = [line for line in self.read_history() if line["step"] <= step and "train_runtime" not in line]
         if lines:

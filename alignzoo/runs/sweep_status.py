@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,11 +19,14 @@ from alignzoo.runs.contents import is_number
 from alignzoo.runs.folder import GENERATED, Run
 from alignzoo.system.errors import UserError
 from alignzoo.system.files import write_atomically
-from alignzoo.system.lock import is_locked
+from alignzoo.system.lock import is_locked, is_locked_elsewhere
 from alignzoo.system.parsing import parse_file
 
 PLAN = "multirun.yaml"  #: Hydra's account of a sweep
 BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+
+#: Seconds without a write after which a run of another machine counts as stopped: more than a step takes, or measuring.
+QUIET = 1_800
 
 
 class State(StrEnum):
@@ -47,6 +52,16 @@ class SweepJob:
     detail: str
     """Why it failed, or where it stopped."""
 
+    folder: Path | None
+    """None while it is pending."""
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """One run of a sweep, as its command has it."""
+
+    number: int
+    words: str
     folder: Path | None
     """None while it is pending."""
 
@@ -91,6 +106,19 @@ def read_jobs(folder: Path) -> list[SweepJob]:
     Raises:
         UserError: as :func:`read_command`.
     """
+    found = []
+    for job in list_jobs(folder):
+        state, detail = (State.PENDING, "") if job.folder is None else read_state(job.folder)
+        found.append(SweepJob(job.number, job.words, state, detail, job.folder))
+    return found
+
+
+def list_jobs(folder: Path) -> list[PlannedJob]:
+    """Return the same without how far they are, which reads no file of a job.
+
+    Raises:
+        UserError: as :func:`read_command`.
+    """
     typed = [word for word in read_command(folder) if not word.startswith("hydra")]
     try:
         split = _split_words(typed)
@@ -99,7 +127,7 @@ def read_jobs(folder: Path) -> list[SweepJob]:
         raise UserError(f"{folder / PLAN} cannot be read: its overrides are not key=value ({reason}).") from None
     same = set(split[0]).intersection(*split[1:]) if len(split) > 1 else set()
     shown = [" ".join(word for word in words if word not in same) for words in split]
-    return [_read_job(folder, number, words) for number, words in enumerate(shown)]
+    return [PlannedJob(number, words, _find_folder(folder, number)) for number, words in enumerate(shown)]
 
 
 def _split_words(words: Sequence[str]) -> list[list[str]]:
@@ -112,24 +140,41 @@ def _split_words(words: Sequence[str]) -> list[list[str]]:
     return batches[0]
 
 
-def _read_job(sweep: Path, number: int, words: str) -> SweepJob:
-    folder = next(iter(sorted(sweep.glob(f"{number}-*/"))), None)
-    state, detail = (State.PENDING, "") if folder is None else _state(folder)
-    return SweepJob(number, words, state, detail, folder)
+def _find_folder(sweep: Path, number: int) -> Path | None:
+    return next(iter(sorted(sweep.glob(f"{number}-*/"))), None)
 
 
-def _state(folder: Path) -> tuple[State, str]:
+def read_state(folder: Path) -> tuple[State, str]:
+    """Return how far the run in ``folder`` is, and why it failed or where it stopped."""
     run = Run(folder)
     if run.is_finished:
         return _read_end(run)
     if run.pruned is not None:
         return State.PRUNED, run.pruned
-    if is_locked(folder):
+    if is_running(folder):
         return State.RUNNING, ""
     if run.error is not None:
         return State.FAILED, run.error.partition("\n")[0]
     found, _ = checkpoint.find_newest(folder / "checkpoints")
     return State.STOPPED, f"at step {found.step:,}" if found else "without a checkpoint"
+
+
+def is_running(folder: Path) -> bool:
+    """Tell whether a process runs in ``folder``.
+
+    Some file systems show no other machine's lock: a process of another machine counts as running as long as the folder
+    was written to within the last :data:`QUIET` seconds.
+    """
+    return is_locked(folder) or (is_locked_elsewhere(folder) and time.time() - read_last_write(folder) < QUIET)
+
+
+def read_last_write(folder: Path) -> float:
+    """Return when the run last wrote into its folder, in seconds since the epoch; 0 where there is none."""
+    written = [0.0]
+    with contextlib.suppress(OSError):  # the folder, or a file of it, has gone meanwhile
+        written.append(folder.stat().st_mtime)
+        written += [entry.stat().st_mtime for entry in os.scandir(folder)]
+    return max(written)
 
 
 def _read_end(run: Run) -> tuple[State, str]:

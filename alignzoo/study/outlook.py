@@ -10,6 +10,7 @@ from alignzoo.study.power import compute_smallest, find_needed_prompts
 from alignzoo.study.protocol import Protocol
 from alignzoo.study.settings import START
 from alignzoo.system.errors import UserError
+from alignzoo.system.limits import format_seconds
 
 
 @dataclass(frozen=True)
@@ -156,10 +157,4 @@ def _differ(tokens: Sequence[int]) -> bool:
 
 
 def _format_time(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    if seconds < 90:
-        text = f"{seconds:.0f} s"
-    else:
-        text = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-    return f", about {text} of training"
+    return "" if seconds is None else f", about {format_seconds(seconds)} of training"

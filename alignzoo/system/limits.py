@@ -79,6 +79,13 @@ def describe_file_limit() -> str:
     return "ulimit -f" if limit == resource.RLIM_INFINITY else f"ulimit -f: {format_bytes(limit)}"
 
 
+def format_seconds(seconds: float) -> str:
+    """Return seconds as a reader takes them in: 40 s, 25 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def format_bytes(size: float) -> str:
     """Return bytes in the largest unit that leaves a number above 1."""
     for unit, bytes_ in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):

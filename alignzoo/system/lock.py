@@ -64,9 +64,20 @@ def is_locked(folder: Path) -> bool:
 
 def is_taken(folder: Path) -> bool:
     """Tell whether another process has begun in ``folder`` since this one has: it was removed and made anew between."""
+    return _read_name(folder) not in ("", _name_process())
+
+
+def is_locked_elsewhere(folder: Path) -> bool:
+    """Tell whether a process of another machine has left its name in ``folder``: it runs, or was killed."""
+    name = _read_name(folder)
+    return " on " in name and name.rpartition(" on ")[2] != socket.gethostname()
+
+
+def _read_name(folder: Path) -> str:
+    """Return what the process that locked ``folder`` wrote; empty where none has."""
     with contextlib.suppress(OSError):
-        return (folder / FILE).read_text(encoding="utf-8", errors="replace").strip() not in ("", _name_process())
-    return False
+        return (folder / FILE).read_text(encoding="utf-8", errors="replace").strip()
+    return ""
 
 
 def _name_process() -> str:

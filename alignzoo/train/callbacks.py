@@ -9,6 +9,7 @@ from transformers import TrainerCallback
 from alignzoo.plugin.registry import registry
 from alignzoo.train import guards
 from alignzoo.train.averaging import make_weight_average
+from alignzoo.train.following import WriteProgress
 from alignzoo.train.progress import ProgressBar
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def make_callbacks(checked: Checked, record: Record) -> list[Any]:
         guards.Finite(),
         guards.RewardsDiffer(),
         *make_weight_average(checked.cfg.average),
+        WriteProgress(record.folder, checked.device),
         ProgressBar(checked.cfg.method.name, method.headline),
         *find_plugin_callbacks(checked.cfg),
     ]

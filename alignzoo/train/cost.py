@@ -42,3 +42,14 @@ def read_peak_memory(device: str) -> int:
 
         return torch.cuda.max_memory_allocated()
     return memory.read_peak()
+
+
+def read_free_memory(device: str) -> int:
+    """Return the bytes that are free where :func:`read_peak_memory` counts: on the GPU, else on the machine."""
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.mem_get_info()[0])
+    import psutil
+
+    return int(psutil.virtual_memory().available)

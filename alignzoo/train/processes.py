@@ -54,3 +54,16 @@ def check_strategy_in_effect(cfg: DictConfig, trainer: Any) -> None:
             raise UserError(
                 f"strategy={cfg.strategy.name} needs GPUs: on the {trainer.args.device.type} take strategy=ddp."
             )
+
+
+def refuse_sharded_weights(cfg: DictConfig, asked: str) -> None:
+    """Refuse what ``asked`` the model during the training, where processes hold a share of each weight.
+
+    Raises:
+        UserError: they do.
+    """
+    if any(name in cfg.strategy.args for name in ("fsdp", "deepspeed")):
+        raise UserError(
+            f"{asked}: strategy={cfg.strategy.name} holds a share of each weight on each process: "
+            "use strategy=single or ddp, or leave it out."
+        )

@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback
 
 from alignzoo.config.metrics import NUMBERS
+from alignzoo.evaluate.judge import judge_lines
+from alignzoo.evaluate.metrics import summarise
 from alignzoo.runs.folder import NUMBER, VALUE
 from alignzoo.runs.pruning import Pruned, Rule, list_steps, read_measured, require_optuna
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError
+from alignzoo.train.processes import refuse_sharded_weights
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from alignzoo.runs.record import Record
+    from alignzoo.train.inputs import RunInputs
 
 
 class PruneBehind(TrainerCallback):
@@ -54,7 +58,26 @@ class PruneBehind(TrainerCallback):
         return self.rule.is_behind(self.record.folder, {**read_measured(Run(self.record.folder)), number: value})
 
 
-def check_pruning(cfg: DictConfig, objective: str) -> None:
+def make_pruning(
+    inputs: RunInputs, record: Record, yardsticks: dict[str, Any], before: dict[str, Any], judges: Any
+) -> list[Any]:
+    """Return the callback that measures the run on its way and ends it where it falls behind, if that was asked for."""
+    if inputs.cfg.prune.rule == "none":
+        return []
+    side = "validation" if "validation" in yardsticks else "heldout"
+    yardstick, objective = yardsticks[side], yardsticks[side].objective
+    _check_pruning(inputs.cfg, objective)
+
+    def measure(model: Any) -> float | None:
+        after = yardstick.measure(model, inputs.make_baseline_loader())
+        lines = yardstick.make_lines(before[side], after)
+        numbers = summarise(judge_lines(lines, judges) if ranks.rank() == 0 else lines)["after"]
+        return ranks.broadcast(numbers.get(objective))
+
+    return [PruneBehind(inputs.cfg.prune, record, objective, measure)]
+
+
+def _check_pruning(cfg: DictConfig, objective: str) -> None:
     """Refuse what cannot be pruned.
 
     Raises:
@@ -65,8 +88,4 @@ def check_pruning(cfg: DictConfig, objective: str) -> None:
         raise UserError(
             f"prune.rule={cfg.prune.rule}: which {objective} is better depends: add prune.direction=maximize."
         )
-    if any(name in cfg.strategy.args for name in ("fsdp", "deepspeed")):
-        raise UserError(
-            f"prune.rule={cfg.prune.rule}: strategy={cfg.strategy.name} holds a share of each weight on each process: "
-            "use strategy=single or ddp, or leave it out."
-        )
+    refuse_sharded_weights(cfg, f"prune.rule={cfg.prune.rule}")

@@ -11,7 +11,7 @@ from alignzoo.config.plain import to_plain
 from alignzoo.data.findings import findings
 from alignzoo.data.manifest import fingerprints
 from alignzoo.evaluate.judge import build_configured_judges, judge_lines
-from alignzoo.evaluate.metrics import summarise, summarise_sides
+from alignzoo.evaluate.metrics import summarise_sides
 from alignzoo.models import start_model
 from alignzoo.models.sampling.patch import sampling_together
 from alignzoo.models.shared_prefix.choice import Chooser
@@ -30,10 +30,11 @@ from alignzoo.train.batches import bound_batches
 from alignzoo.train.callbacks import make_callbacks
 from alignzoo.train.checkpointing import CheckpointSaver
 from alignzoo.train.cost import Stopwatch, estimate_flops, read_peak_memory
+from alignzoo.train.following import make_answers_on_the_way
 from alignzoo.train.inputs import RunInputs, prepare_run
 from alignzoo.train.processes import check_strategy_in_effect
 from alignzoo.train.progress import restore_terminal
-from alignzoo.train.pruning import PruneBehind, check_pruning
+from alignzoo.train.pruning import make_pruning
 from alignzoo.train.selection import find_selection
 from alignzoo.train.stop import train_until_stopped
 
@@ -85,8 +86,8 @@ def train(
         del start
 
     with Stopwatch() as training:
-        prune = _make_pruning(inputs, record, yardsticks, before, judges)
-        trainer, saving = _train_model(inputs, args, model, record, started, facts, resume_from, prune, sweep)
+        callbacks = _make_callbacks(inputs, record, yardsticks, before, judges)
+        trainer, saving = _train_model(inputs, args, model, record, started, facts, resume_from, callbacks, sweep)
     record.watch.check()
     record.save_model(trainer, whole=inputs.trains_reward_model)
 
@@ -126,7 +127,7 @@ def _train_model(
     started: float,
     facts: dict[str, Any],
     resume_from: Checkpoint | None,
-    prune: Sequence[Any],
+    callbacks: Sequence[Any],
     sweep: str | None,
 ) -> tuple[Any, CheckpointSaver]:
     """Train ``model``, with the reference's pass before it; return the trainer, and what saves its checkpoints.
@@ -139,7 +140,7 @@ def _train_model(
     cfg, time_limit = inputs.cfg, inputs.checked.time_limit
     with catch_signals() as received, sharing_ends():
         transformers.set_seed(cfg.seed)  # TRL makes an adapter's weights before it sets the seed
-        trainer = inputs.build_trainer(args, model, [*make_callbacks(inputs.checked, record), *prune])
+        trainer = inputs.build_trainer(args, model, [*make_callbacks(inputs.checked, record), *callbacks])
         share_prefixes(cfg, *_list_frozen(trainer))
         _choose_by_time(trainer, facts, resume_from, sweep)
         bound_batches(cfg, trainer)
@@ -163,23 +164,10 @@ def _choose_by_time(trainer: Any, facts: dict[str, Any], resume_from: Checkpoint
         choose_by_time(trainer.accelerator.unwrap_model(trainer.model), chooser)
 
 
-def _make_pruning(
-    inputs: RunInputs, record: Record, yardsticks: dict[str, Any], before: dict[str, Any], judges: Any
-) -> list[Any]:
-    """Return the callback that measures the run on its way and ends it where it falls behind, if that was asked for."""
-    if inputs.cfg.prune.rule == "none":
-        return []
-    side = "validation" if "validation" in yardsticks else "heldout"
-    yardstick, objective = yardsticks[side], yardsticks[side].objective
-    check_pruning(inputs.cfg, objective)
-
-    def measure(model: Any) -> float | None:
-        after = yardstick.measure(model, inputs.make_baseline_loader())
-        lines = yardstick.make_lines(before[side], after)
-        numbers = summarise(judge_lines(lines, judges) if ranks.rank() == 0 else lines)["after"]
-        return ranks.broadcast(numbers.get(objective))
-
-    return [PruneBehind(inputs.cfg.prune, record, objective, measure)]
+def _make_callbacks(inputs: RunInputs, record: Record, yardsticks: Any, before: Any, judges: Any) -> list[Any]:
+    """Return what asks the model on its way: for some answers, and for the number by which it may be pruned."""
+    answers = make_answers_on_the_way(inputs, record.folder, yardsticks["heldout"], before["heldout"])
+    return [*answers, *make_pruning(inputs, record, yardsticks, before, judges)]
 
 
 def _list_frozen(trainer: Any) -> list[Any]:

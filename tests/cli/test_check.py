@@ -5,7 +5,6 @@ from __future__ import annotations
 import html.parser
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Iterable
 from fractions import Fraction
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from browser import CHROMIUM
 from conftest import QUICK
 from datasets import Dataset
 from inprocess import call, run
@@ -29,7 +29,6 @@ from alignzoo.data.summary import EXAMPLES
 Row = dict[str, Any]
 Report = dict[str, Any]
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 NOTHING_HELD_OUT = "dataset.heldout.fraction=0"
 

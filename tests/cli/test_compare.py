@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import CHROMIUM
 
 from alignzoo.cli import run_command
 from alignzoo.system.errors import UserError
@@ -22,8 +23,7 @@ LONG = "Sure! **Rain** may fall from a cloud:\n\n- one\n- two\n\nIt generally de
 SHORT = "Rain falls when drops in a cloud grow heavy."
 OTHER = "Rain falls when small drops in a cloud grow heavy."
 
-chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-browser = pytest.mark.skipif(chromium is None, reason="no chromium here to open the page with")
+browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here to open the page with")
 
 
 def seen(text: str, ended: bool = True) -> dict[str, Any]:
@@ -277,7 +277,7 @@ def dom(page: Path, script: str = "") -> str:
     """Open the page in the browser, run ``script`` in it, and return its document."""
     if script:
         page.write_text(page.read_text().replace("</body>", f"<script>{script}</script></body>"))
-    command = [str(chromium), "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=1000", "--dump-dom"]
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=1000", "--dump-dom"]
     done = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
     return done.stdout
 

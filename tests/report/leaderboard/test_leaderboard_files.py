@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from browser import CHROMIUM
 from leaderboard_runs import lines, make_run, pairs, started
 
 from alignzoo.cli import run_command
@@ -21,7 +22,6 @@ from alignzoo.report.leaderboard.plots import find_swept
 from alignzoo.report.leaderboard.table import make_frame, make_wandb_table, print_leaderboard
 from alignzoo.system.errors import UserError
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "name='<script>document.title=1</script> & $x_1$'"
 
 
