@@ -90,10 +90,14 @@ class Player:
 
         return map_in_batches(play_batch, range(len(rows)), GENERATED_PER_SCORED * self.batch)
 
-    def play_rows(self, model: Any, rows: Dataset, sampled: bool = False) -> list[Play]:
-        """Play canonical rows, as trainers that sample get them: prompt and further columns."""
+    def complete(self, model: Any, rows: Dataset, samples: bool) -> tuple[list[Completion], list[Sample]]:
+        """Return a greedy completion of each canonical row and, where ``samples`` are asked for, a sampled one.
+
+        Environments get the rows as trainers that sample do: prompt and further columns.
+        """
         read = [{**json.loads(r["extra"]), "id": r["id"], "prompt": json.loads(r["prompt"])} for r in rows]
-        return self.play(model, read, sampled)
+        played = self.play(model, read, sampled=True) if samples else []
+        return [play.completion for play in self.play(model, read)], [play.sample for play in played]
 
     def _play_batch(self, model: Any, rows: Sequence[Mapping[str, Any]], sampled: bool) -> list[Play]:
         games = [self._begin(row) for row in rows]

@@ -178,9 +178,7 @@ class Yardstick:
         if not self.prompts:
             return [], []
         if self.player:
-            played = self.player.play_rows(model, self.rows, sampled=True) if samples else []
-            greedy = self.player.play_rows(model, self.rows)
-            return [play.completion for play in greedy], [play.sample for play in played]
+            return self.player.complete(model, self.rows, samples)
         if not samples:
             return generate_greedy(model, *self._generation_arguments), []
         answers, sampled = zip(*generate_greedy_and_sampled(model, *self._generation_arguments), strict=True)
@@ -194,9 +192,7 @@ class Yardstick:
             for a, chosen, rejected in zip(answers, *scored, strict=True)
         ]
 
-    def _add_teacher(
-        self, model: Any, measured: list[RowMeasurement], samples: Sequence[Sample]
-    ) -> list[RowMeasurement]:
+    def _add_teacher(self, model: Any, measured: list[RowMeasurement], samples: list[Sample]) -> list[RowMeasurement]:
         if self.teacher is None or not measured:
             return measured
         with self.sharing(model), self.sharing(self.teacher[0]):
@@ -204,10 +200,8 @@ class Yardstick:
         return [replace(r, teacher_kl=kl, teacher_kl_tokens=n) for r, (kl, n) in zip(measured, found, strict=True)]
 
     def _add_rewards(self, measured: list[RowMeasurement], answers: Sequence[Completion]) -> list[RowMeasurement]:
-        if not measured or not self.score:
-            return measured
-        rewards = self.score(self.rows, answers)
-        return [replace(row, reward=reward) for row, reward in zip(measured, rewards, strict=True)]
+        rewards = self.score(self.rows, answers) if measured and self.score else None
+        return measured if rewards is None else [replace(s, reward=r) for s, r in zip(measured, rewards, strict=True)]
 
     def _ids(self, column: str) -> list[list[int]]:
         return list(self.rows[column]) if self.has_pairs else []
