@@ -174,8 +174,9 @@ class Record:
     @ranks.on_main
     def discard(self) -> None:
         """Take back a run that failed before it trained: its own files, and the folders made for it."""
-        for name in ("run.yaml", "command.txt", "environment.json", "data.parquet", "alignzoo.log", progress.FILE):
+        for name in ("run.yaml", "command.txt", "environment.json", "data.parquet", "alignzoo.log"):
             (self.folder / name).unlink(missing_ok=True)
+        progress.truncate(self.folder, 0)
         shutil.rmtree(self.folder / "logs", ignore_errors=True)
         run_folders().remove_empty()
 
