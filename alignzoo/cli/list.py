@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +16,7 @@ from alignzoo.config.declared import remark_faults
 from alignzoo.config.options import config_options
 from alignzoo.plugin.family import FAMILIES, find_family, group_by_family
 from alignzoo.plugin.loading import OWN
+from alignzoo.plugin.named import GROUPS
 from alignzoo.plugin.registry import Registry, registry
 from alignzoo.system.errors import UserError, did_you_mean
 from alignzoo.system.tables import plain_table
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from alignzoo.plugin.method import Method
-
-#: Groups whose options are classes of plugins.
-CLASSES = ("method", "reward", "judge")
 
 #: Behind the name of a method that gives no equation.
 UNVERIFIED = "*"
@@ -45,7 +43,7 @@ SOURCE = re.compile(r"\(([^()]+?)(?: et al\.| and [^()]+?)?,? (\d{4})[a-z]?\)")
 def command(words: Sequence[str], data: Path | None) -> int:
     """List the methods by family, or the options of a GROUP, or the methods that some data can train.
 
-    GROUP: method, reward, judge, dataset, ..., or plugins. KEY=VALUE as for a run: dataset=hh. What is wrong with a
+    GROUP: method, reward, tools, dataset, ..., or plugins. KEY=VALUE as for a run: dataset=hh. What is wrong with a
     plugin stands at the end; the exit code is 0 all the same, since doctor judges.
     """
     from alignzoo.system.console import make_console
@@ -124,8 +122,8 @@ def _print_group(console: Console, found: Registry, group: str) -> None:
     options = config_options()
     if group == "plugins":
         _print_distributions(console, found)
-    elif group in CLASSES:
-        items: dict[str, Any] = getattr(found, f"{group}s")
+    elif group in GROUPS:
+        items = found.of_group(group)
         table = plain_table(group, *(["family"] if group == "method" else []), "what it is", "from")
         for name, (item, plugin) in sorted(items.items()):
             family = [find_family(item)] if group == "method" else []

@@ -23,6 +23,7 @@ from alignzoo.config.plain import flatten, to_plain
 from alignzoo.config.secrets import EXAMPLE, MASK
 from alignzoo.config.tasks import check_tasks
 from alignzoo.config.teacher import check_teacher
+from alignzoo.config.tools import check_tools
 from alignzoo.config.trl_fields import fits, read_config_fields, trl_items
 from alignzoo.plugin.method import ModelKind
 from alignzoo.plugin.registry import registry
@@ -67,6 +68,7 @@ def check(cfg: DictConfig) -> Checked:
     check_low_precision(cfg)
     method.check(cfg)
     warn_learning_rate(cfg)
+    check_tools(cfg, method)
     _check_rewards(cfg, method)
     check_teacher(cfg, method)
     _check_judge(cfg, method)
@@ -79,9 +81,11 @@ def check(cfg: DictConfig) -> Checked:
 
 def _check_known(cfg: DictConfig) -> None:
     """Refuse unknown keys that ``+key=value`` added; `method` and `train` are checked against the TRL config."""
-    known = {*_own_keys(), "method", "train", "peft", "tracker", "reward", "judge", "pipeline", "study", "generate"}
+    free = {"method", "train", "peft", "tracker", "reward", "tools", "environment"}
+    free |= {"judge", "pipeline", "study", "generate"}
+    known = {*_own_keys(), *free}
     for key, value in ((str(key), value) for key, value in cfg.items()):
-        own = {name.split(".", 1)[1] for name in known if name.startswith(f"{key}.")}
+        own = {name.split(".", 1)[1] for name in known if name.startswith(f"{key}.")} if key not in free else set()
         if key not in known and not own:
             raise UserError(f"{key}: unknown key.{did_you_mean(key, {name.split('.')[0] for name in known})}")
         if own and isinstance(value, DictConfig):
@@ -210,10 +214,10 @@ def _check_rewards(cfg: DictConfig, method: type[Method]) -> None:
         weight = options.get("weight", 1.0) if isinstance(options, DictConfig) else None
         if not fits(weight, "float"):
             raise UserError(f"reward.{name}.weight={weight} is {_type_name(weight)}; it takes a number.")
-    if method.uses_rewards and not cfg.reward:
+    if method.uses_rewards and not cfg.reward and cfg.environment.name == "none":
         raise UserError(
             f"method={method.name} learns from rewards: add reward=NAME (verifiable: rows have an `answer`; model: a "
-            f"trained one; all: {', '.join(registry().rewards)})."
+            f"trained one; all: {', '.join(registry().rewards)}), or environment=NAME, which has its own."
         )
 
 

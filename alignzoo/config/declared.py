@@ -10,7 +10,8 @@ from alignzoo.config.options import Option, config_options
 from alignzoo.config.trl_fields import read_config_fields
 from alignzoo.config.trl_source import explain_missing_class, read_formats
 from alignzoo.plugin.loading import OWN
-from alignzoo.plugin.method import Method
+from alignzoo.plugin.method import Method, find_tools_trainer
+from alignzoo.plugin.named import GROUPS
 from alignzoo.system.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def find_fault(method: type[Method]) -> str | None:
     """Return the first of what a method declares that the installed TRL does not have, in one line, or None."""
-    for attribute in ("config", "trainer"):
+    for attribute in ("config", "trainer", *(["tools_trainer"] if find_tools_trainer(method) else [])):
         missing = explain_missing_class(getattr(method, attribute))
         if missing:
             return f"its {attribute} {missing}"
@@ -50,7 +51,7 @@ def _name_class(spec: str) -> str:
 
 
 def remark_faults(plugins: Registry, ours: bool = True) -> None:
-    """Note for ``list`` and ``doctor`` what keeps methods, rewards and judges of plugins from being run.
+    """Note for ``list`` and ``doctor`` what keeps methods, rewards and the like of plugins from being run.
 
     ``ours``: also read TRL for alignzoo's own methods, which takes a second.
     """
@@ -59,10 +60,10 @@ def remark_faults(plugins: Registry, ours: bool = True) -> None:
         fault = find_fault(method) if ours or plugin.distribution != OWN else None
         if fault:
             plugins.remark(plugin, f"method={name} cannot run: {fault}")
-    for kind, items in (("method", plugins.methods), ("reward", plugins.rewards), ("judge", plugins.judges)):
-        for name, (_, plugin) in items.items():
-            if name not in options.get(kind, {}):
-                plugins.remark(plugin, _explain_missing_option(kind, name))
+    for group in GROUPS:
+        for name, (_, plugin) in plugins.of_group(group).items():
+            if name not in options.get(group, {}):
+                plugins.remark(plugin, _explain_missing_option(group, name))
     for option in options.get("method", {}).values():
         _remark_unknown_name(plugins, option)
 

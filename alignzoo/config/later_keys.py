@@ -10,6 +10,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 LATER = {
     "prune": ("config.yaml", "prune"),
     "average": ("config.yaml", "average"),
+    "tools": ("config.yaml", "tools"),
+    "environment": ("config.yaml", "environment"),
+    "environment.name": ("environment/none.yaml", "name"),
     "dataset.validation": ("config.yaml", "dataset.validation"),
     "evaluate.on_the_way": ("evaluate/default.yaml", "on_the_way"),
     "evaluate.tasks": ("evaluate/default.yaml", "tasks"),

@@ -97,6 +97,20 @@ NUMBERS = {
         "mean reward of the greedy completions: the weighted sum of the configured rewards",
         "high",
     ),
+    "success": Number(
+        "success",
+        "success",
+        "{:.0%}",
+        "share of held-out prompts whose greedy completion reached the goal of the environment",
+        "high",
+        "share",
+    ),
+    "turns": Number(
+        "turns with calls",
+        "turns",
+        "{:.1f}",
+        "mean number of turns in which the greedy completion calls tools, up to where the environment was over",
+    ),
     "win_rate": Number(
         "wins against the start model",
         "wins",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +29,22 @@ class Completion:
     text: str
     tokens: int
     ended: bool
+    answer: str | None = None
+    """Its last turn without calls, where it can have several."""
+
+    turns: int | None = None
+    """Turns with calls of tools; None where there are none to call."""
+
+    success: bool | None = None
+    """Whether the goal of the environment was reached; None without one."""
+
+    reward: float | None = None
+    """What the environment gave for it."""
+
+    @property
+    def last_turn(self) -> str:
+        """What rewards read."""
+        return self.text if self.answer is None else self.answer
 
 
 def generate_greedy(
@@ -91,6 +108,16 @@ def sample_batch(
     new = generate(model, tokenizer, [*prompts], eos_ids, max_new_tokens, (True,) * samples, temperature, numbers)
     found = [_decode(ids, tokenizer, eos_ids, strip=False) for ids in new]
     return [found[place :: len(prompts)] for place in range(len(prompts))]
+
+
+@contextmanager
+def fixed_seed(seed: int) -> Iterator[None]:
+    """Sample the same inside, whatever was sampled before, and leave torch's generators as they were."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
 
 
 def _draw_numbers(rows: int, tokens: int, seed: int) -> Tensor:

@@ -193,6 +193,8 @@ VALUES: dict[str, Value] = {
     "kl": _if_measured("kl", over="kl_tokens"),
     "teacher_kl": _if_measured("teacher_kl", over="teacher_kl_tokens"),
     "reward": _if_measured("reward"),
+    "success": _if_measured("success"),
+    "turns": _if_measured("turns"),
     "win_rate": _if_measured("win"),
     "win_rate_lc": _pair_win_with_length,
     "win_rate_second": _if_measured("win_second"),

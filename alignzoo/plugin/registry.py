@@ -1,4 +1,4 @@
-"""Finds the installed plugins, leaves out the broken ones, and answers which methods, rewards and judges there are."""
+"""Finds the installed plugins, leaves out the broken ones, and answers which methods, rewards and so on there are."""
 
 from __future__ import annotations
 
@@ -16,26 +16,25 @@ import pluggy
 from alignzoo.plugin import hooks
 from alignzoo.plugin.loading import (
     DISABLED,
-    OUTDATED,
-    OWN,
     Plugin,
     contain,
     find_entry_points,
-    is_outdated,
     load_plugin,
     read_name_and_version,
     summarise_error,
 )
+from alignzoo.plugin.named import GROUPS, collect_named, find_named
 from alignzoo.plugin.time_limit import RUN_LIMIT, TookTooLong
 from alignzoo.plugin.validate import find_fault, find_unmarked, list_items
-from alignzoo.system.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     import importlib.metadata
 
+    from alignzoo.plugin.environment import Environment
     from alignzoo.plugin.judge import Judge
     from alignzoo.plugin.method import Method
     from alignzoo.plugin.reward import Reward
+    from alignzoo.plugin.tool import Tool
 
 log = logging.getLogger(__name__)
 
@@ -145,85 +144,65 @@ class Registry:
     @functools.cached_property
     def methods(self) -> dict[str, tuple[type[Method], Plugin]]:
         """The methods by name, each with the plugin that adds it."""
-        return self._collect("alignzoo_methods", "method")
+        return collect_named(self, "method")
 
     @functools.cached_property
     def rewards(self) -> dict[str, tuple[type[Reward], Plugin]]:
         """The rewards by name, each with the plugin that adds it."""
-        return self._collect("alignzoo_rewards", "reward")
+        return collect_named(self, "reward")
+
+    @functools.cached_property
+    def tools(self) -> dict[str, tuple[type[Tool], Plugin]]:
+        """The tools by name, each with the plugin that adds it."""
+        return collect_named(self, "tools")
+
+    @functools.cached_property
+    def environments(self) -> dict[str, tuple[type[Environment], Plugin]]:
+        """The environments by name, each with the plugin that adds it."""
+        return collect_named(self, "environment")
 
     @functools.cached_property
     def judges(self) -> dict[str, tuple[type[Judge], Plugin]]:
         """The judges by name, each with the plugin that adds it."""
-        return self._collect("alignzoo_judges", "judge")
+        return collect_named(self, "judge")
 
-    def _collect(self, hook: str, kind: str) -> dict[str, tuple[Any, Plugin]]:
-        """Return what the hook's plugins add, by name; alignzoo keeps its names, two strangers lose a common one."""
-        owners: dict[str, list[tuple[Any, Plugin]]] = {}
-        for plugin, item in self.call(hook):
-            owners.setdefault(item.name, []).append((item, plugin))
-        found = {}
-        for name, adding in owners.items():
-            own = [pair for pair in adding if pair[1].distribution == OWN]
-            if len(adding) == 1 or own:
-                found[name] = (own or adding)[0]
-            if len(adding) > 1:
-                self._record_clash(kind, name, [plugin for _, plugin in adding], bool(own))
+    def of_group(self, group: str) -> dict[str, tuple[Any, Plugin]]:
+        """Return what the options of a config group are classes of, by name: a group of :data:`~.named.GROUPS`."""
+        found: dict[str, tuple[Any, Plugin]] = getattr(self, GROUPS[group].removeprefix("alignzoo_"))
         return found
 
-    def _record_clash(self, kind: str, name: str, plugins: list[Plugin], ours: bool) -> None:
-        strangers = [plugin for plugin in plugins if plugin.distribution != OWN or not ours]
-        adding = " and ".join(f"{plugin.name} ({plugin.origin})" for plugin in plugins)
-        outcome = f"alignzoo's is used. To be rid of this, uninstall {strangers[0].distribution}"
-        if not ours:
-            outcome = "neither is used. Uninstall one of them"
-        text = (
-            f"{kind} {name!r} is added by {adding}: {outcome}, or set ALIGNZOO_DISABLED_PLUGINS={strangers[-1].name}."
-        )
-        log.warning("%s", text)
-        self.clashes[kind, name] = text
-        for plugin in strangers:
-            self.remark(plugin, text)
-
-    def method(self, name: str) -> type[Method]:
-        """Return the method called ``name``.
+    def find(self, group: str, name: str) -> Any:
+        """Return the class that ``group=name`` stands for.
 
         Raises:
             UserError: no plugin that works adds it, or several do.
         """
-        found: type[Method] = self._get("method", name, self.methods)
+        return find_named(self, group, name)
+
+    def method(self, name: str) -> type[Method]:
+        """Return the method called ``name``; raises as :meth:`find`."""
+        found: type[Method] = self.find("method", name)
         return found
 
     def reward(self, name: str) -> type[Reward]:
-        """Return the reward called ``name``.
+        """Return the reward called ``name``; raises as :meth:`find`."""
+        found: type[Reward] = self.find("reward", name)
+        return found
 
-        Raises:
-            UserError: no plugin that works adds it, or several do.
-        """
-        found: type[Reward] = self._get("reward", name, self.rewards)
+    def tool(self, name: str) -> type[Tool]:
+        """Return the tool called ``name``; raises as :meth:`find`."""
+        found: type[Tool] = self.find("tools", name)
+        return found
+
+    def environment(self, name: str) -> type[Environment]:
+        """Return the environment called ``name``; raises as :meth:`find`."""
+        found: type[Environment] = self.find("environment", name)
         return found
 
     def judge(self, name: str) -> type[Judge]:
-        """Return the judge called ``name``.
-
-        Raises:
-            UserError: no plugin that works adds it, or several do.
-        """
-        found: type[Judge] = self._get("judge", name, self.judges)
+        """Return the judge called ``name``; raises as :meth:`find`."""
+        found: type[Judge] = self.find("judge", name)
         return found
-
-    def _get(self, kind: str, name: str, known: dict[str, tuple[Any, Plugin]]) -> Any:
-        if name in known:
-            return known[name][0]
-        if (kind, name) in self.clashes:
-            raise UserError(self.clashes[kind, name])
-        left_out = [
-            f"\nPlugin {p.name} ({p.origin}) is left out: {p.problem}" for p in self.plugins.values() if p.problem
-        ]
-        if is_outdated(kind, name, self.plugins.values()):
-            raise UserError(f"{kind}={name}: {OUTDATED}{''.join(left_out)}")
-        near = did_you_mean(str(name), known)
-        raise UserError(f"{kind}={name}: no installed plugin adds it.{near}{''.join(left_out)}")
 
 
 def _find_import_problem(package: str) -> str | None:

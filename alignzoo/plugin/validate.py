@@ -8,17 +8,24 @@ from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 from alignzoo.plugin import hooks
+from alignzoo.plugin.environment import Environment, find_actions
 from alignzoo.plugin.hooks import PROJECT
 from alignzoo.plugin.judge import Judge
 from alignzoo.plugin.method import TRAINED, DataFormat, Method, ModelKind
 from alignzoo.plugin.reward import Reward
+from alignzoo.plugin.tool import Tool
 from alignzoo.system.errors import find_nearest
 
 HOOKS = [name for name in vars(hooks) if name.startswith(f"{PROJECT}_")]
 
 #: Hook -> the class that each item it returns is a subclass of. Callbacks are looked at where transformers is imported.
-CLASSES: dict[str, type] = {"alignzoo_methods": Method, "alignzoo_rewards": Reward, "alignzoo_judges": Judge}
-
+CLASSES: dict[str, type] = {
+    "alignzoo_methods": Method,
+    "alignzoo_rewards": Reward,
+    "alignzoo_tools": Tool,
+    "alignzoo_environments": Environment,
+    "alignzoo_judges": Judge,
+}
 
 #: What a method may declare -> its kind.
 KINDS: dict[str, type] = {
@@ -28,12 +35,14 @@ KINDS: dict[str, type] = {
     "pinned": Mapping,
     "headline": Mapping,
     "options": Set,
+    "tools_trainer": str,
     **dict.fromkeys(
         ("needs_reference", "uses_rewards", "uses_teacher", "samples", "whole_logits", "scores_again"), bool
     ),
 }
 
-#: A name of a method, reward or judge: a word of the command line, of YAML, of a folder's and, mostly, a module's name.
+#: A name of a method, reward, tool, environment or judge:
+#: a word of the command line, of YAML, of a folder's and, mostly, a module's name.
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 #: Words that the command line or YAML take for something else.
@@ -82,6 +91,8 @@ def find_fault(hook: str, item: Any) -> str | None:
         return f"{item.__name__}, whose name {name!r} will not do: take {suggest_name(name)!r}"
     if inspect.isabstract(item):
         return f"{item.__name__}, which lacks {', '.join(sorted(vars(item).get('__abstractmethods__', ())))}"
+    if issubclass(item, Environment):
+        return _environment_fault(item)
     return _method_fault(item) if base is Method else None
 
 
@@ -89,6 +100,14 @@ def suggest_name(name: str) -> str:
     """Return the name of lower-case letters, digits and _ that is nearest."""
     plain = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower()
     return plain if NAME.fullmatch(plain) and plain not in TAKEN else f"my_{plain}".rstrip("_")
+
+
+def _environment_fault(environment: type[Environment]) -> str | None:
+    if not find_actions(environment):
+        return f"{environment.__name__}, which has no action: each public method but reset is one"
+    if hasattr(environment, "get_reward"):
+        return f"{environment.__name__}, which has get_reward: alignzoo reads the property reward"
+    return None
 
 
 def _method_fault(method: Any) -> str | None:

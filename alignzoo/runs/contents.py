@@ -24,6 +24,8 @@ MEASURED: dict[str, tuple[str, ...]] = {
     "kl": ("kl", "kl_tokens"),
     "teacher_kl": ("teacher_kl", "teacher_kl_tokens"),
     "reward": ("reward",),
+    "success": ("success",),
+    "turns": ("turns",),
     "win": ("win",),
     "chosen_score": ("chosen_score", "rejected_score"),
 }

@@ -85,9 +85,8 @@ def read_settings(cfg: DictConfig) -> Settings:
         if key in LEAST and keys[key] < LEAST[key]:
             raise UserError(f"study.{key}={keys[key]} must be at least {LEAST[key]}.")
     _check_methods(keys["methods"])
-    number = keys["number"] or choose_objective(
-        cfg.evaluate.objective, bool(cfg.reward), choose_win_rate(cfg.judge.name)
-    )
+    rewarded = bool(cfg.reward) or cfg.environment.name != "none"
+    number = keys["number"] or choose_objective(cfg.evaluate.objective, rewarded, choose_win_rate(cfg.judge.name))
     _check_number(number)
     if keys["difference"] is None:
         keys["difference"] = POINTS if NUMBERS[number].form.endswith("%}") else 0.01 * POINTS

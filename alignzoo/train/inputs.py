@@ -14,27 +14,29 @@ from alignzoo.data.prepare import Prepared
 from alignzoo.data.prompts import read_template_kwargs
 from alignzoo.data.sources import MEASURED
 from alignzoo.data.tokenise import Tokeniser
-from alignzoo.evaluate.any_yardstick import AnyYardstick
 from alignzoo.evaluate.harness import load_tasks
+from alignzoo.evaluate.play import make_player
 from alignzoo.evaluate.reward_yardstick import RewardYardstick
 from alignzoo.evaluate.rewards import Rewards, build_configured_rewards
 from alignzoo.evaluate.task_yardstick import TaskYardstick
+from alignzoo.evaluate.toolbox import Toolbox, build_toolbox, uses_tools
 from alignzoo.evaluate.yardstick import Yardstick
 from alignzoo.models import load, reward_model, start_model, teacher
 from alignzoo.models.baseline import find_baseline
+from alignzoo.models.calls import prepare_calls
 from alignzoo.models.embeddings import refuse_ids_beyond
 from alignzoo.models.pretrained import RemoteCode
 from alignzoo.plan.budget import Plan, make_plan, measure_mean_length
-from alignzoo.plugin.method import DataFormat, ModelKind
+from alignzoo.plugin.method import DataFormat, ModelKind, find_tools_trainer
 from alignzoo.runs.folder import TASKS
 from alignzoo.system import ranks
 from alignzoo.system.cache import explain_full_cache
-from alignzoo.system.errors import UserError
 from alignzoo.system.libraries import silence_libraries
+from alignzoo.train.hardware import check_hardware
 from alignzoo.train.processes import join_processes
 from alignzoo.train.rows import convert_rows, prepare_rows
 from alignzoo.train.trainer import build_trainer
-from alignzoo.train.trl_config import make_trl_config
+from alignzoo.train.trl_config import limit_turns, make_trl_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
     from alignzoo.config.checked import Checked
+    from alignzoo.evaluate.any_yardstick import AnyYardstick
     from alignzoo.evaluate.rewards import RewardFunction
     from alignzoo.plugin.method import Method
 
@@ -99,6 +102,16 @@ class RunInputs:
         return build_configured_rewards(self.cfg, self.method, self.rows, self.data.heldout, self.eos_ids)
 
     @cached_property
+    def toolbox(self) -> Toolbox | None:
+        """The groups ``tools`` and ``environment``, for training and measuring; None where both are empty."""
+        return build_toolbox(self.cfg, self.data.train)
+
+    @property
+    def template_kwargs(self) -> dict[str, Any]:
+        """What the chat template of prompts is given beside the messages."""
+        return {**to_plain(self.cfg.method.get("chat_template_kwargs") or {}), **read_template_kwargs(self.data.train)}
+
+    @cached_property
     def teacher(self) -> PreTrainedModel | None:
         """The teacher, for training and measuring; None where there is none."""
         return self.teacher_folder and teacher.load_teacher(self.teacher_folder, self.checked, self.start)
@@ -107,8 +120,10 @@ class RunInputs:
         """Return the method's TRL config for a run in ``folder``."""
         weights = self.rewards.weights
         more: dict[str, Any] = {"reward_weights": weights} if self.method.uses_rewards else {}
-        if self.method.data is DataFormat.PROMPTS and (kwargs := read_template_kwargs(self.data.train)):
-            more["chat_template_kwargs"] = {**to_plain(self.cfg.method.get("chat_template_kwargs") or {}), **kwargs}
+        if self.method.data is DataFormat.PROMPTS and read_template_kwargs(self.data.train):
+            more["chat_template_kwargs"] = self.template_kwargs
+        if self.toolbox and find_tools_trainer(self.method):
+            more |= limit_turns(self.checked, self.toolbox)
         return make_trl_config(self.checked, folder, self.plan, **more)
 
     def load_model(self, folder: Path | None = None) -> PreTrainedModel:
@@ -137,7 +152,7 @@ class RunInputs:
             heldout = convert_rows(self.checked, selecting, self.data, measured=True)
         rewards = self.rewards.functions if rewards is None else rewards
         with explain_full_cache("the trainer's rows"):
-            given = args, model, self.tokenizer, self.rows, heldout, rewards, callbacks, self.teacher
+            given = args, model, self.tokenizer, self.rows, heldout, rewards, callbacks, self.teacher, self.toolbox
             return build_trainer(self.checked, *given)
 
     def make_yardsticks(self) -> dict[str, AnyYardstick]:
@@ -173,7 +188,8 @@ class RunInputs:
         cfg, score = self.cfg, self.rewards.score if self.rewards.functions else None
         sharing, wins, folder = partial(prefixes_shared, cfg), choose_win_rate(cfg.judge.name), self.teacher_folder
         taught = (self.teacher, start_model.identity(folder)) if folder else None
-        return Yardstick(cfg.evaluate, rows, self.tokenizer, self.eos_ids, score, sharing, wins, taught)
+        player = make_player(self.toolbox, cfg.evaluate, self.tokenizer, self.eos_ids, self.template_kwargs)
+        return Yardstick(cfg.evaluate, rows, self.tokenizer, self.eos_ids, score, sharing, wins, taught, player)
 
     def read_trained_model(self, trainer: Trainer, folder: Path) -> Any:
         """Return the whole trained model; read from ``folder`` where processes hold a share of each weight."""
@@ -216,6 +232,8 @@ def prepare_run(checked: Checked) -> RunInputs:
     with ranks.go_first(ranks.local_rank() == 0):
         start = start_model.start_folder(cfg.model)
         tokenizer = load.load_tokenizer(start, cfg.model)
+        if uses_tools(cfg):
+            prepare_calls(tokenizer, cfg.model.name)
         eos_ids = load.read_eos_ids(start, tokenizer)
         data = prepare_rows(cfg, Tokeniser(tokenizer, eos_ids, to_plain(cfg.method.get("chat_template_kwargs"))))
         rows = convert_rows(checked, data.train, data)
@@ -227,10 +245,3 @@ def prepare_run(checked: Checked) -> RunInputs:
         measured = [data.heldout, data.validation] if data.validation else [data.heldout]
         refuse_ids_beyond(what, folder, RemoteCode.of(cfg.model), tokenizer, [data.train, *measured])
     return RunInputs(checked, start, tokenizer, eos_ids, data, rows, plan, against, taught)
-
-
-def check_hardware(checked: Checked) -> None:
-    """Refuse a device or a precision that is not here, and 4-bit weights where there is no CUDA device for them."""
-    device, _, peft = checked.device, checked.precision, checked.cfg.peft
-    if peft.get("quantization") and device != "cuda":
-        raise UserError(f"peft={peft.name} needs a CUDA device; this run uses the {device}. Use peft=lora.")

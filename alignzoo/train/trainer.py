@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from alignzoo.models.adapter import adapter_config
 from alignzoo.models.load import load_further
 from alignzoo.plugin.answer_loss import AnswerLoss
-from alignzoo.plugin.method import TrainParts, import_object
+from alignzoo.plugin.method import find_tools_trainer, import_object
 from alignzoo.plugin.pair_loss import PairLoss
+from alignzoo.plugin.train_parts import TrainParts
 from alignzoo.train.answer_loss import OwnAnswerLoss
 from alignzoo.train.own_loss import NoReference
 from alignzoo.train.pair_loss import OwnPairLoss
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from alignzoo.config.checked import Checked
+    from alignzoo.evaluate.toolbox import Toolbox
     from alignzoo.plugin.method import Method
 
 
@@ -35,6 +37,7 @@ def collect_parts(
     rewards: Sequence[Callable[..., list[float]]] = (),
     callbacks: Sequence[Any] = (),
     teacher: PreTrainedModel | None = None,
+    toolbox: Toolbox | None = None,
 ) -> TrainParts:
     """Return what the method builds its trainer from.
 
@@ -48,8 +51,10 @@ def collect_parts(
         rewards: rewards as TRL calls them.
         callbacks: ``transformers.TrainerCallback`` objects.
         teacher: the frozen model to learn from.
+        toolbox: what the policy can call; a method that does not sample is measured with it alone.
     """
-    trainer = _make_trainer_class(checked.method, checked.cfg)
+    calls = toolbox if find_tools_trainer(checked.method) else None
+    trainer = _make_trainer_class(checked.method, checked.cfg, calls is not None)
     return TrainParts(
         cfg=checked.cfg,
         args=args,
@@ -63,14 +68,19 @@ def collect_parts(
         heldout=heldout,
         peft_config=adapter_config(checked.cfg.peft, checked.method.trains),
         rewards=_choose_calls(rewards, trainer),
+        tools=calls.tools if calls else [],
+        environment=calls.environment if calls else None,
         teacher=teacher,
         callbacks=list(callbacks),
     )
 
 
-def _make_trainer_class(method: type[Method], cfg: DictConfig) -> type[Any]:
-    """Return the method's TRL trainer that takes rows of token ids, with the method's own loss where it gives one."""
-    trainer: type[Any] = import_object(method.trainer)
+def _make_trainer_class(method: type[Method], cfg: DictConfig, calls: bool) -> type[Any]:
+    """Return the method's TRL trainer that takes rows of token ids, with the method's own loss where it gives one.
+
+    ``calls``: whether the policy calls tools.
+    """
+    trainer: type[Any] = import_object(find_tools_trainer(method) if calls else method.trainer)
     if not issubclass(method, PairLoss | AnswerLoss):
         return accept_token_ids(trainer)
     own = OwnPairLoss if issubclass(method, PairLoss) else OwnAnswerLoss

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from alignzoo.config.checked import Checked
+    from alignzoo.evaluate.toolbox import Toolbox
     from alignzoo.plan.budget import Plan
 
 
@@ -46,6 +47,18 @@ def make_trl_arguments(checked: Checked, folder: Path, plan: Plan | None = None)
     if chosen.get("warmup_steps", 1) < 1:  # transformers rounds up: the only step of a short run would be at rate 0
         chosen["warmup_steps"] = int(chosen["warmup_steps"] * plan.updates)
     return known | chosen | ({"max_steps": plan.bound} if plan.bound > 0 else {})
+
+
+def limit_turns(checked: Checked, toolbox: Toolbox) -> dict[str, Any]:
+    """Return TRL's arguments that bound the turns of a completion, as far as the method's config has them."""
+    fields, method = read_config_fields(checked.method.config), checked.cfg.method
+    found: dict[str, Any] = {}
+    if "max_tool_calling_iterations" in fields and "max_tool_calling_iterations" not in method:
+        found["max_tool_calling_iterations"] = toolbox.turns
+    if toolbox.turn_tokens is not None:
+        key = "max_tokens" if method.get("use_vllm") else "max_new_tokens"
+        found["generation_kwargs"] = {key: toolbox.turn_tokens, **to_plain(method.get("generation_kwargs") or {})}
+    return found
 
 
 def _derive_arguments(checked: Checked, folder: Path) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class GroupLoss(Method):
 
     data = DataFormat.PROMPTS
     config = "trl:GRPOConfig"
-    trainer = "trl:GRPOTrainer"
+    trainer = tools_trainer = "trl:GRPOTrainer"
     whole_logits = False
     uses_rewards = True
     headline = {"reward": "reward", "reward_std": "spread", "completions/mean_length": "tokens"}

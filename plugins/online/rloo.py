@@ -12,9 +12,9 @@ Learning rate: 1e-6 (appendix C, 7B). Its loss says little: watch the reward and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from alignzoo import Batch
+from alignzoo import Batch, TrainParts, UserError
 
 from .formulas import clip_gain
 from .group_loss import GroupLoss
@@ -30,7 +30,22 @@ class RLOO(GroupLoss):
     name = "rloo"
     config = "trl:RLOOConfig"
     trainer = "trl:RLOOTrainer"
+    tools_trainer = "alignzoo_plugins.online.trainers.rloo_tools:RLOOToolsTrainer"
     headline = {"reward": "reward", "reward_std": "spread", "kl": "KL", "completions/mean_length": "tokens"}
+
+    @classmethod
+    def check(cls, cfg: DictConfig) -> None:
+        """Refuse tools with vLLM: TRL's RLOOTrainer calls none, and alignzoo's samples without vLLM only."""
+        super().check(cfg)
+        if cfg.method.get("use_vllm") and (cfg.tools or cfg.environment.name != "none"):
+            raise UserError(
+                "method.use_vllm=true: rloo calls tools without vLLM only. Leave it out, or use method=grpo."
+            )
+
+    def trainer_arguments(self, parts: TrainParts) -> dict[str, Any]:
+        """Add how many turns may call tools, which TRL's config has no field for."""
+        more = {"turns": parts.cfg.environment.turns} if parts.tools or parts.environment else {}
+        return {**super().trainer_arguments(parts), **more}
 
     @classmethod
     def equation(cls, cfg: DictConfig, batch: Batch) -> Tensor | None:

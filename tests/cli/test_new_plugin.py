@@ -175,17 +175,39 @@ def test_its_files_parse_and_its_method_is_short(made: Path) -> None:
     assert 'TestMyHinge = conformance("my_hinge")' in kit
 
 
-def test_every_template_is_written(made: Path) -> None:
+@pytest.fixture(scope="module")
+def game(made: Path) -> Path:
+    assert run_command(["new-plugin", "my_guess", "--environment", "--folder", str(made.parent)]) == 0
+    return made.parent / "alignzoo-my-guess"
+
+
+def test_every_template_is_written(made: Path, game: Path) -> None:
     templates = ROOT / "alignzoo" / "cli" / "new_plugin" / "template"
-    forms = {f"{form}.py.jinja" for form in ("pair_loss", "trainer")}
-    assert {file.name for file in templates.iterdir()} == {
-        f"{name}.jinja" for name in FILES if "form" not in name
-    } | forms
-    written = {str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()}
-    wanted = {
-        path.replace("{{ package }}", "alignzoo_my_hinge").replace("{{ name }}", "my_hinge") for path in FILES.values()
+    forms = {f"{form}.py.jinja" for form in ("pair_loss", "trainer", "environment")}
+    named = {
+        name.replace("{{ group }}", group) for group, files in FILES.items() for name in files if "form" not in name
     }
-    assert wanted <= written
+    assert {file.name for file in templates.iterdir()} == {f"{name}.jinja" for name in named} | forms
+    for group, folder, name in (("method", made, "my_hinge"), ("environment", game, "my_guess")):
+        written = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        fill = {"{{ package }}": f"alignzoo_{name}", "{{ name }}": name, "{{ group }}": group}
+        wanted = set(FILES[group].values())
+        for mark, word in fill.items():
+            wanted = {path.replace(mark, word) for path in wanted}
+        assert wanted <= written
+
+
+def test_an_environments_package_passes_its_own_tests_and_trains(python: Run, game: Path) -> None:
+    for words in (
+        ("-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-build-isolation", "-e", str(game)),
+        ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:slipcover", str(game)),
+        ("-m", "alignzoo", "method=grpo", "dataset=my_guess", *QUICK, "method.max_completion_length=16"),
+    ):
+        done = python(*words)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "success" in done.stdout
+    project = tomllib.loads((game / "pyproject.toml").read_text())
+    assert project["tool"]["setuptools"]["package-data"]["alignzoo_my_guess"] == ["*.jsonl"]
 
 
 def test_the_longer_form_names_a_trainer(tmp_path: Path) -> None:
@@ -209,6 +231,13 @@ REFUSED = {
     "dpo": "method=dpo is alignzoo 0.1.0's already. Choose another name.",
     "plugins": "a package alignzoo_plugins is installed already. Choose another name.",
 }
+
+
+def test_an_environments_name_is_its_own(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"environment=treasure is alignzoo 0\.1\.0's already"):
+        run_command(["new-plugin", "treasure", "--environment", "--folder", str(tmp_path)])
+    assert run_command(["new-plugin", "dpo", "--environment", "--folder", str(tmp_path)]) == 0, "no method's name"
+    assert run_command(["new-plugin", "x", "--environment", "--trainer"]) != 0
 
 
 @pytest.mark.parametrize(("name", "reason"), REFUSED.items(), ids=REFUSED)

@@ -19,7 +19,10 @@ from alignzoo.data.complete_answer import STOP_WORDS, find_words, is_complete
 from alignzoo.data.near_equal import cluster_texts
 
 EMBEDDED = ROOT / "alignzoo" / "data"
-FILES = dict.fromkeys(("concise", "counted"), ("train", "validation", "heldout"))
+FILES = {
+    **dict.fromkeys(("concise", "counted"), ("train", "validation", "heldout")),
+    **dict.fromkeys(("sums", "treasure"), ("train", "heldout")),
+}
 
 
 def read(name: str, file: str) -> list[dict[str, Any]]:
@@ -30,7 +33,9 @@ def texts(row: dict[str, Any]) -> list[str]:
     return [row[side][0]["content"] for side in ("prompt", "chosen", "rejected")]
 
 
-@pytest.mark.parametrize(("name", "words"), [("concise", ["--model", "none"]), ("counted", [])])
+@pytest.mark.parametrize(
+    ("name", "words"), [("concise", ["--model", "none"]), *((name, []) for name in ("counted", "sums", "treasure"))]
+)
 def test_the_files_are_what_their_script_makes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: list[str]
 ) -> None:
@@ -47,6 +52,14 @@ def subject(prompt: str) -> frozenset[str]:
     """Return the words that say what a prompt is about, without its request and without their endings."""
     question = re.split(r" Write ", prompt)[0]
     return frozenset(re.sub(r"(?<=..)(?:es|s)$", "", word) for word in find_words(question) if word not in STOP_WORDS)
+
+
+@pytest.mark.parametrize("name", ["sums", "treasure"])
+def test_no_problem_and_no_island_stands_in_two_files(name: str) -> None:
+    prompts = [row["prompt"] for file in FILES[name] for row in read(name, file)]
+    assert len(set(prompts)) == len(prompts)
+    games = [(row["start"], row["treasure"]) for file in FILES["treasure"] for row in read("treasure", file)]
+    assert len(set(games)) == len(games) == 172
 
 
 @pytest.mark.parametrize("name", ["concise", "counted"])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from alignzoo.evaluate.completions import generate_greedy_and_sampled
-from alignzoo.evaluate.kl import estimate_kl
+from alignzoo.evaluate.kl import Sample, estimate_kl
 
 PROMPTS = [[5, 6, 7], [8], [9, 10], [11, 12, 13, 14]]
 
@@ -42,7 +42,8 @@ def sample(model: Any, tokenizer: Any) -> list[tuple[list[int], list[int]]]:
 
 
 def kl(model: Any, start: Any, tokenizer: Any, size: int = 4) -> list[tuple[float, int]]:
-    return estimate_kl(model, start, sample(model, tokenizer), size, tokenizer.pad_token_id)
+    samples = [Sample(*pair) for pair in sample(model, tokenizer)]
+    return estimate_kl(model, start, samples, size, tokenizer.pad_token_id)
 
 
 def test_a_model_is_no_distance_from_itself(loaded: tuple[Any, Any]) -> None:

@@ -19,8 +19,8 @@ from conftest import QUICK
 from inprocess import run
 from omegaconf import DictConfig, OmegaConf
 
+from alignzoo.evaluate.completions import Completion
 from alignzoo.evaluate.rewards import Rewards, build_rewards, wrap_reward
-from alignzoo.evaluate.yardstick import RowMeasurement
 from alignzoo.system.errors import UserError
 
 #: Short samples, and beside the default reward one that differs between those of random weights.
@@ -110,7 +110,7 @@ def test_a_row_may_lack_a_further_column() -> None:
     rows = Dataset.from_list(
         [{"prompt": json.dumps("?"), "extra": text, "template_inputs": None} for text in ("{}", '{"wanted": 3}')]
     )
-    measured = [RowMeasurement("a", 1, True)] * 2
+    measured = [Completion("a", 1, True)] * 2
     Rewards([wrap_reward(noting(seen), [2])], [1.0], [2]).score(rows, measured)
     assert seen[0]["wanted"] == [None, 3]
 
@@ -124,7 +124,7 @@ def test_rewards_get_the_tools_that_the_chat_template_got() -> None:
     given = (json.dumps({"tools": [{"name": "f"}]}), None)
     for inputs in (given, (None, None)):
         rows = [{"prompt": json.dumps("?"), "extra": "{}", "template_inputs": text} for text in inputs]
-        reward.score(Dataset.from_list(rows), [RowMeasurement("a", 1, True)] * 2)
+        reward.score(Dataset.from_list(rows), [Completion("a", 1, True)] * 2)
     assert seen[0]["tools"] == [[{"name": "f"}], None]
     assert "tools" not in seen[1]
 

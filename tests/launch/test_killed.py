@@ -54,6 +54,31 @@ def test_a_run_killed_at_random_moments_comes_out_the_same(whole: Path, tmp_path
     same(folder, whole)
 
 
+GAME = (
+    *("experiment=treasure", "train.max_steps=10", "train.save_strategy=steps", "train.save_steps=1"),
+    *("train.global_batch_size=16", "train.per_device_batch_size=16", "evaluate.rows=4", "evaluate.shown=0"),
+)
+
+
+@pytest.mark.parametrize("method", ["grpo", "rloo"])
+def test_a_training_in_an_environment_that_is_killed_comes_out_the_same(
+    tmp_path: Path, cache: Path, method: str
+) -> None:
+    """Each sampling serves two steps: the checkpoints between them hold what tools wrote, and that they did."""
+    words = (f"method={method}", *GAME)
+    left_alone = run(tmp_path / "whole", *words)
+    assert left_alone.code == 0, left_alone.err
+    folder = tmp_path / "run"
+    for step in (3, 6):
+        started = Started(folder, *words)
+        started.reaches(step)
+        started.kill(signal.SIGKILL)
+        assert started.ends() in (-signal.SIGKILL, 0)
+    last = Started(folder, *words)
+    assert last.ends() == 0, last.said
+    same(folder, left_alone.folder)
+
+
 def test_a_signal_saves_and_tells_how_to_go_on(whole: Path, tmp_path: Path) -> None:
     """SIGUSR1 does so too: `test_stopped_ranks`."""
     words = [word for word in WORDS if "save" not in word]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,20 @@ def train(settings: dict[str, Any], pace: Pace) -> None:
     share_prefixes(side.cfg, getattr(trainer, "ref_model", None))
     pace.reference = reference.seconds
     batches = [[group] for group in settings["groups"]] or remember_rows(trainer)
-    scores_prompts = side.method.data is DataFormat.PREFERENCE and not side.method.needs_reference
-    pace.count = lambda: {"batches": [count_batch(rows, scores_prompts) for rows in batches]}
+    if settings["groups"] or side.method.data is not DataFormat.PROMPTS:  # of prompts, the tokens are not known before
+        scores_prompts = side.method.data is DataFormat.PREFERENCE and not side.method.needs_reference
+        pace.count = partial(count_batches, batches, scores_prompts)
     if settings["groups"]:
         score_groups(trainer, settings["groups"], pace)
     else:
         trainer.add_callback(pace)
         with sampling_together(side.cfg, trainer):
             trainer.train()
+
+
+def count_batches(batches: Sequence[Sequence[dict[str, Any]]], scores_prompts: bool) -> dict[str, Any]:
+    """Return what the benchmark is told of the batches at the end."""
+    return {"batches": [count_batch(rows, scores_prompts) for rows in batches]}
 
 
 def remember_rows(trainer: Any) -> list[Sequence[dict[str, Any]]]:

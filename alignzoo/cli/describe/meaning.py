@@ -13,6 +13,7 @@ from alignzoo.cli.describe.trl_docs import Field, read_own_fields
 from alignzoo.cli.describe.yaml_comments import read_heading, read_keys
 from alignzoo.config.compose import compose
 from alignzoo.config.options import Option, config_options
+from alignzoo.plugin.named import GROUPS
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import UserError, did_you_mean
 
@@ -63,8 +64,8 @@ def describe(word: str) -> Description:
         UserError: there is no such option.
     """
     option = find_option(word)
-    about = {"method": _method, "reward": _class, "judge": _class}.get(option.group)
-    found = about(option) if about else None
+    classes = dict.fromkeys(GROUPS, _class) | {"method": _method}
+    found = classes[option.group](option) if option.group in classes else None
     return found or Description(
         option,
         read_heading(option.text) or word,
@@ -88,8 +89,8 @@ def find_option(word: str) -> Option:
     if group not in groups:
         raise UserError(f"{word}: no such group.{did_you_mean(group, groups)}\nThere are: {', '.join(groups)}.")
     if name not in groups[group]:
-        if group in ("method", "reward", "judge"):
-            getattr(registry(), group)(name)  # says which plugin is missing or broken
+        if group in GROUPS:
+            registry().find(group, name)  # says which plugin is missing or broken
         near = did_you_mean(name, groups[group])
         raise UserError(f"{word}: no such option.{near}\nThere are: {', '.join(groups[group])}.")
     return groups[group][name]
@@ -120,15 +121,15 @@ def _method(option: Option) -> Description:
 
 
 def _class(option: Option) -> Description | None:
-    """Describe a reward or a judge: the class says what it is, the file what its keys mean."""
-    found: dict[str, Any] = getattr(registry(), f"{option.group}s")
+    """Describe a reward, tool, environment or judge: the class says what it is, the file what its keys mean."""
+    found = registry().of_group(option.group)
     if option.name not in found:
         return None
     item, _ = found[option.name]
     columns = ", ".join(sorted(getattr(item, "columns", ())))
     facts = {"needs the columns": columns} if columns else {}
     text = "\n\n".join(part for part in (read_heading(option.text), _body(item)) if part)
-    examples = {"reward": f"python -m alignzoo method=grpo {_typed(option)}"}
+    examples = dict.fromkeys(("reward", "tools", "environment"), f"python -m alignzoo method=grpo {_typed(option)}")
     return Description(
         option,
         _summary(item),
