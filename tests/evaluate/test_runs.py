@@ -13,7 +13,7 @@ from inprocess import SEED, run
 from alignzoo.config.metrics import NUMBERS
 from alignzoo.evaluate.intervals import Estimate
 from alignzoo.evaluate.metrics import collect_values
-from alignzoo.evaluate.simultaneous import estimate_change
+from alignzoo.evaluate.simultaneous import compare_two
 
 WORDS = (
     *("model=tiny", "method=dpo", "method.learning_rate=5e-4", "dataset.rows=96", "train.warmup_steps=0"),
@@ -56,7 +56,7 @@ def compare_runs(good: list[dict[str, Any]], other: list[dict[str, Any]]) -> tup
         first, second = collect_values(key, good), collect_values(key, other)
         assert first is not None
         assert second is not None
-        found.append(estimate_change(first, second))
+        found.append(compare_two(first, second).subtract(0, 1))
     return found[0], found[1]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from alignzoo.evaluate.intervals import Estimate, wilson
-from alignzoo.evaluate.simultaneous import estimate_change
+from alignzoo.evaluate.simultaneous import compare_two
 from alignzoo.evaluate.task_items import format_change, format_score, list_metrics, summarise_tasks
 from alignzoo.runs.contents import parse_items
 
@@ -25,7 +25,7 @@ def test_each_metric_is_a_mean_with_its_paired_change() -> None:
     found = summarise_tasks(lines)["sums: acc"]
     assert (found["items"], found["share"], found["before"], found["after"]) == (10, True, 0.7, 0.4)
     assert found["interval"] == list(wilson(4, 10))
-    change = estimate_change(np.array(right[1], float), np.array(right[0], float), 1.0)
+    change = compare_two(np.array(right[1], float), np.array(right[0], float), 1.0).subtract(0, 1)
     assert found["change"] == [change.value, change.low, change.high]
     assert found["change"][0] == pytest.approx(-0.3)
 

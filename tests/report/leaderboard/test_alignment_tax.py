@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from leaderboard_runs import lines, make_run, pairs, write_lines
 
-from alignzoo.evaluate.simultaneous import estimate_change
+from alignzoo.evaluate.simultaneous import compare_two
 from alignzoo.report.leaderboard.board import read_leaderboard
 from alignzoo.report.leaderboard.files import write_leaderboard
 from alignzoo.report.leaderboard.table import print_leaderboard
@@ -60,7 +60,7 @@ def test_the_intervals_of_several_settings_hold_together(tmp_path: Path) -> None
     every = next(iter(read_leaderboard([tmp_path]).tax[0].changes.values()))
     alone = read_leaderboard([tmp_path / "0"]).tax[0].changes["dpo"]
     lost = [0.0 if item % 12 == 0 or item < 5 else value for item, value in enumerate(START)]
-    own = estimate_change(_column(lost), _column(START), 1.0)
+    own = compare_two(_column(lost), _column(START), 1.0).subtract(0, 1)
     assert (alone.low, alone.high) == pytest.approx((own.low, own.high))
     assert every.value == alone.value
     assert every.low < alone.low < alone.high < every.high
