@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from alignzoo.system import ranks
+from alignzoo.models.tiny import save_random
 
 #: Its tokens: those that mark turns, and the game's actions and observations.
 WORDS = [
@@ -41,28 +41,16 @@ RESPONSES: dict[str, Any] = {
 
 def make_player(folder: Path, seed: int = 0) -> None:
     """Save a Llama of 2 layers and 64 hidden units that knows ``WORDS``, with random weights, in ``folder``."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    tokenizer = make_player_tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(WORDS),
-        hidden_size=64,
+    save_random(
+        folder,
+        make_player_tokenizer(),
+        seed,
         intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=1024,
         tie_word_embeddings=False,
         initializer_range=0.05,  # near uniform: each action is tried from the start
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        ranks.save_here(LlamaForCausalLM(config), folder)
-    tokenizer.save_pretrained(folder)
 
 
 def make_player_tokenizer() -> Any:

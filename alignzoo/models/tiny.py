@@ -37,23 +37,35 @@ CHATML = (
 
 def make_tiny(folder: Path, seed: int = 0) -> None:
     """Save a Llama of 2 layers, 64 hidden units and ``VOCABULARY`` tokens, with random weights, in ``folder``."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    tokenizer = tiny_tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
+    save_random(
+        folder,
+        tiny_tokenizer(),
+        seed,
         intermediate_size=160,
-        num_hidden_layers=2,
-        num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=4096,
         tie_word_embeddings=True,
         initializer_range=0.1,  # far from uniform, so that a few steps can be seen
+    )
+
+
+def save_random(folder: Path, tokenizer: Any, seed: int, **settings: Any) -> None:
+    """Save a Llama of 2 layers and 64 hidden units with random weights, and its tokenizer, in ``folder``.
+
+    ``settings``: what else its configuration says.
+    """
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        **settings,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
