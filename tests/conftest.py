@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -23,6 +24,8 @@ from alignzoo.plugin import registry
 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["WANDB_MODE"] = "offline"
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background; programs inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 if "SLIPCOVER_COVERAGE_DIR" in os.environ:  # programs that tests start are measured too
     covered = str(Path(__file__).parent / "shims" / "covered")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (covered, os.environ.get("PYTHONPATH"))))

@@ -69,7 +69,10 @@ def serve(folder: Path, *words: str) -> Iterator[list[str]]:
             yield shlex.split(first[2])
         finally:
             program.send_signal(signal.SIGINT)
-            program.communicate(timeout=60)
+            try:
+                program.communicate(timeout=60)
+            finally:
+                program.kill()
     assert "Finished server process" in (folder / "serve.log").read_text()
 
 

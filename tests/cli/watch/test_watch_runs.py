@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -111,11 +110,14 @@ def test_the_command_serves_until_ctrl_c(tmp_path: Path) -> None:
     command = [sys.executable, "-u", "-m", "alignzoo", "watch", "run", "--port", "0"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        address = next(word for word in process.stdout.readline().split() if word.startswith("http"))
-        with urllib.request.urlopen(f"{address}/state", timeout=30) as answer:
-            assert json.load(answer)["counts"] == [["stopped", 1]]
-        os.kill(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        try:
+            address = next(word for word in process.stdout.readline().split() if word.startswith("http"))
+            with urllib.request.urlopen(f"{address}/state", timeout=30) as answer:
+                assert json.load(answer)["counts"] == [["stopped", 1]]
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
         assert (process.returncode, out, err) == (130, "", "")
 
 
