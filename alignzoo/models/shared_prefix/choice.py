@@ -111,7 +111,7 @@ def compare_ways(backbone: Any, inputs: dict[str, Any]) -> Choice:
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
     cast = torch.autocast(kind, dtype=dtype, enabled=dtype is not None, cache_enabled=False)
     devices = [device] if kind == "cuda" else []
-    with _few_layers(backbone), torch.random.fork_rng(devices), backbone.packing.trying(), cast:
+    with _few_layers(backbone), torch.random.fork_rng(devices), backbone.packing.trying(backbone), cast:
         found = examine(make_trial(backbone, dtype, gradients=True))
         if found.reason:
             return Choice(False, found.reason)

@@ -44,13 +44,18 @@ class PackingSettings:
         self.decided: dict[tuple[torch.device, torch.dtype | None], bool] = {}  # by device and autocast
 
     @contextmanager
-    def trying(self) -> Iterator[None]:
-        """Pack within the block whatever a batch gains."""
+    def trying(self, backbone: Any) -> Iterator[None]:
+        """Pack within the block whatever a batch gains; a trainer's hooks on the backbone do not see the trial."""
+        hooks = {name: getattr(backbone, name) for name in ("_forward_hooks", "_forward_pre_hooks")}
         self.always = True
         try:
+            for name, found in hooks.items():
+                setattr(backbone, name, type(found)())
             yield
         finally:
             self.always = self.required
+            for name, found in hooks.items():
+                setattr(backbone, name, found)
 
 
 def takes_trees(backbone: Any, settings: PackingSettings, device: torch.device) -> bool:
@@ -92,7 +97,7 @@ def _try(backbone: Any, settings: PackingSettings, autocast: torch.dtype | None)
     """Return what is wrong with packed rows, or None."""
     if is_sharded(backbone):  # the trial's passes would gather and reduce, and other processes may have no part in them
         return "equality cannot be tried while processes hold a share of each weight"
-    with settings.trying():
+    with settings.trying(backbone):
         reason = find_mismatch(make_trial(backbone, autocast, gradients=True))
     if reason and settings.required:
         settings.decided.clear()

@@ -112,7 +112,7 @@ def _try_packing(model: Any, cfg: DictConfig) -> str | None:
     backbone.forward = MethodType(_forward, backbone)
     if next(backbone.parameters()).device.type not in first_batch.TRIED_BEFORE:
         return None
-    with backbone.packing.trying():
+    with backbone.packing.trying(backbone):
         reason = find_mismatch(make_trial(backbone))
     if reason:
         del backbone.forward, backbone.packing

@@ -89,6 +89,18 @@ def test_both_ways_are_timed_and_nothing_else_changes(family: str, caplog: pytes
     assert len(caplog.messages) == 1, "once a training"
 
 
+def test_hooks_of_a_trainer_see_the_batch_once() -> None:
+    """PPO's value head reads hidden states through one: those of the trial are not the batch's."""
+    model, chooser = training()
+    seen: list[int] = []
+    backbone_of(model).register_forward_hook(lambda module, given, output: seen.append(len(output[0])))
+    log_probs(model)
+    assert chooser.choice is not None
+    assert seen == [len(rows(60)["input_ids"])]
+    log_probs(model)
+    assert len(seen) == 2
+
+
 def test_dropout_of_an_adapter_and_recomputed_activations_draw_the_same_numbers() -> None:
     model = tiny("llama")
     add_fused_lm_head(model)
