@@ -30,6 +30,7 @@ LITTLE = (*(word for word in QUICK if "dataset.rows" not in word), "dataset.rows
 WORDS = (*LITTLE, "method.learning_rate=0.001", "reward=length", "reward.length.slack=200")
 
 OF_REWARD_MODELS = ("reward_accuracy", "reward_margin")
+OF_PLAY = ("success", "turns")
 
 SECRET = "marker-5f1c-of-a-secret"
 
@@ -230,7 +231,7 @@ def test_result_has_start_numbers_before_and_after_and_cost(sweep: Sweep, method
     assert (
         result["before"].keys()
         == result["after"].keys()
-        == NUMBERS.keys() - {"win_rate", "win_rate_lc", "win_rate_second", "teacher_kl", *OF_REWARD_MODELS}
+        == NUMBERS.keys() - {"win_rate", "win_rate_lc", "win_rate_second", "teacher_kl", *OF_REWARD_MODELS, *OF_PLAY}
     )
     assert all(low <= result["after"][key] <= high for key, (low, high) in result["intervals"].items())
     assert result["before"]["preference_accuracy"] == 0.5

@@ -62,7 +62,8 @@ class Chooser:
 
         Args:
             before: the choice of the run that is resumed, as a :class:`Choice`'s fields.
-            sweep: what names the sweep, whose jobs choose alike for batches of as many sequences.
+            sweep: what names the sweep, whose jobs choose alike for batches of as many sequences, but for one that is
+                known by itself.
             tell: called with what was chosen.
         """
         self.choice = Choice(**before) if before else None
@@ -93,10 +94,10 @@ class Chooser:
         facts = [*describe_machine(ids.device), *describe_model(backbone)]
         keys = [[*facts, *describe_batch(ids, tokens)]]
         if self.sweep:
-            keys.insert(0, [*facts, self.sweep, len(ids)])
+            keys.append([*facts, self.sweep, len(ids)])
         found = recall(keys)
         if found is not None:
-            return Choice(**keep(keys[:1], found))
+            return Choice(**keep(keys, found))  # by its own batch too, so that the job has the same bits by itself
         try:
             found = vars(compare_ways(backbone, inputs))
         except Exception as error:  # whatever a library raises; the next training tries again
