@@ -201,7 +201,7 @@ def test_an_environments_package_passes_its_own_tests_and_trains(python: Run, ga
     for words in (
         ("-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-build-isolation", "-e", str(game)),
         ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:slipcover", str(game)),
-        ("-m", "alignzoo", "method=grpo", "dataset=my_guess", *QUICK, "train.max_steps=5"),
+        ("-m", "alignzoo", "method=grpo", "dataset=my_guess", *QUICK, "reward=length", "train.max_steps=5"),
     ):
         done = python(*words)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -59,7 +59,7 @@ def command(name: str, trainer: bool, environment: bool, folder: Path) -> int:
     names = names_of(name) | {"form": group if environment else "trainer" if trainer else "pair_loss", "group": group}
     made = folder / names["distribution"]
     write(made, names)
-    train = f"method=grpo dataset={name} train.max_steps=5" if environment else f"method={name}"
+    train = f"method=grpo dataset={name} reward=length train.max_steps=5" if environment else f"method={name}"
     print(f"{made}: a package with the {group} {name}. Next:\n")
     for line in (f"cd {made}", "pip install -e . pytest", "pytest", f"python -m alignzoo {train} model=tiny"):
         print(f"    {line}")
