@@ -10,11 +10,15 @@ from fuzzing import FUZZ, Files, damaged, write_over
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignzoo.evaluate import verdicts
 from alignzoo.system import cache
+from alignzoo.system.checked_lines import CheckedLines
 
 VERDICTS = "verdicts.jsonl"
 PAIRS = {f"pair-{number}": (0.0, 0.5, 1.0)[number % 3] for number in range(9)}
+
+
+def open_verdicts(folder: Path) -> CheckedLines:
+    return CheckedLines(folder / VERDICTS, "pair", "verdict", "that pair is judged again")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +32,7 @@ def whole(folder: Path) -> Files:
     with cache.write_entry(folder / "entry") as made:
         (made / "rows.json").write_text('[{"text": "rain", "tokens": 3}]')
         (made / "weights").write_bytes(bytes(range(256)) * 20)
-    verdicts._append(folder / VERDICTS, PAIRS)
+    open_verdicts(folder).append(PAIRS)
     return Files.read(folder)
 
 
@@ -38,7 +42,7 @@ def test_a_cache_entry_of_any_bytes(folder: Path, whole: Files, data: st.DataObj
     damage = data.draw(damaged(whole))
     for name, content in {**whole, damage.name: damage.content}.items():
         write_over(folder / name, content)
-    assert verdicts._read(folder / VERDICTS).items() <= PAIRS.items()
+    assert open_verdicts(folder).read().items() <= PAIRS.items()
     check_entry(folder / "entry", whole)
 
 
