@@ -137,7 +137,7 @@ def test_answers_without_a_3_gram_repeat_nothing() -> None:
 def test_every_number_is_described_and_every_description_has_a_number() -> None:
     assert VALUES.keys() == NUMBERS.keys()
     more = {"reward": [0.5] * 4, "win": [1.0] * 4, "win_second": [1.0] * 4}
-    more |= {"teacher_kl": [0.5] * 4, "teacher_kl_tokens": [2] * 4}
+    more |= {"teacher_kl": [0.5] * 4, "teacher_kl_tokens": [2] * 4, "success": [1] * 4, "turns": [2] * 4}
     lines = [
         {**line, **{side: line[side] | {k: v[0] for k, v in more.items()} for side in ("before", "after")}}
         for line in pairs()
@@ -191,6 +191,7 @@ def test_without_lines_there_are_no_numbers() -> None:
 def test_what_each_line_says_has_the_number_as_its_mean(key: str) -> None:
     more = [
         {"reward": 0.5 * n, "win": n % 2, "win_second": n // 2, "teacher_kl": 0.1 * n, "teacher_kl_tokens": 2}
+        | {"success": n % 2, "turns": n}
         for n in range(len(pairs()))
     ]
     lines = [{**line, "after": line["after"] | some} for line, some in zip(pairs(), more, strict=True)]
