@@ -43,7 +43,7 @@ def make_player(folder: Path, seed: int = 0) -> None:
     """Save a Llama of 2 layers and 64 hidden units that knows ``WORDS``, with random weights, in ``folder``."""
     save_random(
         folder,
-        make_player_tokenizer(),
+        make_player_tokenizer,
         seed,
         intermediate_size=128,
         num_key_value_heads=4,

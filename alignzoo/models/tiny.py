@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def make_tiny(folder: Path, seed: int = 0) -> None:
     """Save a Llama of 2 layers, 64 hidden units and ``VOCABULARY`` tokens, with random weights, in ``folder``."""
     save_random(
         folder,
-        tiny_tokenizer(),
+        tiny_tokenizer,
         seed,
         intermediate_size=160,
         num_key_value_heads=2,
@@ -49,7 +50,7 @@ def make_tiny(folder: Path, seed: int = 0) -> None:
     )
 
 
-def save_random(folder: Path, tokenizer: Any, seed: int, **settings: Any) -> None:
+def save_random(folder: Path, make_tokenizer: Callable[[], Any], seed: int, **settings: Any) -> None:
     """Save a Llama of 2 layers and 64 hidden units with random weights, and its tokenizer, in ``folder``.
 
     ``settings``: what else its configuration says.
@@ -57,6 +58,7 @@ def save_random(folder: Path, tokenizer: Any, seed: int, **settings: Any) -> Non
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    tokenizer = make_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
