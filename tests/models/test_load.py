@@ -307,8 +307,8 @@ def test_a_method_gets_it_with_its_parts(
 ) -> None:
     """A method of a teacher's, with the path in a key of its own."""
     from alignzoo.config.check import check
-    from alignzoo.plugin.method import TrainParts
     from alignzoo.plugin.registry import registry
+    from alignzoo.plugin.train_parts import TrainParts
     from alignzoo.train.inputs import prepare_run
 
     taught: list[Any] = []
