@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import DictConfig
@@ -83,12 +83,7 @@ def build_rewards(cfg: DictConfig, columns: set[str], stops: list[int]) -> Rewar
     functions, weights = [], []
     for name, options in ((str(key), value) for key, value in cfg.items()):
         reward_class = registry().reward(name)
-        missing = reward_class.columns - columns
-        if missing:
-            raise UserError(
-                f"reward={name} reads the column {', '.join(sorted(missing))}, which the dataset lacks (it has: "
-                f"{', '.join(sorted(columns))}).\nMap it: 'dataset.columns={{yours: {min(missing)}}}'."
-            )
+        refuse_missing_columns(f"reward={name}", reward_class.columns, columns)
         arguments: dict[str, Any] = to_plain(options)
         weights.append(float(arguments.pop("weight", 1.0)))
         try:
@@ -97,6 +92,22 @@ def build_rewards(cfg: DictConfig, columns: set[str], stops: list[int]) -> Rewar
             raise UserError(f"reward.{name}: {explain_arguments(error, reward_class)}") from None
         functions.append(wrap_reward(reward, stops))
     return Rewards(functions, weights, stops)
+
+
+def refuse_missing_columns(reader: str, read: Set[str], columns: Set[str]) -> None:
+    """Refuse a dataset of these ``columns`` that lacks some of those that are ``read``; ``reader``: as it was chosen.
+
+    Raises:
+        UserError: with the words that map a column.
+    """
+    missing = sorted(read - columns)
+    if missing:
+        named = f"the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
+        there = f"it has: {', '.join(sorted(columns))}" if columns else "it has no further columns"
+        raise UserError(
+            f"{reader} reads {named}, which the dataset lacks ({there}).\n"
+            f"Map it: 'dataset.columns={{yours: {missing[0]}}}'."
+        )
 
 
 def wrap_reward(reward: Reward, stops: list[int]) -> RewardFunction:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omegaconf import DictConfig
 
 from alignzoo.config.plain import to_plain
+from alignzoo.evaluate.rewards import refuse_missing_columns
 from alignzoo.plugin.environment import find_actions
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import UserError, explain_arguments
@@ -79,7 +80,7 @@ def build_toolbox(cfg: DictConfig, rows: Dataset) -> Toolbox | None:
     name = str(cfg.environment.name)
     tools = [_name_tool(_make(f"tools.{key}", registry().tool(str(key)), value)) for key, value in cfg.tools.items()]
     if name != "none":
-        _check_columns(name, registry().environment(name), columns)
+        refuse_missing_columns(f"environment={name}", registry().environment(name).columns, columns)
     factory = make_factory(cfg) if name != "none" else None
     box = Toolbox(tools, factory, cfg.environment.turns, cfg.environment.turn_tokens)
     for function in box.list_functions():
@@ -99,15 +100,6 @@ def _make(where: str, kind: type[Any], options: Mapping[str, Any] | None) -> Any
         return kind(**(to_plain(options) or {}))
     except TypeError as error:
         raise UserError(f"{where}: {explain_arguments(error, kind)}") from None
-
-
-def _check_columns(name: str, kind: type[Environment], columns: set[str]) -> None:
-    missing = kind.columns - columns
-    if missing:
-        raise UserError(
-            f"environment={name} reads the column {', '.join(sorted(missing))}, which the dataset lacks (it has: "
-            f"{', '.join(sorted(columns))}).\nMap it: 'dataset.columns={{yours: {min(missing)}}}'."
-        )
 
 
 def _name_tool(tool: Tool) -> Callable[..., str]:
