@@ -54,7 +54,7 @@ SCHEMAS = {
 QUICK = ("model=tiny", "dataset.rows=16", "evaluate.rows=4", "evaluate.max_new_tokens=8")
 
 #: Not what other sessions run.
-NO_SESSION = "not strategies and not faults and not clusters and not schemas and not zoo"
+NO_SESSION = "not long and not strategies and not faults and not clusters and not schemas and not zoo"
 
 #: Instructions of torch and of MKL, threads, and the seed of what samples: each value beside several of the others, not
 #: every combination. Those of AVX-512 run where the processor has it.
@@ -108,6 +108,13 @@ def slow(session: nox.Session) -> None:
     """Run the tests that start whole programs: several processes, kills, sweeps, packages."""
     session.install("-e.[tasks]", *group("test"), *TESTED)
     session.run("pytest", *(session.posargs or ["-m", f"slow and {NO_SESSION}", *PARALLEL]), env=TESTING)
+
+
+@nox.session
+def long(session: nox.Session) -> None:
+    """Run the tests that take longest: killed studies, pipelines and environments, whole packages (25 minutes)."""
+    session.install("-e.[tasks]", *group("test"), *TESTED)
+    session.run("pytest", *(session.posargs or ["-m", "long", *PARALLEL]), env=TESTING)
 
 
 @nox.session

@@ -45,7 +45,7 @@ def load_tasks(words: Sequence[str]) -> list[LoadedTask]:
     """Return the tasks that ``evaluate.tasks`` names, their data read or downloaded.
 
     Raises:
-        UserError: there is no such task or file, its data cannot be had, or it would run what the model writes.
+        UserError: no task or file has that name, its data cannot be loaded, or it would run code that the model writes.
     """
     _silence_harness()
     with fixed_random_numbers():
@@ -89,7 +89,7 @@ def _load_named(name: str) -> list[LoadedTask]:
     entry = manager.task_index.get(name)
     if entry is None:
         near = did_you_mean(name, manager.all_tasks)
-        raise UserError(f"{KEY}: lm-evaluation-harness has no task {name}, and there is no such file.{near}")
+        raise UserError(f"{KEY}: lm-evaluation-harness has no task {name}, and no file has that name.{near}")
     data = str((entry.cfg or {}).get("dataset_path") or name)
     with _explain(f"{name} ({data})" if data != name else name), hub().reading(data):
         return _name_tasks(manager.load([name]), name)

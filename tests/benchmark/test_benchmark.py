@@ -27,6 +27,7 @@ def test_made_up_pairs_are_all_different(tmp_path: Path) -> None:
     assert all(row["chosen"] != row["rejected"] for row in rows)
 
 
+@pytest.mark.long
 def test_data_is_read_once_and_then_found(cache: Path) -> None:
     found = measure_data(3_000, "tiny")
     assert found["rows_per_second"] == pytest.approx(3_000 / found["seconds"])

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 WORDS = ("-m", "model=tiny", "dataset.rows=4", "train.max_steps=1", "evaluate.enabled=false", "method.beta=0.1,0.2")
 
 
+@pytest.mark.long
 def test_the_second_sweep_makes_no_reference_pass(tmp_path: Path, cache: Path) -> None:
     """Two answers to each of four prompts, once; without the cache they would be computed for each beta."""
     computed = []

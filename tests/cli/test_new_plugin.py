@@ -53,6 +53,7 @@ def python(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[...
     return run
 
 
+@pytest.mark.long
 def test_the_package_passes_its_own_tests(python: Run) -> None:
     done = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:slipcover")
     assert done.returncode == 0, done.stdout
@@ -197,6 +198,7 @@ def test_every_template_is_written(made: Path, game: Path) -> None:
         assert wanted <= written
 
 
+@pytest.mark.long
 def test_an_environments_package_passes_its_own_tests_and_trains(python: Run, game: Path) -> None:
     for words in (
         ("-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-build-isolation", "-e", str(game)),

@@ -483,7 +483,7 @@ def test_rows_beyond_one_batch_keep_their_ids(prepared: Prepare, tmp_path: Path)
 def test_published_files(prepared: Prepare, name: str, kind: DataFormat, overrides: list[str]) -> None:
     """Real data in others' layouts: every row is used, and prompts and answers are the file's own."""
     if not (DATA / name).is_file():
-        pytest.skip(f"{DATA / name} is not there: it is no part of the repository")
+        pytest.skip(f"{DATA / name} is missing: it is not part of the repository")
     base = (*LOCAL, f"dataset.path={DATA / name}", "dataset.heldout.fraction=0", "train.max_length=100000")
     data = prepared(*base, *overrides)
     content = (DATA / name).read_text()

@@ -334,7 +334,7 @@ def test_mix_names_itself_in_messages(compose_config: Callable[..., DictConfig])
 )
 def test_published_files(name: str, count: int, columns: set[str]) -> None:
     if not (DATA / name).is_file():
-        pytest.skip(f"{DATA / name} is not there: it is no part of the repository")
+        pytest.skip(f"{DATA / name} is missing: it is not part of the repository")
     rows = read(DATA / name)
     assert len(rows) == count
     assert set.intersection(*(set(row) for row in rows)) == columns

@@ -225,7 +225,7 @@ CLASH = {"a": CHOICE, "b": CHOICE}
 @pytest.mark.parametrize(
     ("files", "words", "told"),
     [
-        ({}, ["gsm8q"], "lm-evaluation-harness has no task gsm8q, and there is no such file. Did you mean gsm8k?"),
+        ({}, ["gsm8q"], "lm-evaluation-harness has no task gsm8q, and no file has that name. Did you mean gsm8k?"),
         ({}, ["{here}/nothing.yaml"], "nothing.yaml: no such file or folder."),
         ({}, ["{here}"], "holds no YAML file of a task."),
         ({"a": CHOICE}, ["{here}/a.yaml"], "a.yaml: FileNotFoundError: Unable to find"),

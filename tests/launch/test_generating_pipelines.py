@@ -126,6 +126,7 @@ def test_a_stages_command_generates_the_same_by_itself(iterative: Outcome, tmp_p
         assert (again.folder / name).read_bytes() == (iterative.folder / NAMES[2] / name).read_bytes()
 
 
+@pytest.mark.long
 def test_more_rounds_go_on_behind_those_that_are_there(iterative: Outcome, tmp_path: Path) -> None:
     done = run(iterative.folder, *ITERATIVE, "pipeline.rounds=3")
     assert done.code == 0, done.err
@@ -138,6 +139,7 @@ def test_other_settings_of_a_generation_are_refused_and_do_not_touch_a_trained_s
     assert done.err.startswith("alignzoo: pipeline stage generate-1: it was finished with other settings (")
 
 
+@pytest.mark.long
 def test_a_pipeline_killed_in_the_middle_of_its_answers_ends_the_same(tmp_path: Path) -> None:
     words = ("+pipeline=on_policy_dpo", *FAST, LEARNS, "evaluate.batch_size=1")
     whole = run(tmp_path / "whole", *words)
@@ -223,6 +225,7 @@ def test_a_sweep_of_generations_names_each(tmp_path: Path) -> None:
     assert call("sweep", "status", str(tmp_path / "sweep")).out.count("done   generated") == 2
 
 
+@pytest.mark.long
 def test_two_processes_sample_what_one_does(tmp_path: Path) -> None:
     words = ("+generate=pairs", *FAST[:3], "reward=length", "generate.allow_cut_off=true", "evaluate.batch_size=1")
     whole = run(tmp_path / "one", *words, "evaluate.max_new_tokens=8")

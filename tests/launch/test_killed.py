@@ -61,6 +61,7 @@ GAME = (
 
 
 @pytest.mark.parametrize("method", ["grpo", "rloo"])
+@pytest.mark.long
 def test_a_training_in_an_environment_that_is_killed_comes_out_the_same(
     tmp_path: Path, cache: Path, method: str
 ) -> None:

@@ -104,6 +104,7 @@ def test_the_last_stage_stands_beside_the_policy_that_it_began_with(rlhf: Outcom
     assert f"page: {rlhf.folder / 'comparison.html'}" in rlhf.out
 
 
+@pytest.mark.long
 def test_ten_prompts_by_sft_and_by_dpo_with_what_changed(tmp_path: Path) -> None:
     """One command: the page has both answers to each prompt, the three axes, and what ten prompts can show."""
     words = ("+pipeline=sft_dpo", "experiment=ten-prompts", "model=tiny", "judge=rule", "evaluate.max_new_tokens=8")
@@ -118,6 +119,7 @@ def test_ten_prompts_by_sft_and_by_dpo_with_what_changed(tmp_path: Path) -> None
     assert "9 of 10 prompts won" in page
 
 
+@pytest.mark.long
 def test_stages_that_share_no_prompt_are_not_compared_and_stay_finished(tmp_path: Path) -> None:
     other = 'pipeline.stages.dpo.overrides=["dataset.heldout.path=package://alignzoo.data/concise/validation.jsonl"]'
     done = run(tmp_path / "pipe", "+pipeline=sft_dpo", *FAST, other)
@@ -221,6 +223,7 @@ def test_a_stage_whose_folder_cannot_be_made_is_refused_in_lines(tmp_path: Path)
     assert second.startswith("alignzoo: pipeline stage sft has no result: ")
 
 
+@pytest.mark.long
 def test_a_pipeline_that_is_told_to_stop_goes_on_in_the_middle_of_a_stage(
     tmp_path: Path, fake_package: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +241,7 @@ def test_a_pipeline_that_is_told_to_stop_goes_on_in_the_middle_of_a_stage(
     assert result(tmp_path / "pipe" / "1-sft")["cost"]["resumed"] == [1]
 
 
+@pytest.mark.long
 def test_an_adapter_is_merged_before_it_is_handed_on(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -253,6 +257,7 @@ def test_an_adapter_is_merged_before_it_is_handed_on(tmp_path: Path) -> None:
     assert (merged.get_parameter(name) - start.get_parameter(name)).abs().max() > 1e-4
 
 
+@pytest.mark.long
 def test_a_pipeline_of_ones_own_finds_the_options_beside_it(tmp_path: Path) -> None:
     """The file that the how-to shows, and an experiment in the same folder."""
     page = (ROOT / "docs" / "how-to" / "pipelines.md").read_text()
@@ -270,6 +275,7 @@ def test_a_pipeline_of_ones_own_finds_the_options_beside_it(tmp_path: Path) -> N
     assert [result(tmp_path / "pipe" / name)["cost"]["steps"] for name in names] == [1, 1, 1]
 
 
+@pytest.mark.long
 def test_a_sweep_runs_whole_pipelines_and_folds_their_seeds(tmp_path: Path) -> None:
     done = run(tmp_path / "sweep", "-m", "+pipeline=sft_dpo", *FAST, "seed=0,1", "evaluate.rows=2")
     assert done.code == 0, done.err

@@ -141,6 +141,7 @@ def test_divided_weights_go_on_where_they_stopped(
     assert difference(run, other) < 1e-6
 
 
+@pytest.mark.long
 def test_fsdp_without_gpus_is_refused(alignzoo: Any, tmp_path: Path) -> None:
     """Accelerate would run plain DDP in its stead, and say nothing."""
     done = alignzoo(*SETTING, "strategy=fsdp", "strategy.processes=2", "hydra.run.dir=run")
@@ -148,6 +149,7 @@ def test_fsdp_without_gpus_is_refused(alignzoo: Any, tmp_path: Path) -> None:
     assert done.stderr.strip().splitlines()[-1] == "alignzoo: strategy=fsdp needs GPUs: on the cpu take strategy=ddp."
 
 
+@pytest.mark.long
 def test_a_mistake_in_the_data_reads_as_from_one_process(
     alignzoo: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +183,7 @@ def check_failure(err: str, folder: Path, told: str) -> None:
     assert not (folder / "result.json").exists()
 
 
+@pytest.mark.long
 def test_a_sweep_goes_on_after_a_failed_member(alignzoo: Any, tmp_path: Path, stopping: dict[str, str]) -> None:
     """The callback fails at the second step, which the second job never reaches."""
     words = [*SETTING, *TWO, "hydra.sweep.dir=sweep", "train.max_steps=4,1"]
@@ -231,13 +234,21 @@ def waiting(tmp_path: Path, stopping: dict[str, str]) -> Iterator[subprocess.Pop
         process.communicate(timeout=10)
 
 
+@pytest.mark.long
 def test_no_orphans_when_the_parent_is_killed(waiting: subprocess.Popen[str], tmp_path: Path) -> None:
     assert len(workers(tmp_path)) == 3
     waiting.kill()
     assert gone(tmp_path, 10)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 138), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGTERM, 138),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.long),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.long),
+    ],
+)
 def test_a_signal_ends_everything(
     waiting: subprocess.Popen[str], tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
@@ -254,6 +265,7 @@ def test_the_launcher_hears_what_a_run_listens_to(compose_config: Callable[..., 
     assert {number.name for number in signals.SIGNALS} <= set(heard)
 
 
+@pytest.mark.long
 def test_torchrun_may_start_it(tmp_path: Path, single: Callable[[str], Path]) -> None:
     """Each of its processes composes the config a moment apart, and both end in one run folder."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "alignzoo"]

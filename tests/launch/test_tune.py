@@ -28,6 +28,7 @@ def test_any_number_can_be_the_aim(tmp_path: Path, cache: Path, objective: str) 
     assert best["best_params"].keys() == {"method.beta", "method.learning_rate"}
 
 
+@pytest.mark.long
 def test_a_trial_that_fails_is_not_the_best(tmp_path: Path, cache: Path) -> None:
     """One of the choices is refused before it trains; the others are tried all the same."""
     sweeper = (

@@ -83,7 +83,7 @@ def test_the_plan_is_within_fifteen_percent(words: list[str], compose_config: Co
     assert planned == pytest.approx(measured, rel=0.15)
 
 
-@pytest.mark.skipif(not REAL_DATA.is_dir(), reason="the real data is not there: it is no part of the repository")
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason="the real data is missing: it is not part of the repository")
 @pytest.mark.parametrize("peft", ["none", "lora"])
 def test_the_plan_of_long_dialogues_is_within_five_percent(peft: str, compose_config: Compose, tmp_path: Path) -> None:
     """Most bytes are then activations: no key is repeated for its queries. All rows are one batch."""

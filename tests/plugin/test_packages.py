@@ -227,7 +227,9 @@ def test_the_deny_list_takes_the_package_out(installed: Installed, disabled: str
     assert "Plugin slic (alignzoo-slic 0.3.1) is left out: disabled by ALIGNZOO_DISABLED_PLUGINS." in done.stderr
 
 
-@pytest.mark.parametrize("package", EXAMPLES, ids=lambda package: package.name)
+@pytest.mark.parametrize(
+    "package", [EXAMPLES[0], pytest.param(EXAMPLES[1], marks=pytest.mark.long)], ids=lambda package: package.name
+)
 def test_the_packages_own_tests_pass(installed: Installed, sources: Path, package: Path) -> None:
     words = ("-p", "no:cacheprovider", "-p", "no:slipcover")
     done = installed.run("-m", "pytest", "-q", *words, str(sources / package / "tests"), check=False)
@@ -254,6 +256,7 @@ def members(folder: Path) -> dict[str, dict[str, object]]:
     return {result["method"]: result for result in found}
 
 
+@pytest.mark.long
 def test_a_sweep_holds_a_third_partys_method_beside_ours(installed: Installed) -> None:
     """On the same rows: pairs, and the prompts of these pairs."""
     done = installed.alignzoo("-m", "method=dpo,slic,ppo", *SHORT, "reward=length", "hydra.sweep.dir=sweep")
@@ -264,6 +267,7 @@ def test_a_sweep_holds_a_third_partys_method_beside_ours(installed: Installed) -
     assert set(pd.read_csv(installed.folder / "sweep" / "leaderboard.csv")["method"]) == found.keys()
 
 
+@pytest.mark.long
 def test_the_classic_pipeline_ends_in_ppo(installed: Installed) -> None:
     """Supervised fine-tuning, a reward model, and PPO against it: two steps each."""
     overrides = 'pipeline.stages.ppo.overrides=["method.max_completion_length=12"]'
@@ -279,6 +283,7 @@ def test_the_classic_pipeline_ends_in_ppo(installed: Installed) -> None:
     assert (installed.folder / "rlhf" / "3-ppo" / "model" / "value_head.safetensors").is_file()
 
 
+@pytest.mark.long
 def test_a_sweep_runs_in_joblibs_processes(installed: Installed) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")

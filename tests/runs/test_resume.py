@@ -64,8 +64,13 @@ CASES: dict[str, tuple[tuple[str, ...], str]] = {
 
 #: They go the way of others here: run by `nox -s faults`, which disturbs every method.
 ALIKE = {"sft", "ipo", "orpo", "grpo"}
+#: In every suite; the others by `nox -s long`.
+SHORT = {"dpo", "kto", "grpo in the middle of a block"}
 MARKED = [
-    pytest.param(*case, id=name, marks=[pytest.mark.faults] if name in ALIKE else ()) for name, case in CASES.items()
+    pytest.param(
+        *case, id=name, marks=pytest.mark.faults if name in ALIKE else () if name in SHORT else pytest.mark.long
+    )
+    for name, case in CASES.items()
 ]
 
 

@@ -93,6 +93,7 @@ def test_the_page_answers_and_has_the_command(study: Outcome) -> None:
     assert "Rafailov et al., 2023, equation 7" in page
 
 
+@pytest.mark.long
 def test_a_study_killed_and_resumed_ends_with_the_same_table(study: Outcome, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
     words = ["study", "method=dpo,simpo", *FAST, f"hydra.sweep.dir={folder}"]
@@ -156,6 +157,7 @@ def alignzoo_config_packages():
 '''
 
 
+@pytest.mark.long
 def test_planted_truths_are_found(fake_package: Callable[..., None], tmp_path: Path) -> None:
     """A method under another name ends as equal, and one that learns from swapped answers loses."""
     from alignzoo.plugin.registry import registry

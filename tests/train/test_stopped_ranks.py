@@ -43,7 +43,7 @@ def ended(started: list[Started]) -> list[int]:
     return [one.ends() for one in started]
 
 
-@pytest.mark.parametrize("method", CASES)
+@pytest.mark.parametrize("method", ["kto", pytest.param("grpo", marks=pytest.mark.long)])
 def test_a_signal_to_one_rank_saves_all_and_they_go_on(method: str, tmp_path: Path, cache: Path) -> None:
     """Only rank 1 gets it; both save the same step, the main one says how to resume, and one alone may not."""
     words = (f"method={method}", *CASES[method], *WORDS)

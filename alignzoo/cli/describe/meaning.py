@@ -61,7 +61,7 @@ def describe(word: str) -> Description:
     """Return the description of ``"group=option"``.
 
     Raises:
-        UserError: there is no such option.
+        UserError: no option has that name.
     """
     option = find_option(word)
     classes = dict.fromkeys(GROUPS, _class) | {"method": _method}

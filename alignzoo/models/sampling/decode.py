@@ -133,7 +133,7 @@ class Batch:
     def __init__(self, model: Any, cache: Any, processors: Any, one_logit: bool, ids: Any, *beside: Any) -> None:
         """``one_logit``: whether the model can leave out all logits but the last; ``beside``: mask and positions.
 
-        There is no mask where nothing is padded, and there are no positions where the model does not take any.
+        The mask is left out where no row is padded, the positions where the model takes none.
         """
         self.model, self.cache, self.processors = model, cache, processors
         self.ids: Tensor = ids

@@ -88,6 +88,7 @@ def test_a_pipeline_of_real_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_study_while_it_runs_and_afterwards(tmp_path: Path) -> None:
     folder = tmp_path / "study"
     words = (*WORDS, "train.max_steps=1", "study.trials=1", "study.seeds=2", "study.underpowered=run")
