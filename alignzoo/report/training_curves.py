@@ -46,11 +46,11 @@ def _draw(points: Sequence[tuple[int, float]], file: Path, title: str, label: st
     axes.plot(steps, values, color="#9ecae1" if many else "#1f77b4", marker="" if many else "o", markersize=3)
     if many:
         axes.plot(steps, smooth(values), color="#1f77b4")
-    axes.set_title(title, parse_math=False)
+    axes.set_title(title, y=1.0, parse_math=False)  # at a given height, or the ticks are laid out a second time
     axes.set(xlabel="step", ylabel=label)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file)
+    figure.savefig(file, pil_kwargs={"compress_level": 1})
     return file
 
 

@@ -17,6 +17,7 @@ SETTING = (*QUICK, "train.per_device_batch_size=2", "train.max_steps=4", "hydra.
 RENDEZVOUS = ("strategy=multinode", "strategy.processes=1", f"strategy.rendezvous={ADDRESSES[0]}:29517")
 
 
+@pytest.mark.long
 def test_two_machines_train_one_run(alignzoo: Callable[..., object], tmp_path: Path) -> None:
     """They see no other network; the losses are those of one process."""
     with two_machines(tmp_path) as machines:

@@ -54,24 +54,27 @@ def outcome(folder: Path) -> dict[str, Any]:
     return {"weights": hashed, "losses": losses, **{name: result[name] for name in ("before", "after", "data", "rows")}}
 
 
+@pytest.mark.parametrize(
+    ("swept", "last"),
+    [
+        (("method=dpo", "peft=none,lora"), ("method=dpo", "peft=lora")),
+        pytest.param(("method=kto", "seed=0,3"), ("method=kto", "seed=3"), marks=pytest.mark.long),
+    ],
+    ids=["an adapter", "another seed"],
+)
 def test_sweep_jobs_are_bit_for_bit_what_separate_processes_give(
-    tmp_path: Path, alignzoo: Callable[..., subprocess.CompletedProcess[str]]
+    tmp_path: Path,
+    alignzoo: Callable[..., subprocess.CompletedProcess[str]],
+    swept: tuple[str, ...],
+    last: tuple[str, ...],
 ) -> None:
-    """Full training, then an adapter, then another method and seed: each after what the others left behind."""
-    sweeps = [("method=dpo", "method.beta=0.1,0.5", "peft=none,lora"), ("method=kto", "seed=0,3")]
-    for number, words in enumerate(sweeps):
-        swept = run(tmp_path / f"sweep-{number}", "-m", *words, *WORDS)
-        assert swept.code == 0, swept.err
-    alone = {
-        "sweep-0/3-dpo": ("method=dpo", "method.beta=0.5", "peft=lora"),
-        "sweep-1/1-kto": ("method=kto", "seed=3"),
-    }
-    for member, words in alone.items():
-        done = alignzoo(*words, *WORDS, f"hydra.run.dir={tmp_path / 'alone'}", ALIGNZOO_CACHE=tmp_path / "empty")
-        assert done.returncode == 0, done.stderr
-        (folder,) = tmp_path.glob(f"{member}*")
-        assert outcome(folder) == outcome(tmp_path / "alone"), member
-        (tmp_path / "alone").rename(tmp_path / f"alone-{folder.name}")
+    """The last job runs after what another left behind."""
+    done = run(tmp_path / "sweep", "-m", *swept, *WORDS)
+    assert done.code == 0, done.err
+    alone = alignzoo(*last, *WORDS, f"hydra.run.dir={tmp_path / 'alone'}", ALIGNZOO_CACHE=tmp_path / "empty")
+    assert alone.returncode == 0, alone.stderr
+    (folder,) = (tmp_path / "sweep").glob("1-*")
+    assert outcome(folder) == outcome(tmp_path / "alone")
 
 
 def test_rows_weights_and_reference_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -312,6 +312,7 @@ def write_facts(out: Path) -> None:
     (out / f"rank-{trainer.args.process_index}.json").write_text(json.dumps(facts))
 
 
+@pytest.mark.long
 def test_processes_share_the_pass_and_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two started by torchrun, and this one."""
     found = {}
