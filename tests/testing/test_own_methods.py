@@ -23,10 +23,12 @@ TestSimPO = conformance("simpo", SEED)
 TestGKD = conformance("gkd", SEED, ranks=False)
 TestDFT = pytest.mark.zoo(conformance("dft", SEED, falls=False))
 
-#: Words without which a method cannot pass: `tiny` never ends a completion, and PPO resumes where a round begins.
+#: Words without which a method cannot pass: `tiny` never ends a completion, PPO resumes where a round begins, and TR-DPO's
+#: reference moves within the few steps.
 WORDS = {
     "dapo": ("method.mask_truncated_completions=false",),
     "ppo": ("method.generation_batch_size=${train.global_batch_size}", "method.num_iterations=2"),
+    "tr_dpo": ("method.ref_model_sync_steps=2", "method.ref_model_mixup_alpha=0.05"),
 }
 
 OWN = {name for name, (_, plugin) in Registry().methods.items() if plugin.module.startswith("alignzoo_plugins.")}
@@ -34,9 +36,6 @@ FULL = {cls.name for cls in list(globals().values()) if isinstance(cls, type) an
 
 #: Methods that imitate a teacher, and come to rank as it does.
 TAUGHT = {name for name in OWN if registry().method(name).uses_teacher}
-
-#: Words without which a short training would not show what is particular to a method.
-WORDS = {"tr_dpo": ("method.ref_model_sync_steps=2", "method.ref_model_mixup_alpha=0.05")}
 
 for name in sorted(OWN - FULL):
     globals()[f"Test_{name}"] = pytest.mark.zoo(conformance(name, SEED, *WORDS.get(name, ()), ranks=name not in TAUGHT))
