@@ -170,7 +170,7 @@ def _plan_method(protocol: Protocol, method: str) -> tuple[MethodCost, int]:
 
     words = make_trial_words(protocol, method)
     survey, time, _, steps = plan(words, Machine(None, None, None), read_data=True)
-    need = survey.table[survey.chosen.name][survey.cfg.peft.name]
+    need = survey.find_need(survey.chosen, survey.cfg.peft.name)
     cost = MethodCost(
         steps.updates, steps.tokens, time and time.total, (need.bytes if need else 0) / 2**30, survey.fits(need)
     )
