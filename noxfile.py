@@ -190,6 +190,7 @@ def zoo(session: nox.Session) -> None:
         "zoo",
         "tests/testing/test_own_methods.py",
         "tests/plugins/test_trl_options.py",
+        "tests/cli/test_verify_losses.py",
         *PARALLEL,
     ]
     session.run("pytest", *args, env=TESTING)

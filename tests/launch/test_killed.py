@@ -97,6 +97,7 @@ def test_a_signal_saves_and_tells_how_to_go_on(whole: Path, tmp_path: Path) -> N
     same(folder, whole)
 
 
+@pytest.mark.long
 def test_a_second_start_is_refused_while_the_first_goes_on(tmp_path: Path, whole: Path) -> None:
     """The second one is the program as a user starts it."""
     folder = tmp_path / "run"

@@ -65,7 +65,7 @@ SAMPLED = ("grpo", "rloo")  #: their answers come from each process's own genera
 MORE = dict.fromkeys(SAMPLED, ("method.num_generations=2", "method.max_completion_length=16", *LENGTH))
 STRATEGIES = ("ddp", "fsdp", "zero2", "zero3")
 METHODS = ("dpo", "ipo", "kto", "orpo", "sft", "reward", *SAMPLED)
-QUICK_ONES = {("dpo", "ddp"), ("kto", "fsdp")}  #: in every suite; the others by `nox -s strategies`
+QUICK_ONES = {("dpo", "ddp")}  #: in every suite; the others by `nox -s strategies`
 COMBINATIONS = [
     pytest.param(method, strategy, marks=() if (method, strategy) in QUICK_ONES else pytest.mark.strategies)
     for method in METHODS

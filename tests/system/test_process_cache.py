@@ -127,6 +127,7 @@ def held() -> int:
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_from_member_to_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     prepare_next = process_cache().begin_job

@@ -23,8 +23,8 @@ TestSimPO = conformance("simpo", SEED)
 TestGKD = conformance("gkd", SEED, ranks=False)
 TestDFT = pytest.mark.zoo(conformance("dft", SEED, falls=False))
 
-#: Words without which a method cannot pass: `tiny` never ends a completion, PPO resumes where a round begins, and TR-DPO's
-#: reference moves within the few steps.
+#: Words without which a method cannot pass: `tiny` never ends a completion, PPO resumes where a round begins, and
+#: TR-DPO's reference moves within the few steps.
 WORDS = {
     "dapo": ("method.mask_truncated_completions=false",),
     "ppo": ("method.generation_batch_size=${train.global_batch_size}", "method.num_iterations=2"),
