@@ -191,6 +191,7 @@ def zoo(session: nox.Session) -> None:
         "tests/testing/test_own_methods.py",
         "tests/plugins/test_trl_options.py",
         "tests/cli/test_verify_losses.py",
+        "tests/test_docs.py",
         *PARALLEL,
     ]
     session.run("pytest", *args, env=TESTING)

@@ -64,13 +64,16 @@ def call(*words: str, folder: Path = Path()) -> Outcome:
         code = _code(*words)
         changed = {name for name in os.environ.keys() | before.keys() if os.environ.get(name) != before.get(name)}
     if "trl" in sys.modules:
-        leave_imports_out()
+        leave_imports_out(len(sys.modules) // 100)
     return Outcome(folder, code, out.getvalue(), err.getvalue(), changed)
 
 
 @cache
-def leave_imports_out() -> None:
-    """Leave what was imported out of garbage collections: each run makes three, of half a second each with it."""
+def leave_imports_out(hundreds: int) -> None:
+    """Leave what was imported out of garbage collections: each run makes three, of half a second each with it.
+
+    Once for each ``hundreds`` of modules: what other tests import later counts too.
+    """
     gc.collect()
     gc.freeze()
 
