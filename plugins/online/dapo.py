@@ -4,9 +4,9 @@ Yu et al., 2025, "DAPO: An Open-Source LLM Reinforcement Learning System at Scal
 GRPO's groups; the ratio may rise further (`epsilon_high`) than it may fall; every token of a batch weighs the same;
 completions that ran into the greatest length are left out of the loss (overlong filtering); no KL penalty.
 
-Two parts are not in it: dynamic sampling (prompts whose completions all earn the same are sampled anew), which TRL does
-not have, and the soft overlong punishment, a reward that falls before the greatest length, which alignzoo does not
-have.
+Prompts whose completions all earn the same are replaced by others (dynamic sampling, section 3.2, `dynamic_sampling`).
+
+The soft overlong punishment, a reward that falls before the greatest length, is not in it: alignzoo does not have it.
 
 Data: prompts, and rewards (`reward=...`). Clip range 0.2 and 0.28, 16 completions a prompt, learning rate 1e-6 (paper,
 section 4.1, 32B).
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class DAPO(GroupLoss):
-    """DAPO (Yu et al., 2025), without dynamic sampling: the ratio may rise further than fall; a mean over tokens."""
+    """DAPO (Yu et al., 2025): the ratio may rise further than fall, a mean over tokens, groups without spread anew."""
 
     name = "dapo"
     pinned = pin("mask_truncated_completions", loss_type="dapo")

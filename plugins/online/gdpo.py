@@ -27,6 +27,7 @@ class GDPO(GroupLoss):
     """GDPO (Liu et al., 2026): GRPO in which each of several rewards is standardised by itself."""
 
     name = "gdpo"
+    options = frozenset()  # no group of its batch can be replaced
     pinned = pin(multi_objective_aggregation="normalize_then_sum")
 
     @classmethod

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from alignzoo import DataFormat, Method, UserError, check_groups
+from alignzoo import DataFormat, Method, TrainParts, UserError, check_groups
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+    from transformers import Trainer
 
 #: What selects and changes TRL's losses, at values that change nothing of GRPO's.
 UNREAD: Mapping[str, Any] = {
@@ -38,6 +40,18 @@ def check_clip(cfg: DictConfig) -> None:
             raise UserError(f"method.{key}={value} must be above 0: it is how far a ratio may move from 1.")
 
 
+def check_tries(cfg: DictConfig) -> None:
+    """Refuse dynamic sampling of less than no try, and beside advantages of which each depends on the whole batch."""
+    tries = cfg.method.get("dynamic_sampling", 0)
+    if not isinstance(tries, int) or isinstance(tries, bool) or tries < 0:
+        raise UserError(f"method.dynamic_sampling={tries} must be a whole number: tries for each batch, 0 for none.")
+    if tries and cfg.method.get("scale_rewards") == "batch":
+        raise UserError(
+            f"method.dynamic_sampling={tries}: method.scale_rewards=batch compares all groups of a batch, so that none "
+            "can be replaced: leave one of the two out."
+        )
+
+
 class GroupLoss(Method):
     """A loss of TRL's GRPOTrainer under the name of its paper; subclasses pin it, and give the paper's equation."""
 
@@ -46,6 +60,7 @@ class GroupLoss(Method):
     trainer = tools_trainer = "trl:GRPOTrainer"
     whole_logits = False
     uses_rewards = True
+    options = frozenset({"dynamic_sampling"})
     headline = {"reward": "reward", "reward_std": "spread", "completions/mean_length": "tokens"}
 
     @classmethod
@@ -53,6 +68,7 @@ class GroupLoss(Method):
         """Refuse groups that cannot be compared or do not fill a batch, and a penalty or clip range that is none."""
         check_groups(cfg)
         check_clip(cfg)
+        check_tries(cfg)
         if cfg.method.get("beta", 0) < 0:
             raise UserError(f"method.beta={cfg.method.beta} must be 0 (no KL penalty) or above.")
 
@@ -60,3 +76,14 @@ class GroupLoss(Method):
     def holds_reference(cls, cfg: DictConfig) -> bool:
         """Only the KL penalty needs one."""
         return bool(cfg.method.get("beta", 0) > 0)
+
+    def build_trainer(self, parts: TrainParts) -> Trainer:
+        """Let groups without spread be sampled anew where ``method.dynamic_sampling`` says how often."""
+        tries = parts.cfg.method.get("dynamic_sampling", 0)
+        if not tries:
+            return super().build_trainer(parts)
+        from .trainers.dynamic import DynamicSampling
+
+        facts = {"__module__": parts.trainer.__module__, "tries": tries}
+        mixed = type(parts.trainer.__name__, (DynamicSampling, parts.trainer), facts)
+        return super().build_trainer(dataclasses.replace(parts, trainer=mixed))

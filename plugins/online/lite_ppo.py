@@ -26,6 +26,7 @@ class LitePPO(GroupLoss):
     """Lite PPO (Liu et al., 2025): the group's mean, the batch's standard deviation, and a mean over tokens."""
 
     name = "lite_ppo"
+    options = frozenset()  # no group of its batch can be replaced
     pinned = pin(loss_type="dapo", scale_rewards="batch")
 
     @classmethod

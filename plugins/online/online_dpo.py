@@ -26,6 +26,7 @@ class OnlineDPO(GroupLoss):
     """Online DPO (Guo et al., 2024): of two sampled completions to a prompt, the higher reward's is chosen."""
 
     name = "online_dpo"
+    options = frozenset()  # no group of its batch can be replaced
     trainer = "alignzoo_plugins.online.trainers.online_dpo:OnlineDPOTrainer"
     needs_reference = True
     pinned = {**pin(), "num_generations": 2}

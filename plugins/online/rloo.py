@@ -28,6 +28,7 @@ class RLOO(GroupLoss):
     """REINFORCE Leave-One-Out (Ahmadian et al., 2024): a completion's reward less the mean of its group's others."""
 
     name = "rloo"
+    options = frozenset()  # its trainer is another
     config = "trl:RLOOConfig"
     trainer = "trl:RLOOTrainer"
     tools_trainer = "alignzoo_plugins.online.trainers.rloo_tools:RLOOToolsTrainer"

@@ -16,6 +16,7 @@ class Ungrouped(GroupLoss):
     """A method with a baseline from elsewhere than the other completions to the same prompt."""
 
     config = "alignzoo_plugins.online.trainers.config:UngroupedConfig"
+    options = frozenset()
 
     @classmethod
     def check(cls, cfg: DictConfig) -> None:
