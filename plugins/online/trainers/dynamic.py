@@ -42,13 +42,13 @@ class DynamicSampling(ScoredTrainer):
                 f"method.dynamic_sampling={self.tries}: each process must sample whole groups, and has {len(inputs)} "
                 f"completions: a multiple of method.num_generations={self.num_generations} is needed."
             )
-        flat, replaced, seen = self._find_flat(len(inputs)), 0, {row["id"] for row in inputs}
+        flat, replaced, seen = self._find_flat(len(inputs)), 0, {row.get("id") for row in inputs}
         for number in range(self.tries):
             count = int(self.accelerator.gather(torch.tensor([len(flat)], device=self.accelerator.device)).max())
             if count == 0:  # on every process
                 break
             rows = self._draw(count, number, seen)
-            seen |= {row["id"] for row in rows}
+            seen |= {row.get("id") for row in rows}
             more = super()._generate_and_score_completions(
                 [dict(row) for row in rows for _ in range(self.num_generations)]
             )
