@@ -53,6 +53,9 @@ SCHEMAS = {
 #: A run that takes seconds.
 QUICK = ("model=tiny", "dataset.rows=16", "evaluate.rows=4", "evaluate.max_new_tokens=8")
 
+#: What `nox -s fuzz` runs with more examples.
+FUZZED = ("tests/fuzz", "tests/data/test_properties.py")
+
 #: Not what other sessions run.
 NO_SESSION = "not long and not strategies and not faults and not clusters and not schemas and not zoo"
 
@@ -217,7 +220,7 @@ def fuzz(session: nox.Session) -> None:
     """Damage every kind of file that alignzoo reads at random, 10,000 times in all: ``-- 500`` for so many."""
     session.install("-e.", *group("test"), *TESTED)
     examples = session.posargs[0] if session.posargs else "10000"
-    session.run("pytest", "tests/fuzz", "-n", "auto", env={**TESTING, "ALIGNZOO_FUZZ_EXAMPLES": examples})
+    session.run("pytest", *FUZZED, "-n", "auto", env={**TESTING, "ALIGNZOO_FUZZ_EXAMPLES": examples})
 
 
 @nox.session

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -29,16 +30,19 @@ CASES = Path(__file__).with_name("cases")
 Row = dict[str, Any]
 Read = Callable[..., tuple[Dataset, Layout]]
 
-#: The same examples in every run, as many as take a second or two.
+#: `nox -s fuzz` tries more.
+THOROUGH = "ALIGNZOO_FUZZ_EXAMPLES" in os.environ
+
+#: The same examples in every run, as many as take a few seconds.
 FEW = settings(
     derandomize=True,
     deadline=None,
     database=None,
-    max_examples=60,
+    max_examples=60 if THOROUGH else 15,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
-MANY = settings(FEW, max_examples=250)
+MANY = settings(FEW, max_examples=250 if THOROUGH else 40)
 
 
 @pytest.fixture(scope="module")

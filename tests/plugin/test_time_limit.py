@@ -57,7 +57,7 @@ def test_it_is_left_out_and_named_by_list(fake_package: Install, kind: str) -> N
     fake_package("fake_good", METHOD.replace("PACKAGE", "good"))
     began = time.monotonic()
     done = call("list")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 120
     assert done.code == 0, "all that there is was listed"
     assert f"left out: fake_hanging (fake_hanging 1.0): {said}\n" in done.out
     assert "good" in done.out
