@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
 from repository import ROOT
 
@@ -23,6 +24,10 @@ REPLACED = re.findall(r"^\| (\w+) \| `([\w.]+)` \| `([\w./]+)` \| .+ \| .+ \|$",
 #: Symbol -> the module of the library that uses it, and how its source does.
 CALLED = {
     "ConfigLoaderImpl.load_configuration": ("hydra._internal.hydra", "self.config_loader.load_configuration("),
+    "ImportlibResourcesConfigSource._read_config": (
+        "hydra._internal.core_plugins.importlib_resources_config_source",
+        "return self._read_config(res)",
+    ),
     "dynamic_module_utils.TIME_OUT_REMOTE_CODE": ("transformers.dynamic_module_utils", "TIME_OUT_REMOTE_CODE > 0"),
     "loading_report.PALETTE": ("transformers.utils.loading_report", "{PALETTE['bold']}"),
     "auto_factory.resolve_trust_remote_code": (
@@ -117,6 +122,10 @@ def test_hydra_copies_its_store(compose_config: Callable[..., object], monkeypat
     monkeypatch.setattr(compose, "patch_hydra", lambda: None)
     compose_config()
     assert copies, "Hydra copies its store no more: alignzoo/config/hydra_patches.py need not patch it"
+
+
+def test_hydra_composes_for_the_mode() -> None:
+    assert "cfg = self.compose_config(" in inspect.getsource(Hydra.get_mode), "it need not be composed once only"
 
 
 def own_names() -> set[str]:

@@ -206,9 +206,13 @@ def runnable(cfg: DictConfig) -> str:
 
     What comes from the environment stays as it was typed, and secrets are masked.
     """
+    return _read_hydra_part() + OmegaConf.to_yaml(hide_secrets(cfg))
+
+
+@functools.cache
+def _read_hydra_part() -> str:
     ours = importlib.resources.files("alignzoo_conf").joinpath("config.yaml").read_text(encoding="utf-8")
-    again = {"hydra": OmegaConf.create(ours).hydra}
-    return OmegaConf.to_yaml(again) + OmegaConf.to_yaml(hide_secrets(cfg))
+    return OmegaConf.to_yaml({"hydra": OmegaConf.create(ours).hydra})
 
 
 def environment() -> dict[str, Any]:
