@@ -156,22 +156,24 @@ def plan_study(protocol: Protocol) -> Outlook:
     """Return what a study will cost, by ``plan`` on each method's first trial, and what it can show."""
     from alignzoo.study.outlook import make_outlook
 
-    costs, prompts = {}, 0
+    costs, prompts, validation = {}, 0, 0
     for method in protocol.settings.methods:
-        costs[method], prompts = _plan_method(protocol, method)
-    return make_outlook(protocol, costs, prompts)
+        costs[method], prompts, validation = _plan_method(protocol, method)
+    return make_outlook(protocol, costs, prompts, validation)
 
 
-def _plan_method(protocol: Protocol, method: str) -> tuple[MethodCost, int]:
-    """Return what one run takes, and how many test prompts it has."""
+def _plan_method(protocol: Protocol, method: str) -> tuple[MethodCost, int, int]:
+    """Return what one run takes, and how many test prompts and validation rows it has."""
     from alignzoo.cli.plan import Machine, plan
+    from alignzoo.plan.seconds import estimate_row_time
     from alignzoo.study.outlook import MethodCost
     from alignzoo.study.setup import make_trial_words
 
     words = make_trial_words(protocol, method)
-    survey, time, _, steps = plan(words, Machine(None, None, None), read_data=True)
-    need = survey.find_need(survey.chosen, survey.cfg.peft.name)
-    cost = MethodCost(
-        steps.updates, steps.tokens, time and time.total, (need.bytes if need else 0) / 2**30, survey.fits(need)
-    )
-    return cost, survey.lengths.heldout or 0
+    survey, time, rate, steps = plan(words, Machine(None, None, None), read_data=True)
+    adapter = survey.cfg.peft.name
+    need = survey.find_need(survey.chosen, adapter)
+    row = rate and estimate_row_time(survey.passes(adapter, survey.target.devices), rate)
+    peak = (need.bytes if need else 0) / 2**30
+    cost = MethodCost(steps.updates, steps.tokens, time and time.total, row, peak, survey.fits(need))
+    return cost, survey.lengths.heldout or 0, survey.lengths.validation

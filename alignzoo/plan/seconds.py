@@ -85,6 +85,24 @@ class StepTime:
         return self.training + self.sampling
 
 
+def estimate_row_time(passes: Passes, rate: Rate) -> float:
+    """Return the seconds that the yardstick takes for a held-out row after training, none of whose answers ends early.
+
+    A row is answered greedily and sampled; its pair, where it has one, and its sample under both models are scored.
+    """
+    from alignzoo.evaluate.completions import GENERATED_PER_SCORED
+
+    work, speed, time = passes.work, EFFICIENCY * rate.flops, 0.0
+    if work.score and passes.scoring:
+        time += 2 * passes.scoring.flops / work.score.sequences / speed
+    if work.generate and passes.generating and passes.comparing:
+        rows = work.generate.sequences
+        read = (work.generate.tokens - work.prompt) * passes.skeleton.weight_bytes / rate.bytes
+        time += max(2 * passes.generating.flops / rows / speed, read / rows / GENERATED_PER_SCORED)
+        time += 2 * passes.comparing.flops / rows / speed
+    return time
+
+
 def estimate_step_time(passes: Passes, method: type[Method], rate: Rate) -> StepTime:
     """Return the time of an optimizer step with the passes' batches."""
     work, speed = passes.work, EFFICIENCY * rate.flops

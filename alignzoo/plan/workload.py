@@ -42,6 +42,7 @@ class Lengths:
     """Rows to train on; None: more than a batch."""
 
     heldout: int | None = None
+    validation: int = 0
 
     distinct: Spread | None = None
     """Tokens of a row to train on, a prompt counted once; None: unknown, no prefix is shared."""
@@ -86,6 +87,7 @@ def read_lengths(checked: Checked, data: Prepared, rows: Dataset) -> Lengths:
         prompt=measure_longest(heldout, "prompt_ids", []),
         rows=len(rows),
         heldout=len(heldout),
+        validation=min(checked.cfg.evaluate.rows, len(data.validation or ())),
         distinct=distinct,
         labels=labels,
         answered=answered,

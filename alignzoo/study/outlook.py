@@ -24,15 +24,19 @@ class MethodCost:
     step_seconds: float | None
     """Of training; None where the device is not this machine's."""
 
+    row_seconds: float | None
+    """Of measuring a row; None as of a step."""
+
     memory: float
     """GiB of one device at the peak."""
 
     fits: bool
 
-    @property
-    def seconds(self) -> float | None:
-        """Of a run's training, without what comes before and after it."""
-        return None if self.step_seconds is None else self.steps * self.step_seconds
+    def sum_seconds(self, measured: int) -> float | None:
+        """Return those of a run that measures so many rows, without what comes before its first step."""
+        if self.step_seconds is None or self.row_seconds is None:
+            return None
+        return self.steps * self.step_seconds + measured * self.row_seconds
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,9 @@ class Outlook:
     costs: Mapping[str, MethodCost]
     prompts: int
     """Of the test."""
+
+    validation: int
+    """Rows that a trial measures."""
 
     smallest: float | None
     """Difference to the baseline that it shows in 80 %, in the number's unit; None where it shows none."""
@@ -62,17 +69,17 @@ class Outlook:
         count = len(settings.methods)
         return {"tune": count * settings.trials, "test": count * settings.seeds}
 
-    def sum_seconds(self, runs: int) -> float | None:
-        """Return the training time of so many runs of each method, one after the other."""
-        each = [cost.seconds for cost in self.costs.values()]
+    def sum_seconds(self, runs: int, measured: int) -> float | None:
+        """Return the time of so many runs of each method that measure so many rows each, one after the other."""
+        each = [cost.sum_seconds(measured) for cost in self.costs.values()]
         known = [seconds for seconds in each if seconds is not None]
         return runs * sum(known) if len(known) == len(each) else None
 
 
-def make_outlook(protocol: Protocol, costs: Mapping[str, MethodCost], prompts: int) -> Outlook:
-    """Return the outlook of a study with so many test prompts."""
+def make_outlook(protocol: Protocol, costs: Mapping[str, MethodCost], prompts: int, validation: int = 0) -> Outlook:
+    """Return the outlook of a study with so many test prompts and validation rows."""
     smallest = compute_smallest(protocol.settings, prompts)
-    return Outlook(protocol, costs, prompts, smallest, find_needed_prompts(protocol.settings))
+    return Outlook(protocol, costs, prompts, validation, smallest, find_needed_prompts(protocol.settings))
 
 
 def refuse_blind(outlook: Outlook) -> None:
@@ -113,10 +120,10 @@ def describe_outlook(outlook: Outlook) -> list[str]:
         f"study of {', '.join(settings.methods)} by {settings.number}, against {against}",
         "1. losses: each method's trainer beside its paper's equation, at the settings of its trials",
         f"2. tune: {runs['tune']} runs, {settings.trials} quasi-random trials for each method"
-        + _format_time(outlook.sum_seconds(settings.trials)),
+        + _format_time(outlook.sum_seconds(settings.trials, outlook.validation)),
         "3. pick: the best trial of each method on the validation rows, of those within the guardrails",
         f"4. test: {runs['test']} runs, {settings.seeds} fresh seeds for each winner"
-        + _format_time(outlook.sum_seconds(settings.seeds)),
+        + _format_time(outlook.sum_seconds(settings.seeds, outlook.prompts)),
         f"smallest difference: {describe_smallest(outlook)} (80 % power, two-sided 5 %, corrected for "
         f"{_count_comparisons(outlook)}; assumed spreads: study.assume); {matters} matters"
         + (", which it cannot see" if outlook.is_blind else ""),
@@ -144,7 +151,9 @@ def _describe_spaces(protocol: Protocol) -> list[str]:
 def _describe_costs(outlook: Outlook) -> list[str]:
     lines = []
     for method, cost in outlook.costs.items():
-        rate = f", {cost.step_seconds:.2g} s a step" if cost.step_seconds is not None else ""
+        rate = ""
+        if cost.step_seconds is not None and cost.row_seconds is not None:
+            rate = f", {cost.step_seconds:.2g} s a step, {cost.row_seconds:.2g} s a measured row"
         misfit = "" if cost.fits else ", which this device does not have"
         lines.append(f"{method}: {cost.steps:,} steps, {cost.tokens:,} tokens{rate}, {cost.memory:.2f} GiB{misfit}")
     if _differ([cost.tokens for cost in outlook.costs.values()]):
@@ -157,4 +166,4 @@ def _differ(tokens: Sequence[int]) -> bool:
 
 
 def _format_time(seconds: float | None) -> str:
-    return "" if seconds is None else f", about {format_seconds(seconds)} of training"
+    return "" if seconds is None else f", about {format_seconds(seconds)}"

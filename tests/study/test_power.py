@@ -7,7 +7,7 @@ import pytest
 from made_up import make_settings
 
 from alignzoo.study.findings import compare_methods
-from alignzoo.study.outlook import describe_outlook, make_outlook, refuse_blind
+from alignzoo.study.outlook import MethodCost, describe_outlook, make_outlook, refuse_blind
 from alignzoo.study.power import compute_smallest, find_needed_prompts
 from alignzoo.study.protocol import Protocol
 from alignzoo.system.errors import UserError
@@ -62,3 +62,13 @@ def test_the_outlook_counts_runs_and_comparisons() -> None:
     assert "2. tune: 8 runs" in lines
     assert "4. test: 6 runs" in lines
     assert "corrected for 1 comparison;" in lines
+
+
+def test_the_time_counts_what_each_phase_measures() -> None:
+    """Tuning measures validation rows, the test its prompts: 4 trials and 3 seeds of two methods."""
+    each = MethodCost(steps=10, tokens=640, step_seconds=3.0, row_seconds=2.0, memory=1.0, fits=True)
+    outlook = make_outlook(protocol(), {"dpo": each, "simpo": each}, prompts=45, validation=15)
+    lines = "\n".join(describe_outlook(outlook))
+    assert f"2. tune: 8 runs, 4 quasi-random trials for each method, about {2 * 4 * (30 + 30) // 60} min" in lines
+    assert f"4. test: 6 runs, 3 fresh seeds for each winner, about {2 * 3 * (30 + 90) // 60} min" in lines
+    assert "dpo: 10 steps, 640 tokens, 3 s a step, 2 s a measured row, 1.00 GiB" in lines
