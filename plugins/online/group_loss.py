@@ -52,6 +52,17 @@ def check_tries(cfg: DictConfig) -> None:
         )
 
 
+def check_curriculum(cfg: DictConfig) -> None:
+    """Refuse a curriculum by what is no column's name, and a mean reward to keep where there is no curriculum."""
+    column, goal = cfg.method.get("curriculum"), cfg.method.get("curriculum_reward", 0.5)
+    if column is not None and (not isinstance(column, str) or not column.strip()):
+        raise UserError(f"method.curriculum={column} must name the dataset's column with each prompt's difficulty.")
+    if isinstance(goal, bool) or not isinstance(goal, int | float):
+        raise UserError(f"method.curriculum_reward={goal} must be a number: the mean reward at which prompts stay.")
+    if column is None and "curriculum_reward" in cfg.method:
+        raise UserError(f"method.curriculum_reward={goal} does nothing without +method.curriculum=COLUMN.")
+
+
 class GroupLoss(Method):
     """A loss of TRL's GRPOTrainer under the name of its paper; subclasses pin it, and give the paper's equation."""
 
@@ -60,7 +71,7 @@ class GroupLoss(Method):
     trainer = tools_trainer = "trl:GRPOTrainer"
     whole_logits = False
     uses_rewards = True
-    options = frozenset({"dynamic_sampling"})
+    options = frozenset({"dynamic_sampling", "curriculum", "curriculum_reward"})
     headline = {"reward": "reward", "reward_std": "spread", "completions/mean_length": "tokens"}
 
     @classmethod
@@ -69,6 +80,7 @@ class GroupLoss(Method):
         check_groups(cfg)
         check_clip(cfg)
         check_tries(cfg)
+        check_curriculum(cfg)
         if cfg.method.get("beta", 0) < 0:
             raise UserError(f"method.beta={cfg.method.beta} must be 0 (no KL penalty) or above.")
 
@@ -78,12 +90,22 @@ class GroupLoss(Method):
         return bool(cfg.method.get("beta", 0) > 0)
 
     def build_trainer(self, parts: TrainParts) -> Trainer:
-        """Let groups without spread be sampled anew where ``method.dynamic_sampling`` says how often."""
-        tries = parts.cfg.method.get("dynamic_sampling", 0)
-        if not tries:
-            return super().build_trainer(parts)
-        from .trainers.dynamic import DynamicSampling
+        """Choose prompts by difficulty where ``method.curriculum`` names a column.
 
-        facts = {"__module__": parts.trainer.__module__, "tries": tries}
-        mixed = type(parts.trainer.__name__, (DynamicSampling, parts.trainer), facts)
+        Let groups without spread be sampled anew where ``method.dynamic_sampling`` says how often.
+        """
+        method, bases, facts = parts.cfg.method, [parts.trainer], {"__module__": parts.trainer.__module__}
+        if method.get("dynamic_sampling", 0):
+            from .trainers.dynamic import DynamicSampling
+
+            bases.insert(0, DynamicSampling)
+            facts["tries"] = method.dynamic_sampling
+        if method.get("curriculum") is not None:
+            from .trainers.curriculum import Curriculum
+
+            bases.insert(0, Curriculum)
+            facts |= {"column": method.curriculum, "goal": method.get("curriculum_reward", 0.5)}
+        if len(bases) == 1:
+            return super().build_trainer(parts)
+        mixed = type(parts.trainer.__name__, tuple(bases), facts)
         return super().build_trainer(dataclasses.replace(parts, trainer=mixed))
