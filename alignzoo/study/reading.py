@@ -20,7 +20,7 @@ from alignzoo.study.members import Member, Phase, list_testing, list_tuning, rea
 from alignzoo.study.overlap import describe_overlap
 from alignzoo.study.protocol import Protocol, read_protocol
 from alignzoo.study.selection import Trial, count_faults, find_edges, read_trials, read_winners
-from alignzoo.study.tuning_curve import Point, compute_tuning_curve
+from alignzoo.study.tuning_curve import Point, compute_tuning_curve, describe_leaders
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,12 @@ class Study:
     def notes(self) -> list[str]:
         """What a reader must know before believing it."""
         found = [*self._list_edges(), *self._list_without_winner(), *self._list_faults(), *self._list_kept_out()]
-        return [*found, *describe_overlap(self.tuning)]
+        return [*found, *describe_overlap(self.tuning), *self._list_leaders()]
+
+    def _list_leaders(self) -> list[str]:
+        better = NUMBERS[self.protocol.settings.number].better
+        told = "" if self.winners is None else describe_leaders(self.curves, better)
+        return [told] if told else []
 
     def _list_edges(self) -> list[str]:
         found = []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from alignzoo.evaluate.intervals import LEVEL
@@ -61,3 +62,34 @@ def _bound_median(ordered: Sequence[float], k: int) -> tuple[float | None, float
         if high is None and below >= 1 - tail:
             high = ordered[place - 1]
     return low, high
+
+
+def describe_leaders(curves: Mapping[str, Sequence[Point]], better: str = "high") -> str:
+    """Return in a sentence which method's best of k trials is ahead, for each k, and where that changes.
+
+    Where the leader's interval and another's overlap, or one of them has no end there, no difference is seen. Empty
+    where fewer than two methods have a curve.
+    """
+    named = {method: {point.trials: point for point in points} for method, points in curves.items() if points}
+    common = sorted(set.intersection(*map(set, named.values()))) if len(named) > 1 else []
+    if not common:
+        return ""
+    states = [(k, _find_leader({method: points[k] for method, points in named.items()}, better)) for k in common]
+    parts = []
+    for (leader, is_seen), group in itertools.groupby(states, key=lambda state: state[1]):
+        trials = [k for k, _ in group]
+        span = f"{trials[0]} to {trials[-1]} trials" if len(trials) > 1 else f"{trials[0]} trial{'s' * (trials[0] > 1)}"
+        parts.append(f"{leader} leads the best of {span}{'' if is_seen else ', within the bands'}")
+    return f"Tuning: {'; '.join(parts)}."
+
+
+def _find_leader(points: Mapping[str, Point], better: str) -> tuple[str, bool]:
+    """Return whose expectation is best, and whether its interval overlaps with no other."""
+    sign = -1.0 if better == "low" else 1.0
+    leader = max(points, key=lambda method: sign * points[method].expected)
+    ends = [(one.high, other.low) if sign < 0 else (other.high, one.low) for one, other in _pair(points, leader)]
+    return leader, all(low is not None and high is not None and low < high for low, high in ends)
+
+
+def _pair(points: Mapping[str, Point], leader: str) -> list[tuple[Point, Point]]:
+    return [(points[leader], point) for method, point in points.items() if method != leader]

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from alignzoo.study.tuning_curve import compute_tuning_curve
+from alignzoo.study.tuning_curve import Point, compute_tuning_curve, describe_leaders
 
 
 def test_the_expected_best_is_the_mean_over_all_ways_to_take_so_many() -> None:
@@ -47,3 +47,39 @@ def test_the_interval_holds_the_median_best_in_at_least_95_percent(k: int) -> No
         point = compute_tuning_curve(rng.uniform(size=count).tolist())[k - 1]
         held += (point.low is None or point.low <= median) and (point.high is None or median <= point.high)
     assert held / 2000 >= 0.945
+
+
+def point(trials: int, expected: float, low: float | None, high: float | None) -> Point:
+    return Point(trials, expected, low, high)
+
+
+def test_where_curves_cross_is_told_and_whether_the_bands_tell_them_apart() -> None:
+    steady = [point(1, 0.6, 0.5, 0.7), point(2, 0.6, 0.5, 0.7), point(3, 0.6, 0.5, 0.7)]
+    rising = [point(1, 0.2, 0.1, 0.3), point(2, 0.5, 0.4, 0.6), point(3, 0.9, 0.8, 0.95)]
+    assert describe_leaders({"sft": steady, "dpo": rising}) == (
+        "Tuning: sft leads the best of 1 trial; sft leads the best of 2 trials, within the bands; "
+        "dpo leads the best of 3 trials."
+    )
+
+
+def test_of_a_number_that_is_better_low_the_lowest_leads() -> None:
+    low, high = [point(2, 0.1, 0.05, 0.2)], [point(2, 0.5, 0.4, 0.6)]
+    assert describe_leaders({"a": high, "b": low}, "low") == "Tuning: b leads the best of 2 trials."
+    assert describe_leaders({"a": high, "b": low}, "high") == "Tuning: a leads the best of 2 trials."
+
+
+def test_a_band_without_an_end_tells_nothing_apart() -> None:
+    curves = {"a": [point(1, 0.9, None, 0.95), point(2, 0.9, None, 0.95)], "b": [point(1, 0.1, 0.0, 0.2)] * 1}
+    assert describe_leaders(curves) == "Tuning: a leads the best of 1 trial, within the bands."
+
+
+def test_three_methods_are_compared_with_the_leader_alone() -> None:
+    curves = {"a": [point(1, 0.9, 0.8, 1.0)], "b": [point(1, 0.3, 0.2, 0.5)], "c": [point(1, 0.31, 0.2, 0.5)]}
+    assert describe_leaders(curves) == "Tuning: a leads the best of 1 trial."
+
+
+@pytest.mark.parametrize(
+    "curves", [{}, {"a": [Point(1, 0.5, None, None)]}, {"a": [Point(1, 0.5, None, None)], "b": []}]
+)
+def test_one_curve_has_nothing_to_cross(curves: dict[str, list[Point]]) -> None:
+    assert describe_leaders(curves) == ""
