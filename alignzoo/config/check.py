@@ -55,12 +55,7 @@ def check(cfg: DictConfig) -> Checked:
     for group in ("method", "train"):
         for key, value in trl_items(cfg, group, method).items():
             _check_trl(group, key, value, method, fields)
-    for key in sorted(OmegaConf.missing_keys(cfg)):
-        raise UserError(f"{key} is needed: add {key}=VALUE.")
-    for key, value in flatten(to_plain(cfg)).items():
-        if isinstance(value, str) and MASK in value and not re.search(r"\s", value):
-            told = f"{key}={value} stands for a secret that was not written"
-            raise UserError(f"{told}: type it, as in {key}='{EXAMPLE}'.")
+    _check_complete(cfg)
     _check_strategy(cfg)
     check_average(cfg)
     _check_batches(cfg, method)
@@ -77,6 +72,16 @@ def check(cfg: DictConfig) -> Checked:
     time_limit = parse_duration(cfg.train.stop_before)
     patience = parse_duration(cfg.strategy.patience, "strategy.patience") or 0.0
     return Checked(cfg, method, time_limit, patience)
+
+
+def _check_complete(cfg: DictConfig) -> None:
+    """Refuse keys without a value, and values that stand for a secret."""
+    for key in sorted(OmegaConf.missing_keys(cfg)):
+        raise UserError(f"{key} is needed: add {key}=VALUE.")
+    for key, value in flatten(to_plain(cfg)).items():
+        if isinstance(value, str) and MASK in value and not re.search(r"\s", value):
+            told = f"{key}={value} stands for a secret that was not written"
+            raise UserError(f"{told}: type it, as in {key}='{EXAMPLE}'.")
 
 
 def _check_known(cfg: DictConfig) -> None:

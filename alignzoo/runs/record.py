@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.metadata
 import importlib.resources
 import json
-import os
-import platform
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from alignzoo.config.secrets import hide_in_code, hide_in_text, hide_in_word, hide_secrets
-from alignzoo.plugin.loading import read_name_and_version
+from alignzoo.config.secrets import hide_in_text, hide_in_word, hide_secrets
 from alignzoo.runs import progress
 from alignzoo.runs.folder import ANSWERS, CONFIG, GENERATED, PRUNED, Run
+from alignzoo.runs.surroundings import environment
 from alignzoo.runs.watch import FolderWatch
 from alignzoo.system import ranks
 from alignzoo.system.errors import UserError
@@ -31,12 +26,6 @@ from alignzoo.system.folders import run_folders
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: Files whose changes are never shown, by their names.
-SECRET_FILES = (
-    *(".env*", "*.env", "*.pem", "*.key", "*.p12", "*.pfx", "id_rsa*", "id_ed25519*", ".netrc", "_netrc", ".pgpass"),
-    *("*secret*", "*credential*", "*token*.json", "service*account*.json", ".npmrc", ".pypirc", ".htpasswd"),
-)
 
 
 class Record:
@@ -213,51 +202,3 @@ def runnable(cfg: DictConfig) -> str:
 def _read_hydra_part() -> str:
     ours = importlib.resources.files("alignzoo_conf").joinpath("config.yaml").read_text(encoding="utf-8")
     return OmegaConf.to_yaml({"hydra": OmegaConf.create(ours).hydra})
-
-
-def environment() -> dict[str, Any]:
-    """Return versions of every installed package, the git commit and diff, and the hardware. No variable's value."""
-    return {
-        "python": platform.python_version(),
-        "packages": _read_versions(tuple(sys.path)),
-        "git": _git(),
-        "hardware": _hardware(),
-    }
-
-
-@functools.cache
-def _read_versions(path: tuple[str, ...]) -> dict[str, str]:
-    """Return the version of every package in the folders of ``path``; they are hundreds of files, read once."""
-    found = importlib.metadata.distributions(path=[*path])
-    versions = dict(read_name_and_version(distribution) for distribution in found)
-    return dict(sorted(versions.items(), key=lambda item: item[0].lower()))
-
-
-def _git() -> dict[str, str] | None:
-    """Return commit and uncommitted diff of the folder the run was started from, if it is a checkout.
-
-    Files that hold secrets by their names are left out of the diff, and values that look like some are masked.
-    """
-
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10)
-        return done.stdout.strip()
-
-    try:
-        diff = git("diff", "HEAD", "--", ".", *(f":(exclude,icase,glob,top)**/{name}" for name in SECRET_FILES))
-        return {"commit": git("rev-parse", "HEAD"), "diff": hide_in_code(diff)}
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _hardware() -> dict[str, Any]:
-    import torch
-
-    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "platform": platform.platform(),
-        "cpu_cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpus": devices,
-        "cuda": torch.version.cuda,
-    }

@@ -10,7 +10,7 @@ import transformers
 from alignzoo.config.plain import to_plain
 from alignzoo.data.findings import findings
 from alignzoo.data.manifest import fingerprints
-from alignzoo.evaluate.judge import build_configured_judges, judge_lines
+from alignzoo.evaluate.judge import build_configured_judges
 from alignzoo.evaluate.metrics import summarise_sides
 from alignzoo.models import start_model
 from alignzoo.models.sampling.patch import sampling_together
@@ -32,6 +32,7 @@ from alignzoo.train.checkpointing import CheckpointSaver
 from alignzoo.train.cost import Stopwatch, estimate_flops, read_peak_memory
 from alignzoo.train.following import make_answers_on_the_way
 from alignzoo.train.inputs import RunInputs, prepare_run
+from alignzoo.train.measuring import Measuring
 from alignzoo.train.processes import check_strategy_in_effect
 from alignzoo.train.progress import restore_terminal
 from alignzoo.train.pruning import make_pruning
@@ -79,36 +80,37 @@ def train(
     planned_memory = plan_peak(checked, inputs.start, inputs.data, inputs.rows)
     model = inputs.load_model()
     require_space(record.folder, model.get_memory_footprint(), "the trained model")
-    yardsticks = inputs.make_yardsticks()
-    with Stopwatch() as measuring:
-        start, identity = inputs.place_baseline(model), start_model.identity(inputs.against)
-        before = {side: yardstick.measure_start(start, identity) for side, yardstick in yardsticks.items()}
-        del start
+    measuring = Measuring(inputs, judges)
+    measuring.measure_start(model)
 
     with Stopwatch() as training:
-        callbacks = _make_callbacks(inputs, record, yardsticks, before, judges)
+        callbacks = _make_callbacks(inputs, record, measuring)
         trainer, saving = _train_model(inputs, args, model, record, started, facts, resume_from, callbacks, sweep)
     record.watch.check()
     record.save_model(trainer, whole=inputs.trains_reward_model)
+    measuring.measure_trained(trainer, record.folder)
+    if ranks.rank() == 0:  # the main process alone judges, and writes the result
+        cost = _summarise_cost(inputs, trainer, saving, training, measuring.watch, started)
+        selection = find_selection(inputs, trainer, selects or checked.cfg.prune.rule != "none")
+        found = {**selection, "cost": {**cost, "planned_memory_bytes": planned_memory}}
+        _report(inputs, record, tracker, measuring, facts, found)
 
-    with measuring:
-        trained, baseline = inputs.read_trained_model(trainer, record.folder), inputs.make_baseline_loader()
-        after = {side: yardstick.measure(trained, baseline) for side, yardstick in yardsticks.items()}
-    if ranks.rank() != 0:  # the main process alone judges, and writes the result
-        return
-    with ranks.work_alone():
-        measured = {
-            side: judge_lines(yardstick.make_lines(before[side], after[side]), judges)
-            for side, yardstick in yardsticks.items()
-        }
-    cost = _summarise_cost(inputs, trainer, saving, training, measuring, started)
-    cost["planned_memory_bytes"] = planned_memory
-    numbers = summarise_sides(measured)
-    selection = find_selection(inputs, trainer, selects or checked.cfg.prune.rule != "none")
-    result = {**_describe_start(inputs, yardsticks["heldout"].objective, facts), **selection, **numbers, "cost": cost}
-    _write_results(result, measured, checked, inputs.data.manifest, record)
-    tracker.summary({**result["after"], **cost})
-    print_answers(measured["heldout"], checked.cfg.evaluate.shown)
+
+def _report(
+    inputs: RunInputs,
+    record: Record,
+    tracker: Tracker,
+    measuring: Measuring,
+    facts: dict[str, Any],
+    found: dict[str, Any],
+) -> None:
+    """Judge the answers, and write and print the result; ``found``: what it holds beside inputs and numbers."""
+    measured = measuring.judge()
+    start = _describe_start(inputs, measuring.objective, facts)
+    result = {**start, **summarise_sides(measured), **found}
+    _write_results(result, measured, inputs.checked, inputs.data.manifest, record)
+    tracker.summary({**result["after"], **result["cost"]})
+    print_answers(measured["heldout"], inputs.cfg.evaluate.shown)
     print_result(result, record.folder)
 
 
@@ -164,10 +166,11 @@ def _choose_by_time(trainer: Any, facts: dict[str, Any], resume_from: Checkpoint
         choose_by_time(trainer.accelerator.unwrap_model(trainer.model), chooser)
 
 
-def _make_callbacks(inputs: RunInputs, record: Record, yardsticks: Any, before: Any, judges: Any) -> list[Any]:
+def _make_callbacks(inputs: RunInputs, record: Record, measuring: Measuring) -> list[Any]:
     """Return what asks the model on its way: for some answers, and for the number by which it may be pruned."""
+    yardsticks, before = measuring.yardsticks, measuring.before
     answers = make_answers_on_the_way(inputs, record.folder, yardsticks["heldout"], before["heldout"])
-    return [*answers, *make_pruning(inputs, record, yardsticks, before, judges)]
+    return [*answers, *make_pruning(inputs, record, yardsticks, before, measuring.judges)]
 
 
 def _list_frozen(trainer: Any) -> list[Any]:

@@ -53,20 +53,20 @@ def collect_parts(
         teacher: the frozen model to learn from.
         toolbox: what the policy can call; a method that does not sample is measured with it alone.
     """
-    calls = toolbox if find_tools_trainer(checked.method) else None
-    trainer = _make_trainer_class(checked.method, checked.cfg, calls is not None)
+    cfg, method = checked.cfg, checked.method
+    calls = toolbox if find_tools_trainer(method) else None
+    trainer = _make_trainer_class(method, cfg, calls is not None)
+    load = partial(load_further, cfg=cfg, device=checked.device, precision=checked.precision, tokenizer=tokenizer)
     return TrainParts(
-        cfg=checked.cfg,
-        args=args,
-        trainer=trainer,
-        model=model,
-        tokenizer=tokenizer,
-        train=rows,
-        load_model=partial(
-            load_further, cfg=checked.cfg, device=checked.device, precision=checked.precision, tokenizer=tokenizer
-        ),
+        cfg,
+        args,
+        trainer,
+        model,
+        tokenizer,
+        rows,
+        load,
         heldout=heldout,
-        peft_config=adapter_config(checked.cfg.peft, checked.method.trains),
+        peft_config=adapter_config(cfg.peft, method.trains),
         rewards=_choose_calls(rewards, trainer),
         tools=calls.tools if calls else [],
         environment=calls.environment if calls else None,

@@ -158,7 +158,7 @@ def test_environment_names_versions_git_hardware_and_seed(sweep: Sweep) -> None:
 def test_environment_has_the_commit_and_diff_of_a_checkout(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from alignzoo.runs.record import environment
+    from alignzoo.runs.surroundings import environment
 
     monkeypatch.chdir(tmp_path)
 
