@@ -29,8 +29,8 @@ def patch_hydra() -> None:
     For each group that ``--help`` lists, Hydra copies its sources, and with them the store of what its plugins
     registered: more than half of the time. The store itself copies what it hands out.
 
-    Before a run Hydra composes the whole configuration to look at ``hydra.mode`` alone, and then composes it again:
-    half of the time until a run begins. And it parses each file anew for each job of a sweep.
+    Before a run Hydra composes the whole configuration to look at ``hydra.mode`` alone, and then composes it again
+    (hydra#3440), each time in 0.4 s. And it parses each file anew for each job of a sweep, a third of that.
 
     Python 3.14 reads every option's help when it is declared, where Hydra gives one that is made when it is printed:
     "badly formed help string" (hydra#3121).

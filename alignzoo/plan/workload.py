@@ -43,6 +43,7 @@ class Lengths:
 
     heldout: int | None = None
     validation: int = 0
+    """Rows for validation that are measured."""
 
     distinct: Spread | None = None
     """Tokens of a row to train on, a prompt counted once; None: unknown, no prefix is shared."""

@@ -123,6 +123,12 @@ class Method:
     options: ClassVar[frozenset[str]] = frozenset()
     """Keys of ``method.*`` that the method reads itself and that its TRL config does not have."""
 
+    row_options: ClassVar[frozenset[str]] = frozenset()
+    """Those of :attr:`options` that choose the rows of a batch, by columns of the dataset, and leave its loss as it is.
+
+    A loss that is compared with its equation, on made-up rows, is computed without them.
+    """
+
     headline: ClassVar[Mapping[str, str]] = {"rewards/accuracies": "accuracy", "rewards/margins": "margin"}
     """Logged metrics to show on the progress bar and in the plots: TRL's name -> short name."""
 

@@ -41,7 +41,7 @@ def draw_curves(history: Sequence[Mapping[str, Any]], folder: Path, title: str) 
 
 
 def _make_figure(title: str) -> Figure:
-    """Return empty axes: all curves of a run are drawn in the same, since making them takes longer than drawing."""
+    """Return a figure with empty axes: making them takes longer than drawing, and all curves of a run use the same."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

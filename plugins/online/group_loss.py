@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -53,11 +54,11 @@ def check_tries(cfg: DictConfig) -> None:
 
 
 def check_curriculum(cfg: DictConfig) -> None:
-    """Refuse a curriculum by what is no column's name, and a mean reward to keep where there is no curriculum."""
+    """Refuse a curriculum whose column is not a name, a goal that is not a number, and a goal without a curriculum."""
     column, goal = cfg.method.get("curriculum"), cfg.method.get("curriculum_reward", 0.5)
     if column is not None and (not isinstance(column, str) or not column.strip()):
         raise UserError(f"method.curriculum={column} must name the dataset's column with each prompt's difficulty.")
-    if isinstance(goal, bool) or not isinstance(goal, int | float):
+    if isinstance(goal, bool) or not isinstance(goal, int | float) or not math.isfinite(goal):
         raise UserError(f"method.curriculum_reward={goal} must be a number: the mean reward at which prompts stay.")
     if column is None and "curriculum_reward" in cfg.method:
         raise UserError(f"method.curriculum_reward={goal} does nothing without +method.curriculum=COLUMN.")
@@ -71,7 +72,8 @@ class GroupLoss(Method):
     trainer = tools_trainer = "trl:GRPOTrainer"
     whole_logits = False
     uses_rewards = True
-    options = frozenset({"dynamic_sampling", "curriculum", "curriculum_reward"})
+    row_options = frozenset({"curriculum", "curriculum_reward"})
+    options = frozenset({"dynamic_sampling"}) | row_options
     headline = {"reward": "reward", "reward_std": "spread", "completions/mean_length": "tokens"}
 
     @classmethod

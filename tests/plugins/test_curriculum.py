@@ -6,13 +6,16 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from alignzoo_plugins.online.trainers.curriculum import TargetDifficulty
+from alignzoo_plugins.online.trainers.curriculum import TargetDifficulty, read_difficulties
+from alignzoo_plugins.online.trainers.scored import ScoredTrainer
 from inprocess import Outcome, run
 from stopping import PLUGIN, same
 
+from alignzoo import UserError
 from alignzoo.system.signals import EXIT_CODE
 
 #: The completions of easy prompts earn 1 in the mean, of those of difficulty 50 half, of hard ones nothing.
@@ -104,6 +107,13 @@ def test_a_run_that_is_stopped_ends_as_one_that_was_not(
     same(done.folder, whole.folder)
 
 
+def test_the_loss_that_is_about_to_be_trained_is_compared_without_it(train: Callable[..., Outcome]) -> None:
+    done = train("run", "method=grpo", "+method.curriculum=difficulty", "train.verify=true", "train.max_steps=2")
+    assert done.code == 0, done.err
+    assert "agrees" in done.out
+    assert curve(done, "target")[0] == 0
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -111,6 +121,7 @@ def test_a_run_that_is_stopped_ends_as_one_that_was_not(
         (["+method.curriculum=7"], "must name the dataset's column"),
         (["+method.curriculum_reward=0.3"], "does nothing without +method.curriculum=COLUMN"),
         (["+method.curriculum=difficulty", "+method.curriculum_reward=high"], "must be a number"),
+        (["+method.curriculum=difficulty", "+method.curriculum_reward=.nan"], "must be a number"),
     ],
 )
 def test_what_cannot_be_is_refused(train: Callable[..., Outcome], words: list[str], said: str) -> None:
@@ -123,15 +134,19 @@ def test_what_cannot_be_is_refused(train: Callable[..., Outcome], words: list[st
     ("values", "said"), [([3, 3], "all rows to train on have 3"), ([1, None], "row 2"), ([1, "hard"], "row 2")]
 )
 def test_a_column_that_says_nothing_is_refused(values: list[Any], said: str) -> None:
-    from alignzoo_plugins.online.trainers.curriculum import read_difficulties
-
-    from alignzoo import UserError
-
     class Rows(dict[str, list[Any]]):
         column_names = ("difficulty",)
 
     with pytest.raises(UserError, match=said):
         read_difficulties(Rows(difficulty=values), "difficulty")
+
+
+def test_a_part_of_a_group_is_refused() -> None:
+    """As several processes can hold it."""
+    trainer: Any = SimpleNamespace(num_generations=4)
+    assert ScoredTrainer.count_groups(trainer, 8, "method.curriculum=difficulty") == 2
+    with pytest.raises(UserError, match=r"method\.curriculum=difficulty: .* whole groups, and has 6 completions"):
+        ScoredTrainer.count_groups(trainer, 6, "method.curriculum=difficulty")
 
 
 def test_the_nearest_are_picked_and_equals_take_turns() -> None:

@@ -28,9 +28,10 @@ def settle(tiny: DictConfig, cfg: DictConfig) -> DictConfig:
 
     TRL's fields that the run sets under ``train`` then stand under ``method``, where an equation reads them.
     """
-    known = _list_loss_fields(registry().method(cfg.method.name).config)
+    method = registry().method(cfg.method.name)
+    known, left_out = _list_loss_fields(method.config), {*FIXED, *method.row_options}
     further = {key: value for key, value in _read(cfg.train).items() if key in known}
-    own = {key: value for key, value in _read(cfg.method).items() if key not in FIXED}
+    own = {key: value for key, value in _read(cfg.method).items() if key not in left_out}
     fixed = {key: value for key, value in _read(tiny.method).items() if key in FIXED}
     settled = tiny.copy()
     settled.method = OmegaConf.create({**further, **own, **fixed})

@@ -73,7 +73,7 @@ class Curriculum(ScoredTrainer):
         """As the trainer.
 
         Raises:
-            UserError: the rows have no such column, or not a number in each, or all the same.
+            UserError: as :func:`read_difficulties`.
         """
         super().__init__(*args, **kwargs)
         self.target = TargetDifficulty(read_difficulties(self.train_dataset, self.column), self.goal)
@@ -86,14 +86,8 @@ class Curriculum(ScoredTrainer):
         if not self.model.training:
             evaluated: Batch = super()._generate_and_score_completions(inputs)
             return evaluated
-        groups, rest = divmod(len(inputs), self.num_generations)
-        if rest:
-            raise UserError(
-                f"method.curriculum={self.column}: each process must sample whole groups, and has {len(inputs)} "
-                f"completions: a multiple of method.num_generations={self.num_generations} is needed."
-            )
         self.first, self.used = None, set()
-        rows = self._pick(groups, "batch")
+        rows = self._pick(self.count_groups(len(inputs), f"method.curriculum={self.column}"), "batch")
         repeated = [dict(self.train_dataset[row]) for row in rows for _ in range(self.num_generations)]
         batch: Batch = super()._generate_and_score_completions(repeated)
         target = self.target.value
@@ -136,7 +130,7 @@ def read_difficulties(rows: Any, column: str) -> list[float]:
     """Return each row's difficulty, of the dataset's column.
 
     Raises:
-        UserError: there is no such column, a row has no number in it, or all have the same.
+        UserError: the column is missing, a row has no number in it, or all rows have the same number.
     """
     said = f"method.curriculum={column}:"
     if column not in rows.column_names:

@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from alignzoo import UserError
-
 from .scored import Batch, ScoredTrainer
 
 #: Padded on the left; all other columns of tokens on the right.
@@ -37,11 +35,7 @@ class DynamicSampling(ScoredTrainer):
         batch: Batch = super()._generate_and_score_completions(inputs)
         if not self.model.training:
             return batch
-        if len(inputs) % self.num_generations:
-            raise UserError(
-                f"method.dynamic_sampling={self.tries}: each process must sample whole groups, and has {len(inputs)} "
-                f"completions: a multiple of method.num_generations={self.num_generations} is needed."
-            )
+        self.count_groups(len(inputs), f"method.dynamic_sampling={self.tries}")
         flat, replaced, seen = self._find_flat(len(inputs)), 0, {row.get("id") for row in inputs}
         for number in range(self.tries):
             count = int(self.accelerator.gather(torch.tensor([len(flat)], device=self.accelerator.device)).max())

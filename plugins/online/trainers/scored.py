@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from trl import GRPOTrainer
 
+from alignzoo import UserError
+
 Batch = dict[str, Any]
 
 
@@ -23,6 +25,20 @@ class ScoredTrainer(GRPOTrainer):
         scores: Tensor = super()._calculate_rewards(*args, **kwargs)
         self.scores = scores
         return scores
+
+    def count_groups(self, completions: int, option: str) -> int:
+        """Return the groups of this process's ``completions``, for an ``option`` that needs whole ones.
+
+        Raises:
+            UserError: this process holds a part of a group.
+        """
+        groups: int = completions // self.num_generations
+        if completions % self.num_generations:
+            raise UserError(
+                f"{option}: each process must sample whole groups, and has {completions} completions: a multiple of "
+                f"method.num_generations={self.num_generations} is needed."
+            )
+        return groups
 
     def read_rewards(self, count: int) -> Tensor:
         """Return the weighted rewards of this process's latest ``count`` completions, (count,)."""
