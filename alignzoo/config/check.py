@@ -24,7 +24,7 @@ from alignzoo.config.secrets import EXAMPLE, MASK
 from alignzoo.config.tasks import check_tasks
 from alignzoo.config.teacher import check_teacher
 from alignzoo.config.tools import check_tools
-from alignzoo.config.trl_fields import fits, read_config_fields, trl_items
+from alignzoo.config.trl_fields import OWN_TRAIN_KEYS, fits, read_config_fields, trl_items
 from alignzoo.plugin.method import ModelKind
 from alignzoo.plugin.registry import registry
 from alignzoo.system.errors import UserError, did_you_mean
@@ -151,7 +151,8 @@ def _check_own(cfg: DictConfig) -> None:
 
 def _check_trl(group: str, key: str, value: Any, method: type[Method], fields: dict[str, str]) -> None:
     if fields and key not in fields:
-        raise UserError(f"{group}.{key}: {method.config.split(':')[1]} has no such field.{did_you_mean(key, fields)}")
+        known = [*fields, *(method.options if group == "method" else OWN_TRAIN_KEYS)]
+        raise UserError(f"{group}.{key}: {method.config.split(':')[1]} has no such field.{did_you_mean(key, known)}")
     if key in method.pinned and value != method.pinned[key]:
         raise UserError(f"{group}.{key}={value}: method={method.name} sets it to {method.pinned[key]}. Leave it out.")
     if fields and not fits(value, fields[key]):

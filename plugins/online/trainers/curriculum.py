@@ -135,7 +135,7 @@ def read_difficulties(rows: Any, column: str) -> list[float]:
     said = f"method.curriculum={column}:"
     if column not in rows.column_names:
         others = sorted({*rows.column_names} - {"prompt", "id", "prompt_ids"})
-        raise UserError(f"{said} the rows to train on have no such column; theirs are {', '.join(others) or 'none'}.")
+        raise UserError(f"{said} the rows to train on have no such column, only {', '.join(others) or 'the prompt'}.")
     found: list[float] = []
     for place, value in enumerate(rows[column], 1):
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
