@@ -65,7 +65,7 @@ def _bound_median(ordered: Sequence[float], k: int) -> tuple[float | None, float
 
 
 def describe_leaders(curves: Mapping[str, Sequence[Point]], better: str = "high") -> str:
-    """Return in a sentence which method's best of k trials is ahead, for each k, and where that changes.
+    """Return in a sentence which method leads with k trials, for each k, by the expected best of them.
 
     Where the leader's interval and another's overlap, or one of them has no end there, no difference is seen. Empty
     where fewer than two methods have a curve.
@@ -79,7 +79,7 @@ def describe_leaders(curves: Mapping[str, Sequence[Point]], better: str = "high"
     for (leader, is_seen), group in itertools.groupby(states, key=lambda state: state[1]):
         trials = [k for k, _ in group]
         span = f"{trials[0]} to {trials[-1]} trials" if len(trials) > 1 else f"{trials[0]} trial{'s' * (trials[0] > 1)}"
-        parts.append(f"{leader} leads the best of {span}{'' if is_seen else ', within the bands'}")
+        parts.append(f"with {span} {leader} leads{'' if is_seen else ', within the bands'}")
     return f"Tuning: {'; '.join(parts)}."
 
 
@@ -87,9 +87,6 @@ def _find_leader(points: Mapping[str, Point], better: str) -> tuple[str, bool]:
     """Return whose expectation is best, and whether its interval overlaps with no other."""
     sign = -1.0 if better == "low" else 1.0
     leader = max(points, key=lambda method: sign * points[method].expected)
-    ends = [(one.high, other.low) if sign < 0 else (other.high, one.low) for one, other in _pair(points, leader)]
+    one, others = points[leader], [point for method, point in points.items() if method != leader]
+    ends = [(one.high, other.low) if sign < 0 else (other.high, one.low) for other in others]
     return leader, all(low is not None and high is not None and low < high for low, high in ends)
-
-
-def _pair(points: Mapping[str, Point], leader: str) -> list[tuple[Point, Point]]:
-    return [(points[leader], point) for method, point in points.items() if method != leader]

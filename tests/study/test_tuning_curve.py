@@ -53,25 +53,24 @@ def test_where_curves_cross_is_told_and_whether_the_bands_tell_them_apart() -> N
     steady = [Point(1, 0.6, 0.5, 0.7), Point(2, 0.6, 0.5, 0.7), Point(3, 0.6, 0.5, 0.7)]
     rising = [Point(1, 0.2, 0.1, 0.3), Point(2, 0.5, 0.4, 0.6), Point(3, 0.9, 0.8, 0.95)]
     assert describe_leaders({"sft": steady, "dpo": rising}) == (
-        "Tuning: sft leads the best of 1 trial; sft leads the best of 2 trials, within the bands; "
-        "dpo leads the best of 3 trials."
+        "Tuning: with 1 trial sft leads; with 2 trials sft leads, within the bands; with 3 trials dpo leads."
     )
 
 
 def test_of_a_number_that_is_better_low_the_lowest_leads() -> None:
     low, high = [Point(2, 0.1, 0.05, 0.2)], [Point(2, 0.5, 0.4, 0.6)]
-    assert describe_leaders({"a": high, "b": low}, "low") == "Tuning: b leads the best of 2 trials."
-    assert describe_leaders({"a": high, "b": low}, "high") == "Tuning: a leads the best of 2 trials."
+    assert describe_leaders({"a": high, "b": low}, "low") == "Tuning: with 2 trials b leads."
+    assert describe_leaders({"a": high, "b": low}, "high") == "Tuning: with 2 trials a leads."
 
 
 def test_a_band_without_an_end_tells_nothing_apart() -> None:
     curves = {"a": [Point(1, 0.9, None, 0.95), Point(2, 0.9, None, 0.95)], "b": [Point(1, 0.1, 0.0, 0.2)]}
-    assert describe_leaders(curves) == "Tuning: a leads the best of 1 trial, within the bands."
+    assert describe_leaders(curves) == "Tuning: with 1 trial a leads, within the bands."
 
 
 def test_three_methods_are_compared_with_the_leader_alone() -> None:
     curves = {"a": [Point(1, 0.9, 0.8, 1.0)], "b": [Point(1, 0.3, 0.2, 0.5)], "c": [Point(1, 0.31, 0.2, 0.5)]}
-    assert describe_leaders(curves) == "Tuning: a leads the best of 1 trial."
+    assert describe_leaders(curves) == "Tuning: with 1 trial a leads."
 
 
 @pytest.mark.parametrize(
